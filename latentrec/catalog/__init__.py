@@ -1,0 +1,1 @@
+"""Titles as token sequences: the catalogue, item and title identity, the CSR trie."""

@@ -1,0 +1,54 @@
+"""The ``latentrec`` command: one module a subcommand, imported only when it is called.
+
+A command module offers ``HELP`` (one line), ``add_arguments(parser)`` and ``run(namespace)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from latentrec.storage import exit_code_on_error
+
+COMMANDS = {
+    "preflight": "check inputs, storage, tracking and resources before anything costs",
+    "sample": "write a small generated sample in the raw Amazon 2018 format",
+    "data-prep": "reviews and metadata to a dataset directory",
+    "sft": "LatentR3 stage 1: supervised fine-tuning of backbone and LatentRATT",
+    "grpo": "LatentR3 stage 2: GRPO on the latent",
+    "train-sequential": "popularity, GRU4Rec, Caser, SASRec, LARES (SPT)",
+    "rpt": "LARES phase 2: reinforcement post-training",
+    "pretrain-rating": "format-aware pre-training of the small stand-in for an instruct model",
+    "traces": "reasoning traces for RecOne's cold start",
+    "cold-start-sft": "RecOne: SFT on reasoning traces",
+    "rating-grpo": "RecZero and RecOne: GRPO on rule-based rating rewards",
+    "evaluate": "score models on the test split, compare, decide on promotion, report",
+    "register": "register a model and move its aliases through the gate",
+    "promote": "move an alias by hand, with a reason",
+    "recommend": "pull a registered model and print recommendations",
+    "pull": "copy a registered model to a directory",
+    "batch-score": "recommendations for many users to Parquet",
+    "run-summary": "what happened in a pipeline run, step by step",
+    "storage": "list and collect unreferenced checkpoints",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one subcommand; exit codes are those of ``docs`` (0, 2 bad input, 143 interrupted, 1 failure)."""
+    arguments = sys.argv[1:] if argv is None else argv
+    listing = "\n".join(f"  {name:<18}{text}" for name, text in COMMANDS.items())
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            f"usage: latentrec COMMAND [options]   (latentrec COMMAND --help shows every option)\n\n{listing}"
+        )
+        return
+    name = arguments[0]
+    if name not in COMMANDS:
+        print(f"error: no command '{name}'; there are:\n{listing}", file=sys.stderr)
+        raise SystemExit(2)
+    with exit_code_on_error():
+        module = importlib.import_module(f"latentrec.cli.{name.replace('-', '_')}")
+        parser = argparse.ArgumentParser(prog=f"latentrec {name}", description=module.HELP)
+        module.add_arguments(parser)
+        module.run(parser.parse_args(arguments[1:]))

@@ -1,0 +1,5 @@
+"""``python -m latentrec.cli``."""
+
+from latentrec.cli import main
+
+main()

@@ -1,0 +1,16 @@
+"""The two exceptions that a command turns into an exit code of its own."""
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 143
+
+
+class UserError(ValueError):
+    """The input or the configuration is wrong, and the user can mend it.
+
+    The message names the file, line or field, the value, and the cure. A command that meets this error
+    prints the message without a traceback and exits with code 2; nothing half-written stays behind.
+    """
+
+
+class Interrupted(RuntimeError):
+    """Work stopped on a signal after a checkpoint was saved. A command exits with code 143."""

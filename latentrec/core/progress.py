@@ -1,0 +1,73 @@
+"""Progress of long work: a bar on a terminal, one line every few seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+LOG_INTERVAL_S = 10.0
+
+
+class _LogLines:
+    """Stands in for a progress bar where standard error is not a terminal."""
+
+    def __init__(self, description: str, total: float | None, unit: str):
+        self._description, self._total, self._unit = description, total, unit
+        self._done = 0.0
+        self._start = self._last = time.monotonic()
+        self._note = ""
+
+    def update(self, amount: float = 1) -> None:
+        self._done += amount
+        if time.monotonic() - self._last >= LOG_INTERVAL_S:
+            self._last = time.monotonic()
+            self._print()
+
+    def set_postfix_str(self, note: str, refresh: bool = True) -> None:
+        self._note = note
+
+    def close(self) -> None:
+        if time.monotonic() - self._start >= LOG_INTERVAL_S:
+            self._print()
+
+    def _print(self) -> None:
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        share = f" of {self._total:,.0f} ({self._done / self._total:.0%})" if self._total else ""
+        print(
+            f"{self._description}: {self._done:,.0f}{share} {self._unit}, "
+            f"{self._done / seconds:,.1f} {self._unit}/s {self._note}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+@contextmanager
+def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Any]:
+    """Yield an object with ``update(amount)`` and ``set_postfix_str(note)`` that shows how far the work is.
+
+    ``total`` is the amount expected, in ``unit``; ``None`` when unknown. Output goes to standard error.
+    """
+    if sys.stderr.isatty():
+        scale = unit == "B"
+        bar: Any = tqdm(total=total, desc=description, unit=unit, unit_scale=scale, dynamic_ncols=True)
+    else:
+        bar = _LogLines(description, total, unit)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def track(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+    """Iterate over ``items`` and show progress; ``total`` defaults to ``len(items)`` where that exists."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with progress(description, total) as bar:
+        for item in items:
+            yield item
+            bar.update(1)

@@ -1,0 +1,1 @@
+"""Scoring of models on a split, slices, the promotion decision, the report."""

@@ -1,0 +1,1 @@
+"""Pure functions of ranks and ratings; bootstrap and paired tests."""

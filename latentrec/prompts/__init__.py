@@ -1,0 +1,1 @@
+"""Prompt templates of each system and the parser of written ratings."""

@@ -1,0 +1,31 @@
+"""Where bytes live: locations (file, gs://, https://), atomic artifacts, step status, checkpoints.
+
+The only room that knows Google Cloud Storage.
+"""
+
+from latentrec.storage.artifact import MANIFEST, ArtifactWriter, Manifest, read_manifest, sha256_file
+from latentrec.storage.local import local_path
+from latentrec.storage.location import is_local, join, scheme_of, store_for
+from latentrec.storage.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
+from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, Store
+
+__all__ = [
+    "ABSENT",
+    "MANIFEST",
+    "ArtifactWriter",
+    "Manifest",
+    "ObjectInfo",
+    "PreconditionFailed",
+    "StepStatus",
+    "Store",
+    "exit_code_on_error",
+    "is_local",
+    "join",
+    "local_path",
+    "read_manifest",
+    "read_step_statuses",
+    "scheme_of",
+    "sha256_file",
+    "step_status",
+    "store_for",
+]

@@ -1,0 +1,135 @@
+"""Files on this machine behind the :class:`~latentrec.storage.types.Store` interface."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed
+
+_TEMPORARY_PREFIX = ".writing-"
+
+
+def local_path(uri: str) -> Path:
+    """Turn a plain path or ``file://`` location into a path."""
+    return Path(uri.removeprefix("file://")).expanduser()
+
+
+class LocalStore:
+    """Local files; writes go beside the target and are renamed, preconditions hold under a file lock."""
+
+    def stat(self, uri: str) -> ObjectInfo | None:
+        """Describe one file, or ``None`` where there is none."""
+        path = local_path(uri)
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not path.is_file():
+            return None
+        version = f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+        return ObjectInfo(uri=str(uri), size=status.st_size, version=version, updated=status.st_mtime)
+
+    def open_read(self, uri: str) -> BinaryIO:
+        """Open the file for reading."""
+        return local_path(uri).open("rb")
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Read the file whole."""
+        return local_path(uri).read_bytes()
+
+    def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
+        """Write the file atomically, under the precondition."""
+        with _temporary_beside(local_path(uri)) as temporary:
+            temporary.write_bytes(data)
+            return self._put(temporary, uri, if_version)
+
+    def upload_file(self, path: Path, uri: str, *, if_version: str | None = None) -> ObjectInfo:
+        """Copy a file to ``uri`` atomically, under the precondition."""
+        with _temporary_beside(local_path(uri)) as temporary:
+            shutil.copyfile(path, temporary)
+            return self._put(temporary, uri, if_version)
+
+    def download_file(self, uri: str, path: Path) -> None:
+        """Copy ``uri`` to ``path`` atomically."""
+        with _temporary_beside(path) as temporary:
+            shutil.copyfile(local_path(uri), temporary)
+            os.replace(temporary, path)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every file below the folder, or whose path starts with ``prefix``, in order of name."""
+        base = local_path(prefix)
+        root = base if base.is_dir() else base.parent
+        if not root.is_dir():
+            return
+        for path in sorted(root.rglob("*")):
+            hidden = any(part.startswith(_TEMPORARY_PREFIX) for part in path.relative_to(root).parts)
+            if str(path).startswith(str(base)) and not hidden and (info := self.stat(str(path))):
+                yield info
+
+    def delete(self, uri: str, *, if_version: str | None = None) -> None:
+        """Remove the file; gone already is no error."""
+        path = local_path(uri)
+        if not path.parent.is_dir():
+            return
+        with _locked(path):
+            self._check(uri, if_version)
+            path.unlink(missing_ok=True)
+
+    def _put(self, temporary: Path, uri: str, if_version: str | None) -> ObjectInfo:
+        target = local_path(uri)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        with _locked(target):
+            self._check(uri, if_version)
+            os.replace(temporary, target)
+        fsync_directory(target.parent)
+        info = self.stat(uri)
+        assert info is not None
+        return info
+
+    def _check(self, uri: str, if_version: str | None) -> None:
+        if if_version is None:
+            return
+        info = self.stat(uri)
+        found = ABSENT if info is None else info.version
+        if found != if_version:
+            raise PreconditionFailed(f"{uri}: expected version {if_version}, found {found}")
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename inside ``path`` survive a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=target.parent)
+    os.close(descriptor)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the folder's lock while a precondition is checked and acted on."""
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,48 @@
+"""Which store serves a location, by its scheme; each store is imported only when it is first needed."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from latentrec.core import UserError
+from latentrec.storage.local import LocalStore
+from latentrec.storage.types import Store
+
+
+def scheme_of(uri: str) -> str:
+    """``file`` for a plain path, else what stands before ``://``, in lower case."""
+    head, separator, _ = str(uri).partition("://")
+    return head.lower() if separator else "file"
+
+
+def store_for(uri: str) -> Store:
+    """The store that serves ``uri``.
+
+    Raises:
+        UserError: the scheme is not one that this version knows.
+    """
+    return _store(scheme_of(uri), str(uri))
+
+
+def join(root: str, *parts: str) -> str:
+    """Join with single slashes, whatever the scheme."""
+    return "/".join([str(root).rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def is_local(uri: str) -> bool:
+    """Whether the location is a path on this machine."""
+    return scheme_of(uri) == "file"
+
+
+@cache
+def _make_store(scheme: str) -> Store | None:
+    if scheme == "file":
+        return LocalStore()
+    return None
+
+
+def _store(scheme: str, uri: str) -> Store:
+    store = _make_store(scheme)
+    if store is None:
+        raise UserError(f"{uri}: unknown kind of location '{scheme}://'; use a path, gs:// or https://")
+    return store

@@ -1,0 +1,78 @@
+"""What every kind of storage offers: stat, read, write under a precondition, list, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+ABSENT = "absent"
+"""As ``if_version``: the write succeeds only where nothing stands yet (create-once)."""
+
+
+class PreconditionFailed(RuntimeError):
+    """Another writer was there first: the object's version is not the one that the write expected."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object.
+
+    Attributes:
+        uri: full location.
+        size: bytes.
+        version: opaque; changes with the content (GCS generation, HTTP etag, file mtime and size).
+        crc32c: base64 checksum where the store knows it without reading.
+        updated: UTC seconds of the last write; 0 when unknown.
+    """
+
+    uri: str
+    size: int
+    version: str
+    crc32c: str | None = None
+    updated: float = 0.0
+
+
+class Store(Protocol):
+    """One kind of storage. ``uri`` is always the full location, scheme included.
+
+    A missing object raises ``FileNotFoundError``; a location that the user cannot have meant, or may not
+    reach, raises :class:`latentrec.core.UserError`.
+    """
+
+    def stat(self, uri: str) -> ObjectInfo | None:
+        """Describe one object, or ``None`` where there is none."""
+        ...
+
+    def open_read(self, uri: str) -> BinaryIO:
+        """Open for sequential reading; transfers are verified where the store gives a checksum."""
+        ...
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Read a small object whole."""
+        ...
+
+    def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
+        """Write atomically. ``if_version``: ``None`` always, ``ABSENT`` create-once, else compare-and-swap.
+
+        Raises:
+            PreconditionFailed: the precondition does not hold; nothing was written.
+        """
+        ...
+
+    def upload_file(self, path: Path, uri: str, *, if_version: str | None = None) -> ObjectInfo:
+        """Copy a local file to ``uri``, atomically, checksum verified, memory bounded."""
+        ...
+
+    def download_file(self, uri: str, path: Path) -> None:
+        """Copy ``uri`` to a local file, atomically (written beside and renamed), checksum verified."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose location starts with ``prefix``, in order of name."""
+        ...
+
+    def delete(self, uri: str, *, if_version: str | None = None) -> None:
+        """Remove one object; it is no error when it is gone already."""
+        ...

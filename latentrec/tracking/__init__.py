@@ -1,0 +1,1 @@
+"""MLflow: runs, model registry, the served model. The only room that knows MLflow."""

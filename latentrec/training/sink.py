@@ -1,0 +1,36 @@
+"""Where a trainer's figures go while it runs. ``tracking`` implements it; trainers know nothing of MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class MetricSink(Protocol):
+    """Receives what a step has to tell; never raises and never blocks for long."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Figures at one training step, e.g. ``{"train/loss": 2.31}``. Non-finite values are dropped."""
+        ...
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Settings, once."""
+        ...
+
+    def log_artifact(self, path: str | Path) -> None:
+        """A file or folder that belongs to the run (a report, a plot)."""
+        ...
+
+
+class NullSink:
+    """Drops everything: for commands run by hand without a tracking server."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Drop."""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Drop."""
+
+    def log_artifact(self, path: str | Path) -> None:
+        """Drop."""
