@@ -1,8 +1,8 @@
 """Directories that pass between steps: written beside, renamed when whole, manifest last.
 
 ``manifest.json`` says what the directory holds (``kind``, ``files`` with size and sha256), which
-configuration and inputs made it, and its ``fingerprint``: a hash of content and configuration only, so that the same work
-gives the same fingerprint wherever and whenever it is done.
+configuration and inputs made it, and its ``fingerprint``: a hash of content and configuration only, so
+that the same work gives the same fingerprint wherever and whenever it is done.
 """
 
 from __future__ import annotations
