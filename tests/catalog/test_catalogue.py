@@ -1,0 +1,81 @@
+"""Item identity and title identity, and the file that carries them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
+
+KEYS = ["A", "B", "C", "D", "E"]
+TITLES = ["Hits", "Blue", "Hits", 'Quote "x"', "Hits"]
+COUNTS = np.array([3, 9, 7, 0, 7])
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue.from_items(KEYS, TITLES, COUNTS)
+
+
+def test_items_of_a_title_stand_by_popularity_then_item_id(catalogue):
+    assert catalogue.items_of_title(0).tolist() == [2, 4, 0]
+    assert catalogue.items_of_title(1).tolist() == [1]
+
+
+def test_title_identity_is_apart_from_item_identity(catalogue):
+    assert (catalogue.n_items, catalogue.n_titles) == (5, 3)
+    assert catalogue.unique_titles == ["Hits", "Blue", 'Quote "x"']
+    assert catalogue.title_ids.tolist() == [0, 1, 0, 2, 0]
+    assert catalogue.title_train_counts.tolist() == [17, 9, 0]
+
+
+def test_keys_are_found_and_unknown_keys_are_none(catalogue):
+    assert catalogue.index_of("C") == 2
+    assert catalogue.index_of("Z") is None
+    assert catalogue.title_id_of("Blue") == 1
+    assert catalogue.title_id_of("blue") is None
+
+
+def test_written_catalogue_reads_back_the_same(catalogue, tmp_path):
+    catalogue.write(tmp_path / "items.parquet")
+    again = Catalogue.read(tmp_path / "items.parquet")
+    assert again.item_keys == KEYS
+    assert again.titles == TITLES
+    assert again.title_ids.tolist() == catalogue.title_ids.tolist()
+    assert again.train_counts.tolist() == COUNTS.tolist()
+
+
+def test_rows_out_of_order_are_put_in_order_of_item_id(catalogue, tmp_path):
+    catalogue.write(tmp_path / "items.parquet")
+    table = pq.read_table(tmp_path / "items.parquet").take(pa.array([4, 2, 0, 1, 3]))
+    pq.write_table(table, tmp_path / "shuffled.parquet")
+    assert Catalogue.read(tmp_path / "shuffled.parquet").item_keys == KEYS
+
+
+def test_keys_and_titles_alone_are_enough(tmp_path):
+    pq.write_table(pa.table({"item_key": KEYS, "title": TITLES}), tmp_path / "items.parquet")
+    catalogue = Catalogue.read(tmp_path / "items.parquet")
+    assert catalogue.n_titles == 3
+    assert catalogue.train_counts.tolist() == [0] * 5
+
+
+def test_missing_column_is_named(tmp_path):
+    pq.write_table(pa.table({"asin": KEYS}), tmp_path / "items.parquet")
+    with pytest.raises(UserError, match=r"items\.parquet: no column 'item_key'; it has asin"):
+        Catalogue.read(tmp_path / "items.parquet")
+
+
+def test_repeated_key_is_named():
+    with pytest.raises(UserError, match="item_key 'A' occurs more than once"):
+        Catalogue.from_items(["A", "B", "A"], ["x", "y", "z"])
+
+
+def test_title_id_that_joins_different_titles_is_refused():
+    with pytest.raises(UserError, match="'B' has title_id 0 and title 'y'"):
+        Catalogue(["A", "B"], ["x", "y"], np.array([0, 0]))
+
+
+def test_another_days_catalogue_is_mapped_by_key(catalogue):
+    yesterday = Catalogue.from_items(["D", "gone", "A"], ["t", "u", "v"])
+    assert catalogue.item_map_from(yesterday).tolist() == [3, -1, 0]
