@@ -4,19 +4,24 @@ The only room that knows Google Cloud Storage.
 """
 
 from latentrec.storage.artifact import MANIFEST, ArtifactWriter, Manifest, read_manifest, sha256_file
+from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
 from latentrec.storage.local import local_path
 from latentrec.storage.location import is_local, join, scheme_of, store_for
 from latentrec.storage.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
-from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, Store
+from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
 
 __all__ = [
     "ABSENT",
     "MANIFEST",
     "ArtifactWriter",
+    "CheckpointInfo",
+    "CheckpointStore",
     "Manifest",
     "ObjectInfo",
     "PreconditionFailed",
+    "StaleAttempt",
     "StepStatus",
+    "StorageError",
     "Store",
     "exit_code_on_error",
     "is_local",

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -88,6 +89,7 @@ class LocalStore:
             os.fsync(stream.fileno())
         with _locked(target):
             self._check(uri, if_version)
+            _stamp(temporary, target)
             os.replace(temporary, target)
         fsync_directory(target.parent)
         info = self.stat(uri)
@@ -110,6 +112,14 @@ def fsync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _stamp(temporary: Path, target: Path) -> None:
+    """Give the file a time of its own: kernels stamp by the tick and reuse inodes, so two could be equal."""
+    now = time.time_ns()
+    with contextlib.suppress(FileNotFoundError):
+        now = max(now, target.stat().st_mtime_ns + 1)
+    os.utime(temporary, ns=(now, now))
 
 
 @contextlib.contextmanager

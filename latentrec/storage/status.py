@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
+from latentrec.storage.checkpoints import StaleAttempt
 from latentrec.storage.location import join, store_for
+from latentrec.storage.types import StorageError
 
 RUN_ID_VARIABLE = "LATENTREC_RUN_ID"
 STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"
@@ -71,6 +73,9 @@ def exit_code_on_error() -> Iterator[None]:
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except (StorageError, StaleAttempt) as error:
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None

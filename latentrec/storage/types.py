@@ -15,6 +15,14 @@ class PreconditionFailed(RuntimeError):
     """Another writer was there first: the object's version is not the one that the write expected."""
 
 
+class StorageError(RuntimeError):
+    """Storage did not do what was asked, within the bounds of time and retries, and nothing is half-done.
+
+    The message names the location, what happened and what to do. A command prints it without a traceback
+    and exits with code 1: the input is not at fault, and a later attempt may succeed.
+    """
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     """One stored object.

@@ -1,0 +1,361 @@
+"""Checkpoints of a step: atomic, resumable, and safe when two attempts of the same step overlap.
+
+All checkpoints of one piece of work live under ``<root>/<step>-<key>/``, where the key is a hash of (step,
+configuration, dataset, parent model): a retry finds them, different work never meets them.
+
+    index.json                      the only object that is ever rewritten
+    <checkpoint id>/<file> ...      immutable, under a name that no other attempt can choose
+
+``index.json`` lists the checkpoints with the size and sha256 of every file, and carries the *fencing token*.
+Opening a store for writing raises the token by compare-and-swap; a save uploads its files first and then
+swaps the index against the version that this attempt wrote last. So a reader sees the old index or the new
+one, whole, and an attempt that has been replaced cannot publish anything: its swap fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import random
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from latentrec.core import UserError, config_to_dict
+from latentrec.storage.artifact import sha256_file
+from latentrec.storage.local import local_path
+from latentrec.storage.location import is_local, join, store_for
+from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError, Store
+
+INDEX = "index.json"
+SCHEMA_VERSION = 1
+_ACQUIRE_ATTEMPTS = 200
+
+
+class StaleAttempt(RuntimeError):
+    """A newer attempt of the same step has taken over; this one must stop and can change nothing more."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """One saved checkpoint.
+
+    Attributes:
+        step: the trainer's step at which it was saved.
+        metadata: what the trainer stored beside it (JSON values).
+        uri: location of its files.
+        created: UTC seconds.
+        files: name → ``bytes``, ``sha256`` and, where the store knows it, ``crc32c``.
+    """
+
+    step: int
+    metadata: dict[str, Any]
+    uri: str
+    created: float
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass
+class Index:
+    """The content of ``index.json``; ``version`` is the store's, ``None`` where nothing stands yet."""
+
+    work: dict[str, Any]
+    token: int = 0
+    holder: str = ""
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    best: str | None = None
+    schema_version: int = SCHEMA_VERSION
+    version: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """As stored: everything but ``version``."""
+        body = {name: value for name, value in asdict(self).items() if name != "version"}
+        return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
+
+
+class CheckpointStore:
+    """The checkpoints of one piece of work. Make it with :meth:`for_work`.
+
+    Not safe for use by several threads at once.
+    """
+
+    def __init__(self, uri: str, work: dict[str, Any], *, keep_last: int = 2, store: Store | None = None):
+        """Open for reading; :meth:`acquire` makes this attempt the writer."""
+        if keep_last < 1:
+            raise UserError(f"keep_last is {keep_last}, expected at least 1")
+        self.uri = uri
+        self._store = store if store is not None else store_for(uri)
+        self._keep_last = keep_last
+        self._index = Index(work=work)
+        self._writer = False
+
+    @classmethod
+    def for_work(
+        cls,
+        root: str,
+        *,
+        step: str,
+        config: Any,
+        dataset: str,
+        parent: str | None,
+        keep_last: int = 2,
+        acquire: bool = True,
+    ) -> CheckpointStore:
+        """Open the checkpoints of one piece of work, and become its only writer.
+
+        Args:
+            root: ``--checkpoint-root``, a directory or ``gs://`` location.
+            step: name of the step (``sft``, ``grpo``…).
+            config: the step's configuration (frozen dataclass or dictionary).
+            dataset: fingerprint of the dataset.
+            parent: fingerprint of the model that training starts from, or ``None``.
+            keep_last: how many of the latest checkpoints stay; the best stays besides.
+            acquire: ``False`` opens for reading only (every rank but the first).
+
+        Raises:
+            UserError: the root cannot be reached or written.
+            StorageError: storage failed for longer than the retries bear.
+        """
+        settings = config_to_dict(config) if is_dataclass(config) else dict(config)
+        work = {"step": step, "config": settings, "dataset": dataset, "parent": parent}
+        body = json.dumps([SCHEMA_VERSION, work], sort_keys=True)
+        key = hashlib.sha256(body.encode()).hexdigest()[:24]
+        store = cls(join(str(root), f"{step}-{key}"), json.loads(json.dumps(work)), keep_last=keep_last)
+        if acquire:
+            store.acquire()
+        return store
+
+    @property
+    def token(self) -> int:
+        """The fencing token of this attempt; 0 when opened for reading."""
+        return self._index.token if self._writer else 0
+
+    def acquire(self) -> int:
+        """Become the writer: raise the fencing token, which shuts out every earlier attempt."""
+        holder = uuid.uuid4().hex
+        with self._explained("the checkpoint store could not be opened"):
+            for attempt in range(_ACQUIRE_ATTEMPTS):
+                index = self._read_index()
+                index.token += 1
+                index.holder = holder
+                if self._swap(index):
+                    self._index, self._writer = index, True
+                    return index.token
+                time.sleep(random.uniform(0, min(0.005 * 2 ** min(attempt, 6), 0.25)))
+        raise StorageError(f"{self.uri}: too many attempts open these checkpoints at once; retry later")
+
+    def save(self, directory: Path, step: int, *, metadata: dict[str, Any], best: bool = False) -> None:
+        """Publish the content of ``directory`` as the checkpoint of ``step``, whole or not at all.
+
+        Args:
+            directory: its files, in subdirectories or not, are the checkpoint.
+            step: the trainer's step; a later save is newer, whatever its step.
+            metadata: JSON values to be kept beside it.
+            best: whether it is the best so far; the best is kept until another one is better.
+
+        Raises:
+            StaleAttempt: a newer attempt has taken over; nothing was published.
+            StorageError: storage is full or failing; the checkpoints before this one are intact.
+        """
+        self._refuse_if_stale(step)
+        directory = Path(directory)
+        name = f"{step:010d}-t{self._index.token}-{uuid.uuid4().hex[:12]}"
+        paths = sorted(path for path in directory.rglob("*") if path.is_file())
+        if not paths:
+            raise UserError(f"{directory}: no files to save as the checkpoint of step {step}")
+        with self._explained(f"the checkpoint of step {step} was not saved, earlier ones are intact", name):
+            files = {
+                path.relative_to(directory).as_posix(): self._upload(path, directory, name) for path in paths
+            }
+            entry = {"id": name, "step": step, "metadata": metadata, "created": time.time(), "files": files}
+            dropped = self._publish(entry, best)
+        for old in dropped:
+            self._delete_files(old["id"], old["files"])
+
+    def latest(self) -> CheckpointInfo | None:
+        """The newest checkpoint whose files are all there and unchanged, or ``None``.
+
+        Sizes and checksums are compared with the index (locally by reading, on Google Cloud Storage by the
+        service's own crc32c), so a damaged checkpoint is passed over for the one before it.
+        """
+        index = self._read_index()
+        for entry in reversed(index.checkpoints):
+            if self._intact(entry):
+                return self._info(entry)
+        return None
+
+    def best(self) -> CheckpointInfo | None:
+        """The checkpoint last saved with ``best=True``, or ``None`` where there is none or it is damaged."""
+        index = self._read_index()
+        for entry in index.checkpoints:
+            if entry["id"] == index.best and self._intact(entry):
+                return self._info(entry)
+        return None
+
+    def restore(self, info: CheckpointInfo, destination: Path) -> None:
+        """Copy a checkpoint to a local directory, which appears whole and verified, or not at all.
+
+        Raises:
+            StorageError: a file is missing or is not the one that was saved, or storage fails.
+        """
+        destination = Path(destination)
+        partial = destination.with_name(f".{destination.name}.restoring")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            for name, expected in info.files.items():
+                path = partial / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._store.download_file(join(info.uri, name), path)
+                size, digest = path.stat().st_size, sha256_file(path)
+                if (size, digest) != (expected["bytes"], expected["sha256"]):
+                    raise StorageError(
+                        f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
+                        f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…"
+                    )
+            if destination.exists():
+                shutil.rmtree(destination)
+            partial.rename(destination)
+        except FileNotFoundError as error:
+            raise StorageError(f"{info.uri}: a file of the checkpoint is gone ({error})") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove every checkpoint of this work; the token stays, so that older attempts stay shut out.
+
+        Raises:
+            StaleAttempt: a newer attempt has taken over; nothing was removed.
+        """
+        self._refuse_if_stale(None)
+        old = list(self._index.checkpoints)
+        self._commit(checkpoints=[], best=None)
+        for entry in old:
+            self._delete_files(entry["id"], entry["files"])
+
+    def _publish(self, entry: dict[str, Any], best: bool) -> list[dict[str, Any]]:
+        """Swap in an index with ``entry``; returns the entries that it no longer names."""
+        entries = [*self._index.checkpoints, entry]
+        best_id = entry["id"] if best else self._index.best
+        last = {kept["id"] for kept in entries[-self._keep_last :]}
+        kept = [one for one in entries if one["id"] in last or one["id"] == best_id]
+        self._commit(checkpoints=kept, best=best_id)
+        return [one for one in entries if one not in kept]
+
+    def _commit(self, **changes: Any) -> None:
+        """Swap the index against the version that this attempt wrote last."""
+        index = Index(**{**asdict(self._index), **changes})
+        if not self._swap(index):
+            raise StaleAttempt(self._stale_message())
+        self._index = index
+
+    def _swap(self, index: Index) -> bool:
+        """Compare-and-swap ``index``; sets its ``version``. False when another writer was there first."""
+        uri = join(self.uri, INDEX)
+        data = index.to_bytes()
+        try:
+            index.version = self._store.write_bytes(uri, data, if_version=index.version or ABSENT).version
+        except PreconditionFailed:
+            return False
+        return True
+
+    def _read_index(self) -> Index:
+        uri = join(self.uri, INDEX)
+        info = self._store.stat(uri)
+        if info is None:
+            return Index(work=self._index.work)
+        try:
+            # The content may be newer than the version, never older; a swap then fails, as it must.
+            body = json.loads(self._store.read_bytes(uri))
+            if body["schema_version"] != SCHEMA_VERSION:
+                raise UserError(
+                    f"{uri}: schema_version is {body['schema_version']}, this version reads "
+                    f"{SCHEMA_VERSION}; choose another --checkpoint-root"
+                )
+            return Index(**body, version=info.version)
+        except FileNotFoundError:
+            return Index(work=self._index.work)
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{uri}: not a checkpoint index ({error}); remove {self.uri} "
+                "or choose another --checkpoint-root"
+            ) from None
+
+    def _refuse_if_stale(self, step: int | None) -> None:
+        if not self._writer:
+            raise UserError(f"{self.uri} was opened for reading; only the attempt that acquired it may write")
+        info = self._store.stat(join(self.uri, INDEX))
+        if info is not None and info.version == self._index.version:
+            return
+        found = self._read_index()
+        if found.holder != self._index.holder:
+            raise StaleAttempt(self._stale_message(step))
+        self._index = found  # a swap of this attempt whose answer was lost
+
+    def _stale_message(self, step: int | None = None) -> str:
+        newer = self._read_index().token
+        what = "nothing was changed" if step is None else f"the checkpoint of step {step} was not saved"
+        return (
+            f"{self.uri}: a newer attempt of this step (token {newer}, this one has {self._index.token}) has "
+            f"taken over; {what}. This attempt must stop"
+        )
+
+    def _upload(self, path: Path, directory: Path, name: str) -> dict[str, Any]:
+        relative = path.relative_to(directory).as_posix()
+        info = self._store.upload_file(path, join(self.uri, name, relative), if_version=ABSENT)
+        entry = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        return entry if info.crc32c is None else {**entry, "crc32c": info.crc32c}
+
+    def _intact(self, entry: dict[str, Any]) -> bool:
+        for name, expected in entry["files"].items():
+            uri = join(self.uri, entry["id"], name)
+            info = self._store.stat(uri)
+            if info is None or info.size != expected["bytes"]:
+                return False
+            if info.crc32c and "crc32c" in expected:
+                if info.crc32c != expected["crc32c"]:
+                    return False
+            elif is_local(uri) and sha256_file(local_path(uri)) != expected["sha256"]:
+                return False
+        return True
+
+    def _published(self, name: str) -> bool:
+        return any(entry["id"] == name for entry in self._read_index().checkpoints)
+
+    def _info(self, entry: dict[str, Any]) -> CheckpointInfo:
+        return CheckpointInfo(
+            step=entry["step"],
+            metadata=entry["metadata"],
+            uri=join(self.uri, entry["id"]),
+            created=entry["created"],
+            files=entry["files"],
+        )
+
+    def _delete_files(self, name: str, files: dict[str, Any]) -> None:
+        """Remove what the index no longer names; what cannot be removed is left to garbage collection."""
+        for file in files:
+            try:
+                self._store.delete(join(self.uri, name, file))
+            except (OSError, StorageError):
+                return
+        if is_local(self.uri):
+            shutil.rmtree(local_path(join(self.uri, name)), ignore_errors=True)
+
+    @contextmanager
+    def _explained(self, consequence: str, name: str | None = None) -> Iterator[None]:
+        """Turn the operating system's errors into one sentence, and take back files not published."""
+        try:
+            yield
+        except OSError as error:
+            if name is not None and is_local(self.uri) and not self._published(name):
+                shutil.rmtree(local_path(join(self.uri, name)), ignore_errors=True)
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+                raise UserError(f"{self.uri} cannot be written ({error.strerror}): {consequence}") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            cure = "; free space or choose another --checkpoint-root" if full else ""
+            raise StorageError(f"{self.uri}: {error.strerror or error}: {consequence}{cure}") from error

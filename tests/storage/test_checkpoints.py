@@ -1,0 +1,196 @@
+"""The checkpoint store: atomic, retained, verified, fenced."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.storage import CheckpointStore, StaleAttempt, StorageError
+from latentrec.storage.local import LocalStore
+
+
+@pytest.fixture
+def root(tmp_path) -> str:
+    return str(tmp_path / "checkpoints")
+
+
+def open_store(root: str, **changes) -> CheckpointStore:
+    work = {"step": "sft", "config": {"lr": 0.1}, "dataset": "d1", "parent": None, **changes}
+    return CheckpointStore.for_work(root, **work)
+
+
+def state(tmp_path: Path, text: str) -> Path:
+    directory = tmp_path / "state"
+    shutil.rmtree(directory, ignore_errors=True)
+    (directory / "sub").mkdir(parents=True)
+    (directory / "model.safetensors").write_bytes(text.encode() * 1000)
+    (directory / "sub" / "trainer.json").write_text(json.dumps({"state": text}))
+    return directory
+
+
+def content(store: CheckpointStore, info, tmp_path: Path) -> str:
+    store.restore(info, tmp_path / "restored")
+    trainer = json.loads((tmp_path / "restored" / "sub" / "trainer.json").read_text())["state"]
+    assert (tmp_path / "restored" / "model.safetensors").read_bytes() == trainer.encode() * 1000
+    return trainer
+
+
+def test_new_work_has_no_checkpoint(root):
+    store = open_store(root)
+    assert store.latest() is None
+    assert store.best() is None
+
+
+def test_saved_checkpoint_is_restored_by_the_next_attempt(root, tmp_path):
+    open_store(root).save(state(tmp_path, "a"), 100, metadata={"loss": 0.5})
+    store = open_store(root)
+    info = store.latest()
+    assert (info.step, info.metadata) == (100, {"loss": 0.5})
+    assert content(store, info, tmp_path) == "a"
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": "grpo"}, {"config": {"lr": 0.2}}, {"dataset": "d2"}, {"parent": "m1"}]
+)
+def test_different_work_never_collides(root, tmp_path, change):
+    open_store(root).save(state(tmp_path, "a"), 100, metadata={})
+    assert open_store(root, **change).latest() is None
+
+
+def test_keeps_the_last_and_the_best(root, tmp_path):
+    store = open_store(root, keep_last=2)
+    for step in range(1, 7):
+        store.save(state(tmp_path, str(step)), step, metadata={}, best=step in (1, 3))
+    assert (store.latest().step, store.best().step) == (6, 3)
+    kept = {path.name.split("-")[0] for path in Path(store.uri).iterdir() if path.is_dir()}
+    assert kept == {f"{step:010d}" for step in (3, 5, 6)}
+
+
+def test_restore_replaces_what_stood_at_the_destination(root, tmp_path):
+    store = open_store(root)
+    store.save(state(tmp_path, "a"), 1, metadata={})
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "restored" / "left_over").write_text("x")
+    assert content(store, store.latest(), tmp_path) == "a"
+    assert not (tmp_path / "restored" / "left_over").exists()
+
+
+def damage_missing(path: Path) -> None:
+    path.unlink()
+
+
+def damage_truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_missing, damage_truncated, damage_one_bit])
+def test_torn_checkpoint_is_passed_over_for_the_one_before(root, tmp_path, damage):
+    store = open_store(root)
+    store.save(state(tmp_path, "a"), 1, metadata={})
+    store.save(state(tmp_path, "b"), 2, metadata={}, best=True)
+    damage(Path(store.latest().uri) / "model.safetensors")
+    assert store.latest().step == 1
+    assert store.best() is None
+    assert content(store, store.latest(), tmp_path) == "a"
+
+
+def test_restore_refuses_a_checkpoint_damaged_after_it_was_chosen(root, tmp_path):
+    store = open_store(root)
+    store.save(state(tmp_path, "a"), 1, metadata={})
+    info = store.latest()
+    damage_one_bit(Path(info.uri) / "model.safetensors")
+    with pytest.raises(StorageError, match="damaged"):
+        store.restore(info, tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+
+
+def test_stale_attempt_cannot_overwrite_a_newer_checkpoint(root, tmp_path):
+    old = open_store(root)
+    old.save(state(tmp_path, "old"), 1, metadata={})
+    new = open_store(root)
+    assert new.token == old.token + 1
+    new.save(state(tmp_path, "new"), 2, metadata={})
+    with pytest.raises(StaleAttempt, match=r"token 2, this one has 1.*step 3 was not saved"):
+        old.save(state(tmp_path, "late"), 3, metadata={})
+    assert content(new, new.latest(), tmp_path) == "new"
+
+
+def test_attempt_replaced_during_its_upload_cannot_publish(root, tmp_path):
+    class TakenOver(LocalStore):
+        def upload_file(self, path, uri, *, if_version=None):
+            if "model" in str(path):
+                successor.append(open_store(root))
+            return super().upload_file(path, uri, if_version=if_version)
+
+    successor: list[CheckpointStore] = []
+    old = open_store(root)
+    old._store = TakenOver()
+    with pytest.raises(StaleAttempt):
+        old.save(state(tmp_path, "late"), 1, metadata={})
+    assert successor[0].latest() is None
+
+
+def test_attempt_goes_on_when_the_answer_to_its_own_swap_was_lost(root, tmp_path):
+    class AnswerLost(LocalStore):
+        def write_bytes(self, uri, data, *, if_version=None):
+            super().write_bytes(uri, data, if_version=if_version)
+            raise StorageError("no answer")
+
+    store = open_store(root)
+    working, store._store = store._store, AnswerLost()
+    with pytest.raises(StorageError):
+        store.save(state(tmp_path, "a"), 1, metadata={})
+    store._store = working
+    assert store.latest().step == 1
+    store.save(state(tmp_path, "b"), 2, metadata={})
+    assert [entry["step"] for entry in store._index.checkpoints] == [1, 2]
+
+
+def test_reader_does_not_shut_out_the_writer(root, tmp_path):
+    writer = open_store(root)
+    reader = open_store(root, acquire=False)
+    writer.save(state(tmp_path, "a"), 1, metadata={})
+    assert reader.latest().step == 1
+    with pytest.raises(UserError, match="opened for reading"):
+        reader.save(state(tmp_path, "b"), 2, metadata={})
+
+
+def test_sixty_four_attempts_at_once_get_sixty_four_tokens(root):
+    tokens: list[int] = []
+    threads = [threading.Thread(target=lambda: tokens.append(open_store(root).token)) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(tokens) == list(range(1, 65))
+
+
+def test_clear_removes_everything_but_the_token(root, tmp_path):
+    store = open_store(root)
+    store.save(state(tmp_path, "a"), 1, metadata={}, best=True)
+    store.clear()
+    assert store.latest() is None
+    assert [path.name for path in Path(store.uri).iterdir()] == ["index.json"]
+    assert open_store(root).token == 2
+
+
+def test_root_that_cannot_be_written_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"):
+        open_store(str(tmp_path / "file"))
+
+
+def test_index_that_is_not_one_says_what_to_do(root):
+    store = open_store(root)
+    (Path(store.uri) / "index.json").write_text("{")
+    with pytest.raises(UserError, match=r"not a checkpoint index.*remove"):
+        open_store(root)
