@@ -1,8 +1,8 @@
 """The rule-based reward of RecZero, as functions that any trl GRPO run can use.
 
-``R = R_format + R_answer`` (arXiv 2510.23077, §3.3): ``R_format`` is +0.5 for a valid answer and −0.5 otherwise;
-``R_answer = 1 − |y − ŷ| / max_error`` counts only where the format is valid. The two parts are separate reward
-functions, so that trl logs each on its own::
+``R = R_format + R_answer`` (arXiv 2510.23077, §3.3): ``R_format`` is +0.5 for a valid answer and −0.5
+otherwise; ``R_answer = 1 − |y − ŷ| / max_error`` counts only where the format is valid. The two parts are
+separate reward functions, so that trl logs each on its own::
 
     GRPOTrainer(..., reward_funcs=[format_reward, answer_reward], train_dataset=<columns prompt, rating>)
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.core import UserError
@@ -35,7 +35,7 @@ class RatingReward:
     valid: float = 0.5
     invalid: float = -0.5
     max_error: float = 4.0
-    scale: RatingScale = RatingScale()
+    scale: RatingScale = field(default_factory=RatingScale)
 
     def __post_init__(self) -> None:
         """Refuse constants under which a broken answer would earn more than a right one."""
@@ -43,7 +43,7 @@ class RatingReward:
             raise UserError(f"max_error is {self.max_error}; it must be a number above 0")
         if not self.valid > self.invalid:
             raise UserError(
-                f"format reward is {self.valid} when valid, {self.invalid} when not; it must be higher"
+                f"format reward is {self.valid} if valid, {self.invalid} if not; it must be higher"
             )
 
     @property
