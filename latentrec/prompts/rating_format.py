@@ -5,8 +5,8 @@ An answer is four sections, in this order, once each, none empty, with only whit
     <analyze user>…</analyze user> <analyze item>…</analyze item> <match>…</match> <rate>4.5</rate>
 
 The rate is a plain decimal number on the scale. ``4,5``, ``5/5``, ``+4``, ``4e0``, ``NaN`` and digits of
-other scripts are not plain decimal numbers. (RecZero, arXiv 2510.23077, §3.2; the strictness is ours: whatever the
-parser forgives, reinforcement learning will find.)
+other scripts are not plain decimal numbers. (RecZero, arXiv 2510.23077, §3.2; the strictness is ours:
+whatever the parser forgives, reinforcement learning will find.)
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class RatingReward:
             raise UserError(f"max_error is {self.max_error}; it must be a number above 0")
         if not self.valid > self.invalid:
             raise UserError(
-                f"format reward is {self.valid} if valid, {self.invalid} if not; it must be higher"
+                f"a valid format earns {self.valid}, a broken one {self.invalid}; it must be higher"
             )
 
     @property
