@@ -1,1 +1,6 @@
 """Scoring of models on a split, slices, the promotion decision, the report."""
+
+from latentrec.evaluation.config import Champion, EvaluateConfig
+from latentrec.evaluation.gate import GateDecision, decide
+
+__all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide"]
