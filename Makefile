@@ -1,0 +1,98 @@
+# Commands of the house; `make help` lists them. Everything runs in .venv, which each target makes when needed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+TORCH_VERSION := 2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS_DIR ?= runs
+export RUNS_DIR
+
+# What `make run` understands; each may be given on the command line.
+SYSTEM ?= latentr3
+RUNNER ?= process
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
+
+.PHONY: help setup locks run test test-slow test-containers lint format pipeline-compile pipeline-submit \
+	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
+	images push bench results mlflow-ui recommend clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## .venv with the pinned requirements
+
+$(VENV)/.installed: docker/requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed (PYTHON=python3.11 make ...), found " + sys.version)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r docker/requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH_VERSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+locks: ## resolve the hash-locked requirements again (needs uv)
+	docker/requirements/lock.sh
+
+run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= RUNNER=
+	@$(BIN)/python -m pipeline.run_local --system '$(SYSTEM)' --runner '$(RUNNER)' \
+		--reviews '$(REVIEWS)' --metadata '$(META)' --category '$(CATEGORY)' --params '$(PARAMS)' \
+		$(if $(K_CORE),--set 'k_core=$(K_CORE)') $(if $(SPLIT),--set 'split=$(SPLIT)') $(if $(SEED),--set 'seed=$(SEED)')
+
+test: setup ## unit, property, equivalence and end-to-end tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not gpu' -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+test-slow: setup ## the long acceptance runs; writes docs/slow-tests.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 7200 $(PYTEST_ARGS)
+
+test-containers: setup ## build the images and run the DAG with each step in its container
+	$(BIN)/python -m pytest -m containers --timeout 3600 -s $(PYTEST_ARGS) tests/containers
+
+lint: setup ## formatter, linter, type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## apply the formatter and the linter's safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pipeline-compile: setup ## build/pipelines/*.yaml (IMAGE_REGISTRY= IMAGE_TAG= RELEASE=1)
+	$(BIN)/python -m pipeline.compile --output build/pipelines
+
+pipeline-submit: setup ## upload a pipeline version and start a run (KFP_HOST= SYSTEM= PARAMS=)
+	$(BIN)/python -m pipeline.submit --system '$(SYSTEM)' --params '$(PARAMS)'
+
+pipeline-schedule: setup ## start a recurring run (KFP_HOST= SYSTEM= CRON='0 0 3 * * 1' PARAMS=)
+	$(BIN)/python -m pipeline.schedule create --system '$(SYSTEM)' --cron '$(CRON)' --params '$(PARAMS)'
+
+pipeline-schedules: setup ## list the recurring runs (KFP_HOST=)
+	$(BIN)/python -m pipeline.schedule list
+
+pipeline-pause pipeline-resume pipeline-unschedule: setup ## pause, resume or delete a recurring run (KFP_HOST= ID=)
+	$(BIN)/python -m pipeline.schedule $(subst unschedule,delete,$(@:pipeline-%=%)) --id '$(ID)'
+
+smoke-cluster: setup ## a tiny run on a cluster, end to end, with checks (KFP_HOST=)
+	$(BIN)/python -m pipeline.smoke_cluster
+
+images: ## build every component image with docker or podman
+	docker/build.sh
+
+push: ## push the images and write their digests to images.lock.json
+	docker/build.sh --push
+
+bench: setup ## run the benchmarks (BENCH=name for one)
+	$(BIN)/python -m benchmarks $(if $(BENCH),--only '$(BENCH)')
+
+results: setup ## train and compare the systems on the data at hand, write docs/results.md
+	$(BIN)/python -m benchmarks.results $(RESULTS_ARGS)
+
+mlflow-ui: setup ## open the embedded tracking store
+	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(abspath $(RUNS_DIR))/mlflow.db' $(if $(PORT),--port $(PORT))
+
+recommend: setup ## recommendations of a registered model: MODEL= HISTORY= K=
+	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
+		$(BIN)/latentrec recommend --model '$(MODEL)' --history '$(HISTORY)' $(if $(K),--k $(K))
+
+clean: ## remove build outputs (not runs/, not .venv)
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
