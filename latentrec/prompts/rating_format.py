@@ -29,7 +29,7 @@ FAULTS = (
     "out_of_scale",
 )
 
-_TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
+TAG_PATTERN = re.compile("|".join(re.escape(tag) for tag in TAGS))
 _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
@@ -82,7 +82,7 @@ def render_answer(user: str, item: str, match: str, rating: float) -> str:
     """
     bodies = (user, item, match, f"{rating:.1f}")
     for name, body in zip(SECTIONS, bodies, strict=True):
-        if not body.strip() or _TAG.search(body):
+        if not body.strip() or TAG_PATTERN.search(body):
             raise UserError(f"section <{name}> is {body!r}; it must hold text and none of the format's tags")
     return " ".join(f"<{name}>{body.strip()}</{name}>" for name, body in zip(SECTIONS, bodies, strict=True))
 
@@ -93,7 +93,7 @@ def parse_answer(text: str, scale: RatingScale | None = None) -> RatingAnswer | 
     Where several things are wrong, the fault is the first that applies in the order of :data:`FAULTS`.
     """
     scale = scale or RatingScale()
-    found = list(_TAG.finditer(text))
+    found = list(TAG_PATTERN.finditer(text))
     fault = _tag_fault([match.group() for match in found])
     if fault is not None:
         return fault

@@ -1,0 +1,190 @@
+"""Prompts of RecZero and RecOne: analyse the user, analyse the item, match them, rate.
+
+A prompt holds the history (title, rating, review text of each item, oldest first), the target (title,
+description) and the training-period means of user and item. It never exceeds a budget of tokens; the rule by
+which it is cut is :meth:`RatingPrompt.render`'s. Two wordings: ``full`` for instruct models, ``compact`` for
+the small preset, whose every token costs time on two cores.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from latentrec.core import UserError, option
+from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
+from latentrec.prompts.rating_format import TAG_PATTERN, RatingScale
+
+STYLES = ("full", "compact")
+
+FULL_INSTRUCTION = """\
+Predict the rating that a user will give to a target item, from {low:g} to {high:g}; decimals are allowed.
+First analyze the user's preferences and rating habits, then the item, then how well they match; then rate.
+Answer with exactly these four sections and nothing else:
+<analyze user>...</analyze user> <analyze item>...</analyze item> <match>...</match> <rate>a number</rate>
+"""
+
+
+@dataclass(frozen=True)
+class RatingPromptSettings:
+    """Wording and budgets of a prompt; stored with the model, so that serving asks as training did."""
+
+    style: str = option("compact", help="wording of the prompt", choices=STYLES)
+    max_prompt_tokens: int = option(160, help="budget of a prompt, in tokens of the model's tokenizer")
+    max_history: int = option(5, help="most recent rated items shown")
+    max_review_tokens: int = option(8, help="tokens kept of each review text; 0 shows none")
+    max_description_tokens: int = option(0, help="tokens kept of the target's description; 0 shows none")
+
+    def __post_init__(self) -> None:
+        """Refuse budgets that hold nothing."""
+        for name, least in (
+            ("max_prompt_tokens", 32),
+            ("max_history", 0),
+            ("max_review_tokens", 0),
+            ("max_description_tokens", 0),
+        ):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.style not in STYLES:
+            raise UserError(f"style is {self.style!r}; allowed: {', '.join(STYLES)}")
+
+
+INSTRUCT_SETTINGS = RatingPromptSettings(
+    style="full", max_prompt_tokens=2048, max_history=10, max_review_tokens=96, max_description_tokens=128
+)
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """A prompt within its budget.
+
+    Attributes:
+        text: the user message, or the plain text that the model continues.
+        n_tokens: what the model reads, chat template included.
+        history_shown: items of the history that are left.
+    """
+
+    text: str
+    n_tokens: int
+    history_shown: int
+
+
+class RatingPrompt:
+    """Renders examples for one tokenizer; a tokenizer with a chat template gets conversations."""
+
+    def __init__(
+        self, tokenizer: Any, settings: RatingPromptSettings | None = None, scale: RatingScale | None = None
+    ):
+        self.tokenizer = tokenizer
+        self.settings = settings or RatingPromptSettings()
+        self.scale = scale or RatingScale()
+        self.conversational = bool(getattr(tokenizer, "chat_template", None))
+
+    def render(self, example: RatingExample) -> RenderedPrompt:
+        """Write the prompt, cut to the budget.
+
+        The rule: review texts and description are first cut to their own budgets; then the **oldest** item of
+        the history goes, again and again, until the prompt fits; then the description goes.
+
+        Raises:
+            UserError: not even the bare target fits.
+        """
+        settings = self.settings
+        history = example.history[len(example.history) - min(len(example.history), settings.max_history) :]
+        example = replace(
+            example,
+            history=tuple(
+                replace(entry, review=self._cut(entry.review, settings.max_review_tokens))
+                for entry in history
+            ),
+            description=self._cut(example.description, settings.max_description_tokens),
+        )
+        while True:
+            text = self._write(example)
+            n_tokens = self.count_tokens(text)
+            if n_tokens <= settings.max_prompt_tokens:
+                return RenderedPrompt(text, n_tokens, len(example.history))
+            if example.history:
+                example = replace(example, history=example.history[1:])
+            elif example.description:
+                example = replace(example, description="")
+            else:
+                raise UserError(
+                    f"max_prompt_tokens is {settings.max_prompt_tokens}, the prompt for {example.title!r} "
+                    f"takes {n_tokens} without any history; raise it"
+                )
+
+    def as_input(self, rendered: RenderedPrompt) -> Any:
+        """What trl's trainers take as ``prompt``: a conversation, or plain text."""
+        return [{"role": "user", "content": rendered.text}] if self.conversational else rendered.text
+
+    def token_ids(self, rendered: RenderedPrompt) -> list[int]:
+        """What the model reads before its answer."""
+        return self._ids(rendered.text)
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a prompt with this text, chat template included."""
+        return len(self._ids(text))
+
+    def _ids(self, text: str) -> list[int]:
+        if self.conversational:
+            message = [{"role": "user", "content": text}]
+            encoded = self.tokenizer.apply_chat_template(
+                message, add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+            return list(encoded["input_ids"])
+        return list(self.tokenizer(text)["input_ids"])
+
+    def _cut(self, text: str, limit: int) -> str:
+        text = plain(text)
+        if not text or limit == 0:
+            return ""
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return text if len(spans) <= limit else text[: spans[limit - 1][1]].rstrip()
+
+    def _write(self, example: RatingExample) -> str:
+        write = _write_full if self.settings.style == "full" else _write_compact
+        return write(example, self.scale)
+
+
+def plain(text: str) -> str:
+    """One line that cannot pass for a part of an answer: white space folded, the format's tags taken out."""
+    while TAG_PATTERN.search(text):
+        text = TAG_PATTERN.sub(" ", text)
+    return " ".join(text.split())
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None or math.isnan(value) else f"{value:.1f}"
+
+
+def _write_full(example: RatingExample, scale: RatingScale) -> str:
+    lines = [
+        FULL_INSTRUCTION.format(low=scale.low, high=scale.high),
+        "Items that the user rated, oldest first:",
+    ]
+    lines += [_full_entry(entry) for entry in example.history] or ["(none)"]
+    lines.append(f"Mean rating given by the user: {_number(example.user_mean)}")
+    lines.append(f'Target item: "{plain(example.title)}"')
+    if example.description:
+        lines.append(f"Description of the target item: {example.description}")
+    lines.append(f"Mean rating of the target item: {_number(example.item_mean)}")
+    return "\n".join(lines) + "\n"
+
+
+def _full_entry(entry: HistoryEntry) -> str:
+    review = f'; review: "{entry.review}"' if entry.review else ""
+    return f'- "{plain(entry.title)}": rated {_number(entry.rating)}{review}'
+
+
+def _write_compact(example: RatingExample, scale: RatingScale) -> str:
+    lines = [f"Analyze the user, the item and their match, then rate from {scale.low:g} to {scale.high:g}."]
+    for entry in example.history:
+        review = f" {entry.review}" if entry.review else ""
+        lines.append(f'"{plain(entry.title)}" {_number(entry.rating)}{review}')
+    lines.append(f'Target "{plain(example.title)}"')
+    if example.description:
+        lines.append(example.description)
+    lines.append(f"Item mean {_number(example.item_mean)}. User mean {_number(example.user_mean)}.")
+    return "\n".join(lines) + "\n"
