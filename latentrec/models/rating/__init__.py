@@ -1,1 +1,1 @@
-"""Rating predictors: means, biases, matrix factorisation, and language models that reason before they rate."""
+"""Rating predictors: means, biases, matrix factorisation, and language models that reason first."""

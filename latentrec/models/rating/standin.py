@@ -1,8 +1,8 @@
 """The small stand-in for an instruct model: a two-layer Qwen2 and its own tokenizer.
 
 It is for machines without an instruct model, and it is none. ``latentrec pretrain-rating`` pre-trains it on
-generated instruction text (:mod:`latentrec.training.rating_corpus`) so that it answers in RecZero's format at a
-stated rate, with ratings that have nothing to do with the target. What it rates well later, it learned later.
+generated instruction text (:mod:`latentrec.training.rating_corpus`) so that it answers in RecZero's format at
+a stated rate, with ratings that say nothing of the target. What it rates well later was learned later.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: StandInShape, seed: i
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
         max_position_embeddings=shape.context,
-        rope_theta=10_000.0,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
