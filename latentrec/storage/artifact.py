@@ -99,7 +99,7 @@ class ArtifactWriter:
             inputs=self.inputs,
             counts=self.counts,
             files=files,
-            extra=self.extra,
+            extra={**_recorded_by(), **self.extra},
         )
         manifest_path = self.path / MANIFEST
         manifest_path.write_text(self.manifest.to_json(), encoding="utf-8")
@@ -158,6 +158,12 @@ def sha256_file(path: Path) -> str:
     """Hash a file of any size with bounded memory."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _recorded_by() -> dict[str, str]:
+    """The step's MLflow run, so that a step served from a cache can be linked; no part of the fingerprint."""
+    run_id = os.environ.get("LATENTREC_STEP_MLFLOW_RUN")
+    return {"mlflow_run_id": run_id} if run_id else {}
 
 
 def _describe(path: Path) -> dict[str, Any]:

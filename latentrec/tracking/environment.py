@@ -1,0 +1,106 @@
+"""What a step learns from its environment about the run that it belongs to; never from a parameter.
+
+A run id as a parameter would enter KFP's cache key and no step would ever be served from the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentrec.storage import is_local, join, local_path
+
+DEFAULT_EXPERIMENT = "latentrec"
+PARENT_VARIABLE = "LATENTREC_PARENT_MLFLOW_RUN"
+STEP_RUN_VARIABLE = "LATENTREC_STEP_MLFLOW_RUN"
+_INJECTED_VARIABLE = "MLFLOW_RUN_ID"
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The run that a step belongs to.
+
+    Attributes:
+        tracking_uri: of the MLflow server or database; ``None`` when nothing is tracked.
+        experiment: experiment's name.
+        run_id: of the pipeline run; ``None`` for a command run by hand.
+        pipeline: the DAG's name (``latentr3``…).
+        parent: MLflow run that the platform has opened for the pipeline run, if any.
+        git_sha: revision of the code, with ``-dirty`` after it when the tree had changes.
+        image_digest: of the container; ``none`` in a plain process.
+        status_root: where the steps' status is kept; undelivered figures go beside it.
+    """
+
+    tracking_uri: str | None
+    experiment: str = DEFAULT_EXPERIMENT
+    run_id: str | None = None
+    pipeline: str | None = None
+    parent: str | None = None
+    git_sha: str = "unknown"
+    image_digest: str = "none"
+    status_root: str | None = None
+
+    @classmethod
+    def from_environment(cls) -> RunContext:
+        """Read the environment.
+
+        ``MLFLOW_RUN_ID``, where the platform injects it, is the parent; it is taken out of the environment,
+        or MLflow's own calls would write into the parent whatever run is meant.
+        """
+        injected = os.environ.pop(_INJECTED_VARIABLE, None)
+        if injected:
+            os.environ[PARENT_VARIABLE] = injected
+        return cls(
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or None,
+            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
+            run_id=os.environ.get("LATENTREC_RUN_ID") or None,
+            pipeline=os.environ.get("LATENTREC_PIPELINE") or None,
+            parent=os.environ.get(PARENT_VARIABLE) or None,
+            git_sha=os.environ.get("LATENTREC_GIT_SHA") or _git_sha(),
+            image_digest=os.environ.get("LATENTREC_IMAGE_DIGEST") or "none",
+            status_root=os.environ.get("LATENTREC_STATUS_ROOT") or None,
+        )
+
+    def tags(self) -> dict[str, str]:
+        """The tags that every run of this pipeline run carries."""
+        tags = {"git.sha": self.git_sha, "image.digest": self.image_digest}
+        if self.run_id:
+            tags["pipeline.run_id"] = self.run_id
+        if self.pipeline:
+            tags["pipeline.name"] = self.pipeline
+        return tags
+
+
+def embedded_root(tracking_uri: str) -> str | None:
+    """Folder of an embedded SQLite store, where its artifacts and locks stand too; ``None`` for a server."""
+    if not tracking_uri.startswith("sqlite:///"):
+        return None
+    return str(Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent)
+
+
+def artifact_location(tracking_uri: str) -> str | None:
+    """Where a new experiment keeps its artifacts; ``None`` leaves it to the server."""
+    root = os.environ.get("LATENTREC_ARTIFACT_ROOT")
+    if root:
+        return local_path(root).resolve().as_uri() if is_local(root) else root
+    embedded = embedded_root(tracking_uri)
+    return Path(join(embedded, "mlartifacts")).as_uri() if embedded else None
+
+
+def is_main_process() -> bool:
+    """False in the ranks above 0 of a distributed launch: one process of a step reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _git_sha() -> str:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        sha = git("rev-parse", "HEAD")
+        return sha + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,108 @@
+"""The run tree: one parent per pipeline run, one nested run per step, each found again by its tags."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from latentrec.tracking.environment import RunContext, artifact_location
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+ROLE_TAG = "latentrec.role"
+STEP_TAG = "latentrec.step"
+ATTEMPT_TAG = "latentrec.attempt"
+
+
+class RunTree:
+    """Finds or makes the runs of one pipeline run. Every method talks to the tracking server."""
+
+    def __init__(self, context: RunContext):
+        from mlflow.tracking import MlflowClient
+
+        assert context.tracking_uri is not None
+        for noisy in ("alembic", "mlflow.store.db"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self.context = context
+        self.client: MlflowClient = MlflowClient(context.tracking_uri)
+
+    def experiment_id(self) -> str:
+        """The experiment's id; made on first use (two that make it at once agree on one)."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(self.context.experiment)
+        if found is None:
+            try:
+                location = artifact_location(self.context.tracking_uri or "")
+                return self.client.create_experiment(self.context.experiment, artifact_location=location)
+            except MlflowException:
+                found = self.client.get_experiment_by_name(self.context.experiment)
+                if found is None:
+                    raise
+        return found.experiment_id
+
+    def parent(self) -> str | None:
+        """Id of the pipeline run's own MLflow run; ``None`` for a command that belongs to no pipeline run."""
+        context = self.context
+        if context.parent:
+            run = self.client.get_run(context.parent)
+            if ROLE_TAG not in run.data.tags:
+                self._tag(context.parent, {**context.tags(), ROLE_TAG: "pipeline"})
+            return context.parent
+        if not context.run_id:
+            return None
+        found = self._oldest({"pipeline.run_id": context.run_id, ROLE_TAG: "pipeline"})
+        if found is not None:
+            return found.info.run_id
+        name = f"{context.pipeline or 'pipeline'} {context.run_id}"
+        made = self._create(name, {**context.tags(), ROLE_TAG: "pipeline"})
+        # Two steps that start at once may both find nothing: the oldest stands, the other is withdrawn.
+        oldest = self._oldest({"pipeline.run_id": context.run_id, ROLE_TAG: "pipeline"})
+        if oldest is not None and oldest.info.run_id != made:
+            self.client.delete_run(made)
+            return oldest.info.run_id
+        return made
+
+    def step(self, step: str) -> str:
+        """Open the step's nested run: a new one, or on a retry the one that the first attempt has opened."""
+        parent = self.parent()
+        tags = {**self.context.tags(), ROLE_TAG: "step", STEP_TAG: step}
+        if parent is None:
+            return self._create(step, {**tags, ATTEMPT_TAG: "1"})
+        found = self._oldest({"mlflow.parentRunId": parent, STEP_TAG: step}, experiment_of=parent)
+        if found is None:
+            tags |= {"mlflow.parentRunId": parent, ATTEMPT_TAG: "1"}
+            return self._create(step, tags, experiment_of=parent)
+        run_id = found.info.run_id
+        attempt = int(found.data.tags.get(ATTEMPT_TAG, "1")) + 1
+        self.client.update_run(run_id, status="RUNNING")
+        self._tag(run_id, {**tags, ATTEMPT_TAG: str(attempt)})
+        return run_id
+
+    def _experiment(self, experiment_of: str | None) -> str:
+        if experiment_of and self.context.parent:
+            return self.client.get_run(experiment_of).info.experiment_id
+        return self.experiment_id()
+
+    def _create(self, name: str, tags: dict[str, str], experiment_of: str | None = None) -> str:
+        run = self.client.create_run(
+            self._experiment(experiment_of), start_time=int(time.time() * 1000), tags=tags, run_name=name
+        )
+        return run.info.run_id
+
+    def _oldest(self, tags: dict[str, str], experiment_of: str | None = None) -> Run | None:
+        wanted = " and ".join(f"tags.`{name}` = '{_quoted(value)}'" for name, value in tags.items())
+        found = self.client.search_runs([self._experiment(experiment_of)], filter_string=wanted)
+        return min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+    def _tag(self, run_id: str, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "")

@@ -1,0 +1,228 @@
+"""Streams a step's figures to MLflow from a thread of its own; a server that is away stops nothing.
+
+Everything goes to a queue on disk first (:class:`~latentrec.tracking.spool.Spool`) and from there to the
+server, in order. While the server is away the queue grows up to a bound, a warning says so once, and when it
+is back everything is sent. What could not be sent by the end of the step is handed over, never dropped in
+silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from latentrec.storage import Manifest
+from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, Rejected
+from latentrec.tracking.spool import Spool
+
+_POLL_S = 0.5
+_MAX_BACKOFF_S = 15.0
+_POISON_ATTEMPTS = 5
+_BATCH = 500
+_FORBIDDEN = re.compile(r"[^\w\-. /:]")
+
+
+class MlflowSink:
+    """A :class:`~latentrec.training.sink.MetricSink` on an MLflow run; nothing raises or waits for the server.
+
+    Args:
+        delivery: opens the run and writes to it.
+        spool_directory: folder of the queue on disk.
+        max_bytes: bound of that queue, and of the files kept beside it.
+    """
+
+    def __init__(self, delivery: Delivery, spool_directory: Path, max_bytes: int):
+        self._delivery = delivery
+        self._spool = Spool(spool_directory, max_bytes)
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._abandon = threading.Event()
+        self._rejected: list[str] = []
+        self._away_since: float | None = None
+        self._warned_full = False
+        self._thread = threading.Thread(target=self._run, name="mlflow-sink", daemon=True)
+        self._thread.start()
+
+    @property
+    def run_id(self) -> str | None:
+        """The step's MLflow run; ``None`` until the server has opened it."""
+        return self._delivery.run_id
+
+    def wait_until_open(self, seconds: float) -> bool:
+        """Wait for the run to be opened, at most ``seconds``."""
+        return self._delivery.opened.wait(seconds)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Figures at one training step. Non-finite values are dropped; ``@`` and its like become ``_``."""
+        values = {
+            _FORBIDDEN.sub("_", name): float(value)
+            for name, value in metrics.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        if values:
+            self._put({"kind": "metrics", "values": values, "step": int(step), "time": _now_ms()})
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Settings; long values are shortened (``config.json`` holds them whole)."""
+        values = {_FORBIDDEN.sub("_", name): str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
+        for name, value in values.items():
+            self._put({"kind": "params", "values": {name: value}})
+
+    def log_artifact(self, path: str | Path) -> None:
+        """A file or folder; copied now, because a step's working directory is renamed or removed."""
+        source = Path(path)
+        if not source.exists():
+            _warn(f"{source} is not there and could not be logged")
+            return
+        kept = self._spool.keep_file(source)
+        if kept is None:
+            _warn(f"no room to keep {source} for the tracking server; it is not logged")
+            self._spool.refused += 1
+            return
+        self._put({"kind": "artifact", "path": str(kept)})
+
+    def log_dataset(self, manifest: Manifest, source: str, context: str) -> None:
+        """An input of the run: MLflow's dataset with our fingerprint as its digest, and the run's tag."""
+        profile = json.dumps({"fingerprint": manifest.fingerprint, "counts": manifest.counts}, default=str)
+        record = {
+            "name": Path(source).name or "dataset",
+            "fingerprint": manifest.fingerprint,
+            "source": source,
+        }
+        self._put({"kind": "dataset", **record, "profile": profile[:16000], "context": context})
+        self.set_tags({"dataset.fingerprint": manifest.fingerprint})
+
+    def set_tags(self, tags: Mapping[str, str], *, parent: bool = False) -> None:
+        """Tags of the step's run, or of the pipeline's."""
+        values = {name: str(value)[:4900] for name, value in tags.items()}
+        self._put({"kind": "parent_tags" if parent else "tags", "values": values})
+
+    def close(self, status: str, flush_seconds: float, hand_over: Callable[[bytes], str | None]) -> None:
+        """End the run (``FINISHED``, ``FAILED`` or ``KILLED``) and wait for everything to arrive.
+
+        Args:
+            status: MLflow's word for how the step went.
+            flush_seconds: how long to wait while the server is away.
+            hand_over: takes what could not be sent, as JSON lines; returns where it was put, or ``None``.
+        """
+        if self._spool.refused:
+            self.set_tags({"tracking.refused_records": str(self._spool.refused)})
+        if self._rejected:
+            self.set_tags({"tracking.rejected": " | ".join(self._rejected)[:4900]})
+        self._put({"kind": "end", "status": status, "time": _now_ms()})
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(flush_seconds)
+        if self._thread.is_alive():
+            self._abandon.set()
+            self._wake.set()
+            self._thread.join(5)
+        delivered = self._spool.is_empty
+        if not delivered:
+            left = self._spool.undelivered()
+            place = hand_over(left)
+            lines = left.count(b"\n")
+            _warn(
+                f"the tracking server did not come back within {flush_seconds:.0f} s; {lines:,} records wait "
+                f"in {place or self._spool.directory} and are sent by the run's last step, or by a retry"
+            )
+        self._spool.close(remove=delivered)
+
+    def _put(self, record: dict[str, Any]) -> None:
+        if self._spool.append(record):
+            self._wake.set()
+        elif not self._warned_full:
+            self._warned_full = True
+            _warn(
+                f"the buffer for the tracking server is full ({self._spool.max_bytes / 1e6:.0f} MB); further "
+                "figures are only counted (tag tracking.refused_records); raise LATENTREC_TRACKING_BUFFER_MB"
+            )
+
+    def _run(self) -> None:
+        backoff, failures = _POLL_S, 0
+        while not self._abandon.is_set():
+            try:
+                if self._spool.is_empty:
+                    self._delivery.open()
+                    if self._closing.is_set():
+                        return
+                    self._wake.wait(_POLL_S if self._away_since else 60)
+                    self._wake.clear()
+                    continue
+                self._deliver(1 if failures else _BATCH)
+                self._back()
+                backoff, failures = _POLL_S, 0
+            except Exception as error:
+                failures = self._away(error, failures)
+                self._abandon.wait(backoff)
+                backoff = min(backoff * 2, _MAX_BACKOFF_S)
+
+    def _deliver(self, limit: int) -> None:
+        records = self._spool.peek(limit)
+        wanted = [record for record in records if record["kind"] != "damaged"]
+        try:
+            self._delivery.send(wanted)
+        except Rejected as refusal:
+            if len(records) > 1:
+                self._deliver(1)
+                return
+            self._reject(records[0], str(refusal))
+        self._spool.advance(len(records))
+        for record in wanted:
+            if record["kind"] == "artifact":
+                self._spool.drop_file(Path(record["path"]))
+
+    def _reject(self, record: dict[str, Any], reason: str) -> None:
+        reason = reason.splitlines()[0][:300] if reason else "no reason given"
+        what = f"{record['kind']} {', '.join(record.get('values', {}))}".strip()
+        self._rejected.append(f"{what}: {reason}")
+        _warn(f"the tracking server refuses {what}: {reason}")
+
+    def _away(self, error: Exception, failures: int) -> int:
+        """A failure that may pass; a record that keeps failing while the server answers is set aside."""
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            _warn(
+                f"the tracking server is away ({reason}); figures are kept on disk and sent when it is back"
+            )
+        if self._delivery.run_id is None or not self._delivery.is_up():
+            return 0
+        if failures + 1 >= _POISON_ATTEMPTS:
+            records = self._spool.peek(1)
+            if records:
+                self._reject(records[0], reason)
+                self._spool.advance(1)
+            return 0
+        return failures + 1
+
+    def _back(self) -> None:
+        if self._away_since is not None:
+            seconds = time.monotonic() - self._away_since
+            self._away_since = None
+            print(f"the tracking server is back after {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def spool_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
+    """Folder of a step's queue: a retry on this machine gets the same, and sends what was left in it."""
+    root = Path(os.environ.get("LATENTREC_SPOOL_DIR") or Path(tempfile.gettempdir()) / "latentrec-tracking")
+    key = hashlib.sha256(f"{tracking_uri}\n{run_id or os.getpid()}".encode()).hexdigest()[:16]
+    return root / f"{key}-{re.sub(r'[^A-Za-z0-9_.-]', '_', step)}"
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,196 @@
+"""``step_run``: what every command wraps its work in, so that a step is seen while it runs and after.
+
+It records the step's status (the run summary reads it) and opens the step's nested MLflow run under the
+pipeline's run. Without ``MLFLOW_TRACKING_URI`` only the status is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentrec.core import Interrupted, UserError, config_to_dict
+from latentrec.storage import StepStatus, read_manifest, step_status
+from latentrec.tracking.delivery import Delivery
+from latentrec.tracking.environment import STEP_RUN_VARIABLE, RunContext, is_main_process
+from latentrec.tracking.left_behind import hand_over, left_behind_root, list_left_behind, send_back
+from latentrec.tracking.runs import RunTree
+from latentrec.tracking.sink import MlflowSink, spool_directory
+from latentrec.tracking.system_metrics import SystemMetrics
+from latentrec.training.sink import MetricSink, NullSink
+
+OPEN_SECONDS = 20.0
+
+
+@dataclass
+class StepRun:
+    """A step while it runs: where its figures go (``sink``) and what the summary will say (``status``)."""
+
+    sink: MetricSink
+    status: StepStatus
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The step's MLflow run, if it is tracked and the server has answered."""
+        return self.sink.run_id if isinstance(self.sink, MlflowSink) else None
+
+    def use_dataset(self, directory: str | Path, context: str = "training") -> None:
+        """Log a dataset directory as an input of the run, by its fingerprint."""
+        if isinstance(self.sink, MlflowSink):
+            manifest = read_manifest(directory, "dataset", verify=False)
+            self.sink.log_dataset(manifest, str(directory), context)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tag the step's run."""
+        if isinstance(self.sink, MlflowSink):
+            self.sink.set_tags(tags)
+
+
+@contextmanager
+def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None) -> Iterator[StepRun]:
+    """Run a step: status recorded, nested MLflow run opened or resumed, figures streamed.
+
+    Args:
+        step: name of the step. ``LATENTREC_STEP`` overrides it where one DAG runs a command twice.
+        config: frozen dataclass or dictionary; logged as parameters and as ``config.json``.
+        dataset: dataset directory that the step reads; logged as the run's input.
+
+    Raises:
+        Whatever the body raises, after the run was marked as failed (or killed, when interrupted). A
+        tracking server that is away raises nothing.
+    """
+    step = os.environ.get("LATENTREC_STEP") or step
+    if not is_main_process():
+        yield StepRun(NullSink(), StepStatus(step=step))
+        return
+    context = RunContext.from_environment()
+    with step_status(step) as status:
+        if not context.tracking_uri:
+            yield StepRun(NullSink(), status)
+            return
+        sink = _open_sink(context, step, status)
+        system = SystemMetrics(sink)
+        run = StepRun(sink, status)
+        outcome = "FAILED"
+        try:
+            if config is not None:
+                _log_config(sink, config if isinstance(config, dict) else config_to_dict(config))
+            if dataset is not None:
+                run.use_dataset(dataset)
+            yield run
+            outcome = "FINISHED"
+        except (Interrupted, KeyboardInterrupt):
+            outcome = "KILLED"
+            raise
+        except BaseException as error:
+            sink.set_tags({"error": str(error) or type(error).__name__})
+            raise
+        finally:
+            system.stop()
+            sink.close(outcome, _flush_seconds(), lambda left: hand_over(context, step, left))
+            os.environ.pop(STEP_RUN_VARIABLE, None)
+
+
+def ensure_parent_run(
+    params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None
+) -> str | None:
+    """Make (or find) the pipeline's MLflow run; ``preflight`` calls it first. ``None``: nothing is tracked.
+
+    Args:
+        params: the pipeline's parameters, logged on the parent.
+        tags: further tags of the parent (a link to the run in KFP's UI).
+
+    Raises:
+        UserError: the tracking server does not answer: a run that cannot be recorded should not start.
+    """
+    context = RunContext.from_environment()
+    if not context.tracking_uri:
+        return None
+    _bound_http()
+    from mlflow.entities import Param, RunTag
+
+    try:
+        tree = RunTree(context)
+        parent = tree.parent()
+        if parent is not None:
+            tree.client.log_batch(
+                parent,
+                params=[Param(name, str(value)[:5900]) for name, value in (params or {}).items()],
+                tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
+            )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"MLFLOW_TRACKING_URI {context.tracking_uri}: the tracking server cannot be used ({reason})"
+        ) from error
+    return parent
+
+
+def finish_parent_run(succeeded: bool, summary: Path | None = None) -> str | None:
+    """End the pipeline's MLflow run and attach the run summary; the exit handler calls it last."""
+    context = RunContext.from_environment()
+    if not context.tracking_uri or not (context.run_id or context.parent):
+        return None
+    _bound_http()
+    tree = RunTree(context)
+    parent = tree.parent()
+    assert parent is not None
+    deliver_left_behind(context)
+    if summary is not None:
+        tree.client.log_artifact(parent, str(summary))
+    tree.client.set_terminated(parent, status="FINISHED" if succeeded else "FAILED")
+    return parent
+
+
+def deliver_left_behind(context: RunContext) -> int:
+    """Send what earlier steps of this run could not; returns how many records."""
+    root = left_behind_root(context)
+    if root is None or not context.tracking_uri:
+        return 0
+    return sum(
+        send_back(uri, Delivery(context, step, lambda _: None)) for step, uri in list_left_behind(root)
+    )
+
+
+def _open_sink(context: RunContext, step: str, status: StepStatus) -> MlflowSink:
+    _bound_http()
+    assert context.tracking_uri is not None
+
+    def opened(run_id: str) -> None:
+        os.environ[STEP_RUN_VARIABLE] = run_id
+        status.details["mlflow_run_id"] = run_id
+
+    delivery = Delivery(context, step, opened)
+    directory = spool_directory(context.tracking_uri, context.run_id, step)
+    sink = MlflowSink(delivery, directory, _buffer_bytes())
+    sink.wait_until_open(float(os.environ.get("LATENTREC_TRACKING_OPEN_SECONDS") or OPEN_SECONDS))
+    return sink
+
+
+def _log_config(sink: MlflowSink, config: dict[str, Any]) -> None:
+    sink.log_params(config)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        sink.log_artifact(path)
+
+
+def _flush_seconds() -> float:
+    return float(os.environ.get("LATENTREC_TRACKING_FLUSH_SECONDS") or 60)
+
+
+def _buffer_bytes() -> int:
+    return int(float(os.environ.get("LATENTREC_TRACKING_BUFFER_MB") or 256) * 1e6)
+
+
+def _bound_http() -> None:
+    """MLflow's defaults let one call to a dead server take minutes; the sink retries by itself."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
