@@ -33,7 +33,7 @@ _FORBIDDEN = re.compile(r"[^\w\-. /:]")
 
 
 class MlflowSink:
-    """A :class:`~latentrec.training.sink.MetricSink` on an MLflow run; nothing raises or waits for the server.
+    """A :class:`~latentrec.training.sink.MetricSink` on MLflow; nothing raises or waits for the server.
 
     Args:
         delivery: opens the run and writes to it.
