@@ -1,1 +1,5 @@
 """Constrained beam search over the catalogue's titles, and loading of any model as a recommender."""
+
+from latentrec.decoding.load import LOADERS, TITLE_SYSTEMS, load_recommender
+
+__all__ = ["LOADERS", "TITLE_SYSTEMS", "load_recommender"]

@@ -2,5 +2,6 @@
 
 from latentrec.evaluation.config import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision, decide
+from latentrec.evaluation.run import evaluate
 
-__all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide"]
+__all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide", "evaluate"]

@@ -1,0 +1,72 @@
+"""``latentrec evaluate``: score models on the test split, compare, decide on promotion, report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from latentrec.core import UserError, add_config_arguments, config_from_namespace
+from latentrec.evaluation import Champion, EvaluateConfig, evaluate
+from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.printed import results_table
+from latentrec.tracking import step_run
+
+HELP = "score models on the test split, compare them, decide on promotion, write the report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("--dataset", required=True, metavar="DIR", help="next-item dataset directory")
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        metavar="NAME=DIR",
+        help="a model directory and its name in the tables; repeat for each model, the challenger last",
+    )
+    parser.add_argument(
+        "--champion",
+        metavar="models:/NAME@champion|DIR",
+        help="who holds the alias now; none registered yet is fine",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="evaluation directory to make")
+    add_config_arguments(parser, EvaluateConfig)
+
+
+def run(namespace: argparse.Namespace) -> None:
+    """Evaluate and print the table and the verdict."""
+    config = config_from_namespace(EvaluateConfig, namespace)
+    models = dict(_named_directory(text) for text in namespace.model)
+    if len(models) != len(namespace.model):
+        raise UserError("two --model flags give the same NAME; names must differ")
+    with step_run("evaluate", config=config) as step:
+        champion = _champion(namespace.champion)
+        evaluate(
+            config,
+            dataset=namespace.dataset,
+            models=models,
+            output=namespace.output,
+            champion=champion,
+            sink=step.sink,
+        )
+        gate = GateDecision.read(Path(namespace.output) / "gate.json")
+        step.status.details |= {"verdict": gate.reason, "promote": gate.promote}
+    print(results_table(namespace.output))
+    print(f"\n{gate.reason}\nreport: {Path(namespace.output) / 'report.html'}")
+
+
+def _named_directory(text: str) -> tuple[str, str]:
+    name, separator, directory = text.partition("=")
+    if not separator or not name or not directory:
+        raise UserError(f"--model is {text!r}, expected NAME=DIR")
+    return name, directory
+
+
+def _champion(text: str | None) -> Champion | None:
+    if not text:
+        return None
+    if text.startswith("models:/"):
+        from latentrec.tracking import find_champion
+
+        return find_champion(text)
+    return Champion(directory=Path(text))

@@ -1,0 +1,306 @@
+"""The evaluation report: one self-contained HTML page for a product owner, and the same as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from latentrec.evaluation import plots
+from latentrec.evaluation.result import Evaluation
+from latentrec.evaluation.scoring import K_MAX
+from latentrec.evaluation.summary import against
+from latentrec.metrics import Interval, hit_rate_at_k
+
+COLUMNS = (
+    ("ndcg_at_10", "NDCG@10"),
+    ("hr_at_10", "HR@10"),
+    ("ndcg_at_5", "NDCG@5"),
+    ("hr_at_5", "HR@5"),
+    ("hr_at_1", "HR@1"),
+    ("mrr_at_10", "MRR@10"),
+    ("item_ndcg_at_10", "item NDCG@10"),
+    ("item_hr_at_10", "item HR@10"),
+    ("coverage_at_10", "coverage@10"),
+    ("repeat_share_at_10", "repeats@10"),
+    ("unscorable_share", "cannot score"),
+)
+WITHOUT_BEST = frozenset({"coverage_at_10", "repeat_share_at_10", "unscorable_share"})
+LIST_SHOWN = 5
+PHASES = ("prefill", "latent", "decode")
+
+
+def write_reports(evaluation: Evaluation, directory: Path) -> None:
+    """Write ``report.html`` and ``report.md``."""
+    context = _context(evaluation)
+    html = Environment(
+        loader=PackageLoader("latentrec.evaluation"),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    page = html.get_template("report.html").render(context)
+    (directory / "report.html").write_text(page, encoding="utf-8")
+    plain = Environment(
+        loader=PackageLoader("latentrec.evaluation"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        finalize=lambda value: _markdown_text(value) if isinstance(value, _Title) else value,
+    )
+    text = plain.get_template("report.md").render(context)
+    (directory / "report.md").write_text(re.sub(r"\n{3,}", "\n\n", text), encoding="utf-8")
+
+
+class _Title(str):
+    """Text that came from the catalogue: nothing in it may act as markup."""
+
+    __slots__ = ()
+
+
+def _markdown_text(title: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(title.split()))
+
+
+def _context(evaluation: Evaluation) -> dict[str, Any]:
+    names = [model.name for model in evaluation.models]
+    colours = plots.colour_of(names)
+    return {
+        "gate": evaluation.gate,
+        "verdict": _verdict(evaluation),
+        "setting": _setting(evaluation),
+        "columns": [{"label": label} for _, label in COLUMNS],
+        "rows": _rows(evaluation),
+        "colours": colours,
+        "figures": _figures(evaluation, colours),
+        "comparison_blocks": _comparison_blocks(evaluation),
+        "n_comparisons": len(evaluation.comparisons),
+        "slice_figures": _slice_figures(evaluation, colours),
+        "slice_rows": _slice_rows(evaluation, names),
+        "costs": _cost_rows(evaluation),
+        "latency_svg": _latency_svg(evaluation),
+        "phases": plots.PHASE_COLOURS,
+        "chain_of_thought": evaluation.config.chain_of_thought_tokens,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "batch_size": evaluation.config.batch_size,
+        "users": _users(evaluation),
+        "notes": _notes(evaluation),
+    }
+
+
+def _verdict(evaluation: Evaluation) -> dict[str, Any]:
+    gate = evaluation.gate
+    if gate.promote:
+        headline = f"{gate.challenger_name} becomes the champion"
+    elif not gate.comparable:
+        headline = f"{gate.challenger_name} is not promoted: not comparable with the champion"
+    else:
+        headline = f"{gate.challenger_name} is not promoted"
+    label = dict(COLUMNS).get(gate.metric, gate.metric)
+    facts = [(f"challenger {gate.challenger_name}, {label}", f"{gate.challenger:.4f}")]
+    if gate.champion is not None and gate.difference is not None and gate.low is not None:
+        facts += [
+            (f"champion {gate.champion_name}", f"{gate.champion:.4f}"),
+            ("difference", f"{gate.difference:+.4f}"),
+            ("at least (one-sided 95 %)", f"{gate.low:+.4f}"),
+            ("margin to beat", f"{gate.margin:g}"),
+            ("compared on", f"{gate.n_samples:,} samples, {gate.n_users:,} users"),
+            ("champion cannot score", f"{gate.champion_unscorable_share:.1%}"),
+        ]
+    elif gate.champion_name is None:
+        facts.append(("champion", "none yet"))
+    facts.append((f"floor: {gate.floor_name}", f"{gate.floor:.4f}"))
+    reason = gate.reason[:1].upper() + gate.reason[1:] + "."
+    return {"headline": headline, "sentence": reason, "facts": facts}
+
+
+def _setting(evaluation: Evaluation) -> str:
+    samples, config = evaluation.samples, evaluation.config
+    first, last = (_date(int(stamp)) for stamp in (samples.timestamps.min(), samples.timestamps.max()))
+    n_users = len(np.unique(samples.user_ids))
+    return (
+        f"{len(samples):,} {config.split} samples of {n_users:,} users, purchases from {first} to {last}; "
+        f"{evaluation.catalogue.n_items:,} items with {evaluation.catalogue.n_titles:,} titles to choose "
+        f"from. Dataset {evaluation.dataset.fingerprint[:12]}."
+    )
+
+
+def _date(stamp: int) -> str:
+    return datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%d")
+
+
+def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    best = {
+        metric: max(row[metric].value for row in evaluation.table.values())
+        for metric, _ in COLUMNS
+        if metric not in WITHOUT_BEST
+    }
+    roles = {
+        evaluation.gate.floor_name: "floor",
+        evaluation.baseline: "baseline",
+        evaluation.champion: "champion",
+        evaluation.gate.challenger_name: "challenger",
+    }
+    rows = []
+    for name, metrics in evaluation.table.items():
+        cells = [
+            {**_cell(metrics[metric]), "best": metric in best and metrics[metric].value == best[metric]}
+            for metric, _ in COLUMNS
+        ]
+        rows.append({"name": name, "role": roles.get(name, ""), "cells": cells})
+    return rows
+
+
+def _cell(interval: Interval) -> dict[str, str]:
+    if interval.low == interval.high:
+        return {"value": f"{interval.value:.3f}", "interval": ""}
+    return {"value": f"{interval.value:.4f}", "interval": f"[{interval.low:.4f}, {interval.high:.4f}]"}
+
+
+def _figures(evaluation: Evaluation, colours: Mapping[str, str]) -> list[dict[str, Any]]:
+    figures = []
+    for metric, label in (
+        ("ndcg_at_10", "NDCG@10, titles"),
+        ("hr_at_10", "HR@10, titles"),
+        ("item_ndcg_at_10", "NDCG@10, items"),
+    ):
+        rows = {name: metrics[metric] for name, metrics in evaluation.table.items()}
+        svg = plots.intervals_plot(label, rows, colours)
+        figures.append({"title": label, "svg": Markup(svg), "note": ""})
+    curves = {
+        model.name: [float(hit_rate_at_k(model.title_ranks, k).mean()) for k in range(1, K_MAX + 1)]
+        for model in evaluation.models
+    }
+    svg = plots.curves_plot("HR@k against k", curves, colours)
+    figures.append({"title": "HR@k, titles", "svg": Markup(svg), "note": ""})
+    return figures
+
+
+def _comparison_blocks(evaluation: Evaluation) -> list[dict[str, Any]]:
+    blocks = []
+    references = [("baseline", evaluation.baseline), ("champion", evaluation.champion)]
+    if evaluation.gate.challenger_name not in (evaluation.baseline, evaluation.champion):
+        references.append(("challenger", evaluation.gate.challenger_name))
+    for role, name in references:
+        rows = against(evaluation.comparisons, name) if name else []
+        if rows:
+            title = f"Every model minus the {role} {name}"
+            blocks.append({"title": title, "rows": [_comparison_row(row) for row in rows]})
+    return blocks
+
+
+def _comparison_row(row: dict[str, Any]) -> dict[str, str]:
+    real = (row["low"] > 0 or row["high"] < 0) and row["p_holm"] < 0.05
+    return {
+        "model": row["model"],
+        "metric": dict(COLUMNS)[row["metric"]],
+        "difference": f"{row['difference']:+.4f}",
+        "interval": f"[{row['low']:+.4f}, {row['high']:+.4f}]",
+        "p": f"{row['p_value']:.4f}",
+        "p_holm": f"{row['p_holm']:.4f}",
+        "real": ("better" if row["difference"] > 0 else "worse") if real else "cannot tell",
+    }
+
+
+def _slice_figures(evaluation: Evaluation, colours: Mapping[str, str]) -> list[dict[str, Any]]:
+    dimensions: dict[str, dict[str, dict[str, Interval]]] = {}
+    sizes: dict[str, int] = {}
+    for row in evaluation.slices:
+        interval = Interval(row["value"], row["low"], row["high"])
+        dimensions.setdefault(row["dimension"], {}).setdefault(row["group"], {})[row["model"]] = interval
+        sizes[row["group"]] = row["n"]
+    return [
+        {
+            "title": f"By {name}",
+            "svg": Markup(plots.slices_plot(f"NDCG@10 by {name}", groups, sizes, colours)),
+        }
+        for name, groups in dimensions.items()
+    ]
+
+
+def _slice_rows(evaluation: Evaluation, names: list[str]) -> list[dict[str, Any]]:
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in evaluation.slices:
+        key = (entry["dimension"], entry["group"])
+        row = rows.setdefault(key, {"dimension": key[0], "group": key[1], "n": entry["n"], "by_model": {}})
+        row["by_model"][entry["model"]] = f"{entry['value']:.4f} [{entry['low']:.4f}, {entry['high']:.4f}]"
+    return [row | {"cells": [row["by_model"].get(name, "") for name in names]} for row in rows.values()]
+
+
+def _latency_svg(evaluation: Evaluation) -> Markup:
+    bars = {
+        name: cost.phases_ms or {"request": cost.latency_ms_p50} for name, cost in evaluation.costs.items()
+    }
+    return Markup(plots.latency_plot("milliseconds a request", bars))
+
+
+def _cost_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    rows = []
+    for name, cost in evaluation.costs.items():
+        cells = [f"{cost.latency_ms_p50:.2f} ms", f"{cost.latency_ms_p99:.2f} ms"]
+        cells += [f"{cost.phases_ms[phase]:.2f} ms" if phase in cost.phases_ms else "–" for phase in PHASES]
+        if evaluation.config.chain_of_thought_tokens:
+            cells.append(f"+{cost.chain_of_thought_ms:,.0f} ms" if cost.chain_of_thought_ms else "–")
+        rows.append({"name": name, "cells": [*cells, f"{cost.users_per_second:,.0f}"]})
+    return rows
+
+
+def _users(evaluation: Evaluation) -> list[dict[str, Any]]:
+    samples, catalogue = evaluation.samples, evaluation.catalogue
+    rng = np.random.default_rng(evaluation.config.seed)
+    _, first = np.unique(samples.user_ids, return_index=True)
+    chosen = rng.choice(first, size=min(evaluation.config.example_users, len(first)), replace=False)
+    shown = []
+    for index in chosen:
+        truth = int(catalogue.title_ids[samples.targets[index]])
+        seen = {int(catalogue.title_ids[item]) for item in samples.history(index)}
+        lists = []
+        for model in evaluation.models:
+            entries = []
+            for place, title_id in enumerate(model.ranked_titles[index].tolist()):
+                kind = "hit" if title_id == truth else "seen" if title_id in seen else ""
+                if title_id >= 0 and (place < LIST_SHOWN or kind == "hit"):
+                    place_shown = "" if place < LIST_SHOWN else f" (place {place + 1})"
+                    title = _Title(catalogue.unique_titles[title_id] + place_shown)
+                    entries.append({"title": title, "kind": kind})
+            lists.append({"model": model.name, "entries": entries})
+        shown.append(
+            {
+                "key": int(samples.user_ids[index]),
+                "history": [_Title(catalogue.titles[item]) for item in samples.history(index)],
+                "truth": _Title(catalogue.titles[samples.targets[index]]),
+                "lists": lists,
+            }
+        )
+    return shown
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    config, gate = evaluation.config, evaluation.gate
+    decoding = (
+        f"Title models: constrained beam search, {config.beam_width} beams, host {config.host}"
+        if config.beam_width != "exact"
+        else f"Title models: every title of the catalogue scored, host {config.host}"
+    )
+    notes = [
+        "Every model ranks the whole catalogue for the same samples, and all are judged on the same title "
+        "groups; a title stands for its items in order of training popularity.",
+        "Users' own items "
+        + ("are left out of the lists." if config.exclude_history else "may be recommended again."),
+        decoding + (f", assistant weight {1 - config.alpha:g}." if config.host == "d3" else "."),
+        f"Intervals: {config.n_resamples:,} bootstrap resamples of users, percentile method, seed "
+        f"{config.seed}; p-values: permutation test that flips the sign of a user's differences.",
+        "Items cut in thirds of training purchases for popular, mid and long tail.",
+        f"Gate: {gate.metric}, one-sided 95 % lower end of the paired difference above {gate.margin:g}, and "
+        "the challenger above the floor.",
+    ]
+    for name, info in evaluation.infos.items():
+        notes += [f"{name}: {note}" for note in info.notes]
+    return notes

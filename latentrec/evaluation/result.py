@@ -1,0 +1,40 @@
+"""What an evaluation found, in memory: the input of every report."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from latentrec.catalog import Catalogue
+from latentrec.data import Dataset, Samples
+from latentrec.evaluation.config import EvaluateConfig
+from latentrec.evaluation.cost import Cost
+from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.scoring import ModelScores
+from latentrec.metrics import Interval
+from latentrec.models import ModelInfo
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that the report shows; ``models`` in the order of the tables."""
+
+    config: EvaluateConfig
+    dataset: Dataset
+    catalogue: Catalogue
+    samples: Samples
+    models: list[ModelScores]
+    infos: dict[str, ModelInfo]
+    table: dict[str, dict[str, Interval]]
+    comparisons: list[dict[str, Any]]
+    slices: list[dict[str, Any]]
+    costs: dict[str, Cost]
+    gate: GateDecision
+    baseline: str
+    champion: str | None
+
+
+def file_name(model: str) -> str:
+    """A model's name as it stands in ``predictions_<model>.parquet``."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", model)

@@ -1,0 +1,184 @@
+"""The evaluation step through its own door: the files that it promises, and what stands in them."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
+from latentrec.data import Dataset
+from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
+from latentrec.storage import read_manifest
+
+QUICK = EvaluateConfig(n_resamples=200, cost_samples=4, example_users=3)
+
+
+@pytest.fixture
+def evaluated(dataset, make_model, tmp_path):
+    models = {"weak": make_model("weak", skill=0.1), "strong": make_model("strong", skill=0.9)}
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "evaluation")
+    return tmp_path / "evaluation"
+
+
+def metrics_of(directory):
+    return json.loads((directory / "metrics.json").read_text())
+
+
+def test_directory_holds_what_the_contract_promises(evaluated):
+    manifest = read_manifest(evaluated, "evaluation")
+    names = {"metrics.json", "comparison.json", "gate.json", "report.html", "report.md", "costs.json"}
+    predictions = {f"predictions_{model}.parquet" for model in ("popularity", "weak", "strong")}
+    assert set(manifest.files) == names | predictions
+    assert manifest.counts == {"samples": 240, "users": 120, "models": 3}
+
+
+def test_every_metric_has_value_and_interval(evaluated):
+    table = metrics_of(evaluated)
+    assert list(table) == sorted(["popularity", "weak", "strong"])
+    for metrics in table.values():
+        for level in ("", "item_"):
+            for name in ("hr", "ndcg"):
+                for k in (1, 5, 10):
+                    entry = metrics[f"{level}{name}_at_{k}"]
+                    assert set(entry) == {"value", "low", "high"}
+                    assert entry["low"] <= entry["value"] <= entry["high"]
+        assert metrics["latency_ms_p50"]["value"] > 0
+
+
+def test_metrics_can_be_recomputed_from_the_predictions(evaluated, dataset):
+    catalogue = Catalogue.from_dataset(Dataset(dataset))
+    for model, metrics in metrics_of(evaluated).items():
+        rows = pq.read_table(evaluated / f"predictions_{model}.parquet").to_pylist()
+        hits, gains, item_hits = [], [], []
+        for row in rows:
+            titles = list(dict.fromkeys(int(catalogue.title_ids[item]) for item in row["ranked"]))[:10]
+            truth = int(catalogue.title_ids[row["target"]])
+            hits.append(truth in titles)
+            gains.append(1 / np.log2(2 + titles.index(truth)) if truth in titles else 0.0)
+            item_hits.append(row["target"] in row["ranked"][:10])
+            assert len(titles) == 10
+        assert metrics["hr_at_10"]["value"] == pytest.approx(np.mean(hits))
+        assert metrics["ndcg_at_10"]["value"] == pytest.approx(np.mean(gains))
+        assert metrics["item_hr_at_10"]["value"] == pytest.approx(np.mean(item_hits))
+
+
+def test_popularity_is_the_floor_even_when_no_such_model_is_given(evaluated, dataset):
+    counts = Catalogue.from_dataset(Dataset(dataset)).train_counts
+    first = pq.read_table(evaluated / "predictions_popularity.parquet")["ranked"][0].as_py()
+    assert counts[first].tolist() == sorted(counts.tolist(), reverse=True)[: len(first)]
+
+
+def test_the_last_model_given_is_the_challenger(evaluated):
+    decision = GateDecision.read(evaluated / "gate.json")
+    assert decision.promote
+    assert decision.challenger_name == "strong"
+
+
+def test_same_work_gives_the_same_fingerprint(evaluated, dataset, make_model, tmp_path):
+    models = {"weak": make_model("weak", skill=0.1), "strong": make_model("strong", skill=0.9)}
+    again = evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "again")
+    assert again.fingerprint == read_manifest(evaluated).fingerprint
+
+
+def test_champion_is_scored_in_the_same_run_and_compared(dataset, make_model, tmp_path):
+    champion = Champion(make_model("held", skill=0.9, n_known=30), label="latentr3 v4", version="4")
+    models = {"new": make_model("new", skill=0.1)}
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", champion=champion)
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert not decision.promote
+    assert decision.expected_champion == "4"
+    assert decision.n_samples == 240
+    targets = Dataset(dataset).split("test").targets
+    assert decision.champion_unscorable_share == pytest.approx(np.mean(targets >= 30))
+    assert (tmp_path / "e" / "predictions_latentr3_v4.parquet").exists()
+    comparison = json.loads((tmp_path / "e" / "comparison.json").read_text())
+    assert {row["model"] for row in comparison["against_champion"]} == {"popularity", "new"}
+
+
+def test_champion_of_another_dataset_is_judged_on_later_samples_only(dataset, make_model, tmp_path):
+    stamps = Dataset(dataset).split("test").timestamps
+    end = int(np.quantile(stamps, 0.75))
+    held = make_model("held", skill=0.2, dataset_fingerprint="another", train_end=end)
+    evaluate(
+        QUICK,
+        dataset=dataset,
+        models={"new": make_model("new", skill=0.9)},
+        output=tmp_path / "e",
+        champion=Champion(held),
+    )
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert decision.n_samples == int((stamps > end).sum())
+    assert 0 < decision.n_samples < len(stamps)
+
+
+def test_champion_that_may_have_seen_every_sample_blocks_promotion(dataset, make_model, tmp_path):
+    held = make_model("held", skill=0.1, dataset_fingerprint="another", train_end=10**12)
+    models = {"new": make_model("new", skill=0.9)}
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", champion=Champion(held))
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert (decision.promote, decision.comparable) == (False, False)
+
+
+def test_excluding_history_leaves_own_items_out(dataset, make_model, tmp_path):
+    config = EvaluateConfig(n_resamples=100, cost_samples=0, exclude_history=True)
+    models = {"new": make_model("new", skill=0.9)}
+    evaluate(config, dataset=dataset, models=models, output=tmp_path / "e")
+    histories = Dataset(dataset).split("test").histories()
+    for name in ("popularity", "new"):
+        ranked = pq.read_table(tmp_path / "e" / f"predictions_{name}.parquet")["ranked"].to_pylist()
+        assert not any(set(items) & set(own.tolist()) for items, own in zip(ranked, histories, strict=True))
+        assert metrics_of(tmp_path / "e")[name]["repeat_share_at_10"]["value"] == 0
+
+
+def test_a_subset_of_users_is_the_same_for_every_model(dataset, make_model, tmp_path):
+    config = EvaluateConfig(n_resamples=100, cost_samples=0, max_users=15)
+    models = {"new": make_model("new", skill=0.9)}
+    evaluate(config, dataset=dataset, models=models, output=tmp_path / "e")
+    users = [
+        pq.read_table(tmp_path / "e" / f"predictions_{name}.parquet")["user_id"].to_pylist()
+        for name in ("popularity", "new")
+    ]
+    assert users[0] == users[1]
+    assert len(set(users[0])) == 15
+
+
+def test_figures_of_every_model_reach_the_sink(dataset, make_model, tmp_path):
+    seen = {}
+
+    class Sink:
+        def log_metrics(self, metrics, step):
+            seen.update(metrics)
+
+    models = {"new": make_model("new", skill=0.9)}
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", sink=Sink())
+    assert seen["new/ndcg_at_10"] == metrics_of(tmp_path / "e")["new"]["ndcg_at_10"]["value"]
+    assert "popularity/hr_at_5" in seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"challenger": "nobody"}, "challenger is 'nobody'; the models are: new"),
+        ({"host": "d3"}, "d3 host needs an assistant"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(dataset, make_model, tmp_path, changes, message):
+    models = {"new": make_model("new", skill=0.9)}
+    with pytest.raises(UserError, match=message):
+        evaluate(EvaluateConfig(**changes), dataset=dataset, models=models, output=tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_name_that_cannot_be_a_file_is_refused(dataset, make_model, tmp_path):
+    with pytest.raises(UserError, match=r"model name '\.\./up' cannot be a file's name"):
+        evaluate(QUICK, dataset=dataset, models={"../up": make_model("m", skill=1)}, output=tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("beam_width", "0"), ("alpha", 1.5), ("n_resamples", 5), ("promotion_margin", -1.0)]
+)
+def test_settings_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(UserError, match=f"EvaluateConfig.{field} is"):
+        EvaluateConfig(**{field: value})
