@@ -1,0 +1,183 @@
+"""Any causal language model of transformers, run one pass at a time over explicit positions and masks.
+
+Composition: nothing here knows an architecture. A backbone is used through four doors that every
+``AutoModelForCausalLM`` has (input embeddings, decoder, output embeddings, configuration), and
+:meth:`Backbone.check` proves on a few tokens that they give what the whole model gives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from latentrec.core import UserError
+from latentrec.models.latentr3.cache import KeyValues, PassCache
+
+LOGIT_ELEMENTS_AT_ONCE = 2**26
+"""Logits held at a time: 256 MB in fp32. More target tokens are scored in pieces, recomputed in backward."""
+
+
+class Backbone(nn.Module):
+    """A causal language model with prefix sharing.
+
+    Attributes:
+        model: the ``AutoModelForCausalLM``.
+        hidden_size: d.
+        vocab_size: V, rows of the output embedding.
+    """
+
+    def __init__(self, model: Any):
+        """Wrap a loaded model; its weights are used in place."""
+        super().__init__()
+        self.model = model
+        self.config = model.config.get_text_config()
+        self.hidden_size: int = self.config.hidden_size
+        self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
+        self._n_layers: int = self.config.num_hidden_layers
+        kinds = set(getattr(self.config, "layer_types", None) or ["full_attention"])
+        if unknown := kinds - {"full_attention", "sliding_attention"}:
+            raise UserError(
+                f"the backbone '{self.config.model_type}' has {sorted(unknown)[0]} layers, which cannot "
+                "share a prompt's keys and values; use one with full or sliding attention (Qwen, Llama, Gemma…)"
+            )
+        self._mixed_layers = "sliding_attention" in kinds
+        windowed = self._mixed_layers or not hasattr(self.config, "layer_types")
+        self._window: int | None = getattr(self.config, "sliding_window", None) if windowed else None
+        self._softcap: float | None = getattr(self.config, "final_logit_softcapping", None)
+        self._checkpointed = False
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings of token ids, (…, d)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def run(
+        self,
+        embeds_BSD: Tensor,
+        positions_BS: Tensor,
+        allowed_BSC: Tensor | None,
+        prefix: KeyValues | None = None,
+    ) -> tuple[Tensor, KeyValues]:
+        """One pass over S new positions that stand on a cached prefix.
+
+        Args:
+            embeds_BSD: input embeddings of the new positions.
+            positions_BS: rotary positions.
+            allowed_BSC: bool, which of the prefix's slots and of the new positions (C = prefix + S) each new
+                position may attend to; at least one each. ``None``: plain causal, without prefix.
+            prefix: what was read before.
+
+        Returns:
+            Hidden states after the final norm (B, S, d), and the keys and values of the new positions.
+        """
+        cache = PassCache(prefix, self._n_layers)
+        mask: Any = None
+        if allowed_BSC is not None or self._window is not None:
+            mask = self._mask(embeds_BSD, positions_BS, allowed_BSC, prefix)
+        output = self.model.get_decoder()(
+            inputs_embeds=embeds_BSD,
+            attention_mask=mask,
+            position_ids=positions_BS,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return output.last_hidden_state, cache.recorded(positions_BS)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits in fp32, (…, V)."""
+        logits = self.model.get_output_embeddings()(hidden).float()
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        return logits
+
+    def token_log_probs(self, hidden_nD: Tensor, labels_n: Tensor) -> Tensor:
+        """log π(label) of n positions, fp32 (n,); never more than a bounded number of logits at once."""
+        rows = max(1, LOGIT_ELEMENTS_AT_ONCE // self.vocab_size)
+        if len(labels_n) <= rows:
+            return self._log_probs(hidden_nD, labels_n)
+        pieces = [
+            checkpoint(self._log_probs, hidden, labels, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else self._log_probs(hidden, labels)
+            for hidden, labels in zip(hidden_nD.split(rows), labels_n.split(rows), strict=True)
+        ]
+        return torch.cat(pieces)
+
+    def enable_checkpointing(self) -> None:
+        """Recompute each layer in the backward pass instead of keeping its activations.
+
+        transformers' own switch drops the cache, which sharing a prompt needs; a layer is wrapped here
+        instead, and :class:`PassCache` ignores the second write.
+        """
+        if self._checkpointed:
+            return
+        self._checkpointed = True
+        for layer in self.model.get_decoder().layers:
+            layer.forward = _checkpointed(layer.forward)
+
+    def check(self) -> None:
+        """Prove on a few tokens that prefix and continuation give the whole model's logits.
+
+        Raises:
+            UserError: the architecture does something outside the doors used here.
+        """
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.arange(1, 9, device=device)[None] % self.vocab_size
+        positions = torch.arange(8, device=device)[None]
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                whole = self.model(input_ids=ids).logits.float()
+                embeds = self.embed(ids)
+                _, prefix = self.run(embeds[:, :5], positions[:, :5], None)
+                allowed = (positions[:, 5:, None] >= positions[:, None, :]).expand(1, 3, 8)
+                hidden, _ = self.run(embeds[:, 5:], positions[:, 5:], allowed, prefix)
+                shared = self.logits(hidden)
+        finally:
+            self.train(training)
+        scale = whole.abs().max().clamp(min=1.0)
+        tolerance = 1e-3 if whole.dtype == torch.float32 and embeds.dtype == torch.float32 else 5e-2
+        if not torch.allclose(whole[:, 5:] / scale, shared / scale, atol=tolerance):
+            raise UserError(
+                f"the backbone '{self.config.model_type}' gives other logits when its prompt is read first; "
+                "its architecture is not supported (known to work: Qwen2, Qwen3, Llama, Mistral, Gemma)"
+            )
+
+    def _log_probs(self, hidden_nD: Tensor, labels_n: Tensor) -> Tensor:
+        return -F.cross_entropy(self.logits(hidden_nD), labels_n, reduction="none")
+
+    def _mask(
+        self, embeds_BSD: Tensor, positions_BS: Tensor, allowed_BSC: Tensor | None, prefix: KeyValues | None
+    ) -> Any:
+        key_positions_BC = positions_BS
+        if prefix is not None:
+            key_positions_BC = torch.cat([prefix.positions_BC, positions_BS], dim=1)
+        if allowed_BSC is None:
+            allowed_BSC = positions_BS[:, :, None] >= key_positions_BC[:, None, :]
+        full = self._format(allowed_BSC, embeds_BSD)
+        if self._window is None:
+            return full
+        near_BSC = positions_BS[:, :, None] - key_positions_BC[:, None, :] < self._window
+        sliding = self._format(allowed_BSC & near_BSC, embeds_BSD)
+        return {"full_attention": full, "sliding_attention": sliding} if self._mixed_layers else sliding
+
+    def _format(self, allowed_BSC: Tensor, embeds_BSD: Tensor) -> Tensor:
+        if self.config._attn_implementation == "sdpa":
+            return allowed_BSC[:, None]
+        blocked = torch.finfo(embeds_BSD.dtype).min
+        return torch.zeros_like(allowed_BSC, dtype=embeds_BSD.dtype).masked_fill(~allowed_BSC, blocked)[
+            :, None
+        ]
+
+
+def _checkpointed(forward: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return forward(*args, **kwargs)
+
+    return run

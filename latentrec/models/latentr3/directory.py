@@ -1,0 +1,80 @@
+"""A LatentR³ model as a directory: backbone and tokenizer in Hugging Face layout, LatentRATT beside them.
+
+backbone/                     loads with AutoModelForCausalLM and AutoTokenizer as it stands
+latent_ratt.safetensors       absent when N = 0
+model.json                    architecture: N, latent source, prompt (written by the trainer)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from latentrec.core import UserError
+from latentrec.models.latentr3.loading import load_pretrained
+from latentrec.models.latentr3.model import LatentR3Model
+from latentrec.models.model_dir import ModelInfo, read_model
+from latentrec.prompts import NextItemPrompt
+
+BACKBONE = "backbone"
+LATENT_RATT = "latent_ratt.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedLatentR3:
+    """A model directory, loaded: the module in evaluation mode, its prompt, and what it says of itself."""
+
+    model: LatentR3Model
+    prompt: NextItemPrompt
+    info: ModelInfo
+    fingerprint: str
+
+
+def architecture(model: LatentR3Model, prompt: NextItemPrompt) -> dict[str, Any]:
+    """The ``architecture`` entry of ``model.json``."""
+    return {
+        "n_latents": model.n_latents,
+        "latent_source": model.latent_source,
+        "prompt": prompt.settings(),
+        "backbone": model.backbone.config.model_type,
+        "hidden_size": model.backbone.hidden_size,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def save_latentr3(model: LatentR3Model, tokenizer: Any, directory: Path) -> None:
+    """Write weights and tokenizer; ``model.json`` and the manifest are the caller's."""
+    target = directory / BACKBONE
+    model.backbone.model.save_pretrained(target, safe_serialization=True)
+    tokenizer.save_pretrained(target)
+    if model.latent_ratt is not None:
+        weights = {name: tensor.contiguous() for name, tensor in model.latent_ratt.state_dict().items()}
+        save_file(weights, directory / LATENT_RATT)
+
+
+def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "float32") -> LoadedLatentR3:
+    """Load a model directory of this system (stage 1, stage 2, or N = 0).
+
+    Raises:
+        UserError: not a finished LatentR³ model directory, or changed since it was written.
+    """
+    directory = Path(directory)
+    info, manifest = read_model(directory, verify=verify)
+    if info.system != "latentr3":
+        raise UserError(f"{directory} holds a '{info.system}' model, expected 'latentr3'")
+    backbone, tokenizer = load_pretrained(directory / BACKBONE, dtype=dtype)
+    shape = info.architecture
+    model = LatentR3Model(
+        backbone, n_latents=shape["n_latents"], latent_source=shape.get("latent_source", "latent_ratt")
+    )
+    if model.latent_ratt is not None:
+        path = directory / LATENT_RATT
+        if not path.is_file():
+            raise UserError(f"{path} is missing; run the step that made {directory} again")
+        model.latent_ratt.load_state_dict(load_file(path))
+    return LoadedLatentR3(
+        model.eval(), NextItemPrompt(tokenizer, **shape["prompt"]), info, manifest.fingerprint
+    )

@@ -1,0 +1,82 @@
+"""LatentRATT: one attention layer that reads a prompt's hidden states and writes a latent token (§3.2).
+
+``r = softmax(q k^T / √d) v`` with ``q`` from the last position and ``k``, ``v`` from every position of the
+prompt. One head, three ``Linear(d, d)`` with bias, a rotary embedding of its own on q and k (base 1000,
+dimension d, positions from 0 over the prompt's real tokens); no output projection, residual or norm.
+It has 3 (d² + d) parameters: 7,082,496 at d = 1536.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ROTARY_BASE = 1000.0
+
+
+class LatentRATT(nn.Module):
+    """Latent Reasoning ATTention over one or many branches of a row.
+
+    Shapes: B rows, M branches a row (each reads its own part of the row), T positions, E earlier latents of
+    the branch, d hidden size.
+    """
+
+    def __init__(self, hidden_size: int):
+        """Make the three projections; ``hidden_size`` must be even for the rotary embedding."""
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.q_proj = nn.Linear(hidden_size, hidden_size)
+        self.k_proj = nn.Linear(hidden_size, hidden_size)
+        self.v_proj = nn.Linear(hidden_size, hidden_size)
+
+    def keys_values(self, hidden_BTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of hidden states at the positions given."""
+        hidden_BTD = hidden_BTD.to(self.q_proj.weight.dtype)
+        return _rotate(self.k_proj(hidden_BTD), positions_BT), self.v_proj(hidden_BTD)
+
+    def forward(
+        self,
+        query_hidden_BMD: Tensor,
+        query_positions_BM: Tensor,
+        keys_BTD: Tensor,
+        values_BTD: Tensor,
+        visible_BMT: Tensor,
+        earlier: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """The latent of each branch, (B, M, d).
+
+        Args:
+            query_hidden_BMD: hidden state at each branch's last position.
+            query_positions_BM: that position, counted from 0 over the branch's real tokens.
+            keys_BTD, values_BTD: of the row, from :meth:`keys_values`.
+            visible_BMT: bool, positions of the row that belong to the branch's prompt.
+            earlier: keys and values (B, M, E, d) of the branch's earlier latents.
+        """
+        query_hidden_BMD = query_hidden_BMD.to(self.q_proj.weight.dtype)
+        query_BMD = _rotate(self.q_proj(query_hidden_BMD), query_positions_BM)
+        scores_BMT = torch.einsum("bmd,btd->bmt", query_BMD, keys_BTD)
+        scores_BMT = scores_BMT.masked_fill(~visible_BMT, torch.finfo(scores_BMT.dtype).min)
+        if earlier is None:
+            weights_BMT = _weights(scores_BMT, self.hidden_size)
+            return torch.einsum("bmt,btd->bmd", weights_BMT, values_BTD)
+        earlier_keys, earlier_values = earlier
+        scores_BME = torch.einsum("bmd,bmed->bme", query_BMD, earlier_keys)
+        weights = _weights(torch.cat([scores_BMT, scores_BME], dim=-1), self.hidden_size)
+        weights_BMT, weights_BME = weights.split([scores_BMT.shape[-1], scores_BME.shape[-1]], dim=-1)
+        return torch.einsum("bmt,btd->bmd", weights_BMT, values_BTD) + torch.einsum(
+            "bme,bmed->bmd", weights_BME, earlier_values
+        )
+
+
+def _weights(scores: Tensor, hidden_size: int) -> Tensor:
+    return torch.softmax(scores.float() * hidden_size**-0.5, dim=-1).to(scores.dtype)
+
+
+def _rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotary embedding over the whole last dimension, halves convention (x₁, x₂) → (−x₂, x₁)."""
+    half = x.shape[-1] // 2
+    frequencies = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angles = positions[..., None].float() * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

@@ -1,0 +1,101 @@
+"""Where a backbone comes from: a preset, a local directory, a ``gs://`` location, or the Hugging Face hub.
+
+Weights are read from safetensors only and no code of a checkpoint is ever run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentrec.core import UserError
+from latentrec.models.presets import PRESETS, build_preset
+from latentrec.storage import is_local, store_for
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_backbone(source: str, *, texts: Sequence[str], seed: int, dtype: str = "float32") -> tuple[Any, Any]:
+    """Load or make a backbone and its tokenizer.
+
+    Args:
+        source: a key of ``PRESETS``, a directory in Hugging Face layout, ``gs://…`` of one, or a hub id.
+        texts: for presets, what the tokenizer learns from.
+        seed: for presets, of the weights.
+        dtype: of the weights, ``float32`` or ``bfloat16``.
+
+    Returns:
+        An ``AutoModelForCausalLM`` in evaluation mode and its tokenizer.
+
+    Raises:
+        UserError: no such preset, directory or model; weights that are not safetensors; code in the
+            checkpoint; no end-of-sequence token.
+    """
+    if source in PRESETS:
+        model, tokenizer = build_preset(source, texts, seed=seed)
+        return model.to(DTYPES[dtype]), tokenizer
+    if not is_local(source):
+        with tempfile.TemporaryDirectory(prefix="latentrec-backbone-") as directory:
+            _download(source, Path(directory))
+            return load_pretrained(directory, dtype=dtype, named=source)
+    return load_pretrained(source, dtype=dtype)
+
+
+def load_pretrained(
+    source: str | Path, *, dtype: str = "float32", named: str | None = None
+) -> tuple[Any, Any]:
+    """Load model and tokenizer from a local directory or the hub. Errors as :func:`load_backbone`."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = named or str(source)
+    local = Path(source).is_dir()
+    if not local and (
+        Path(source).is_absolute() or str(source).startswith((".", "~")) or "/" not in str(source)
+    ):
+        raise UserError(
+            f"backbone '{name}' is neither a preset ({', '.join(PRESETS)}) nor a directory; "
+            "give one of these, gs://… or a hub id such as Qwen/Qwen2.5-1.5B"
+        )
+    if local and not (Path(source) / "config.json").is_file():
+        raise UserError(f"backbone '{name}' has no config.json; give a directory in Hugging Face layout")
+    options = {"trust_remote_code": False, "local_files_only": local}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, use_safetensors=True, dtype=DTYPES[dtype], attn_implementation="sdpa", **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"backbone '{name}' cannot be loaded: {reason} (weights must be .safetensors, and an "
+            "architecture that needs code of its own is refused)"
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"backbone '{name}': its tokenizer has no eos_token, so a title could not end; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
+        raise UserError(
+            f"backbone '{name}': the tokenizer knows {len(tokenizer):,} tokens, the model has embeddings for "
+            f"{embeddings.num_embeddings:,}; tokenizer and model do not belong together"
+        )
+    return model.eval(), tokenizer
+
+
+def _download(source: str, directory: Path) -> None:
+    store = store_for(source)
+    prefix = source.rstrip("/") + "/"
+    found = False
+    for info in store.list(prefix):
+        name = info.uri.removeprefix(prefix)
+        if "/" not in name and not name.endswith((".bin", ".pt", ".pth", ".pkl", ".py", ".h5", ".msgpack")):
+            store.download_file(info.uri, directory / name)
+            found = True
+    if not found:
+        raise UserError(f"backbone '{source}': nothing is stored there")

@@ -1,0 +1,292 @@
+"""LatentR³ (arXiv 2505.19092): a causal language model that thinks in N continuous tokens before it answers.
+
+``r_i = LatentRATT(H_{i−1})`` at the last position, where ``H_{i−1}`` are the hidden states over
+``[x, r_1 … r_{i−1}]``; the title ``y`` is predicted from ``[x, r_1 … r_N]``. N = 0 is the backbone itself.
+
+The prompt is read once and its keys and values serve everything that stands on it: M branches a row (the K
+noised copies of stage 2, the prefixes of a user, the beams of a decoder) run beside each other in one pass
+under a mask that keeps them apart. This is exact: a causal model's states do not depend on what follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentrec.core import UserError
+from latentrec.models.latentr3.backbone import Backbone
+from latentrec.models.latentr3.latent_ratt import LatentRATT
+from latentrec.models.latentr3.state import Branches, DecodingState, LatentRollout, PromptState
+
+IGNORED = -100
+"""Label of a position that does not count."""
+LATENT_SOURCES = ("latent_ratt", "last_hidden")
+
+
+class LatentR3Model(nn.Module):
+    """Backbone and LatentRATT.
+
+    Shapes: B rows, T prompt positions, M branches a row, N latent tokens, L answer tokens, d hidden size,
+    V vocabulary.
+
+    Args:
+        backbone: a loaded ``AutoModelForCausalLM``.
+        n_latents: N ≥ 0.
+        latent_source: ``latent_ratt``, or ``last_hidden`` (ablation: the last hidden state is the latent).
+    """
+
+    def __init__(self, backbone: Any, *, n_latents: int = 1, latent_source: str = "latent_ratt"):
+        """Compose; LatentRATT is initialised from torch's global generator.
+
+        Raises:
+            UserError: N is negative, the source unknown, or the hidden size odd (its rotary embedding).
+        """
+        super().__init__()
+        if n_latents < 0:
+            raise UserError(f"reasoning_tokens is {n_latents}; it must be 0 (no reasoning) or more")
+        if latent_source not in LATENT_SOURCES:
+            raise UserError(f"latent is {latent_source!r}; allowed: {', '.join(LATENT_SOURCES)}")
+        self.backbone = Backbone(backbone)
+        self.n_latents = n_latents
+        self.latent_source = latent_source
+        self.latent_ratt: LatentRATT | None = None
+        if n_latents and latent_source == "latent_ratt":
+            if self.backbone.hidden_size % 2:
+                raise UserError(
+                    f"the backbone's hidden size is {self.backbone.hidden_size}; LatentRATT needs an even one"
+                )
+            self.latent_ratt = LatentRATT(self.backbone.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.model.get_input_embeddings().weight.device
+
+    def encode_prompt(self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None = None) -> PromptState:
+        """Read one prompt a row, padded on either side.
+
+        Args:
+            input_ids_BT: token ids.
+            attention_mask_BT: 1 at real tokens, at least one a row; ``None``: no padding. Right padding
+                costs nothing: the pass is then plainly causal, and what stands on it never sees the padding.
+        """
+        mask_BT = (
+            torch.ones_like(input_ids_BT, dtype=torch.bool)
+            if attention_mask_BT is None
+            else attention_mask_BT.bool()
+        )
+        length = input_ids_BT.shape[1]
+        index_T = torch.arange(length, device=input_ids_BT.device)
+        if bool(mask_BT[:, 0].all()):  # padding, if any, is on the right
+            positions_BT, allowed = index_T.expand_as(input_ids_BT), None
+        else:
+            positions_BT = (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
+            causal_TT = index_T[:, None] >= index_T[None, :]
+            own_TT = torch.eye(length, dtype=torch.bool, device=input_ids_BT.device)
+            allowed = (causal_TT & mask_BT[:, None, :]) | own_TT
+        return self.encode_rows(input_ids_BT, positions_BT, allowed, Branches.of_prompts(mask_BT))
+
+    def encode_rows(
+        self, input_ids_BT: Tensor, positions_BT: Tensor, allowed_BTT: Tensor | None, branches: Branches
+    ) -> PromptState:
+        """Read rows whose positions may attend as ``allowed_BTT`` says (``None``: causally)."""
+        embeds_BTD = self.backbone.embed(input_ids_BT)
+        hidden_BTD, key_values = self.backbone.run(embeds_BTD, positions_BT, allowed_BTT)
+        return PromptState(hidden_BTD, key_values, positions_BT, branches)
+
+    def roll_out(
+        self,
+        state: PromptState,
+        *,
+        copies: int = 1,
+        noise_BMND: Tensor | None = None,
+        actions_BMND: Tensor | None = None,
+    ) -> LatentRollout:
+        """Make the N latent tokens of every branch.
+
+        Args:
+            state: prompts.
+            copies: repeat a single branch so often (K of stage 2).
+            noise_BMND: added to each latent as it is made; later latents see it.
+            actions_BMND: tokens to be read in the latents' place: ``means`` are then what LatentRATT gives
+                after those actions (for densities, and for replacing a latent at inference).
+        """
+        branches = state.branches if copies == 1 else state.branches.repeated(copies)
+        key_values = state.key_values
+        last_hidden_BMD = hidden_BMD = branches.gather(state.hidden_BTD)
+        rows, width, size = hidden_BMD.shape
+        if self.n_latents == 0:
+            none = hidden_BMD.new_zeros(rows, width, 0, size)
+            return LatentRollout(none, none, key_values, last_hidden_BMD)
+        keys = values = None
+        if self.latent_ratt is not None:
+            keys, values = self.latent_ratt.keys_values(state.hidden_BTD, state.positions_BT)
+        earlier: tuple[Tensor, Tensor] | None = None
+        means, actions = [], []
+        for i in range(self.n_latents):
+            positions_BM = branches.lengths_BM - 1 + i
+            if self.latent_ratt is None:
+                mean_BMD = hidden_BMD
+            else:
+                assert keys is not None
+                assert values is not None
+                mean_BMD = self.latent_ratt(
+                    hidden_BMD, positions_BM, keys, values, branches.visible_BMT, earlier
+                )
+            means.append(mean_BMD)
+            if actions_BMND is not None:
+                actions.append(actions_BMND[:, :, i])
+            else:
+                actions.append(mean_BMD if noise_BMND is None else mean_BMD + noise_BMND[:, :, i])
+            if i + 1 < self.n_latents:
+                embeds = actions[-1].to(self.backbone.model.dtype)
+                visible = _own_slots(branches.visible_BMT, blocks=i + 1)
+                hidden_BMD, new = self.backbone.run(embeds, positions_BM + 1, visible, key_values)
+                key_values = key_values.extended(new)
+                if self.latent_ratt is not None:
+                    own = self.latent_ratt.keys_values(hidden_BMD, positions_BM + 1)
+                    own = (own[0][:, :, None], own[1][:, :, None])
+                    earlier = (
+                        own
+                        if earlier is None
+                        else (torch.cat([earlier[0], own[0]], 2), torch.cat([earlier[1], own[1]], 2))
+                    )
+        return LatentRollout(torch.stack(means, 2), torch.stack(actions, 2), key_values, last_hidden_BMD)
+
+    def answer_log_probs(self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor) -> Tensor:
+        """log π(y_t | x, r, y_<t) of each answer token, fp32 (B, M, L); 0 where the label is ``IGNORED``.
+
+        Args:
+            state: prompts.
+            rollout: their latents, for M branches.
+            answers_BML: answer ids, right-padded with ``IGNORED``; M may be 1 for an answer that all share.
+        """
+        rows, width = rollout.means_BMND.shape[:2]
+        answers_BML = answers_BML.expand(rows, width, -1)
+        length = answers_BML.shape[-1]
+        before_BMD = rollout.last_hidden_BMD
+        hidden_parts = [] if self.n_latents else [before_BMD[:, :, None]]
+        embeds = [rollout.actions_BMND[:, :, -1:]] if self.n_latents else []
+        if length > 1:
+            embeds.append(self.backbone.embed(answers_BML[..., :-1].clamp(min=0)))
+        if embeds:
+            dtype = self.backbone.model.dtype
+            embeds_BMSD = torch.cat([part.to(dtype) for part in embeds], dim=2)
+            hidden_parts.append(self._run_branches(state, rollout, embeds_BMSD))
+        hidden_BMLD = torch.cat(hidden_parts, dim=2)
+        counted_BML = answers_BML != IGNORED
+        log_probs = self.backbone.token_log_probs(hidden_BMLD[counted_BML], answers_BML[counted_BML])
+        return torch.zeros(answers_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
+
+    def plain_log_probs(self, prompts: list[Tensor], answers: list[Tensor]) -> Tensor:
+        """N = 0 in one plain pass of the backbone over ``[x, y]``, fp32 (B, L)."""
+        device = self.device
+        rows = [torch.cat([prompt, answer]) for prompt, answer in zip(prompts, answers, strict=True)]
+        ids_BT = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+        positions_BT = torch.arange(ids_BT.shape[1], device=device).expand_as(ids_BT)
+        hidden_BTD, _ = self.backbone.run(self.backbone.embed(ids_BT), positions_BT, None)
+        lengths = torch.tensor(
+            [[len(prompt), len(answer)] for prompt, answer in zip(prompts, answers, strict=True)]
+        )
+        prompt_B1, answer_B1 = lengths.to(device).split(1, dim=1)
+        offset_BL = torch.arange(int(answer_B1.max()), device=device)[None]
+        counted_BL = offset_BL < answer_B1
+        at_BL = torch.where(counted_BL, prompt_B1 - 1 + offset_BL, 0)
+        hidden_BLD = hidden_BTD.gather(1, at_BL[..., None].expand(-1, -1, hidden_BTD.shape[-1]))
+        labels_BL = ids_BT.gather(1, (at_BL + 1).clamp(max=ids_BT.shape[1] - 1))
+        log_probs = self.backbone.token_log_probs(hidden_BLD[counted_BL], labels_BL[counted_BL])
+        return torch.zeros(counted_BL.shape, device=device).masked_scatter(counted_BL, log_probs)
+
+    @torch.no_grad()
+    def start_decoding(
+        self,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor | None = None,
+        *,
+        latents_BND: Tensor | None = None,
+    ) -> DecodingState:
+        """Read prompts, think, and give the logits of the answer's first token.
+
+        Args:
+            input_ids_BT, attention_mask_BT: as in :meth:`encode_prompt`.
+            latents_BND: latents to be used in place of the model's own (controls: mean, another sample's).
+        """
+        state = self.encode_prompt(input_ids_BT, attention_mask_BT)
+        actions = None if latents_BND is None else latents_BND[:, None]
+        rollout = self.roll_out(state, actions_BMND=actions)
+        visible_BMT = state.branches.visible_BMT
+        positions_B = state.branches.lengths_BM[:, 0]
+        key_values, hidden_BMD = rollout.key_values, rollout.last_hidden_BMD
+        if self.n_latents:
+            last = rollout.actions_BMND[:, :, -1].to(self.backbone.model.dtype)
+            visible_BMT = _own_slots(visible_BMT, blocks=self.n_latents)
+            positions = (positions_B + self.n_latents - 1)[:, None]
+            hidden_BMD, new = self.backbone.run(last, positions, visible_BMT, key_values)
+            key_values = key_values.extended(new)
+        return DecodingState(
+            self.backbone.logits(hidden_BMD),
+            key_values,
+            visible_BMT,
+            positions_B + self.n_latents,
+            rollout.actions_BMND[:, 0],
+        )
+
+    @torch.no_grad()
+    def decode_step(self, state: DecodingState, tokens_BW: Tensor, parents_BW: Tensor) -> DecodingState:
+        """Append one token to each of W beams.
+
+        Args:
+            state: beams so far.
+            tokens_BW: the new token of each new beam.
+            parents_BW: index of the beam of ``state`` that each new beam continues.
+        """
+        index = parents_BW[..., None].expand(-1, -1, state.visible_BWC.shape[-1])
+        visible_BWC = _own_slots(state.visible_BWC.gather(1, index), blocks=1)
+        positions_BW = state.positions_B[:, None].expand_as(tokens_BW)
+        hidden_BWD, new = self.backbone.run(
+            self.backbone.embed(tokens_BW), positions_BW, visible_BWC, state.key_values
+        )
+        return DecodingState(
+            self.backbone.logits(hidden_BWD),
+            state.key_values.extended(new),
+            visible_BWC,
+            state.positions_B + 1,
+            state.latents_BND,
+        )
+
+    def forward(self, task: Any) -> Any:
+        """Run ``task(self)``: one door for wrappers (DDP, autocast) that hook ``forward``."""
+        return task(self)
+
+    def _run_branches(self, state: PromptState, rollout: LatentRollout, embeds_BMSD: Tensor) -> Tensor:
+        """Hidden states of S new tokens on each branch, after its prompt and its earlier latents."""
+        rows, width, steps, size = embeds_BMSD.shape
+        branches = (
+            state.branches if width == state.branches.last_BM.shape[1] else state.branches.repeated(width)
+        )
+        device = embeds_BMSD.device
+        before = max(self.n_latents - 1, 0)
+        own_MM = torch.eye(width, dtype=torch.bool, device=device)
+        causal_SS = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
+        prompt = branches.visible_BMT[:, :, None].expand(-1, -1, steps, -1)
+        latents = own_MM.repeat(1, before)[None, :, None].expand(rows, -1, steps, -1)
+        answer = (own_MM[:, None, :, None] & causal_SS[None, :, None, :]).reshape(width, steps, width * steps)
+        allowed = torch.cat([prompt, latents, answer[None].expand(rows, -1, -1, -1)], dim=-1)
+        offsets_S = before + torch.arange(steps, device=device)
+        positions = (branches.lengths_BM[..., None] + offsets_S).reshape(rows, width * steps)
+        hidden, _ = self.backbone.run(
+            embeds_BMSD.reshape(rows, width * steps, size),
+            positions,
+            allowed.reshape(rows, width * steps, -1),
+            rollout.key_values,
+        )
+        return hidden.view(rows, width, steps, size)
+
+
+def _own_slots(visible_BMC: Tensor, blocks: int) -> Tensor:
+    """Append ``blocks`` blocks of M slots of which each branch sees its own."""
+    rows, width = visible_BMC.shape[:2]
+    own_MM = torch.eye(width, dtype=torch.bool, device=visible_BMC.device).repeat(1, blocks)
+    return torch.cat([visible_BMC, own_MM.expand(rows, -1, -1)], dim=-1)
