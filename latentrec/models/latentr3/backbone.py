@@ -42,7 +42,7 @@ class Backbone(nn.Module):
         if unknown := kinds - {"full_attention", "sliding_attention"}:
             raise UserError(
                 f"the backbone '{self.config.model_type}' has {sorted(unknown)[0]} layers, which cannot "
-                "share a prompt's keys and values; use one with full or sliding attention (Qwen, Llama, Gemma…)"
+                "share a prompt's keys and values; use one with full or sliding attention (Qwen, Llama…)"
             )
         self._mixed_layers = "sliding_attention" in kinds
         windowed = self._mixed_layers or not hasattr(self.config, "layer_types")
