@@ -1,5 +1,8 @@
 """Amazon reviews in, dataset directory out; and the dataset directory read again."""
 
+from latentrec.data.config import DataPrepConfig
 from latentrec.data.dataset import SPLITS, Dataset, Samples
+from latentrec.data.prepare import prepare
+from latentrec.data.sample import generate_sample
 
-__all__ = ["SPLITS", "Dataset", "Samples"]
+__all__ = ["SPLITS", "DataPrepConfig", "Dataset", "Samples", "generate_sample", "prepare"]

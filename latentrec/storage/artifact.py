@@ -58,6 +58,8 @@ class ArtifactWriter:
         config: the frozen dataclass (or dictionary) that made it.
         inputs: name → fingerprint of each artifact read.
         unhashed: names of files (reports, logs) that do not enter the fingerprint.
+        identity: the part of the configuration that enters the fingerprint (where inputs lie, say, does
+            not belong); all of it by default.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class ArtifactWriter:
         config: Any,
         inputs: dict[str, str] | None = None,
         unhashed: Iterable[str] = ("report.html",),
+        identity: dict[str, Any] | None = None,
     ):
         self.output = Path(output)
         self.kind = kind
         self.config = config if isinstance(config, dict) else config_to_dict(config)
+        self.identity = self.config if identity is None else identity
         self.inputs = dict(inputs or {})
         self.counts: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
@@ -94,7 +98,7 @@ class ArtifactWriter:
         files = {name: _describe(self.path / name) for name in _files_below(self.path)}
         self.manifest = Manifest(
             kind=self.kind,
-            fingerprint=_fingerprint(self.kind, self.config, files, self._unhashed),
+            fingerprint=_fingerprint(self.kind, self.identity, files, self._unhashed),
             config=self.config,
             inputs=self.inputs,
             counts=self.counts,

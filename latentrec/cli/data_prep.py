@@ -1,0 +1,35 @@
+"""``latentrec data-prep``: reviews and metadata to a dataset directory."""
+
+from __future__ import annotations
+
+import argparse
+
+from latentrec.core import add_config_arguments, config_from_namespace
+from latentrec.data import DataPrepConfig, prepare
+from latentrec.storage import step_status
+
+HELP = "read reviews, clean, filter, split; write a dataset directory with manifest and report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command: every field of :class:`DataPrepConfig`, and the output."""
+    parser.add_argument("--output", required=True, help="the dataset directory to make")
+    add_config_arguments(parser, DataPrepConfig)
+
+
+def run(namespace: argparse.Namespace) -> None:
+    """Prepare, and print the funnel and the fingerprint."""
+    config = config_from_namespace(DataPrepConfig, namespace)
+    with step_status("data_prep") as status:
+        manifest = prepare(config, namespace.output)
+        status.details = {"counts": manifest.counts, "fingerprint": manifest.fingerprint}
+    print(f"{'after':<12}{'interactions':>14}{'users':>12}{'items':>12}")
+    for step in manifest.extra["funnel"]:
+        print(f"{step['name']:<12}{step['interactions']:>14,}{step['users']:>12,}{step['items']:>12,}")
+    counts = manifest.counts
+    print(f"samples: train {counts['train']:,}, valid {counts['valid']:,}, test {counts['test']:,}")
+    for check in manifest.extra["checks"]:
+        if not check["ok"]:
+            print(f"{check['level']}: {check['name']}: {check['detail']}")
+    print(f"fingerprint: {manifest.fingerprint}")
+    print(f"dataset: {namespace.output} (report.html inside)")

@@ -1,0 +1,159 @@
+"""Which events stay: windows, usable items, exact repeats, k-core, widening; and the funnel of counts.
+
+Events are columns (see :class:`latentrec.data.events.Events`); a filter maps an ascending array of event
+indices to the sub-array that stays, so that file order is never lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentrec.data.config import months_before
+from latentrec.data.events import Events
+
+
+@dataclass(frozen=True)
+class FunnelStep:
+    """What remained after one filter."""
+
+    name: str
+    interactions: int
+    users: int
+    items: int
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Result of :func:`apply_filters`.
+
+    Attributes:
+        kept: int64, ascending indices of the events that stay.
+        funnel: counts, from raw to k-core.
+        window_start: the start that was used in the end (after widening), ``None`` for the whole file.
+        widened: how often the window was moved back.
+        repeats: exact repeats of (user, item, time) among the events in window with usable items.
+    """
+
+    kept: np.ndarray
+    funnel: list[FunnelStep]
+    window_start: int | None
+    widened: int
+    repeats: int
+
+
+def apply_filters(
+    events: Events,
+    usable_item: np.ndarray,
+    *,
+    window_start: int | None,
+    window_end: int | None,
+    min_items: int,
+    widen_months: int,
+    drop_duplicates: bool,
+    k_core: int,
+) -> Filtered:
+    """Window, usable titles, duplicates, k-core, in this order, widened until ``min_items`` remain.
+
+    Args:
+        events: everything that was read.
+        usable_item: bool (items,), by item code.
+        window_start: inclusive UTC seconds or ``None``.
+        window_end: exclusive UTC seconds or ``None``.
+        min_items: 0 for no widening.
+        widen_months: months per move.
+        drop_duplicates: keep only the first of exact repeats.
+        k_core: 1 keeps everything.
+    """
+    widened = 0
+    earliest = int(events.time.min()) if len(events) else 0
+    while True:
+        result = _filter_once(
+            events, usable_item, window_start, window_end, drop_duplicates=drop_duplicates, k_core=k_core
+        )
+        kept, funnel, repeats = result
+        enough = funnel[-1].items >= min_items
+        if enough or window_start is None or window_start <= earliest:
+            return Filtered(kept, funnel, window_start, widened, repeats)
+        window_start = months_before(window_start, widen_months)
+        widened += 1
+
+
+def _filter_once(
+    events: Events,
+    usable_item: np.ndarray,
+    window_start: int | None,
+    window_end: int | None,
+    *,
+    drop_duplicates: bool,
+    k_core: int,
+) -> tuple[np.ndarray, list[FunnelStep], int]:
+    kept = np.arange(len(events))
+    funnel = [_count("raw", events, kept)]
+    if window_start is not None:
+        kept = kept[events.time[kept] >= window_start]
+    if window_end is not None:
+        kept = kept[events.time[kept] < window_end]
+    funnel.append(_count("window", events, kept))
+    kept = kept[usable_item[events.item[kept]]]
+    funnel.append(_count("title", events, kept))
+    first = first_of_repeats(events.user[kept], events.item[kept], events.time[kept])
+    repeats = int(len(first) - first.sum())
+    if drop_duplicates:
+        kept = kept[first]
+    funnel.append(_count("duplicates", events, kept))
+    kept = kept[k_core_mask(events.user[kept], events.item[kept], k_core)]
+    funnel.append(_count("k_core", events, kept))
+    return kept, funnel, repeats
+
+
+def first_of_repeats(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """bool (n,): the event is the first, in file order, with its (user, item, time)."""
+    if not len(user):
+        return np.zeros(0, bool)
+    order = np.lexsort((time, item, user))  # stable: file order within equal keys
+    same = np.ones(len(user), bool)
+    for column in (user, item, time):
+        ordered = column[order]
+        same[1:] &= ordered[1:] == ordered[:-1]
+    same[0] = False
+    first = np.empty(len(user), bool)
+    first[order] = ~same
+    return first
+
+
+def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
+    """bool (n,): the largest set of events in which every user and every item has at least ``k``.
+
+    The fixed point does not depend on the order of removal; users and items are dropped in turns until
+    nothing changes.
+    """
+    alive = np.arange(len(user))
+    while k > 1 and len(alive):
+        before = len(alive)
+        for codes in (user, item):
+            present = codes[alive]
+            counts = np.bincount(present)
+            if counts[present].min(initial=k) < k:
+                alive = alive[counts[present] >= k]
+        if len(alive) == before:
+            break
+    mask = np.zeros(len(user), bool)
+    mask[alive] = True
+    return mask
+
+
+def _count(name: str, events: Events, kept: np.ndarray) -> FunnelStep:
+    return FunnelStep(
+        name,
+        interactions=len(kept),
+        users=_distinct(events.user[kept], len(events.user_keys)),
+        items=_distinct(events.item[kept], len(events.item_keys)),
+    )
+
+
+def _distinct(codes: np.ndarray, size: int) -> int:
+    seen = np.zeros(size, bool)
+    seen[codes] = True
+    return int(seen.sum())

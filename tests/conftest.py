@@ -1,0 +1,32 @@
+"""Fixtures shared by every room: the real data beside the repository, the generated sample, its dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from latentrec.data import DataPrepConfig, generate_sample, prepare
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets; tests that ask for it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data is not here: {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def sample_reviews(tmp_path_factory) -> tuple[Path, Path]:
+    """(reviews.json, meta.json) of the generated sample."""
+    return generate_sample(tmp_path_factory.mktemp("sample_reviews"))
+
+
+@pytest.fixture(scope="session")
+def sample_dataset(tmp_path_factory, sample_reviews) -> Path:
+    """The dataset directory made of the generated sample, default configuration; treat it as read-only."""
+    reviews, metadata = sample_reviews
+    output = tmp_path_factory.mktemp("sample_dataset") / "dataset"
+    prepare(DataPrepConfig(reviews=(str(reviews),), metadata=(str(metadata),)), output)
+    return output
