@@ -127,7 +127,7 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Family name and product types in the order in which people buy them; the last is used up and bought again."""
+"""Families with their product types in the order of buying; the last one is bought again and again."""
 
 BRANDS = (
     "Alder", "Bexley", "Corvina", "Dunmore", "Eastgate", "Falken", "Grenwood", "Halden",
