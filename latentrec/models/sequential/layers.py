@@ -1,0 +1,60 @@
+"""The causal transformer layer of SASRec, also the default block of LARES."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-12
+
+
+class CausalAttention(nn.Module):
+    """Multi-head self-attention in which position p sees positions ≤ p only."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, d) → (B, L, d)."""
+        batch, length, dim = x_BLD.shape
+        q, k, v = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        return self.output(mixed.transpose(1, 2).reshape(batch, length, dim))
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a gelu feed-forward, each with dropout, residual and layer norm after it (post-norm)."""
+
+    def __init__(self, *, dim: int, inner_dim: int, heads: int, hidden_dropout: float, attention_dropout: float):
+        super().__init__()
+        self.attention = CausalAttention(dim, heads, attention_dropout)
+        self.inner = nn.Linear(dim, inner_dim)
+        self.outer = nn.Linear(inner_dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.output_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(hidden_dropout)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, d) → (B, L, d)."""
+        x_BLD = self.attention_norm(x_BLD + self.dropout(self.attention(x_BLD)))
+        return self.output_norm(x_BLD + self.dropout(self.outer(F.gelu(self.inner(x_BLD)))))
+
+
+class PositionedItems(nn.Module):
+    """``E = Dropout(LN(item vector + position embedding))``; positions count from the oldest item read."""
+
+    def __init__(self, dim: int, max_length: int, dropout: float):
+        super().__init__()
+        self.position_embedding = nn.Embedding(max_length, dim)
+        self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, items_BLD: Tensor) -> Tensor:
+        """Item vectors (B, L, d) → (B, L, d)."""
+        return self.dropout(self.norm(items_BLD + self.position_embedding.weight[: items_BLD.shape[1]]))
