@@ -1,0 +1,242 @@
+"""``train-sequential``: popularity and the ID-based encoders, from a dataset directory to a model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError, config_to_dict
+from latentrec.data import Dataset, Samples
+from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
+from latentrec.models import ModelInfo
+from latentrec.models.popularity import Popularity, count_items
+from latentrec.models.sequential import (
+    SequenceEncoder,
+    SequentialRecommender,
+    build_encoder,
+    save_encoder,
+)
+from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
+from latentrec.training.sequence_loop import LoopResult, LoopSettings, fit, validation_figures
+from latentrec.training.sequence_rows import (
+    Rows,
+    collate,
+    one_row_per_sample,
+    pack_by_user,
+    plan_batches,
+)
+from latentrec.training.sequence_state import reseed
+from latentrec.training.sequential_config import SequentialConfig
+from latentrec.training.sink import MetricSink, NullSink
+
+STEP = "train-sequential"
+
+
+@dataclass(frozen=True)
+class SequentialData:
+    """What a sequential trainer reads of a dataset directory."""
+
+    dataset: Dataset
+    catalogue: Catalogue
+    train: Samples
+    valid: Samples
+
+    @classmethod
+    def read(cls, directory: str | Path) -> SequentialData:
+        """Open and check a dataset directory.
+
+        Raises:
+            UserError: not a finished dataset, or a split that training needs is empty.
+        """
+        dataset = Dataset(directory)
+        train, valid = dataset.split("train"), dataset.split("valid")
+        for name, samples in (("train", train), ("valid", valid)):
+            if not len(samples):
+                raise UserError(
+                    f"{directory}/{name}.parquet is empty; lower --k-core or widen the window in data-prep"
+                )
+        return cls(dataset, Catalogue.from_dataset(dataset), train, valid)
+
+    @property
+    def longest_history(self) -> int:
+        """Items in the longest history of training and validation."""
+        return int(max(np.diff(part.history_offsets).max(initial=1) for part in (self.train, self.valid)))
+
+    @property
+    def train_end(self) -> int:
+        """UTC seconds of the last event that training sees."""
+        known = self.dataset.manifest.extra.get("train_end")
+        return int(self.train.timestamps.max() if known is None else known)
+
+
+def train_sequential(
+    config: SequentialConfig,
+    *,
+    dataset: str | Path,
+    output: str | Path,
+    sink: MetricSink | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest:
+    """Train one model and write its directory.
+
+    Args:
+        config: see :class:`SequentialConfig`.
+        dataset: dataset directory.
+        output: model directory to make.
+        sink: receives curves while training runs.
+        checkpoint_root: directory or gs:// location; the same work resumes from there.
+
+    Returns:
+        The manifest of the model directory.
+
+    Raises:
+        UserError: the dataset or a setting is unusable; nothing is written.
+    """
+    sink = sink or NullSink()
+    data = SequentialData.read(dataset)
+    sink.log_params(config_to_dict(config))
+    if config.encoder == "popularity":
+        return _write_popularity(config, data, output, sink)
+    trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
+    for variant in config.variants():
+        encoder, result = train_encoder(variant, data, sink, checkpoint_root)
+        trials.append((variant, encoder, result))
+    variant, encoder, result = max(trials, key=lambda trial: trial[2].progress.best_value)
+    with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
+        save_encoder(encoder, artifact.path)
+        data.catalogue.write(artifact.path / "items.parquet")
+        ModelInfo(
+            system=variant.encoder,
+            stage="sequential",
+            config=config_to_dict(variant),
+            architecture=encoder.architecture(),
+            metrics=result.metrics,
+            dataset_fingerprint=data.dataset.fingerprint,
+            parent=None,
+            train_end=data.train_end,
+            notes=_tuning_notes(config, trials),
+        ).write(artifact.path)
+        artifact.counts = {"parameters": sum(value.numel() for value in encoder.parameters())}
+    assert artifact.manifest is not None
+    return artifact.manifest
+
+
+def train_encoder(
+    config: SequentialConfig,
+    data: SequentialData,
+    sink: MetricSink,
+    checkpoint_root: str | None = None,
+) -> tuple[SequenceEncoder, LoopResult]:
+    """Train one variant to its early stop; the encoder returned holds the best epoch's weights."""
+    reseed(config.seed, 0)
+    encoder = build_encoder(
+        config.encoder, config.architecture(data.dataset.n_items, data.longest_history)
+    ).to(default_device())
+    pack = pack_by_user if config.packing == "rows" else one_row_per_sample
+    rows = pack(data.train, encoder.max_length)
+    batch_size = config.targets_per_batch(rows.n_targets)
+    recommender = SequentialRecommender(encoder, data.catalogue)
+    store = checkpoint_store(checkpoint_root, STEP, config, data.dataset.fingerprint, None)
+    result = fit(
+        encoder,
+        make_loss(config, encoder, rows),
+        lambda epoch: plan_batches(rows, batch_size, config.seed, epoch),
+        lambda: validation_figures(recommender, data.valid),
+        LoopSettings(
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            max_epochs=config.max_epochs,
+            patience=config.patience,
+            gradient_clip=config.gradient_clip,
+            seed=config.seed,
+        ),
+        sink,
+        store,
+        label=config.encoder,
+    )
+    return encoder, result
+
+
+def make_loss(
+    config: SequentialConfig, encoder: SequenceEncoder, rows: Rows
+) -> Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]:
+    """The training objective of an encoder: cross-entropy of the next item over the whole catalogue."""
+    device = next(encoder.parameters()).device
+
+    def next_item_loss(indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
+        batch = collate(rows, indices, encoder.n_items, device)
+        counted_BL = batch.counted_BL
+        logits_PN = encoder.score(encoder.states(batch.items_BL)[counted_BL])
+        return F.cross_entropy(logits_PN, batch.targets_BL[counted_BL]), {}
+
+    return next_item_loss
+
+
+def checkpoint_store(
+    root: str | None, step: str, config: object, dataset: str, parent: str | None
+) -> CheckpointStore | None:
+    """The checkpoints of this work, or ``None`` where none are wanted."""
+    if root is None:
+        return None
+    return CheckpointStore.for_work(root, step=step, config=config, dataset=dataset, parent=parent)
+
+
+def default_device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _tuning_notes(
+    config: SequentialConfig, trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]]
+) -> list[str]:
+    if len(trials) < 2:
+        return []
+    given = config_to_dict(trials[0][0])
+    lines = []
+    for variant, _, result in trials:
+        changed = {k: v for k, v in config_to_dict(variant).items() if v != given[k]}
+        lines.append(f"tuning on validation: {changed or 'as given'} → NDCG@10 {result.progress.best_value:.4f}")
+    return lines
+
+
+def _write_popularity(
+    config: SequentialConfig, data: SequentialData, output: str | Path, sink: MetricSink
+) -> Manifest:
+    counts = data.catalogue.train_counts.astype(np.float32)
+    if config.popularity_days is not None:
+        counts = count_items(
+            data.train.targets,
+            data.train.timestamps,
+            data.catalogue.n_items,
+            days=config.popularity_days,
+            train_end=data.train_end,
+        )
+    model = Popularity(counts)
+    ranks = rank_of_target(model.rank(data.valid.histories(), 10).item_ids, data.valid.targets)
+    metrics = {
+        "ndcg_at_10": float(ndcg_at_k(ranks, 10).mean()),
+        "hr_at_10": float(hit_rate_at_k(ranks, 10).mean()),
+    }
+    sink.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
+    with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
+        model.save(artifact.path)
+        data.catalogue.write(artifact.path / "items.parquet")
+        ModelInfo(
+            system="popularity",
+            stage="sequential",
+            config=config_to_dict(config),
+            architecture={"n_items": data.catalogue.n_items},
+            metrics=metrics,
+            dataset_fingerprint=data.dataset.fingerprint,
+            parent=None,
+            train_end=data.train_end,
+        ).write(artifact.path)
+    assert artifact.manifest is not None
+    return artifact.manifest
