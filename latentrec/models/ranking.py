@@ -22,11 +22,16 @@ def mask_items(scores_BN: Tensor, exclude: Histories) -> None:
     columns = np.concatenate([np.asarray(items, dtype=np.int64) for items in exclude])
     known = (columns >= 0) & (columns < scores_BN.shape[1])
     device = scores_BN.device
-    scores_BN[torch.from_numpy(rows[known]).to(device), torch.from_numpy(columns[known]).to(device)] = -torch.inf
+    scores_BN[
+        torch.from_numpy(rows[known]).to(device), torch.from_numpy(columns[known]).to(device)
+    ] = -torch.inf
 
 
 def top_items(scores_BN: Tensor, k: int) -> Ranking:
-    """The k best columns of each row, best first, equal scores by item id; −inf columns are never listed."""
+    """The k best columns of each row, best first; −inf columns are never listed.
+
+    Equal scores among the k are listed by item id; which of several equal ones make the cut is open.
+    """
     width = min(k, scores_BN.shape[1])
     # A stable sort of the k best only: topk alone leaves the order of equal scores open.
     ids_BK = torch.topk(scores_BN, width, dim=1).indices.sort(dim=1).values

@@ -57,7 +57,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded to the longest of the batch: items (B, L), targets (B, L) with −1 where none, lengths (B,)."""
+    """Rows padded to the longest of the batch; ``targets_BL`` is −1 where a position does not count."""
 
     items_BL: Tensor
     targets_BL: Tensor

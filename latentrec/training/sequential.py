@@ -1,4 +1,4 @@
-"""``train-sequential``: popularity and the ID-based encoders, from a dataset directory to a model directory."""
+"""``train-sequential``: popularity and the ID-based encoders, dataset directory in, model directory out."""
 
 from __future__ import annotations
 
@@ -101,7 +101,6 @@ def train_sequential(
     """
     sink = sink or NullSink()
     data = SequentialData.read(dataset)
-    sink.log_params(config_to_dict(config))
     if config.encoder == "popularity":
         return _write_popularity(config, data, output, sink)
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
@@ -202,7 +201,9 @@ def _tuning_notes(
     lines = []
     for variant, _, result in trials:
         changed = {k: v for k, v in config_to_dict(variant).items() if v != given[k]}
-        lines.append(f"tuning on validation: {changed or 'as given'} → NDCG@10 {result.progress.best_value:.4f}")
+        lines.append(
+            f"tuning on validation: {changed or 'as given'} → NDCG@10 {result.progress.best_value:.4f}"
+        )
     return lines
 
 

@@ -31,7 +31,9 @@ class CausalAttention(nn.Module):
 class TransformerLayer(nn.Module):
     """Attention and a gelu feed-forward, each with dropout, residual and layer norm after it (post-norm)."""
 
-    def __init__(self, *, dim: int, inner_dim: int, heads: int, hidden_dropout: float, attention_dropout: float):
+    def __init__(
+        self, *, dim: int, inner_dim: int, heads: int, hidden_dropout: float, attention_dropout: float
+    ):
         super().__init__()
         self.attention = CausalAttention(dim, heads, attention_dropout)
         self.inner = nn.Linear(dim, inner_dim)

@@ -95,7 +95,7 @@ class SequentialRecommender:
         """float32 (B, n_items) over today's catalogue; −inf where unscorable. For D3's assistant."""
         return self._scores(histories).cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _scores(self, histories: Histories) -> Tensor:
         """Logits (B, n_items) in today's ids."""
         known = [self._known(history) for history in histories]

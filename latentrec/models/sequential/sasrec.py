@@ -1,4 +1,4 @@
-"""SASRec (Kang and McAuley, ICDM 2018, arXiv 1808.09781) for training with a full softmax over the catalogue."""
+"""SASRec (Kang and McAuley, ICDM 2018, arXiv 1808.09781), trained with a full softmax over the catalogue."""
 
 from __future__ import annotations
 
