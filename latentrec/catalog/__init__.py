@@ -1,5 +1,6 @@
-"""Titles to tokens to trie; item identity and title identity."""
+"""Titles as token sequences: the catalogue, item and title identity, the CSR trie."""
 
 from latentrec.catalog.catalogue import ITEMS_FILE, Catalogue
+from latentrec.catalog.trie import ROOT, TokenTrie
 
-__all__ = ["ITEMS_FILE", "Catalogue"]
+__all__ = ["ITEMS_FILE", "ROOT", "Catalogue", "TokenTrie"]

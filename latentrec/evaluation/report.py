@@ -52,10 +52,12 @@ def write_reports(evaluation: Evaluation, directory: Path) -> None:
     plain = Environment(
         loader=PackageLoader("latentrec.evaluation"),
         autoescape=False,
+        trim_blocks=True,
         undefined=StrictUndefined,
         finalize=lambda value: _markdown_text(value) if isinstance(value, _Title) else value,
     )
     text = plain.get_template("report.md").render(context)
+    text = re.sub(r"([^\n])\n(#{1,3} )", r"\1\n\n\2", text)
     (directory / "report.md").write_text(re.sub(r"\n{3,}", "\n\n", text), encoding="utf-8")
 
 

@@ -247,7 +247,7 @@ def _plain_backbone(infos: dict[str, ModelInfo]) -> str | None:
             name
             for name, info in infos.items()
             if info.system == "bigrec"
-            or (info.system == "latentr3" and info.architecture.get("n_reasoning_tokens") == 0)
+            or (info.system == "latentr3" and info.architecture.get("n_latents") == 0)
         ),
         None,
     )

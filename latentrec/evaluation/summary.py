@@ -46,6 +46,8 @@ def compare_all(models: list[ModelScores], bootstrap: ClusterBootstrap) -> list[
     Each row is ``second`` minus ``first``, where ``first`` stands earlier in ``models``.
     """
     pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
+    # Enough permutations that the smallest possible p-value survives Holm's correction.
+    n_permutations = max(bootstrap.n_resamples, 50 * len(pairs) * len(COMPARED))
     rows = []
     for metric in COMPARED:
         values = {model.name: model.values(metric) for model in models}
@@ -63,7 +65,7 @@ def compare_all(models: list[ModelScores], bootstrap: ClusterBootstrap) -> list[
                     "difference": float(difference.mean()),
                     "low": float(low),
                     "high": float(high),
-                    "p_value": bootstrap.permutation_p_value(difference, bootstrap.n_resamples),
+                    "p_value": bootstrap.permutation_p_value(difference, n_permutations),
                 }
             )
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
