@@ -96,6 +96,10 @@ class RatingTask:
         shown = table["history_rows"].combine_chunks().flatten().to_numpy()
         return np.union1d(table["row"].to_numpy(), shown).astype(np.int64)
 
+    def training_reviews(self) -> list[str]:
+        """Texts of the reviews of the training period, in file order, without the empty ones."""
+        return [text for row in self.train_rows() if (text := self._reviews[row])]
+
     def ratings_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """User ids, item ids and ratings at ``rows`` of ``interactions.parquet``."""
         return self._users[rows], self._items[rows], self._ratings[rows].astype(np.float64)

@@ -1,0 +1,198 @@
+"""What the three rating trainers share: trainer settings, figures, prompts, the model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import TrainerCallback
+
+from latentrec.core import UserError, progress
+from latentrec.data.dataset import Dataset
+from latentrec.models.model_dir import ModelInfo
+from latentrec.models.rating.text_predictor import (
+    LoadedModel,
+    RatingPrediction,
+    TextRatingPredictor,
+    save_language_model,
+)
+from latentrec.prompts.rating import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
+from latentrec.prompts.rating_examples import RatingExample
+from latentrec.prompts.rating_format import RatingScale
+from latentrec.storage import ArtifactWriter, CheckpointStore
+from latentrec.training.rating_rewards import RatingReward
+from latentrec.training.sink import MetricSink
+
+RATING_ITEMS = "items.parquet"
+CURVE = "training_curve.json"
+
+
+def open_checkpoints(
+    root: str | None, *, step: str, config: Any, dataset: str, parent: str | None
+) -> CheckpointStore | None:
+    """The checkpoint store of this work; ``None`` without a root."""
+    if root is None:
+        return None
+    return CheckpointStore.for_work(root, step=step, config=config, dataset=dataset, parent=parent)
+
+
+def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> RatingPromptSettings:
+    """How a model is asked: as it was before, else as instruct models are; ``overrides`` that are set win."""
+    settings = loaded.settings or INSTRUCT_SETTINGS
+    return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
+
+
+def trainer_settings(output_dir: Path, *, seed: int, checkpoint_every: int | None) -> dict[str, Any]:
+    """Arguments that every transformers trainer of this room is given."""
+    return {
+        "output_dir": str(output_dir),
+        "report_to": [],
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "steps" if checkpoint_every else "no",
+        "save_steps": checkpoint_every or 500,
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "gradient_checkpointing": False,
+        "push_to_hub": False,
+    }
+
+
+def quiet(trainer: Any) -> Any:
+    """Keep transformers from printing every step's figures; :class:`FiguresCallback` shows them."""
+    from transformers import PrinterCallback
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+class FiguresCallback(TrainerCallback):
+    """Streams the trainer's figures to a sink while it trains, and keeps them as a curve.
+
+    Args:
+        sink: where they go.
+        names: trainer's name → ours; figures not named here are dropped.
+        prefix: of our names, e.g. ``train``.
+        description: of the progress line.
+    """
+
+    def __init__(self, sink: MetricSink, names: Mapping[str, str], *, prefix: str, description: str):
+        self._sink, self._names, self._prefix, self._description = sink, dict(names), prefix, description
+        self._bar: Any = None
+        self._context: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the progress line."""
+        self._context = progress(self._description, state.max_steps, "step")
+        self._bar = self._context.__enter__()
+        self._bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Advance it."""
+        self._bar.update(1)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close it."""
+        self._context.__exit__(None, None, None)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Pass on one step's figures."""
+        figures = self.select(logs or {})
+        if figures:
+            named = {f"{self._prefix}/{name}": value for name, value in figures.items()}
+            self._sink.log_metrics(named, state.global_step)
+            if self._bar is not None:
+                self._bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+    def select(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        """The figures that are passed on, under our names."""
+        return {
+            ours: float(logs[theirs])
+            for theirs, ours in self._names.items()
+            if isinstance(logs.get(theirs), int | float)
+        }
+
+    def curve(self, log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+        """One entry a step, also for steps before an interruption."""
+        entries = [{"step": float(logs["step"]), **self.select(logs)} for logs in log_history]
+        return [entry for entry in entries if len(entry) > 1]
+
+
+@dataclass(frozen=True)
+class Validity:
+    """How a model answers: measured by sampling at temperature 1, and greedily, on the same prompts."""
+
+    sampled: list[RatingPrediction]
+    greedy: list[RatingPrediction]
+    truths: np.ndarray
+
+    def metrics(self, prefix: str, reward: RatingReward) -> dict[str, float]:
+        """``<prefix>_format_valid`` and ``_reward``, sampled; ``_format_valid_greedy``, ``_mae_greedy``."""
+        valid_greedy = np.array([prediction.fault is None for prediction in self.greedy])
+        errors = np.abs([p.rating for p in self.greedy] - self.truths)[valid_greedy]
+        rewards = [
+            reward.total(prediction.text, truth)
+            for prediction, truth in zip(self.sampled, self.truths, strict=True)
+        ]
+        figures = {
+            f"{prefix}_format_valid": float(np.mean([p.fault is None for p in self.sampled])),
+            f"{prefix}_reward": float(np.mean(rewards)),
+            f"{prefix}_format_valid_greedy": float(valid_greedy.mean()),
+        }
+        if len(errors):
+            figures[f"{prefix}_mae_greedy"] = float(errors.mean())
+        return figures
+
+
+def measure_validity(
+    predictor: TextRatingPredictor, examples: Sequence[RatingExample], *, seed: int
+) -> Validity:
+    """Answer each example twice: sampled at temperature 1 by ``seed``, and greedily."""
+    return Validity(
+        sampled=predictor.predict(examples, temperature=1.0, seed=seed),
+        greedy=predictor.predict(examples),
+        truths=np.array([example.rating for example in examples]),
+    )
+
+
+def write_rating_model(
+    writer: ArtifactWriter, *, model: Any, tokenizer: Any, info: ModelInfo, dataset: Dataset
+) -> None:
+    """Fill a model directory: weights, tokenizer, ``model.json``, the catalogue with training means."""
+    save_language_model(model, tokenizer, writer.path)
+    info.write(writer.path)
+    write_items(dataset, writer.path / RATING_ITEMS)
+
+
+def write_items(dataset: Dataset, path: Path) -> None:
+    """The catalogue as the dataset has it, means of the training period included."""
+    table: pa.Table = dataset.items
+    pq.write_table(table, path)
+
+
+def training_end(dataset: Dataset) -> int:
+    """UTC seconds of the last training event."""
+    value = dataset.manifest.extra.get("train_end")
+    if value is None:
+        raise UserError(f"{dataset.directory}: its manifest has no 'train_end'; prepare the data again")
+    return int(value)
+
+
+def predictor_for(loaded: LoadedModel, prompt: RatingPrompt, max_new_tokens: int) -> TextRatingPredictor:
+    """A predictor around a model that is being trained."""
+    return TextRatingPredictor(loaded.model, loaded.tokenizer, prompt, max_new_tokens=max_new_tokens)
+
+
+def scale_for(loaded: LoadedModel, low: float, high: float) -> RatingScale:
+    """The model's own scale, else the configured one."""
+    return loaded.scale or RatingScale(low, high)

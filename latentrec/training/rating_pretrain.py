@@ -1,0 +1,288 @@
+"""Format-aware pre-training of the small stand-in for an instruct model; or naming a real one to start from.
+
+RecZero needs a model that sometimes answers in the format: no reward varies, and nothing is learned,
+where none ever does. A real instruct model can be asked; where there is none, this step trains a small
+one from scratch on the generated text of :mod:`latentrec.training.rating_corpus` and says so in
+``model.json``. No rating of the dataset enters: the catalogue's titles and the wording of training-period
+reviews (for the tokenizer) are all that it sees.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentrec.core import UserError, option
+from latentrec.data.dataset import Dataset
+from latentrec.models.model_dir import ModelInfo
+from latentrec.models.rating.standin import STAND_IN_NOTE, StandInShape, build_model, build_tokenizer
+from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
+from latentrec.prompts.rating import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
+from latentrec.prompts.rating_examples import RatingTask
+from latentrec.prompts.rating_format import RatingScale
+from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.training.rating_common import (
+    CURVE,
+    RATING_ITEMS,
+    FiguresCallback,
+    measure_validity,
+    open_checkpoints,
+    predictor_for,
+    quiet,
+    trainer_settings,
+    training_end,
+    write_items,
+    write_rating_model,
+)
+from latentrec.training.rating_corpus import Instruction, InstructionCorpus, tokenizer_texts
+from latentrec.training.rating_rewards import RatingReward
+from latentrec.training.sink import MetricSink, NullSink
+
+PRESET = "tiny"
+SYSTEM = "rating_stand_in"
+IGNORED = -100
+Row = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRatingConfig:
+    """Settings of the pre-training; sizes are those of the small preset."""
+
+    backbone: str = option(
+        PRESET, help="'tiny' pre-trains the stand-in; a directory or hub id is passed on as is"
+    )
+    format_rate: float = option(0.3, help="share of rating prompts answered in the format")
+    reading_share: float = option(0.2, help="share of prompts that ask for something to be read out")
+    steps: int = option(400, help="optimiser steps")
+    batch_size: int = option(32, help="texts a step")
+    learning_rate: float = option(3e-3, help="peak rate, cosine after 5 % warm-up")
+    hidden_size: int = option(128, help="width of the stand-in")
+    layers: int = option(2, help="decoder layers")
+    heads: int = option(4, help="attention heads")
+    vocabulary: int = option(1500, help="entries of its tokenizer")
+    max_prompt_tokens: int = option(160, help="budget of a prompt, in tokens")
+    max_history: int = option(4, help="most recent rated items in a prompt")
+    max_review_tokens: int = option(6, help="tokens kept of each review text")
+    max_completion_tokens: int = option(64, help="budget of an answer, in tokens")
+    rating_low: float = option(1.0, help="lowest rating")
+    rating_high: float = option(5.0, help="highest rating")
+    measured_prompts: int = option(
+        256, help="validation prompts on which the starting format rate is measured"
+    )
+    checkpoint_every: int = option(100, help="steps between checkpoints, with --checkpoint-root")
+    seed: int = option(42, help="of tokenizer, weights, texts and sampling")
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none and sizes that hold nothing."""
+        for name in ("format_rate", "reading_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        for name in ("steps", "batch_size", "max_completion_tokens", "measured_prompts", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        self.scale, self.shape, self.prompt  # noqa: B018  each checks its own part
+
+    @property
+    def scale(self) -> RatingScale:
+        """Ratings that may be given."""
+        return RatingScale(self.rating_low, self.rating_high)
+
+    @property
+    def shape(self) -> StandInShape:
+        """Size of the stand-in."""
+        context = self.max_prompt_tokens + 2 * self.max_completion_tokens
+        return StandInShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
+
+    @property
+    def prompt(self) -> RatingPromptSettings:
+        """How the stand-in is asked."""
+        return RatingPromptSettings(
+            "compact", self.max_prompt_tokens, self.max_history, self.max_review_tokens
+        )
+
+
+def pretrain_rating(
+    config: PretrainRatingConfig,
+    *,
+    dataset: str | Path,
+    output: str | Path,
+    sink: MetricSink | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest:
+    """Make the model from which RecZero and RecOne start.
+
+    With ``backbone`` other than ``tiny`` nothing is trained: the model directory then only names the
+    backbone, so that a pipeline has the same shape with and without a stand-in.
+
+    Raises:
+        UserError: the dataset is not of the rating task or has no titles.
+        Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
+    """
+    sink = sink or NullSink()
+    data = Dataset(dataset)
+    if not data.has_titles:
+        raise UserError(f"{dataset} has no titles; a model that reads text needs 'data-prep --metadata'")
+    task = RatingTask(data)
+    if config.backbone != PRESET:
+        return _name_backbone(config, task, Path(output))
+    reviews = task.training_reviews()
+    tokenizer = build_tokenizer(tokenizer_texts(data.titles, reviews), config.vocabulary)
+    prompt = RatingPrompt(tokenizer, config.prompt, config.scale)
+    model = build_model(tokenizer, config.shape, config.seed)
+    corpus = InstructionCorpus(
+        data.titles,
+        prompt,
+        reviews=reviews,
+        format_rate=config.format_rate,
+        reading_share=config.reading_share,
+        seed=config.seed,
+    )
+    texts = corpus.take(config.steps * config.batch_size)
+    store = open_checkpoints(
+        checkpoint_root, step="pretrain_rating", config=config, dataset=data.fingerprint, parent=None
+    )
+    curve = _train(config, model, tokenizer, texts, store, sink)
+    loaded = LoadedModel(model, tokenizer, config.prompt, config.scale, None, None)
+    examples = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
+    predictor = predictor_for(loaded, prompt, config.max_completion_tokens)
+    reward = RatingReward(scale=config.scale)
+    metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
+    sink.log_metrics({f"pretrain/{name}": value for name, value in metrics.items()}, config.steps)
+    rated = [text for text in texts if text.rated]
+    kept = float(np.mean([text.in_format for text in rated])) if rated else 0.0
+    info = ModelInfo(
+        system=SYSTEM,
+        stage="pretrain_rating",
+        config=vars(config).copy(),
+        architecture=architecture_entry(
+            config.prompt, config.scale, config.max_completion_tokens, task.global_mean
+        ),
+        metrics=metrics,
+        dataset_fingerprint=data.fingerprint,
+        parent=None,
+        train_end=training_end(data),
+        notes=[
+            f"{STAND_IN_NOTE}: {len(texts):,} texts, {len(rated):,} of them rating prompts, of which "
+            f"{kept:.1%} are answered in the format, with ratings independent of the target"
+        ],
+    )
+    with ArtifactWriter(output, "model", config, {"dataset": data.fingerprint}) as writer:
+        write_rating_model(writer, model=model, tokenizer=tokenizer, info=info, dataset=data)
+        _write_curve(writer.path, curve)
+        writer.counts = {"parameters": sum(p.numel() for p in model.parameters()), "texts": len(texts)}
+    store and store.clear()
+    assert writer.manifest is not None
+    return writer.manifest
+
+
+def _train(
+    config: PretrainRatingConfig,
+    model: Any,
+    tokenizer: Any,
+    texts: list[Instruction],
+    store: Any,
+    sink: MetricSink,
+) -> list[dict[str, float]]:
+    """Next-token prediction of the answers; the prompts are invented and hold nothing worth predicting."""
+    from datasets import Dataset as Rows
+    from transformers import Trainer, TrainingArguments
+
+    from latentrec.training.hf_checkpoints import PickleFreeCheckpoints, train_resumable
+
+    class PretrainingTrainer(PickleFreeCheckpoints, Trainer):
+        pass
+
+    rows = [
+        (tokenizer(text.prompt)["input_ids"], tokenizer(text.answer)["input_ids"] + [tokenizer.eos_token_id])
+        for text in texts
+    ]
+    rows = _bucketed(rows, config.batch_size, config.seed)
+    callback = FiguresCallback(
+        sink,
+        {"loss": "loss", "learning_rate": "learning_rate"},
+        prefix="pretrain",
+        description="pre-training",
+    )
+    with tempfile.TemporaryDirectory(prefix="latentrec-pretrain-") as directory:
+        arguments = TrainingArguments(
+            **trainer_settings(
+                Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
+            ),
+            max_steps=config.steps,
+            per_device_train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=max(1, config.steps // 20),
+            weight_decay=0.01,
+            train_sampling_strategy="sequential",
+        )
+        trainer = PretrainingTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Rows.from_dict({"input_ids": [p for p, _ in rows], "labels": [a for _, a in rows]}),
+            data_collator=lambda batch: _collate(batch, tokenizer.pad_token_id),
+            callbacks=[callback],
+        )
+        train_resumable(quiet(trainer), store)
+        return callback.curve(trainer.state.log_history)
+
+
+def _bucketed(rows: list[Row], batch_size: int, seed: int, batches: int = 16) -> list[Row]:
+    """The same rows, ordered so that each batch holds rows of like length; batches come in random order."""
+    ordered: list[Row] = []
+    for start in range(0, len(rows), batches * batch_size):
+        chunk = sorted(rows[start : start + batches * batch_size], key=lambda row: len(row[0]) + len(row[1]))
+        groups = [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+        for group in np.random.default_rng([seed, start]).permutation(len(groups)):
+            ordered += groups[group]
+    return ordered
+
+
+def _collate(batch: list[dict[str, list[int]]], pad: int) -> dict[str, torch.Tensor]:
+    width = max(len(row["input_ids"]) + len(row["labels"]) for row in batch)
+    ids = torch.full((len(batch), width), pad)
+    labels = torch.full((len(batch), width), IGNORED)
+    mask = torch.zeros((len(batch), width), dtype=torch.long)
+    for index, row in enumerate(batch):
+        read, length = len(row["input_ids"]), len(row["input_ids"]) + len(row["labels"])
+        ids[index, :length] = torch.tensor(row["input_ids"] + row["labels"])
+        labels[index, read:length] = ids[index, read:length]
+        mask[index, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path) -> Manifest:
+    """A model directory that holds no weights and names where they are."""
+    loaded = load_language_model(config.backbone)
+    entry = architecture_entry(
+        loaded.settings or INSTRUCT_SETTINGS, config.scale, config.max_completion_tokens, task.global_mean
+    )
+    info = ModelInfo(
+        system="rating_backbone",
+        stage="pretrain_rating",
+        config=vars(config).copy(),
+        architecture={**entry, "backbone": config.backbone},
+        metrics={},
+        dataset_fingerprint=task.dataset.fingerprint,
+        parent=loaded.fingerprint,
+        train_end=0,
+        notes=[f"backbone {config.backbone}, as given"],
+    )
+    with ArtifactWriter(output, "model", config, {"dataset": task.dataset.fingerprint}) as writer:
+        info.write(writer.path)
+        write_items(task.dataset, writer.path / RATING_ITEMS)
+    assert writer.manifest is not None
+    return writer.manifest
+
+
+def _write_curve(directory: Path, curve: list[dict[str, float]]) -> None:
+    import json
+
+    (directory / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
