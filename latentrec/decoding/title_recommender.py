@@ -1,0 +1,268 @@
+"""A title model as a recommender of items: prompt, think, search the trie, expand titles to their items."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentrec.catalog import Catalogue, TokenTrie
+from latentrec.core import UserError
+from latentrec.decoding.assistant import AssistantMass, leaf_mass
+from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
+from latentrec.decoding.exhaustive import score_every_title
+from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
+from latentrec.models import Ranking
+
+EXACT = "exact"
+HOSTS = {"bigrec": 1.0, "d3": 0.0}
+"""Host → exponent of the length in a title's score."""
+ELEMENTS_AT_ONCE = 2**26
+USERS_AT_ONCE = 64
+
+ItemLists = Sequence[Sequence[int] | np.ndarray]
+
+
+class Assistant(Protocol):
+    """What D3 needs of an ID-based model."""
+
+    def item_logits(self, histories: ItemLists) -> np.ndarray:
+        """float32 (B, n_items) over today's catalogue; −inf where the model cannot score."""
+        ...
+
+
+@dataclass
+class Timings:
+    """Seconds spent in each phase since the last reset."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "latent": 0.0, "decode": 0.0})
+
+    def reset(self) -> None:
+        """Begin anew."""
+        for phase in self.seconds:
+            self.seconds[phase] = 0.0
+
+    @contextmanager
+    def phase(self, name: str, device: torch.device) -> Iterator[None]:
+        """Add the time of the block, kernels included."""
+        _synchronise(device)
+        start = time.perf_counter()
+        yield
+        _synchronise(device)
+        self.seconds[name] += time.perf_counter() - start
+
+
+class TitleRecommender:
+    """LatentR³, or its backbone alone (BIGRec), under either host; a ``Recommender``.
+
+    The catalogue may be newer than the model: its titles make the trie, no weights change.
+
+    Args:
+        model: a :class:`~latentrec.models.latentr3.LatentR3Model`, in evaluation mode.
+        prompt: its :class:`~latentrec.prompts.NextItemPrompt`.
+        catalogue: whose items are ranked.
+        name: for tables.
+        beam_width: beams, or ``exact`` (every title is scored).
+        host: ``bigrec``: score is the mean log-probability a token; ``d3``: the sum, mixed with an assistant.
+        assistant: d3: the ID-based model.
+        alpha: d3: weight of the language model, 1 − alpha of the assistant.
+
+    Attributes:
+        unscorable: all False: any title can be read and written.
+        timings: seconds in prefill, latent and decode.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompt: Any,
+        catalogue: Catalogue,
+        *,
+        name: str = "latentr3",
+        beam_width: int | str = 10,
+        host: str = "bigrec",
+        assistant: Assistant | None = None,
+        alpha: float = 0.9,
+    ):
+        """Tokenise the catalogue's titles and build the trie.
+
+        Raises:
+            UserError: unknown host, a beam width that is none, or d3 without an assistant.
+        """
+        if host not in HOSTS:
+            raise UserError(f"host is {host!r}; allowed: {', '.join(HOSTS)}")
+        if beam_width != EXACT and not (isinstance(beam_width, int) and beam_width > 0):
+            raise UserError(f"beam_width is {beam_width!r}, expected a whole number above 0 or 'exact'")
+        if host == "d3" and not hasattr(assistant, "item_logits"):
+            raise UserError("the d3 host needs an assistant that scores items (a sasrec model)")
+        self.name, self.model, self.prompt, self.catalogue = name, model, prompt, catalogue
+        self.beam_width, self.host, self.alpha = beam_width, host, alpha
+        self.assistant = assistant if host == "d3" else None
+        self.device = model.device
+        self.unscorable = np.zeros(catalogue.n_items, bool)
+        self.timings = Timings()
+        self.trie = TrieTensors(TokenTrie.build(title_sequences(catalogue, prompt)), self.device)
+        leaf_of_title = self.trie.trie.leaf_of_sequence()
+        self._leaf_of_item = torch.from_numpy(leaf_of_title[catalogue.title_ids]).long().to(self.device)
+        self._items_of_leaf = [self._items_below(leaf) for leaf in range(self.trie.trie.n_leaves)]
+
+    @classmethod
+    def load(
+        cls,
+        model_dir: str | Path,
+        catalogue: Catalogue,
+        *,
+        name: str | None = None,
+        beam_width: int | str = 10,
+        host: str = "bigrec",
+        assistant: Any = None,
+        alpha: float = 0.9,
+    ) -> TitleRecommender:
+        """Load a model directory of system ``latentr3``.
+
+        Raises:
+            UserError: not such a directory, or a setting is wrong.
+        """
+        from latentrec.models.latentr3 import load_latentr3
+
+        loaded = load_latentr3(model_dir)
+        model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(
+            model,
+            loaded.prompt,
+            catalogue,
+            name=name or loaded.info.system,
+            beam_width=beam_width,
+            host=host,
+            assistant=assistant,
+            alpha=alpha,
+        )
+
+    def rank(self, histories: ItemLists, k: int, *, exclude: ItemLists | None = None) -> Ranking:
+        """The k best items after each history (oldest first).
+
+        A list is shorter than k where the beams' titles have fewer items. A title is left out of the search
+        when all its items are in ``exclude``; its other items stay.
+        """
+        item_ids = np.full((len(histories), k), -1, np.int32)
+        scores = np.full((len(histories), k), -np.inf, np.float32)
+        prompts = [self._prompt_of(history) for history in histories]
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        for begin in range(0, len(order), self._batch_size()):
+            batch = order[begin : begin + self._batch_size()]
+            left_out = None if exclude is None else [exclude[index] for index in batch]
+            found = self.search([prompts[i] for i in batch], [histories[i] for i in batch], left_out)
+            leaves, values = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
+            for row, index in enumerate(batch):
+                own = None if left_out is None else {int(item) for item in left_out[row]}
+                self._expand(leaves[row], values[row], own, item_ids[index], scores[index])
+        return Ranking(item_ids, scores)
+
+    @torch.no_grad()
+    def search(
+        self, prompts: list[list[int]], histories: ItemLists, exclude: ItemLists | None = None
+    ) -> BeamResult:
+        """Best leaves of the trie after each prompt; ``histories`` are read by the assistant only."""
+        ids, mask = self._padded(prompts)
+        timings = self.timings
+        with timings.phase("prefill", self.device):
+            state = self.model.encode_prompt(ids, mask)
+        with timings.phase("latent", self.device):
+            start = self.model.begin_answer(state)
+        with timings.phase("decode", self.device):
+            n_leaves = self.trie.trie.n_leaves
+            excluded = None
+            if exclude is not None:
+                excluded = ExcludedLeaves.of(
+                    [self._closed_leaves(own) for own in exclude], n_leaves, self.device
+                )
+            mass = None
+            if self.assistant is not None:
+                logits = torch.from_numpy(self.assistant.item_logits(histories)).to(self.device)
+                mass = AssistantMass.of_leaves(
+                    leaf_mass(logits, self._leaf_of_item, n_leaves), self.trie, excluded
+                )
+            settings = {"excluded": excluded, "assistant": mass, "alpha": self.alpha if mass else 1.0}
+            penalty = HOSTS[self.host]
+            if self.beam_width == EXACT:
+                return score_every_title(self.model, start, self.trie, length_penalty=penalty, **settings)
+            search = ConstrainedBeamSearch(self.trie, beam_width=int(self.beam_width), length_penalty=penalty)
+            return search.search(self.model, start, **settings)
+
+    def _prompt_of(self, history: Sequence[int] | np.ndarray) -> list[int]:
+        return self.prompt.encode_history([self.catalogue.titles[int(item)] for item in history])
+
+    def _padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        length = max(map(len, prompts))
+        ids = torch.full((len(prompts), length), self.prompt.pad_id, dtype=torch.int64)
+        mask = torch.zeros(len(prompts), length, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt, dtype=torch.int64)
+            mask[row, : len(prompt)] = True
+        return ids.to(self.device), mask.to(self.device)
+
+    def _batch_size(self) -> int:
+        """Users decoded together: as many as keep one step's logits within bounds."""
+        width = 1 if self.beam_width == EXACT else int(self.beam_width)
+        return max(1, min(USERS_AT_ONCE, ELEMENTS_AT_ONCE // (width * self.model.backbone.vocab_size)))
+
+    def _closed_leaves(self, own: Sequence[int] | np.ndarray) -> list[int]:
+        """Leaves whose items are all among ``own``."""
+        items = {int(item) for item in own}
+        leaves = {int(leaf) for leaf in self._leaf_of_item[list(items)].tolist()} if items else set()
+        return [leaf for leaf in leaves if items.issuperset(self._items_of_leaf[leaf].tolist())]
+
+    def _items_below(self, leaf: int) -> np.ndarray:
+        """Items of all titles of a leaf, by training popularity, then by item id."""
+        titles = self.trie.trie.sequences_of_leaf(leaf)
+        items = np.concatenate([self.catalogue.items_of_title(int(title)) for title in titles])
+        if len(titles) == 1:
+            return items
+        return items[np.lexsort((items, -self.catalogue.train_counts[items]))]
+
+    def _expand(
+        self,
+        leaves: np.ndarray,
+        values: np.ndarray,
+        own: set[int] | None,
+        items: np.ndarray,
+        scores: np.ndarray,
+    ) -> None:
+        place = 0
+        for leaf, value in zip(leaves.tolist(), values.tolist(), strict=True):
+            if leaf < 0 or place == len(items):
+                return
+            below = self._items_of_leaf[leaf]
+            if own:
+                below = below[[int(item) not in own for item in below]]
+            below = below[: len(items) - place]
+            items[place : place + len(below)] = below
+            scores[place : place + len(below)] = value
+            place += len(below)
+
+
+def title_sequences(catalogue: Catalogue, prompt: Any) -> list[list[int]]:
+    """Answer tokens of each title, by title id.
+
+    A title that is longer than the model was trained for (possible only in a newer catalogue) is cut; it
+    then shares its leaf with titles that begin alike.
+    """
+    sequences = []
+    for title in catalogue.unique_titles:
+        try:
+            sequences.append(prompt.encode_target(title))
+        except UserError:
+            sequences.append([*prompt.history_lines([title])[0], prompt.eos_id])
+    return sequences
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,113 @@
+"""The trie on the model's device, and what a beam may say next: gathers only, no table over the vocabulary.
+
+A mask over 150 thousand tokens is never built: the log-probabilities of a state's children are gathered
+from the logits, so the cost of the constraint follows the number of children, not the vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentrec.catalog import TokenTrie
+
+
+@dataclass(frozen=True)
+class Children:
+    """Children of each beam's state, padded to the widest.
+
+    Attributes:
+        states: int64 (…, C), state that each edge leads to; 0 where invalid.
+        tokens: int64 (…, C), 0 where invalid.
+        valid: bool (…, C).
+    """
+
+    states: Tensor
+    tokens: Tensor
+    valid: Tensor
+
+
+class TrieTensors:
+    """A :class:`~latentrec.catalog.TokenTrie` as tensors of one device."""
+
+    def __init__(self, trie: TokenTrie, device: torch.device | str = "cpu"):
+        """Copy the arrays to ``device``."""
+        self.trie = trie
+        self.device = torch.device(device)
+        for name in ("child_offsets", "child_tokens", "parents", "leaf_begin", "leaf_end", "leaf_lengths"):
+            setattr(self, name, torch.from_numpy(getattr(trie, name)).to(self.device, torch.int64))
+        self.child_counts = self.child_offsets[1:] - self.child_offsets[:-1]
+        self.is_leaf = self.child_counts == 0
+
+    child_offsets: Tensor
+    child_tokens: Tensor
+    parents: Tensor
+    leaf_begin: Tensor
+    leaf_end: Tensor
+    leaf_lengths: Tensor
+
+    def children(self, states: Tensor, excluded: ExcludedLeaves | None = None) -> Children:
+        """What may follow.
+
+        Args:
+            states: int64 (U, W), −1 where a beam is dead.
+            excluded: leaves that each row must not reach; states with nothing else below are invalid.
+        """
+        alive = states >= 0
+        at = states.clamp(min=0)
+        counts = self.child_counts[at] * alive
+        place = torch.arange(max(int(counts.max()), 1), device=self.device)
+        valid = place < counts[..., None]
+        edges = torch.where(valid, self.child_offsets[at][..., None] + place, 0)
+        next_states = edges + 1
+        if excluded is not None:
+            valid &= self._leaves_left(next_states, excluded) > 0
+        return Children(next_states * valid, self.child_tokens[edges] * valid, valid)
+
+    def leaves_below(self, states: Tensor) -> Tensor:
+        """int64 (U, W): leaves below each beam's state, excluded ones too; 0 where it is dead."""
+        at = states.clamp(min=0)
+        return (self.leaf_end[at] - self.leaf_begin[at]) * (states >= 0)
+
+    def _leaves_left(self, states: Tensor, excluded: ExcludedLeaves) -> Tensor:
+        begin, end = self.leaf_begin[states], self.leaf_end[states]
+        return end - begin - excluded.count_between(begin, end)
+
+
+class ExcludedLeaves:
+    """Leaves that each row must not produce."""
+
+    def __init__(self, leaves_UX: Tensor, n_leaves: int):
+        """``leaves_UX``: int64, distinct within a row, padded with ``n_leaves`` or more."""
+        self._sorted = leaves_UX.sort(dim=1).values.contiguous()
+        self.n_leaves = n_leaves
+
+    @classmethod
+    def of(cls, rows: list[list[int]], n_leaves: int, device: torch.device) -> ExcludedLeaves | None:
+        """From one list a row; ``None`` when all are empty."""
+        width = max(map(len, rows), default=0)
+        if width == 0:
+            return None
+        padded = torch.full((len(rows), width), n_leaves, dtype=torch.int64)
+        for index, row in enumerate(rows):
+            padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        return cls(padded.to(device), n_leaves)
+
+    def count_between(self, begin: Tensor, end: Tensor) -> Tensor:
+        """How many excluded leaves lie in ``begin … end`` of each row; shapes (U, …)."""
+        shape = begin.shape
+        before = torch.searchsorted(self._sorted, begin.reshape(shape[0], -1).contiguous())
+        upto = torch.searchsorted(self._sorted, end.reshape(shape[0], -1).contiguous())
+        return (upto - before).reshape(shape)
+
+    def mask(self) -> Tensor:
+        """bool (U, F): True at excluded leaves."""
+        rows = self._sorted.shape[0]
+        mask = torch.zeros(rows, self.n_leaves + 1, dtype=torch.bool, device=self._sorted.device)
+        return mask.scatter_(1, self._sorted.clamp(max=self.n_leaves), True)[:, :-1]
+
+    def rows(self, indices: Tensor) -> ExcludedLeaves:
+        """The rows at ``indices``."""
+        return ExcludedLeaves(self._sorted.index_select(0, indices), self.n_leaves)
