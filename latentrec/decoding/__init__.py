@@ -1,4 +1,7 @@
-"""Constrained beam search over the catalogue's titles, and loading of any model as a recommender."""
+"""Constrained beam search over the catalogue's titles, and loading of any model as a recommender.
+
+What needs torch (``TitleRecommender``, ``ConstrainedBeamSearch``…) is imported from its own module.
+"""
 
 from latentrec.decoding.load import LOADERS, TITLE_SYSTEMS, load_recommender
 

@@ -39,7 +39,7 @@ class AssistantMass:
         levels = trie.trie.level_offsets
         for depth in range(len(levels) - 2, 0, -1):
             level = slice(int(levels[depth]), int(levels[depth + 1]))
-            mass_UZ.index_add_(1, trie.parents[level], mass_UZ[:, level])
+            mass_UZ.index_add_(1, trie.parents[level], mass_UZ[:, level].clone())
         return cls(mass_UZ.clamp(min=SMALLEST_MASS).log())
 
     def log_probs(self, states: Tensor, next_states: Tensor) -> Tensor:

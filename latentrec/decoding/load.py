@@ -68,7 +68,6 @@ def _popularity(directory: Path, catalogue: Catalogue, options: LoadOptions) -> 
 
 LOADERS: dict[str, Loader] = {
     "latentr3": _titles,
-    "bigrec": _titles,
     "popularity": _popularity,
     "sasrec": _sequential,
     "gru4rec": _sequential,

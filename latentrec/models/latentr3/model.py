@@ -213,7 +213,14 @@ class LatentR3Model(nn.Module):
             input_ids_BT, attention_mask_BT: as in :meth:`encode_prompt`.
             latents_BND: latents to be used in place of the model's own (controls: mean, another sample's).
         """
-        state = self.encode_prompt(input_ids_BT, attention_mask_BT)
+        return self.begin_answer(self.encode_prompt(input_ids_BT, attention_mask_BT), latents_BND=latents_BND)
+
+    @torch.no_grad()
+    def begin_answer(self, state: PromptState, *, latents_BND: Tensor | None = None) -> DecodingState:
+        """Think after prompts that were read, and give the logits of the answer's first token.
+
+        Arguments as in :meth:`start_decoding`; apart from it so that the phases can be timed.
+        """
         actions = None if latents_BND is None else latents_BND[:, None]
         rollout = self.roll_out(state, actions_BMND=actions)
         visible_BMT = state.branches.visible_BMT

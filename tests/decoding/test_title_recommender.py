@@ -1,0 +1,162 @@
+"""A title model as a recommender: lists of items, exclusion, changed catalogues, the d3 host."""
+
+import numpy as np
+import pytest
+import torch
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
+from latentrec.decoding.title_recommender import TitleRecommender
+from latentrec.models.latentr3 import LatentR3Model
+from latentrec.models.presets import build_preset
+from latentrec.prompts import NextItemPrompt
+
+TITLES = ["Blue Pen", "Red Pen", "Blue Pen", "Blue Pencil", 'The "Best" Pen', "Ink, 3 oz.", "Pen", "Écrin ✒"]
+COUNTS = np.array([4, 9, 7, 1, 3, 3, 2, 0])
+HISTORIES = [[0], [1, 2, 3], [5, 4, 6, 0, 1], []]
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return Catalogue.from_items([f"B{i}" for i in range(len(TITLES))], TITLES, COUNTS)
+
+
+@pytest.fixture(scope="module")
+def parts(catalogue):
+    backbone, tokenizer = build_preset("micro", catalogue.titles, seed=0)
+    torch.manual_seed(0)
+    return LatentR3Model(backbone, n_latents=1).eval(), NextItemPrompt(tokenizer)
+
+
+@pytest.fixture
+def make(parts, catalogue):
+    return lambda **settings: TitleRecommender(*parts, settings.pop("catalogue", catalogue), **settings)
+
+
+class ConstantAssistant:
+    """Prefers items in a fixed order; the last item is unknown to it."""
+
+    def __init__(self, logits):
+        self._logits = np.asarray(logits, np.float32)
+
+    def item_logits(self, histories):
+        return np.tile(self._logits, (len(histories), 1))
+
+
+def test_lists_hold_catalogue_items_once_best_first(make):
+    ranking = make().rank(HISTORIES, 8)
+    for items, scores in zip(ranking.item_ids, ranking.scores, strict=True):
+        assert sorted(items.tolist()) == list(range(8))
+        assert (np.diff(scores) <= 0).all()
+
+
+def test_a_title_expands_to_its_items_by_popularity(make):
+    for items in make().rank(HISTORIES, 8).item_ids.tolist():
+        assert items.index(2) + 1 == items.index(0)
+
+
+def test_exact_mode_and_wide_beams_agree(make):
+    wide, exact = (make(beam_width=width).rank(HISTORIES, 8) for width in (10, "exact"))
+    assert wide.item_ids.tolist() == exact.item_ids.tolist()
+    np.testing.assert_allclose(wide.scores, exact.scores, atol=1e-5)
+
+
+def test_few_beams_give_short_lists_padded_with_minus_one(make):
+    ranking = make(beam_width=2).rank([[3]], 8)
+    filled = int((ranking.item_ids[0] >= 0).sum())
+    assert 2 <= filled <= 3
+    assert (ranking.item_ids[0, filled:] == -1).all()
+    assert np.isneginf(ranking.scores[0, filled:]).all()
+
+
+def test_excluded_items_are_absent_and_siblings_of_the_same_title_stay(make):
+    ranking = make().rank(HISTORIES, 8, exclude=[[0], [1, 2, 3], [0, 2], []])
+    assert 0 not in ranking.item_ids[0]
+    assert 2 in ranking.item_ids[0]
+    assert not {1, 2, 3} & set(ranking.item_ids[1].tolist())
+    assert 0 in ranking.item_ids[1]
+    assert not {0, 2} & set(ranking.item_ids[2].tolist())
+    assert (ranking.item_ids[3] >= 0).all()
+
+
+def test_excluding_inside_the_search_frees_beams_for_other_titles(make):
+    narrow = make(beam_width=1)
+    best = narrow.rank([[3]], 1).item_ids[0, 0]
+    closed = [[item for item in range(8) if TITLES[item] == TITLES[best]]]
+    second = narrow.rank([[3]], 1, exclude=closed).item_ids[0, 0]
+    assert second >= 0
+    assert second not in closed[0]
+
+
+def test_users_may_come_in_any_order_and_batch(make):
+    recommender = make()
+    together = recommender.rank(HISTORIES, 5)
+    for index, history in enumerate(HISTORIES):
+        assert recommender.rank([history], 5).item_ids[0].tolist() == together.item_ids[index].tolist()
+
+
+def test_a_new_catalogue_gives_a_new_trie_without_training(make):
+    newer = Catalogue.from_items(["B1", "N1", "N2"], ["Red Pen", "Brand New Stapler", "Red Pencil"])
+    ranking = make(catalogue=newer).rank([[0], [1]], 3)
+    assert [sorted(row) for row in ranking.item_ids.tolist()] == [[0, 1, 2]] * 2
+
+
+def test_titles_that_are_cut_to_the_same_tokens_share_a_place(parts):
+    model, prompt = parts
+    short = NextItemPrompt(prompt.tokenizer, max_title_tokens=4)
+    titles = ["Extremely long title, part one", "Extremely long title, part two", "Pen"]
+    long_titles = Catalogue.from_items(["A", "B", "C"], titles, np.array([1, 5, 0]))
+    recommender = TitleRecommender(model, short, long_titles)
+    items = recommender.rank([[2]], 3).item_ids[0].tolist()
+    assert sorted(items) == [0, 1, 2]
+    assert items.index(1) + 1 == items.index(0)
+
+
+def test_the_assistant_decides_when_alpha_is_zero(make, catalogue):
+    logits = np.array([0.0, 2.0, 0.5, 1.0, 5.0, 4.0, 3.0, -np.inf])
+    ranking = make(host="d3", assistant=ConstantAssistant(logits), alpha=0.0).rank(HISTORIES, 8)
+    mass = np.zeros(catalogue.n_titles)
+    known = np.where(np.isfinite(logits), logits, 0.0)
+    np.add.at(mass, catalogue.title_ids, np.exp(known) / np.exp(known).sum())
+    expected = [t for title in np.argsort(-mass) for t in catalogue.items_of_title(int(title)).tolist()]
+    for items, scores in zip(ranking.item_ids.tolist(), ranking.scores, strict=True):
+        assert items[:6] == expected[:6]
+        assert np.exp(scores[0]) == pytest.approx(mass.max(), rel=1e-4)
+
+
+def test_alpha_one_is_the_model_without_length_normalisation(make):
+    logits = np.arange(8.0)
+    assisted = make(host="d3", assistant=ConstantAssistant(logits), alpha=1.0).rank(HISTORIES, 8)
+    plain = make().rank(HISTORIES, 8)
+    lengths = {}
+    recommender = make()
+    for leaf, items in enumerate(recommender._items_of_leaf):
+        for item in items.tolist():
+            lengths[item] = int(recommender.trie.trie.leaf_lengths[leaf])
+    for row in range(len(HISTORIES)):
+        sums = {
+            i: s * lengths[i] for i, s in zip(plain.item_ids[row].tolist(), plain.scores[row], strict=True)
+        }
+        for item, score in zip(assisted.item_ids[row].tolist(), assisted.scores[row], strict=True):
+            assert score == pytest.approx(sums[item], abs=1e-4)
+
+
+def test_timings_split_a_request_in_phases(make):
+    recommender = make()
+    recommender.rank(HISTORIES, 5)
+    assert all(seconds > 0 for seconds in recommender.timings.seconds.values())
+    recommender.timings.reset()
+    assert sum(recommender.timings.seconds.values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"host": "d4"}, "host is 'd4'; allowed: bigrec, d3"),
+        ({"host": "d3"}, "d3 host needs an assistant"),
+        ({"beam_width": 0}, "beam_width is 0"),
+    ],
+)
+def test_wrong_settings_are_refused(make, settings, message):
+    with pytest.raises(UserError, match=message):
+        make(**settings)
