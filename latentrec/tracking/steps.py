@@ -112,7 +112,7 @@ def ensure_parent_run(
     context = RunContext.from_environment()
     if not context.tracking_uri:
         return None
-    _bound_http()
+    bound_http()
     from mlflow.entities import Param, RunTag
 
     try:
@@ -137,7 +137,7 @@ def finish_parent_run(succeeded: bool, summary: Path | None = None) -> str | Non
     context = RunContext.from_environment()
     if not context.tracking_uri or not (context.run_id or context.parent):
         return None
-    _bound_http()
+    bound_http()
     tree = RunTree(context)
     parent = tree.parent()
     assert parent is not None
@@ -159,7 +159,7 @@ def deliver_left_behind(context: RunContext) -> int:
 
 
 def _open_sink(context: RunContext, step: str, status: StepStatus) -> MlflowSink:
-    _bound_http()
+    bound_http()
     assert context.tracking_uri is not None
 
     def opened(run_id: str) -> None:
@@ -189,7 +189,7 @@ def _buffer_bytes() -> int:
     return int(float(os.environ.get("LATENTREC_TRACKING_BUFFER_MB") or 256) * 1e6)
 
 
-def _bound_http() -> None:
+def bound_http() -> None:
     """MLflow's defaults let one call to a dead server take minutes; the sink retries by itself."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

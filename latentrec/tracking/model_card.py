@@ -1,0 +1,163 @@
+"""The model card: what the model is for, what made it, how good it is, where it fails, what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latentrec.evaluation.gate import GateDecision
+from latentrec.models import ModelInfo
+from latentrec.storage import Manifest
+
+MAX_DESCRIPTION = 4900
+"""MLflow keeps a version's description in 5,000 characters; the whole card is a file beside the model."""
+
+_METRICS = (
+    ("hr_at_5", "HR@5"),
+    ("hr_at_10", "HR@10"),
+    ("ndcg_at_5", "NDCG@5"),
+    ("ndcg_at_10", "NDCG@10"),
+    ("item_hr_at_10", "item HR@10"),
+    ("mae", "MAE"),
+    ("rmse", "RMSE"),
+    ("unparsable_rate", "unparsable"),
+)
+_RANKING_USE = (
+    "Ranks the catalogue's items for one user after a history of item keys (oldest first). Meant for "
+    "recommendations to people who have bought or rated before; without a known history it answers with "
+    "popularity and says so (`fallback`)."
+)
+_RATING_USE = (
+    "Predicts the rating (1 to 5) that a user would give to a target item, with its reasoning as text. The "
+    "reasoning is generated: it is no explanation to be relied on."
+)
+
+
+def model_card(
+    *,
+    name: str,
+    info: ModelInfo,
+    gate: GateDecision,
+    evaluation: Path,
+    lineage: Mapping[str, str],
+    dataset: Manifest | None,
+) -> str:
+    """Write the card as Markdown.
+
+    Args:
+        name: registered name.
+        info: of the model directory.
+        gate: the verdict.
+        evaluation: evaluation directory (metrics, slices, costs).
+        lineage: the version's tags.
+        dataset: manifest of the dataset, where it is at hand.
+    """
+    metrics = _read(evaluation / "metrics.json")
+    comparison = _read(evaluation / "comparison.json")
+    costs = _read(evaluation / "costs.json").get(gate.challenger_name, {})
+    use = _RATING_USE if info.system in ("reczero", "recone") else _RANKING_USE
+    parts = [
+        f"# {name}",
+        f"**Verdict of the promotion gate:** {gate.reason}",
+        f"## Intended use\n{use}",
+        "## Results on the test split\n" + _results(metrics, gate.challenger_name),
+        "## Slices\n" + _slices(comparison.get("slices"), gate.challenger_name, gate.metric),
+        "## Cost\n" + _cost(costs),
+        "## Data\n" + _data(info, dataset),
+        "## Limits\n" + _limits(info, gate),
+        "## Lineage\n" + _table(("what", "value"), [(key, f"`{value}`") for key, value in lineage.items()]),
+        "## Training\n" + f"System `{info.system}`, stage `{info.stage}`.\n\n```json\n"
+        f"{json.dumps(info.config, indent=1, sort_keys=True)}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_description(card: str) -> str:
+    """The card within MLflow's limit: whole sections from the top, and a word on where the rest is."""
+    if len(card) <= MAX_DESCRIPTION:
+        return card
+    note = "\n\n*Shortened; the whole card is `artifacts/card.md` of this version.*\n"
+    kept = ""
+    for number, part in enumerate(card.split("\n\n## ")):
+        part = part if number == 0 else f"\n\n## {part}"
+        if len(kept) + len(part) + len(note) > MAX_DESCRIPTION:
+            break
+        kept += part
+    return (kept or card[: MAX_DESCRIPTION - len(note)]) + note
+
+
+def _results(metrics: Mapping[str, Any], challenger: str) -> str:
+    shown = [(key, label) for key, label in _METRICS if any(key in row for row in metrics.values())]
+    order = [challenger, *(model for model in metrics if model != challenger)]
+    rows = [
+        (
+            f"**{model}**" if model == challenger else model,
+            *(_interval(metrics[model].get(key)) for key, _ in shown),
+        )
+        for model in order
+        if model in metrics
+    ]
+    return _table(("model", *(label for _, label in shown)), rows) + "\n\n95 % bootstrap intervals."
+
+
+def _slices(slices: Any, challenger: str, metric: str) -> str:
+    rows = []
+    for entry in slices or []:
+        values = entry.get("models", {}).get(challenger) if isinstance(entry, dict) else None
+        if values:
+            label = entry.get("label") or entry.get("name") or "?"
+            rows.append((label, str(entry.get("samples", entry.get("n", ""))), _interval(values.get(metric, values))))
+    return _table(("slice", "samples", metric), rows) if rows else "See the evaluation's report."
+
+
+def _cost(costs: Mapping[str, Any]) -> str:
+    if not costs:
+        return "Not measured."
+    return (
+        f"One request: p50 {costs['latency_ms_p50']:.1f} ms, p99 {costs['latency_ms_p99']:.1f} ms; in batches "
+        f"{costs['users_per_second']:,.0f} users a second, on the machine that evaluated."
+    )
+
+
+def _data(info: ModelInfo, dataset: Manifest | None) -> str:
+    lines = [f"Dataset `{info.dataset_fingerprint[:16]}`."]
+    if dataset is not None:
+        counts = ", ".join(f"{key} {value:,}" for key, value in dataset.counts.items() if isinstance(value, int))
+        lines.append(f"Counts: {counts}." if counts else "")
+        window = dataset.extra.get("window")
+        lines.append(f"Window: {json.dumps(window)}." if window else "")
+        sources = dataset.extra.get("source") or []
+        names = [str(entry.get("uri", "?")) for entry in sources if isinstance(entry, dict)]
+        lines.append("Sources: " + ", ".join(f"`{entry.rsplit('/', 1)[-1]}`" for entry in names) if names else "")
+    return " ".join(line for line in lines if line)
+
+
+def _limits(info: ModelInfo, gate: GateDecision) -> str:
+    lines = [
+        "- Trained on past purchases of one category: it repeats what was popular and knows no stock, price or "
+        "suitability.",
+        "- Scores are comparable within one list only.",
+        *(f"- {note}" for note in info.notes),
+    ]
+    if not gate.comparable:
+        lines.append("- Not comparable with the champion: every test sample may have been in its training.")
+    return "\n".join(lines)
+
+
+def _interval(cell: Any) -> str:
+    if not isinstance(cell, dict) or "value" not in cell:
+        return "–"
+    if "low" not in cell:
+        return f"{cell['value']:.4f}"
+    return f"{cell['value']:.4f} [{cell['low']:.4f}, {cell['high']:.4f}]"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,218 @@
+"""A model directory as an MLflow model that needs nothing of this machine: code, weights, catalogue, requirements."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import latentrec
+from latentrec.catalog import ITEMS_FILE, Catalogue
+from latentrec.core import UserError
+from latentrec.models import ModelInfo
+from latentrec.tracking.requests import DEFAULT_K
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+RATING_SYSTEMS = frozenset({"reczero", "recone"})
+_EVERY = ("mlflow", "numpy", "pandas", "pyarrow", "tqdm")
+_TORCH = ("torch", "safetensors")
+_TEXT = ("transformers", "tokenizers")
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "popularity": (),
+    "sasrec": _TORCH,
+    "gru4rec": _TORCH,
+    "caser": _TORCH,
+    "lares": _TORCH,
+}
+_ARCHIVE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".npy", ".npz", ".joblib"})
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How the model is decoded when it is served: as it was when it was judged.
+
+    Attributes:
+        beam_width: beams of a title model, or ``exact``.
+        host: ``bigrec`` or ``d3``.
+        alpha: d3: weight of the language model.
+    """
+
+    beam_width: int | str = 10
+    host: str = "bigrec"
+    alpha: float = 0.9
+
+
+@dataclass(frozen=True)
+class Package:
+    """What goes into the served model.
+
+    Attributes:
+        info: of the model directory.
+        model_dir: it.
+        catalogue: ``items.parquet`` that it serves.
+        dataset_manifest: of the dataset that it was trained on, where known.
+        assistant_dir: d3: the assistant's model directory.
+        options: how it is decoded.
+        card: the whole model card, Markdown.
+        metadata: lineage, readable without loading the model.
+    """
+
+    info: ModelInfo
+    model_dir: Path
+    catalogue: Path
+    card: str
+    dataset_manifest: Path | None = None
+    assistant_dir: Path | None = None
+    options: ServingOptions = field(default_factory=ServingOptions)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
+    """Log the package as a pyfunc under a run; returns its ``models:/m-…`` location.
+
+    Args:
+        package: what to log.
+        run_id: MLflow run that it belongs to.
+        workspace: empty folder for the files that are made on the way.
+    """
+    import mlflow
+
+    artifacts = {"model": package.model_dir, "catalogue": package.catalogue}
+    card = workspace / "model_card.md"
+    card.write_text(package.card, encoding="utf-8")
+    artifacts["card"] = card
+    if package.dataset_manifest is not None:
+        artifacts["dataset_manifest"] = package.dataset_manifest
+    if package.assistant_dir is not None:
+        artifacts["assistant"] = package.assistant_dir
+    for path in (package.model_dir, package.assistant_dir):
+        _refuse_pickles(path)
+    staged = _stage_under_their_names(artifacts, workspace / "artifacts")
+    options = package.options
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        logged = mlflow.pyfunc.log_model(
+            name=package.info.system,
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            artifacts={name: str(path) for name, path in staged.items()},
+            code_paths=[str(_stage_code(workspace))],
+            pip_requirements=requirements_of(package.info.system),
+            signature=signature_of(package.info.system),
+            input_example=input_example(package.info.system, Catalogue.read(package.catalogue)),
+            metadata=package.metadata,
+            model_config={
+                "catalogue": "",
+                "beam_width": str(options.beam_width),
+                "host": options.host,
+                "alpha": options.alpha,
+            },
+        )
+    return logged.model_uri
+
+
+def requirements_of(system: str) -> list[str]:
+    """The packages that serving this system needs, pinned to the versions that run here."""
+    wanted = [*_EVERY, *_NEEDS.get(system, (*_TORCH, *_TEXT))]
+    return [f"{name}=={metadata.version(name).split('+')[0]}" for name in wanted]
+
+
+def signature_of(system: str) -> ModelSignature:
+    """Columns and parameters of the contract."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    texts, numbers = Array(DataType.string), Array(DataType.double)
+    history = ColSpec(texts, "history")
+    titles = ColSpec(texts, "history_titles", required=False)
+    if system in RATING_SYSTEMS:
+        return ModelSignature(
+            inputs=Schema(
+                [history, titles, ColSpec(numbers, "history_ratings"), ColSpec(DataType.string, "target")]
+            ),
+            outputs=Schema([ColSpec(DataType.double, "rating"), ColSpec(DataType.string, "reasoning")]),
+        )
+    return ModelSignature(
+        inputs=Schema([history, titles]),
+        outputs=Schema(
+            [
+                ColSpec(texts, "item_keys"),
+                ColSpec(texts, "titles"),
+                ColSpec(numbers, "scores"),
+                ColSpec(DataType.long, "unknown_items"),
+                ColSpec(DataType.boolean, "fallback"),
+            ]
+        ),
+        params=ParamSchema(
+            [ParamSpec("k", DataType.long, DEFAULT_K), ParamSpec("exclude_history", DataType.boolean, True)]
+        ),
+    )
+
+
+def input_example(system: str, catalogue: Catalogue) -> Any:
+    """One request on the catalogue's most bought items, with the parameters' defaults."""
+    import pandas as pd
+
+    popular = sorted(range(catalogue.n_items), key=lambda item: -catalogue.train_counts[item])[:3]
+    keys = [catalogue.item_keys[item] for item in popular]
+    titles = [catalogue.titles[item] for item in popular]
+    row: dict[str, Any] = {"history": [keys], "history_titles": [titles]}
+    if system in RATING_SYSTEMS:
+        ratings = {"history_ratings": [[4.0] * len(keys)], "target": [keys[0]]}
+        return pd.DataFrame({**row, **ratings})
+    return pd.DataFrame(row), {"k": DEFAULT_K, "exclude_history": True}
+
+
+def catalogue_of(model_dir: Path, given: str | Path | None) -> Path:
+    """The catalogue to serve: the one given, else the model's own.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given) if given else model_dir / ITEMS_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is not there; a served model needs its catalogue (--catalogue items.parquet)")
+    return path
+
+
+def _stage_code(workspace: Path) -> Path:
+    """A copy of this package without caches: it travels with the model."""
+    source = Path(latentrec.__file__).parent
+    target = workspace / "code" / "latentrec"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    return target
+
+
+def _stage_under_their_names(artifacts: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """MLflow keeps an artifact under its file's name: give every one a name of its own."""
+    folder.mkdir(parents=True)
+    staged = {}
+    for name, path in artifacts.items():
+        target = folder / (name if path.is_dir() else f"{name}{path.suffix}")
+        target.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+        staged[name] = target
+    return staged
+
+
+def _refuse_pickles(path: Path | None) -> None:
+    found: Iterable[Path] = path.rglob("*") if path is not None else ()
+    for entry in found:
+        if entry.suffix in _ARCHIVE_SUFFIXES:
+            raise UserError(f"{entry}: a model directory holds weights as safetensors only")
+
+
+def latentrec_is_loaded_from(folder: Path) -> bool:
+    """Whether this process runs the package below ``folder`` (a served model's own copy)."""
+    module = sys.modules["latentrec"]
+    return folder.resolve() in Path(module.__file__ or "").resolve().parents
+
+
+def lineage_json(tags: dict[str, str]) -> str:
+    """Lineage as one JSON value with stable order."""
+    return json.dumps(tags, sort_keys=True)

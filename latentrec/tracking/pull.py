@@ -1,0 +1,76 @@
+"""Models out of the registry: for users (``pull``), for the evaluation (the champion), for the next run (its data)."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+
+from latentrec.core import UserError
+from latentrec.evaluation.config import Champion
+from latentrec.storage import Manifest, read_manifest
+from latentrec.tracking.registry import CHAMPION, Registered, Registry
+
+
+def pull_model(uri: str, output: str | Path) -> Registered:
+    """Copy a registered model directory to ``output``, verified against its manifest; whole or not at all.
+
+    Args:
+        uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        output: directory to make; what stood there is replaced.
+
+    Raises:
+        UserError: nothing is registered there, or what was copied is not what was registered.
+    """
+    registry = Registry()
+    model = registry.resolve(uri)
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".pulling-", dir=output.parent) as folder:
+        found = registry.download(model, "model", Path(folder))
+        manifest = read_manifest(found, "model")
+        expected = model.tags.get("model.fingerprint", manifest.fingerprint)
+        if manifest.fingerprint != expected:
+            raise UserError(f"{uri}: the files are {manifest.fingerprint[:12]}, registered was {expected[:12]}")
+        if output.exists():
+            shutil.rmtree(output)
+        found.rename(output)
+    return model
+
+
+def find_champion(name: str) -> Champion | None:
+    """The model that holds the alias now, in a folder that lives as long as this process; ``None``: there is none.
+
+    Args:
+        name: registered name, or ``models:/NAME@ALIAS`` for another alias than ``champion``.
+    """
+    name, _, alias = name.removeprefix("models:/").partition("@")
+    registry = Registry()
+    found = registry.by_alias(name, alias or CHAMPION)
+    if found is None:
+        return None
+    folder = tempfile.mkdtemp(prefix="latentrec-champion-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    directory = Path(folder) / "model"
+    pull_model(found.uri, directory)
+    return Champion(directory=directory, label=f"{name} v{found.version}", version=found.version)
+
+
+def previous_dataset_manifest(name: str) -> Manifest | None:
+    """Manifest of the dataset behind the newest version that carries one; ``None``: no run has registered one.
+
+    A scheduled run compares its data with this, promoted or not, and stops early when nothing is new.
+    """
+    registry = Registry()
+    for version in reversed(registry.versions(name)):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = registry.download(version, "dataset_manifest", Path(folder))
+            except UserError:
+                continue
+            target = Path(folder) / "dataset"
+            target.mkdir()
+            path.rename(target / "manifest.json")
+            return read_manifest(target, "dataset", verify=False)
+    return None

@@ -1,0 +1,171 @@
+"""Registration: a version with lineage and card, alias ``challenger``, and the champion's alias by the gate."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentrec.core import UserError
+from latentrec.evaluation.gate import GateDecision
+from latentrec.models import ModelInfo, read_model
+from latentrec.storage import Manifest, read_manifest
+from latentrec.tracking.environment import RunContext
+from latentrec.tracking.lock import lock_root
+from latentrec.tracking.model_card import as_description, model_card
+from latentrec.tracking.packaging import Package, ServingOptions, catalogue_of, log_served_model
+from latentrec.tracking.promotion import PromotionEvent, apply_gate
+from latentrec.tracking.registry import CHALLENGER, Registered, Registry
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The outcome: the version, and what the gate did about the champion's alias."""
+
+    model: Registered
+    event: PromotionEvent
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the version is the champion now."""
+        return self.event.action == "promoted"
+
+
+def register_model(
+    *,
+    model_dir: str | Path,
+    evaluation_dir: str | Path,
+    name: str,
+    run_id: str | None = None,
+    dataset_dir: str | Path | None = None,
+    catalogue: str | Path | None = None,
+    assistant_dir: str | Path | None = None,
+) -> Registration:
+    """Register a judged model and let the gate decide on the champion's alias.
+
+    A retry of the same pipeline run finds the version that the first attempt registered.
+
+    Args:
+        model_dir: the model.
+        evaluation_dir: the evaluation in which it was the challenger.
+        name: registered name (``latentr3``…).
+        run_id: MLflow run that the model is logged under; ``None`` opens one.
+        dataset_dir: dataset that it was trained on; its manifest travels along, for the next run to compare.
+        catalogue: ``items.parquet`` to serve instead of the model's own.
+        assistant_dir: assistant of a model that was judged with the d3 host.
+
+    Raises:
+        UserError: no registry, the evaluation did not judge this model, or a directory is not finished.
+    """
+    model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)
+    info, manifest = read_model(model_dir)
+    gate, options = _judged(evaluation_dir, model_dir, manifest, assistant_dir)
+    dataset = _dataset(dataset_dir, info)
+    registry = Registry()
+    lock_root(registry.tracking_uri)
+    context = RunContext.from_environment()
+    found = _registered_before(registry, name, manifest.fingerprint, context.run_id)
+    if found is None:
+        lineage = _lineage(registry, name, info, manifest, context)
+        card = model_card(
+            name=name, info=info, gate=gate, evaluation=evaluation_dir, lineage=lineage, dataset=dataset
+        )
+        package = Package(
+            info=info,
+            model_dir=model_dir,
+            catalogue=catalogue_of(model_dir, catalogue),
+            card=card,
+            dataset_manifest=Path(dataset_dir) / "manifest.json" if dataset_dir else None,
+            assistant_dir=Path(assistant_dir) if assistant_dir else None,
+            options=options,
+            metadata=lineage,
+        )
+        found = _log_and_register(registry, package, name, lineage, run_id)
+    registry.client.set_registered_model_alias(name, CHALLENGER, found.version)
+    event = apply_gate(registry, name, found.version, gate)
+    return Registration(registry.by_version(name, found.version), event)
+
+
+def _log_and_register(
+    registry: Registry, package: Package, name: str, lineage: dict[str, str], run_id: str | None
+) -> Registered:
+    import mlflow
+
+    with tempfile.TemporaryDirectory(prefix="latentrec-register-") as folder:
+        uri = log_served_model(package, run_id or _own_run(registry), Path(folder))
+    version = mlflow.register_model(uri, name, tags={key: value[:4900] for key, value in lineage.items()})
+    registry.client.update_model_version(name, version.version, description=as_description(package.card))
+    return registry.by_version(name, version.version)
+
+
+def _own_run(registry: Registry) -> str:
+    from latentrec.tracking.runs import RunTree
+
+    return RunTree(RunContext.from_environment()).step("register")
+
+
+def _judged(
+    evaluation: Path, model_dir: Path, model: Manifest, assistant_dir: str | Path | None
+) -> tuple[GateDecision, ServingOptions]:
+    manifest = read_manifest(evaluation, "evaluation")
+    gate = GateDecision.read(evaluation / "gate.json")
+    judged = manifest.inputs.get(f"model:{gate.challenger_name}")
+    if judged != model.fingerprint:
+        raise UserError(
+            f"{evaluation} judged '{gate.challenger_name}' ({(judged or 'no fingerprint')[:12]}), and {model_dir} "
+            f"is {model.fingerprint[:12]}; evaluate this model as the challenger, then register it"
+        )
+    config = manifest.config
+    options = ServingOptions(
+        beam_width=config.get("beam_width", 10),
+        host=config.get("host", "bigrec"),
+        alpha=float(config.get("alpha", 0.9)),
+    )
+    if options.host == "d3" and assistant_dir is None:
+        raise UserError(
+            f"{evaluation} judged the model with the d3 host, which needs its assistant to be served: --assistant DIR"
+        )
+    return gate, options
+
+
+def _dataset(directory: str | Path | None, info: ModelInfo) -> Manifest | None:
+    if directory is None:
+        return None
+    manifest = read_manifest(directory, "dataset", verify=False)
+    if manifest.fingerprint != info.dataset_fingerprint:
+        raise UserError(
+            f"{directory} is dataset {manifest.fingerprint[:12]}, the model was trained on "
+            f"{info.dataset_fingerprint[:12]}; give the dataset that made the model"
+        )
+    return manifest
+
+
+def _lineage(
+    registry: Registry, name: str, info: ModelInfo, model: Manifest, context: RunContext
+) -> dict[str, str]:
+    tags = {
+        **context.tags(),
+        "model.system": info.system,
+        "model.stage": info.stage,
+        "model.fingerprint": model.fingerprint,
+        "model.train_end": str(info.train_end),
+        "dataset.fingerprint": info.dataset_fingerprint,
+    }
+    trained_by = model.extra.get("mlflow_run_id")
+    if trained_by:
+        tags["model.mlflow_run_id"] = str(trained_by)
+    if info.parent:
+        tags["model.parent"] = info.parent
+        parents = [v.version for v in registry.versions(name) if v.tags.get("model.fingerprint") == info.parent]
+        if parents:
+            tags["model.parent_version"] = parents[-1]
+    return tags
+
+
+def _registered_before(registry: Registry, name: str, fingerprint: str, run_id: str | None) -> Registered | None:
+    if not run_id:
+        return None
+    for version in reversed(registry.versions(name)):
+        if version.tags.get("pipeline.run_id") == run_id and version.tags.get("model.fingerprint") == fingerprint:
+            return version
+    return None

@@ -1,0 +1,179 @@
+"""The model registry: versions by alias, their files, their lineage; read by other steps and by users."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentrec.core import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+_MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One registered version.
+
+    Attributes:
+        name, version: as MLflow knows it.
+        aliases: that point at it now.
+        tags: its lineage and verdict.
+        uri: ``models:/NAME/VERSION``.
+    """
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+class Registry:
+    """One MLflow registry, at ``MLFLOW_TRACKING_URI`` unless told otherwise."""
+
+    def __init__(self, tracking_uri: str | None = None):
+        from latentrec.tracking.steps import bound_http
+
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            raise UserError(
+                "no model registry is given; set MLFLOW_TRACKING_URI (after `make run` it is "
+                "sqlite:///runs/mlflow.db)"
+            )
+        bound_http()
+        import mlflow
+        from mlflow.tracking import MlflowClient
+
+        for noisy in ("alembic", "mlflow.store.db", "mlflow.tracking", "mlflow.models", "mlflow.types"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        # Model downloads and the fluent calls of log_model read the global setting, not a client's.
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+        self.tracking_uri = uri
+        self.client: MlflowClient = MlflowClient(uri)
+
+    def by_alias(self, name: str, alias: str) -> Registered | None:
+        """The version that an alias points at; ``None`` where there is no such alias or model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return self._registered(found)
+
+    def by_version(self, name: str, version: str) -> Registered:
+        """One version.
+
+        Raises:
+            UserError: there is no such version; the message names those that exist.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._registered(self.client.get_model_version(name, str(version)))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+        known = ", ".join(entry.version for entry in self.versions(name)) or "none"
+        raise UserError(f"{name} has no version {version}; registered versions: {known}")
+
+    def resolve(self, uri: str) -> Registered:
+        """The version behind ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+        Raises:
+            UserError: the location is of neither form, or nothing is registered there.
+        """
+        match = _MODEL_URI.fullmatch(uri)
+        if match is None:
+            raise UserError(
+                f"{uri!r} is no registered model; expected models:/NAME@ALIAS or models:/NAME/VERSION, "
+                "for example models:/latentr3@champion"
+            )
+        name, alias, version = match["name"], match["alias"], match["version"]
+        if version:
+            return self.by_version(name, version)
+        found = self.by_alias(name, alias)
+        if found is not None:
+            return found
+        if alias == CHAMPION and (challenger := self.by_alias(name, CHALLENGER)) is not None:
+            reason = challenger.tags.get("gate.reason", "no version has passed the promotion gate yet")
+            raise UserError(
+                f"{name} has no champion ({reason}); use models:/{name}@{CHALLENGER} "
+                f"(version {challenger.version}) instead"
+            )
+        known = ", ".join(sorted(model.name for model in self.client.search_registered_models())) or "none"
+        aliases = ", ".join(sorted(self.aliases(name))) or "none"
+        raise UserError(
+            f"{uri}: nothing is registered there (registered models: {known}; aliases of {name}: {aliases})"
+        )
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias → version of a registered model; empty where there is no such model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return {alias: str(v) for alias, v in self.client.get_registered_model(name).aliases.items()}
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+
+    def versions(self, name: str) -> list[Registered]:
+        """Every version, oldest first."""
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return sorted(map(self._registered, found), key=lambda entry: int(entry.version))
+
+    def download(self, model: Registered, part: str, output: Path) -> Path:
+        """Copy one artifact of a served model (``model``, ``catalogue``, ``dataset_manifest``…) into a folder.
+
+        Returns:
+            The artifact's own path below ``output``.
+
+        Raises:
+            UserError: the version was not made by ``latentrec register``, or has no such part.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import Model
+
+        output.mkdir(parents=True, exist_ok=True)
+        try:
+            description = mlflow.artifacts.download_artifacts(f"{model.uri}/MLmodel", dst_path=str(output))
+        except (MlflowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{model.uri}: its files cannot be read ({reason})") from None
+        flavor = Model.load(description).flavors.get("python_function", {})
+        Path(description).unlink()
+        parts = flavor.get("artifacts", {})
+        if part not in parts:
+            has = ", ".join(sorted(parts)) or "none"
+            raise UserError(f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`")
+        found = mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]['path']}", dst_path=str(output))
+        return Path(found)
+
+    @staticmethod
+    def _registered(version: ModelVersion) -> Registered:
+        return Registered(
+            version.name, str(version.version), tuple(version.aliases or ()), dict(version.tags or {})
+        )
