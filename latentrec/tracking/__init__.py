@@ -10,14 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentrec.tracking.steps import (
-        StepRun,
-        ensure_parent_run,
-        finish_parent_run,
-        step_run,
-    )
+    from latentrec.tracking.batch import BatchResult, batch_score
+    from latentrec.tracking.promotion import PromotionEvent, promote, promotion_history, rollback
+    from latentrec.tracking.pull import find_champion, previous_dataset_manifest, pull_model
+    from latentrec.tracking.register import Registration, register_model
+    from latentrec.tracking.steps import StepRun, ensure_parent_run, finish_parent_run, step_run
 
 _HOME = {
+    "BatchResult": "batch",
+    "batch_score": "batch",
+    "PromotionEvent": "promotion",
+    "promote": "promotion",
+    "promotion_history": "promotion",
+    "rollback": "promotion",
+    "find_champion": "pull",
+    "previous_dataset_manifest": "pull",
+    "pull_model": "pull",
+    "Registration": "register",
+    "register_model": "register",
     "StepRun": "steps",
     "ensure_parent_run": "steps",
     "finish_parent_run": "steps",
@@ -25,9 +35,20 @@ _HOME = {
 }
 
 __all__ = [
+    "BatchResult",
+    "PromotionEvent",
+    "Registration",
     "StepRun",
+    "batch_score",
     "ensure_parent_run",
+    "find_champion",
     "finish_parent_run",
+    "previous_dataset_manifest",
+    "promote",
+    "promotion_history",
+    "pull_model",
+    "register_model",
+    "rollback",
     "step_run",
 ]
 

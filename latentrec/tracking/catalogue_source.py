@@ -1,4 +1,4 @@
-"""A served model's catalogue may be newer than the model: where it comes from, and noticing that it changed."""
+"""A served model's catalogue may be newer than the model: where it comes from, and noticing a change."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CatalogueSource:
 
 
 def watch(source: CatalogueSource, reload: Callable[[Path], None]) -> threading.Thread | None:
-    """Look for a new catalogue every so many seconds and hand it to ``reload``; a bad one is reported and skipped.
+    """Look for a new catalogue now and then and hand it to ``reload``; a bad one is reported and skipped.
 
     ``LATENTREC_CATALOGUE_REFRESH_SECONDS`` (60) sets the interval; 0 turns it off.
     """

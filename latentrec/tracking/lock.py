@@ -13,7 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from latentrec.core import UserError
@@ -59,8 +59,8 @@ def lock_root(tracking_uri: str) -> str:
     if status_root:
         return join(status_root, "registry-locks")
     raise UserError(
-        f"{LOCK_ROOT_VARIABLE} is not set: aliases of a shared registry move under a lock; give a location that "
-        "every pipeline of this registry shares, for example gs://BUCKET/locks"
+        f"{LOCK_ROOT_VARIABLE} is not set: aliases of a shared registry move under a lock; give a location "
+        "that every pipeline of this registry shares, for example gs://BUCKET/locks"
     )
 
 
@@ -106,14 +106,12 @@ def promotion_lock(
                 continue
         if time.monotonic() > deadline:
             raise UserError(
-                f"{uri}: another process has been moving aliases of {name} for over {wait_seconds:.0f} s; try again "
-                f"later (a lock left behind by a dead process is taken over after {STALE_AFTER_S / 60:.0f} minutes)"
+                f"{uri}: another process has been moving aliases of {name} for over {wait_seconds:.0f} s; "
+                f"try again later (a dead process's lock is taken over after {STALE_AFTER_S / 60:.0f} min)"
             )
         time.sleep(_POLL_S)
     try:
         yield held
     finally:
-        try:
+        with suppress(PreconditionFailed):
             store.delete(uri, if_version=held.version)
-        except PreconditionFailed:
-            pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def model_card(
         f"**Verdict of the promotion gate:** {gate.reason}",
         f"## Intended use\n{use}",
         "## Results on the test split\n" + _results(metrics, gate.challenger_name),
-        "## Slices\n" + _slices(comparison.get("slices"), gate.challenger_name, gate.metric),
+        "## Slices\n" + _slices(comparison.get("slices"), gate.challenger_name),
         "## Cost\n" + _cost(costs),
         "## Data\n" + _data(info, dataset),
         "## Limits\n" + _limits(info, gate),
@@ -102,42 +102,44 @@ def _results(metrics: Mapping[str, Any], challenger: str) -> str:
     return _table(("model", *(label for _, label in shown)), rows) + "\n\n95 % bootstrap intervals."
 
 
-def _slices(slices: Any, challenger: str, metric: str) -> str:
-    rows = []
-    for entry in slices or []:
-        values = entry.get("models", {}).get(challenger) if isinstance(entry, dict) else None
-        if values:
-            label = entry.get("label") or entry.get("name") or "?"
-            rows.append((label, str(entry.get("samples", entry.get("n", ""))), _interval(values.get(metric, values))))
-    return _table(("slice", "samples", metric), rows) if rows else "See the evaluation's report."
+def _slices(slices: Any, challenger: str) -> str:
+    """Rows ``dimension, group, n, model, metric, value, low, high`` of the evaluation; the challenger's."""
+    rows = [
+        (f"{entry['dimension']}: {entry['group']}", str(entry["n"]), entry["metric"], _interval(entry))
+        for entry in slices or []
+        if entry["model"] == challenger
+    ]
+    return _table(("slice", "samples", "metric", "value"), rows) if rows else "Not measured."
 
 
 def _cost(costs: Mapping[str, Any]) -> str:
     if not costs:
         return "Not measured."
     return (
-        f"One request: p50 {costs['latency_ms_p50']:.1f} ms, p99 {costs['latency_ms_p99']:.1f} ms; in batches "
-        f"{costs['users_per_second']:,.0f} users a second, on the machine that evaluated."
+        f"One request: p50 {costs['latency_ms_p50']:.1f} ms, p99 {costs['latency_ms_p99']:.1f} ms; in batches"
+        f" {costs['users_per_second']:,.0f} users a second, on the machine that evaluated."
     )
 
 
 def _data(info: ModelInfo, dataset: Manifest | None) -> str:
     lines = [f"Dataset `{info.dataset_fingerprint[:16]}`."]
     if dataset is not None:
-        counts = ", ".join(f"{key} {value:,}" for key, value in dataset.counts.items() if isinstance(value, int))
+        whole = ((key, value) for key, value in dataset.counts.items() if isinstance(value, int))
+        counts = ", ".join(f"{key} {value:,}" for key, value in whole)
         lines.append(f"Counts: {counts}." if counts else "")
         window = dataset.extra.get("window")
         lines.append(f"Window: {json.dumps(window)}." if window else "")
         sources = dataset.extra.get("source") or []
         names = [str(entry.get("uri", "?")) for entry in sources if isinstance(entry, dict)]
-        lines.append("Sources: " + ", ".join(f"`{entry.rsplit('/', 1)[-1]}`" for entry in names) if names else "")
+        if names:
+            lines.append("Sources: " + ", ".join(f"`{entry.rsplit('/', 1)[-1]}`" for entry in names) + ".")
     return " ".join(line for line in lines if line)
 
 
 def _limits(info: ModelInfo, gate: GateDecision) -> str:
     lines = [
-        "- Trained on past purchases of one category: it repeats what was popular and knows no stock, price or "
-        "suitability.",
+        "- Trained on past purchases of one category: it repeats what was popular and knows no stock, "
+        "price or suitability.",
         "- Scores are comparable within one list only.",
         *(f"- {note}" for note in info.notes),
     ]
@@ -154,7 +156,7 @@ def _interval(cell: Any) -> str:
     return f"{cell['value']:.4f} [{cell['low']:.4f}, {cell['high']:.4f}]"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 

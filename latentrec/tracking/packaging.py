@@ -1,10 +1,9 @@
-"""A model directory as an MLflow model that needs nothing of this machine: code, weights, catalogue, requirements."""
+"""A model directory as an MLflow model that needs nothing of this machine: code, weights, catalogue, pins."""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -16,6 +15,7 @@ from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
 from latentrec.models import ModelInfo
 from latentrec.tracking.requests import DEFAULT_K
+from latentrec.tracking.serving import ServingOptions
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -25,28 +25,13 @@ _EVERY = ("mlflow", "numpy", "pandas", "pyarrow", "tqdm")
 _TORCH = ("torch", "safetensors")
 _TEXT = ("transformers", "tokenizers")
 _NEEDS: dict[str, tuple[str, ...]] = {
-    "popularity": (),
+    "popularity": _TORCH,
     "sasrec": _TORCH,
     "gru4rec": _TORCH,
     "caser": _TORCH,
     "lares": _TORCH,
 }
 _ARCHIVE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".npy", ".npz", ".joblib"})
-
-
-@dataclass(frozen=True)
-class ServingOptions:
-    """How the model is decoded when it is served: as it was when it was judged.
-
-    Attributes:
-        beam_width: beams of a title model, or ``exact``.
-        host: ``bigrec`` or ``d3``.
-        alpha: d3: weight of the language model.
-    """
-
-    beam_width: int | str = 10
-    host: str = "bigrec"
-    alpha: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,6 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
     for path in (package.model_dir, package.assistant_dir):
         _refuse_pickles(path)
     staged = _stage_under_their_names(artifacts, workspace / "artifacts")
-    options = package.options
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
             name=package.info.system,
@@ -106,12 +90,7 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
             signature=signature_of(package.info.system),
             input_example=input_example(package.info.system, Catalogue.read(package.catalogue)),
             metadata=package.metadata,
-            model_config={
-                "catalogue": "",
-                "beam_width": str(options.beam_width),
-                "host": options.host,
-                "alpha": options.alpha,
-            },
+            model_config={"catalogue": "", **package.options.to_config()},
         )
     return logged.model_uri
 
@@ -177,7 +156,9 @@ def catalogue_of(model_dir: Path, given: str | Path | None) -> Path:
     """
     path = Path(given) if given else model_dir / ITEMS_FILE
     if not path.is_file():
-        raise UserError(f"{path} is not there; a served model needs its catalogue (--catalogue items.parquet)")
+        raise UserError(
+            f"{path} is not there; a served model needs its catalogue (--catalogue items.parquet)"
+        )
     return path
 
 
@@ -195,24 +176,24 @@ def _stage_under_their_names(artifacts: dict[str, Path], folder: Path) -> dict[s
     staged = {}
     for name, path in artifacts.items():
         target = folder / (name if path.is_dir() else f"{name}{path.suffix}")
-        target.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+        if path.is_dir():
+            shutil.copytree(path, target, copy_function=_link_or_copy)
+        else:
+            _link_or_copy(path, target)
         staged[name] = target
     return staged
+
+
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A second name for the file where the file system can; MLflow makes the copy that stays."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _refuse_pickles(path: Path | None) -> None:
     found: Iterable[Path] = path.rglob("*") if path is not None else ()
     for entry in found:
         if entry.suffix in _ARCHIVE_SUFFIXES:
-            raise UserError(f"{entry}: a model directory holds weights as safetensors only")
-
-
-def latentrec_is_loaded_from(folder: Path) -> bool:
-    """Whether this process runs the package below ``folder`` (a served model's own copy)."""
-    module = sys.modules["latentrec"]
-    return folder.resolve() in Path(module.__file__ or "").resolve().parents
-
-
-def lineage_json(tags: dict[str, str]) -> str:
-    """Lineage as one JSON value with stable order."""
-    return json.dumps(tags, sort_keys=True)
+            raise UserError(f"{entry}: weights are registered as safetensors only")

@@ -47,7 +47,7 @@ class PromotionEvent:
 
 
 def apply_gate(registry: Registry, name: str, version: str, decision: GateDecision) -> PromotionEvent:
-    """Do what the gate decided: move ``champion`` to ``version`` and ``previous`` to its holder, or record why not.
+    """Do what the gate decided: move ``champion`` (and ``previous`` to its holder), or record why not.
 
     A champion that is no longer the one that the evaluation compared with is a refusal.
     """
@@ -57,8 +57,8 @@ def apply_gate(registry: Registry, name: str, version: str, decision: GateDecisi
             return _record(registry, name, "refused", CHAMPION, version, champion, decision.reason)
         if champion != decision.expected_champion:
             reason = (
-                f"refused: the evaluation compared with {_named(decision.expected_champion)}, and meanwhile the "
-                f"champion is {_named(champion)}; evaluate against it and register again"
+                f"refused: the evaluation compared with {_named(decision.expected_champion)}, and meanwhile "
+                f"the champion is {_named(champion)}; evaluate against it and register again"
             )
             return _record(registry, name, "refused", CHAMPION, version, champion, reason)
         _move_champion(registry, lock, name, version, champion)
@@ -135,8 +135,8 @@ def _set_alias(registry: Registry, lock: Lock, name: str, alias: str, version: s
     found = registry.aliases(name).get(alias)
     if found != version:
         raise RuntimeError(
-            f"{name}@{alias} was set to version {version} and reads back as {_named(found)}: something else moves "
-            "aliases of this model without the lock"
+            f"{name}@{alias} was set to version {version} and reads back as {_named(found)}: something "
+            "else moves aliases of this model without the lock"
         )
 
 
@@ -180,4 +180,3 @@ def _checked_reason(reason: str) -> str:
     if not reason.strip():
         raise UserError("a reason is needed; it stays in the registry's history")
     return reason.strip()
-

@@ -1,4 +1,4 @@
-"""Models out of the registry: for users (``pull``), for the evaluation (the champion), for the next run (its data)."""
+"""Models out of the registry: for users (``pull``), the evaluation (champion) and the next run (data)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def pull_model(uri: str, output: str | Path) -> Registered:
         manifest = read_manifest(found, "model")
         expected = model.tags.get("model.fingerprint", manifest.fingerprint)
         if manifest.fingerprint != expected:
-            raise UserError(f"{uri}: the files are {manifest.fingerprint[:12]}, registered was {expected[:12]}")
+            raise UserError(
+                f"{uri}: the files are {manifest.fingerprint[:12]}, registered was {expected[:12]}"
+            )
         if output.exists():
             shutil.rmtree(output)
         found.rename(output)
@@ -40,7 +42,7 @@ def pull_model(uri: str, output: str | Path) -> Registered:
 
 
 def find_champion(name: str) -> Champion | None:
-    """The model that holds the alias now, in a folder that lives as long as this process; ``None``: there is none.
+    """The model that holds the alias now, or ``None``; its folder lives as long as this process.
 
     Args:
         name: registered name, or ``models:/NAME@ALIAS`` for another alias than ``champion``.
@@ -58,7 +60,7 @@ def find_champion(name: str) -> Champion | None:
 
 
 def previous_dataset_manifest(name: str) -> Manifest | None:
-    """Manifest of the dataset behind the newest version that carries one; ``None``: no run has registered one.
+    """Manifest of the dataset behind the newest version that carries one; ``None``: there is none.
 
     A scheduled run compares its data with this, promoted or not, and stops early when nothing is new.
     """

@@ -1,4 +1,4 @@
-"""Registration: a version with lineage and card, alias ``challenger``, and the champion's alias by the gate."""
+"""Registration: a version with lineage and card, alias ``challenger``, the champion's alias by the gate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from latentrec.storage import Manifest, read_manifest
 from latentrec.tracking.environment import RunContext
 from latentrec.tracking.lock import lock_root
 from latentrec.tracking.model_card import as_description, model_card
-from latentrec.tracking.packaging import Package, ServingOptions, catalogue_of, log_served_model
+from latentrec.tracking.packaging import Package, catalogue_of, log_served_model
 from latentrec.tracking.promotion import PromotionEvent, apply_gate
 from latentrec.tracking.registry import CHALLENGER, Registered, Registry
+from latentrec.tracking.serving import ServingOptions
 
 
 @dataclass(frozen=True)
@@ -112,18 +113,13 @@ def _judged(
     judged = manifest.inputs.get(f"model:{gate.challenger_name}")
     if judged != model.fingerprint:
         raise UserError(
-            f"{evaluation} judged '{gate.challenger_name}' ({(judged or 'no fingerprint')[:12]}), and {model_dir} "
-            f"is {model.fingerprint[:12]}; evaluate this model as the challenger, then register it"
+            f"{evaluation} judged '{gate.challenger_name}' ({(judged or 'no fingerprint')[:12]}), and "
+            f"{model_dir} is {model.fingerprint[:12]}; evaluate this model as the challenger first"
         )
-    config = manifest.config
-    options = ServingOptions(
-        beam_width=config.get("beam_width", 10),
-        host=config.get("host", "bigrec"),
-        alpha=float(config.get("alpha", 0.9)),
-    )
+    options = ServingOptions.from_config(manifest.config)
     if options.host == "d3" and assistant_dir is None:
         raise UserError(
-            f"{evaluation} judged the model with the d3 host, which needs its assistant to be served: --assistant DIR"
+            f"{evaluation} judged the model with the d3 host, which needs its assistant: give --assistant DIR"
         )
     return gate, options
 
@@ -156,16 +152,20 @@ def _lineage(
         tags["model.mlflow_run_id"] = str(trained_by)
     if info.parent:
         tags["model.parent"] = info.parent
-        parents = [v.version for v in registry.versions(name) if v.tags.get("model.fingerprint") == info.parent]
+        known = registry.versions(name)
+        parents = [entry.version for entry in known if entry.tags.get("model.fingerprint") == info.parent]
         if parents:
             tags["model.parent_version"] = parents[-1]
     return tags
 
 
-def _registered_before(registry: Registry, name: str, fingerprint: str, run_id: str | None) -> Registered | None:
+def _registered_before(
+    registry: Registry, name: str, fingerprint: str, run_id: str | None
+) -> Registered | None:
     if not run_id:
         return None
+    same = {"pipeline.run_id": run_id, "model.fingerprint": fingerprint}
     for version in reversed(registry.versions(name)):
-        if version.tags.get("pipeline.run_id") == run_id and version.tags.get("model.fingerprint") == fingerprint:
+        if same.items() <= version.tags.items():
             return version
     return None

@@ -60,9 +60,9 @@ class Registry:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         # Model downloads and the fluent calls of log_model read the global setting, not a client's.
         mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         self.tracking_uri = uri
         self.client: MlflowClient = MlflowClient(uri)
+        self._flavors: dict[str, dict[str, Any]] = {}
 
     def by_alias(self, name: str, alias: str) -> Registered | None:
         """The version that an alias points at; ``None`` where there is no such alias or model."""
@@ -144,33 +144,47 @@ class Registry:
             if not token:
                 return sorted(map(self._registered, found), key=lambda entry: int(entry.version))
 
-    def download(self, model: Registered, part: str, output: Path) -> Path:
-        """Copy one artifact of a served model (``model``, ``catalogue``, ``dataset_manifest``…) into a folder.
+    def parts(self, model: Registered) -> dict[str, str]:
+        """Name → path of the artifacts inside a served model (``model``, ``catalogue``, ``card``…).
 
-        Returns:
-            The artifact's own path below ``output``.
+        Raises:
+            UserError: its files cannot be read.
+        """
+        artifacts = self._flavor(model).get("artifacts", {})
+        return {name: entry["path"] for name, entry in artifacts.items()}
+
+    def config(self, model: Registered) -> dict[str, Any]:
+        """The served model's configuration: how it is decoded."""
+        return dict(self._flavor(model).get("config") or {})
+
+    def download(self, model: Registered, part: str, output: Path) -> Path:
+        """Copy one artifact of a served model into a folder; returns its own path there.
 
         Raises:
             UserError: the version was not made by ``latentrec register``, or has no such part.
         """
         import mlflow
-        from mlflow.exceptions import MlflowException
-        from mlflow.models import Model
 
         output.mkdir(parents=True, exist_ok=True)
-        try:
-            description = mlflow.artifacts.download_artifacts(f"{model.uri}/MLmodel", dst_path=str(output))
-        except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{model.uri}: its files cannot be read ({reason})") from None
-        flavor = Model.load(description).flavors.get("python_function", {})
-        Path(description).unlink()
-        parts = flavor.get("artifacts", {})
+        parts = self.parts(model)
         if part not in parts:
             has = ", ".join(sorted(parts)) or "none"
-            raise UserError(f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`")
-        found = mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]['path']}", dst_path=str(output))
-        return Path(found)
+            raise UserError(
+                f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`"
+            )
+        return Path(mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output)))
+
+    def _flavor(self, model: Registered) -> dict[str, Any]:
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import get_model_info
+
+        if model.uri not in self._flavors:
+            try:
+                self._flavors[model.uri] = get_model_info(model.uri).flavors.get("python_function", {})
+            except (MlflowException, OSError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{model.uri}: its files cannot be read ({reason})") from None
+        return self._flavors[model.uri]
 
     @staticmethod
     def _registered(version: ModelVersion) -> Registered:

@@ -34,7 +34,7 @@ def harden_scoring_server() -> bool:
 
 
 def answer(data: bytes, content_type: str | None, model: Any, input_schema: Any) -> Any:
-    """Answer one POST to ``/invocations``: 200 with predictions, 400 or 415 with the reason, 500 with an id."""
+    """Answer one POST to ``/invocations``: 200 with predictions, 400 or 415 with a reason, 500 with an id."""
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc.scoring_server import InvocationsResponse, predictions_to_json
 
@@ -48,8 +48,12 @@ def answer(data: bytes, content_type: str | None, model: Any, input_schema: Any)
         parse_rows(records, rating=rating)
         if not rating:
             parse_parameters(params)
+        if not records:
+            return InvocationsResponse('{"predictions": []}', 200, "application/json")
         columns = [name for name in input_schema.input_names() if any(name in row for row in records)]
-        frame = pd.DataFrame({name: pd.Series([row.get(name) for row in records], dtype=object) for name in columns})
+        frame = pd.DataFrame(
+            {name: pd.Series([row.get(name) for row in records], dtype=object) for name in columns}
+        )
         text = io.StringIO()
         predictions_to_json(model.predict(frame, params=params or None), text)
     except BadRequest as error:
@@ -60,7 +64,8 @@ def answer(data: bytes, content_type: str | None, model: Any, input_schema: Any)
             return _refusal(400, "BAD_REQUEST", "the request does not fit the model's signature")
         incident = uuid.uuid4().hex[:12]
         _logger.exception("incident %s", incident)
-        return _refusal(500, "INTERNAL_ERROR", f"the model failed; the server's log has it as incident {incident}")
+        message = f"the model failed; the server's log has it as incident {incident}"
+        return _refusal(500, "INTERNAL_ERROR", message)
     return InvocationsResponse(response=text.getvalue(), status=200, mimetype="application/json")
 
 
@@ -83,10 +88,10 @@ def read_request(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any] | No
         raise BadRequest(f"the body must have exactly one of {', '.join(FORMATS)}")
     unknown = sorted(set(body) - {*FORMATS, "params"})
     if unknown:
-        raise BadRequest(f"the body has an unknown field {unknown[0][:80]!r}; beside the input there is params")
+        raise BadRequest(f"unknown field {unknown[0][:80]!r}; beside the input there is only params")
     params = body.get("params")
     if params is not None and not isinstance(params, dict):
-        raise BadRequest("params is no object; expected for example {\"k\": 10}")
+        raise BadRequest('params is no object; expected for example {"k": 10}')
     return _records(formats[0], body[formats[0]]), params
 
 
@@ -96,7 +101,7 @@ def _records(name: str, value: Any) -> list[dict[str, Any]]:
     elif name == "inputs" and isinstance(value, dict):
         value = _from_columns(value)
     if not isinstance(value, list):
-        raise BadRequest(f"{name} is no list of rows; expected [{{\"history\": [\"ITEM_KEY\", …]}}, …]")
+        raise BadRequest(f'{name} is no list of rows; expected [{{"history": ["ITEM_KEY", …]}}, …]')
     if len(value) > MAX_ROWS:
         raise BadRequest(f"more than {MAX_ROWS} rows in one request; send several")
     for number, row in enumerate(value):

@@ -1,9 +1,10 @@
-"""The served model, as MLflow runs it: a model from code, loaded from this file inside the registered model."""
+"""The served model, as MLflow runs it: a model from code, loaded from this file in the registered model."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,36 @@ from mlflow.pyfunc.model import PythonModel
 from latentrec.tracking.catalogue_source import CATALOGUE_VARIABLE, CatalogueSource, watch
 from latentrec.tracking.requests import BadRequest, parse_parameters, parse_rows
 from latentrec.tracking.scoring_door import harden_scoring_server
-from latentrec.tracking.serving import Loaded, RecommendationService
+from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
+
+# The signature that registration writes is checked at every call; hints on `predict` would be a second one.
+warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`", category=UserWarning)
 
 
 class ServedRecommender(PythonModel):
     """Recommendations from a LatentR³ model, a sequential encoder or popularity: the contract's columns."""
 
     def load_context(self, context: Any) -> None:
-        """Load weights and catalogue (a newer one where ``catalogue`` or LATENTREC_CATALOGUE says so), warm up."""
+        """Load weights and catalogue (a newer one where configuration or environment name it), warm up."""
         harden_scoring_server()
-        model_dir = context.artifacts["model"]
-        newer = (context.model_config or {}).get("catalogue") or os.environ.get(CATALOGUE_VARIABLE)
+        config = context.model_config or {}
+        options = ServingOptions.from_config(config)
+
+        def load(catalogue: str | Path) -> Loaded:
+            return Loaded.load(
+                context.artifacts["model"], catalogue, options, context.artifacts.get("assistant")
+            )
+
+        newer = config.get("catalogue") or os.environ.get(CATALOGUE_VARIABLE)
         if not newer:
-            self._service = RecommendationService(Loaded.load(model_dir, context.artifacts["catalogue"]))
+            self._service = RecommendationService(load(context.artifacts["catalogue"]))
             return
         source = CatalogueSource(newer)
         with tempfile.TemporaryDirectory() as folder:
-            loaded = Loaded.load(model_dir, source.fetch(Path(folder)))
-        self._service = RecommendationService(loaded)
-        watch(source, lambda path: self._service.replace(Loaded.load(model_dir, path)))
+            self._service = RecommendationService(load(source.fetch(Path(folder))))
+        watch(source, lambda path: self._service.replace(load(path)))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context, model_input, params=None):
         """Recommend for each row of ``history`` (and ``history_titles``)."""
         try:
             parameters = parse_parameters(params)

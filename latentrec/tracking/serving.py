@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,35 @@ from latentrec.tracking.requests import Answer, Parameters, Row
 
 MAX_BATCH = 32
 MAX_MODEL_HISTORY = 200
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How the model is decoded when it is served: as it was when it was judged.
+
+    Attributes:
+        beam_width: beams of a title model, or ``exact``.
+        host: ``bigrec`` or ``d3``.
+        alpha: d3: weight of the language model.
+    """
+
+    beam_width: int | str = 10
+    host: str = "bigrec"
+    alpha: float = 0.9
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ServingOptions:
+        """From an evaluation's configuration or a served model's; absent names take their default."""
+        width = str(config.get("beam_width", 10))
+        return cls(
+            int(width) if width.isdigit() else width,
+            str(config.get("host", "bigrec")),
+            float(config.get("alpha", 0.9)),
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """As a served model's configuration."""
+        return {"beam_width": str(self.beam_width), "host": self.host, "alpha": self.alpha}
 
 
 @dataclass(frozen=True)
@@ -44,12 +75,26 @@ class Loaded:
         )
 
     @classmethod
-    def load(cls, model_dir: str | Path, catalogue_path: str | Path) -> Loaded:
+    def load(
+        cls,
+        model_dir: str | Path,
+        catalogue_path: str | Path,
+        options: ServingOptions | None = None,
+        assistant_dir: str | Path | None = None,
+    ) -> Loaded:
         """Load a model directory over a catalogue, its own or a newer one."""
         from latentrec.decoding import load_recommender
 
-        catalogue = Catalogue.read(catalogue_path)
-        return cls.of(load_recommender(model_dir, catalogue), catalogue)
+        catalogue, options = Catalogue.read(catalogue_path), options or ServingOptions()
+        recommender = load_recommender(
+            model_dir,
+            catalogue,
+            beam_width=options.beam_width,
+            host=options.host,
+            assistant_dir=assistant_dir,
+            alpha=options.alpha,
+        )
+        return cls.of(recommender, catalogue)
 
 
 @dataclass

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from shop import Shop, make_shop, write_evaluation
 
 
 @dataclass
@@ -57,3 +62,27 @@ def tracked(tmp_path, empty_store, monkeypatch) -> TrackedRun:
     for name in ("LATENTREC_STEP", "MLFLOW_RUN_ID", "LATENTREC_PARENT_MLFLOW_RUN", "RANK"):
         monkeypatch.delenv(name, raising=False)
     return TrackedRun(tmp_path, uri)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory) -> Shop:
+    return make_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def register(tracked, shop, tmp_path):
+    """Register a model of the shop with a given verdict, as its own pipeline run."""
+    from latentrec.tracking import register_model
+
+    numbers = iter(range(1000))
+
+    def call(gate, model=None, name="latentr3", run_id=None, monkeypatch=None, **options):
+        number = next(numbers)
+        os.environ["LATENTREC_RUN_ID"] = run_id or f"run-{number}"
+        model = model or shop.sasrec
+        evaluation = write_evaluation(tmp_path / f"evaluation-{number}", model, gate)
+        return register_model(
+            model_dir=model, evaluation_dir=evaluation, name=name, dataset_dir=shop.dataset, **options
+        )
+
+    return call

@@ -1,0 +1,57 @@
+"""``latentrec batch-score``: recommendations for many users to one Parquet file, here or in a bucket."""
+
+from __future__ import annotations
+
+import argparse
+
+from latentrec.core import UserError
+from latentrec.tracking import batch_score, step_run
+from latentrec.tracking.requests import MAX_K
+
+HELP = "write the recommendations of many users to Parquet, local or gs://"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "--model", required=True, metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION"
+    )
+    parser.add_argument(
+        "--users",
+        required=True,
+        metavar="FILE|DIR",
+        help="Parquet or JSON lines with user_key and history, or a dataset directory (all its users)",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="URI", help="a .parquet location, or a folder for one"
+    )
+    parser.add_argument("--k", type=int, default=10, help="length of each list (default: 10)")
+    parser.add_argument(
+        "--exclude-history",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave out what the user has (default: yes)",
+    )
+    parser.add_argument("--batch-size", type=int, default=256, help="users ranked together (default: 256)")
+
+
+def run(namespace: argparse.Namespace) -> None:
+    """Score and say where the file is."""
+    if not 1 <= namespace.k <= MAX_K:
+        raise UserError(f"--k is {namespace.k}, expected 1 to {MAX_K}")
+    if namespace.batch_size < 1:
+        raise UserError(f"--batch-size is {namespace.batch_size}, expected at least 1")
+    with step_run("batch-score") as step:
+        result = batch_score(
+            model=namespace.model,
+            users=namespace.users,
+            output=namespace.output,
+            k=namespace.k,
+            exclude_history=namespace.exclude_history,
+            batch_size=namespace.batch_size,
+        )
+        step.status.details |= {"users": result.users, "fallbacks": result.fallbacks, "output": result.uri}
+    print(
+        f"{result.uri}: {result.users:,} users, {result.fallbacks:,} of them without a known history "
+        f"(popularity), by {result.model.name} version {result.model.version}"
+    )

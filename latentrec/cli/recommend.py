@@ -1,0 +1,42 @@
+"""``latentrec recommend``: load a registered model as any user would, and print its recommendations."""
+
+from __future__ import annotations
+
+import argparse
+
+from latentrec.tracking.recommend import recommend
+
+HELP = "load a registered model and print recommendations for one history"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "--model", required=True, metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION"
+    )
+    parser.add_argument(
+        "--history", default="", metavar="KEY,KEY,…", help="item keys, oldest first; empty: popularity"
+    )
+    parser.add_argument("--k", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument(
+        "--exclude-history",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave out the items of the history (default: yes)",
+    )
+
+
+def run(namespace: argparse.Namespace) -> None:
+    """Print a table, best first."""
+    history = [key.strip() for key in namespace.history.split(",") if key.strip()]
+    result = recommend(namespace.model, history, k=namespace.k, exclude_history=namespace.exclude_history)
+    print(f"{result.model.name} version {result.model.version}, after {len(history)} items")
+    width = max([len("item"), *(len(key) for key in result.item_keys)])
+    print(f"{'':>3}  {'item':<{width}}  {'score':>9}  title")
+    rows = zip(result.item_keys, result.scores, result.titles, strict=True)
+    for number, (key, score, title) in enumerate(rows, 1):
+        print(f"{number:>3}  {key:<{width}}  {score:>9.4f}  {title}")
+    if result.unknown_items:
+        print(f"{result.unknown_items} of the items in the history are not in the model's catalogue")
+    if result.fallback:
+        print("no item of the history is known: this is the popularity list")

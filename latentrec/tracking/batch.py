@@ -1,0 +1,192 @@
+"""Recommendations for many users at once: a registered model to one Parquet file, here or in a bucket."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from latentrec.core import UserError, progress
+from latentrec.data import Dataset
+from latentrec.storage import is_local, join, local_path, store_for
+from latentrec.tracking.registry import Registered, Registry
+from latentrec.tracking.requests import MAX_HISTORY, MAX_ROWS, BadRequest, Parameters, parse_rows
+from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
+
+FILE_NAME = "recommendations.parquet"
+_SCHEMA = pa.schema(
+    [
+        ("user_key", pa.string()),
+        ("item_keys", pa.list_(pa.string())),
+        ("titles", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
+        ("unknown_items", pa.int64()),
+        ("fallback", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What was written: where, for how many users, and how many of them got the fallback."""
+
+    uri: str
+    users: int
+    fallbacks: int
+    model: Registered
+
+
+def batch_score(
+    *,
+    model: str,
+    users: str,
+    output: str,
+    k: int = 10,
+    exclude_history: bool = True,
+    batch_size: int = 256,
+) -> BatchResult:
+    """Write the ``k`` best items of every user.
+
+    Args:
+        model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        users: a dataset directory (all its users, with all that they have bought), or a file, local or
+            ``gs://``: Parquet or JSON lines with ``user_key`` and ``history`` (item keys, oldest first).
+        output: a ``.parquet`` location, or a folder in which ``recommendations.parquet`` is made. It appears
+            whole or not at all; its metadata names the model's version and fingerprint.
+        k: list length.
+        exclude_history: leave out what the user has.
+        batch_size: users ranked together.
+
+    Raises:
+        UserError: no such model or file, or a row that is malformed (the message names it).
+    """
+    registered, loaded = load_registered(model)
+    service = RecommendationService(loaded, max_batch=batch_size)
+    target = output if output.endswith(".parquet") else join(output, FILE_NAME)
+    metadata = {
+        "latentrec.model": registered.uri,
+        "latentrec.model_fingerprint": registered.tags.get("model.fingerprint", ""),
+        "latentrec.parameters": json.dumps({"k": k, "exclude_history": exclude_history}),
+    }
+    schema = _SCHEMA.with_metadata(metadata)
+    count = fallbacks = 0
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / FILE_NAME
+        written = pq.ParquetWriter(made, schema, compression="zstd")
+        with written as writer, progress("users", unit="users") as bar:
+            for keys, histories in _batches(_read_users(users, Path(folder)), batch_size):
+                rows = _checked(users, count, histories)
+                answers = service.recommend(rows, Parameters(k, exclude_history))
+                columns: dict[str, Any] = {"user_key": keys}
+                for name in schema.names[1:]:
+                    columns[name] = [getattr(answer, name) for answer in answers]
+                writer.write_table(pa.table(columns, schema=schema))
+                count += len(keys)
+                fallbacks += sum(answer.fallback for answer in answers)
+                bar.update(len(keys))
+        if count == 0:
+            raise UserError(f"{users} has no users")
+        store_for(target).upload_file(made, target)
+    return BatchResult(target, count, fallbacks, registered)
+
+
+def load_registered(uri: str) -> tuple[Registered, Loaded]:
+    """A registered recommender in this process, with its own catalogue and decoding options."""
+    registry = Registry()
+    model = registry.resolve(uri)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = registry.parts(model)
+        options = ServingOptions.from_config(registry.config(model))
+        assistant = registry.download(model, "assistant", Path(folder)) if "assistant" in parts else None
+        loaded = Loaded.load(
+            registry.download(model, "model", Path(folder)),
+            registry.download(model, "catalogue", Path(folder)),
+            options,
+            assistant,
+        )
+    return model, loaded
+
+
+def _checked(users: str, offset: int, histories: list[Any]) -> list[Any]:
+    try:
+        chunks = (histories[start : start + MAX_ROWS] for start in range(0, len(histories), MAX_ROWS))
+        return [row for chunk in chunks for row in parse_rows({"history": history} for history in chunk)]
+    except BadRequest as error:
+        raise UserError(f"{users}, in the {len(histories)} users after user {offset:,}: {error}") from None
+
+
+def _batches(users: Iterator[tuple[str, Any]], size: int) -> Iterator[tuple[list[str], list[Any]]]:
+    keys: list[str] = []
+    histories: list[Any] = []
+    for key, history in users:
+        keys.append(key)
+        histories.append(history)
+        if len(keys) == size:
+            yield keys, histories
+            keys, histories = [], []
+    if keys:
+        yield keys, histories
+
+
+def _read_users(users: str, folder: Path) -> Iterator[tuple[str, Any]]:
+    if is_local(users) and local_path(users).is_dir():
+        yield from _users_of_dataset(local_path(users))
+        return
+    path = folder / "users"
+    try:
+        store_for(users).download_file(users, path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{users}: no such file; expected Parquet or JSON lines with user_key and history"
+        ) from None
+    with path.open("rb") as stream:
+        is_parquet = stream.read(4) == b"PAR1"
+    yield from _users_of_parquet(path, users) if is_parquet else _users_of_lines(path, users)
+
+
+def _users_of_dataset(directory: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every user with the latest of what they have bought, in order of user_id."""
+    dataset = Dataset(directory, verify=False)
+    item_keys = dataset.item_keys
+    user_keys = pq.read_table(directory / "users.parquet")["user_key"].to_pylist()
+    table = pq.read_table(directory / "interactions.parquet", columns=["user_id", "item_id"])
+    histories: list[list[str]] = [[] for _ in user_keys]
+    for user, item in zip(table["user_id"].to_pylist(), table["item_id"].to_pylist(), strict=True):
+        histories[user].append(item_keys[item])
+    for key, history in zip(user_keys, histories, strict=True):
+        yield key, history[-MAX_HISTORY:]
+
+
+def _users_of_parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{name}: not readable Parquet ({error})") from None
+    missing = {"user_key", "history"} - set(file.schema_arrow.names)
+    if missing:
+        raise UserError(
+            f"{name} has no column '{min(missing)}'; expected user_key and history (a list of item keys)"
+        )
+    for batch in file.iter_batches(columns=["user_key", "history"]):
+        for row in batch.to_pylist():
+            yield str(row["user_key"]), row["history"] or []
+
+
+def _users_of_lines(path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                yield str(row["user_key"]), row["history"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise UserError(
+                    f'{name}, line {number:,}: expected {{"user_key": "…", "history": ["ITEM_KEY", …]}}'
+                ) from None

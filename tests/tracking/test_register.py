@@ -1,0 +1,192 @@
+"""Registration: lineage, card, aliases through the gate, a lock that admits one, a history one can read."""
+
+from __future__ import annotations
+
+import json
+
+import mlflow
+import pandas as pd
+import pytest
+from shop import decision, write_evaluation
+
+from latentrec.core import UserError
+from latentrec.evaluation import EvaluateConfig, evaluate
+from latentrec.tracking import (
+    find_champion,
+    previous_dataset_manifest,
+    promote,
+    promotion_history,
+    pull_model,
+    register_model,
+    rollback,
+)
+from latentrec.tracking.registry import Registry
+
+
+def aliases(name="latentr3"):
+    return Registry().aliases(name)
+
+
+def test_judged_model_is_registered_served_and_pulled(tracked, shop, tmp_path):
+    models = {"popularity": shop.popularity, "sasrec": shop.sasrec}
+    config = EvaluateConfig(n_resamples=100, cost_samples=2)
+    evaluate(config, dataset=shop.dataset, models=models, output=tmp_path / "evaluation")
+    outcome = register_model(
+        model_dir=shop.sasrec,
+        evaluation_dir=tmp_path / "evaluation",
+        name="latentr3",
+        dataset_dir=shop.dataset,
+    )
+    assert outcome.promoted, outcome.event.reason
+    served = mlflow.pyfunc.load_model("models:/latentr3@champion")
+    answer = served.predict(pd.DataFrame({"history": [["B0003", "B0004"], ["nope", "B0004"], []]}), {"k": 3})
+    assert list(answer.columns) == ["item_keys", "titles", "scores", "unknown_items", "fallback"]
+    assert [len(keys) for keys in answer["item_keys"]] == [3, 3, 3]
+    assert answer["titles"][0] == [f"Title {key}" for key in answer["item_keys"][0]]
+    assert answer["scores"][0] == sorted(answer["scores"][0], reverse=True)
+    assert "B0004" not in answer["item_keys"][0]
+    assert answer["unknown_items"].tolist() == [0, 1, 0]
+    assert answer["fallback"].tolist() == [False, False, True]
+    pulled = pull_model("models:/latentr3@champion", tmp_path / "pulled")
+    assert pulled.tags["model.fingerprint"] == outcome.model.tags["model.fingerprint"]
+    assert (tmp_path / "pulled" / "model.json").read_bytes() == (shop.sasrec / "model.json").read_bytes()
+    description = tracked.client.get_model_version("latentr3", "1").description
+    for heading in ("Intended use", "Results", "Slices", "Cost", "Data", "Limits", "Lineage"):
+        assert f"## {heading}" in description
+    assert len(description) <= 5000
+
+
+def test_first_version_above_the_floor_becomes_champion(register):
+    outcome = register(decision(promote=True))
+    assert outcome.promoted
+    assert aliases() == {"challenger": "1", "champion": "1"}
+
+
+def test_refused_first_version_is_challenger_only_and_the_error_says_so(register, capsys):
+    register(decision(promote=False, reason="refused: no champion yet; not above the floor"))
+    assert aliases() == {"challenger": "1"}
+    with pytest.raises(UserError, match=r"no champion \(refused.*use models:/latentr3@challenger"):
+        Registry().resolve("models:/latentr3@champion")
+    assert find_champion("latentr3") is None
+
+
+def test_promotion_keeps_the_old_champion_as_previous(register):
+    register(decision())
+    register(decision(expected="1"))
+    assert aliases() == {"challenger": "2", "champion": "2", "previous": "1"}
+
+
+def test_a_champion_promoted_in_between_refuses_the_late_one(register):
+    register(decision())
+    register(decision(expected="1"))
+    late = register(decision(expected="1"))
+    assert not late.promoted
+    assert late.event.reason.startswith(
+        "refused: the evaluation compared with version 1, and meanwhile the champion is version 2"
+    )
+    assert aliases()["champion"] == "2"
+
+
+def test_retry_of_the_same_run_registers_no_second_version(register):
+    first = register(decision(), run_id="run-x")
+    again = register(decision(promote=False, reason="refused: same"), run_id="run-x")
+    assert (first.model.version, again.model.version) == ("1", "1")
+
+
+def test_version_carries_its_lineage(register, shop):
+    tags = register(decision(), run_id="run-x").model.tags
+    assert tags["git.sha"] == "abc123"
+    assert tags["image.digest"] == "sha256:feed"
+    assert tags["pipeline.run_id"] == "run-x"
+    model_json = json.loads((shop.sasrec / "model.json").read_text())
+    assert tags["dataset.fingerprint"] == model_json["dataset_fingerprint"]
+    assert tags["model.system"] == "sasrec"
+    assert int(tags["model.train_end"]) == model_json["train_end"]
+
+
+def test_an_evaluation_of_another_model_is_refused(tracked, shop, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation", shop.popularity, decision())
+    with pytest.raises(UserError, match="evaluate this model as the challenger"):
+        register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
+    assert tracked.client.search_registered_models() == []
+
+
+def test_without_a_registry_the_error_names_the_variable(shop, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision())
+    with pytest.raises(UserError, match="set MLFLOW_TRACKING_URI"):
+        register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
+
+
+def test_history_of_five_runs_one_refused_one_rolled_back_reads_from_the_registry_alone(register):
+    register(decision())
+    register(decision(expected="1"))
+    register(decision(promote=False, expected="2", reason="refused: worse by 0.02"))
+    register(decision(expected="2"))
+    rollback("latentr3", "complaints about version 4")
+    register(decision(expected="2"))
+    events = promotion_history("latentr3")
+    assert [(e.number, e.action, e.version, e.replaced) for e in events] == [
+        (1, "promoted", "1", None),
+        (2, "promoted", "2", "1"),
+        (3, "refused", "3", "2"),
+        (4, "promoted", "4", "2"),
+        (5, "rolled_back", "2", "4"),
+        (6, "promoted", "5", "2"),
+    ]
+    assert events[2].reason == "refused: worse by 0.02"
+    assert events[4].reason == "complaints about version 4"
+    assert events[0].by == "latentr3 run run-0"
+    assert aliases() == {"challenger": "5", "champion": "5", "previous": "2"}
+    assert Registry().by_version("latentr3", "3").tags["gate.verdict"] == "refused"
+
+
+def test_promotion_by_hand_needs_a_reason_and_a_version_that_exists(register):
+    register(decision())
+    register(decision(promote=False, expected="1", reason="refused: worse"))
+    with pytest.raises(UserError, match="reason"):
+        promote("latentr3", "2", " ")
+    with pytest.raises(UserError, match="no version 7; registered versions: 1, 2"):
+        promote("latentr3", "7", "because")
+    event = promote("latentr3", "2", "the business wants it")
+    assert (event.action, aliases()["champion"], aliases()["previous"]) == ("moved", "2", "1")
+
+
+def test_rollback_without_a_previous_champion_is_refused(register):
+    register(decision())
+    with pytest.raises(UserError, match="no previous champion"):
+        rollback("latentr3", "because")
+
+
+def test_champion_is_found_for_the_next_evaluation(register, shop):
+    register(decision())
+    champion = find_champion("models:/latentr3@champion")
+    assert (champion.version, champion.label) == ("1", "latentr3 v1")
+    assert (champion.directory / "model.json").is_file()
+
+
+def test_previous_dataset_is_found_through_the_registry_promoted_or_not(register, shop):
+    assert previous_dataset_manifest("latentr3") is None
+    register(decision(promote=False, reason="refused: worse"))
+    found = previous_dataset_manifest("latentr3")
+    assert found.fingerprint == json.loads((shop.dataset / "manifest.json").read_text())["fingerprint"]
+
+
+def test_judged_with_d3_asks_for_the_assistant(tracked, shop, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision(), host="d3")
+    with pytest.raises(UserError, match="--assistant"):
+        register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
+
+
+def test_pickles_are_not_registered(register, shop, tmp_path):
+    import shutil
+
+    from latentrec.storage import ArtifactWriter
+
+    with ArtifactWriter(tmp_path / "bad", "model", {}) as writer:
+        for path in shop.sasrec.iterdir():
+            if path.name != "manifest.json":
+                shutil.copy(path, writer.path / path.name)
+        (writer.path / "weights.pt").write_bytes(b"x")
+    with pytest.raises(UserError, match="safetensors only"):
+        register(decision(), model=tmp_path / "bad")
