@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.data import DataPrepConfig, prepare
-from latentrec.storage import step_status
+from latentrec.data import DataPrepConfig, is_no_new_data, prepare
+from latentrec.tracking import step_run
 
 HELP = "read reviews, clean, filter, split; write a dataset directory with manifest and report"
 
@@ -20,9 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> None:
     """Prepare, and print the funnel and the fingerprint."""
     config = config_from_namespace(DataPrepConfig, namespace)
-    with step_status("data_prep") as status:
+    with step_run("data_prep", config=config) as step:
         manifest = prepare(config, namespace.output)
-        status.details = {"counts": manifest.counts, "fingerprint": manifest.fingerprint}
+        nothing_new = config.previous is not None and is_no_new_data(manifest, config.previous)
+        step.status.details.update(
+            counts=manifest.counts, fingerprint=manifest.fingerprint, no_new_data=nothing_new
+        )
+        step.sink.log_metrics({f"data/{name}": float(count) for name, count in manifest.counts.items()}, 0)
+        step.sink.log_artifact(f"{namespace.output}/report.html")
     print(f"{'after':<12}{'interactions':>14}{'users':>12}{'items':>12}")
     for step in manifest.extra["funnel"]:
         print(f"{step['name']:<12}{step['interactions']:>14,}{step['users']:>12,}{step['items']:>12,}")
@@ -33,3 +38,6 @@ def run(namespace: argparse.Namespace) -> None:
             print(f"{check['level']}: {check['name']}: {check['detail']}")
     print(f"fingerprint: {manifest.fingerprint}")
     print(f"dataset: {namespace.output} (report.html inside)")
+    if nothing_new:
+        advice = "training can be left out" if config.on_no_new_data == "stop" else "training goes on"
+        print(f"no new data: this dataset is the one of {config.previous}; {advice}")

@@ -2,7 +2,7 @@
 
 from latentrec.data.config import DataPrepConfig
 from latentrec.data.dataset import SPLITS, Dataset, Samples
-from latentrec.data.prepare import prepare
+from latentrec.data.prepare import is_no_new_data, prepare
 from latentrec.data.sample import generate_sample
 
-__all__ = ["SPLITS", "DataPrepConfig", "Dataset", "Samples", "generate_sample", "prepare"]
+__all__ = ["SPLITS", "DataPrepConfig", "Dataset", "Samples", "generate_sample", "is_no_new_data", "prepare"]

@@ -100,6 +100,9 @@ def require(checks: list[Check]) -> None:
 _CURES = {
     f"{name}_not_empty": "; loosen --k-core, --title-filter or the window, or choose another --split"
     for name in ("train", "valid", "test")
+} | {
+    "volume_against_previous": "; look at the sources, or raise --max-volume-drop if this is right",
+    "all_items_titled": "; choose --title-filter strict, or metadata that covers the items",
 }
 
 

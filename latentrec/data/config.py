@@ -29,6 +29,8 @@ NOT_IDENTITY = (
     "cache_dir",
     "previous",
     "max_volume_drop",
+    "require_titles",
+    "max_bad_share",
     "on_no_new_data",
 )
 """Fields that say where things are or what to do with the result: they do not enter the fingerprint."""
@@ -79,6 +81,7 @@ class DataPrepConfig:
         choices=("keep", "drop"),
         help="exact repeats of user, item and time: keep as published, or keep the first",
     )
+    require_titles: bool = option(False, help="fail unless every item has a title (models of text need it)")
     k_core: int = option(5, help="repeat until every user and every item has at least so many events")
     max_history: int = option(10, help="events of a user's past that a sample carries at most")
     split: str = option(
@@ -139,6 +142,11 @@ class DataPrepConfig:
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         left = {name: value for name, value in PAPER_PROFILE.items() if getattr(self, name) == defaults[name]}
         return dataclasses.replace(self, **left)
+
+    def seconds(self, field: str) -> int | None:
+        """A date field as UTC seconds; ``None`` where it is not set."""
+        value = getattr(self, field)
+        return None if value is None else utc_seconds(value, field)
 
     def identity(self) -> dict[str, object]:
         """The part of the configuration that decides the content: what enters the fingerprint."""

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from latentrec.core import UserError
+from latentrec.data.splits import SPLIT_NAMES
 from latentrec.storage import Manifest, read_manifest
 
-SPLITS = ("train", "valid", "test")
+SPLITS = SPLIT_NAMES
 
 
 @dataclass(frozen=True)

@@ -110,16 +110,19 @@ def _filter_once(
 
 def first_of_repeats(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
     """bool (n,): the event is the first, in file order, with its (user, item, time)."""
-    if not len(user):
-        return np.zeros(0, bool)
-    order = np.lexsort((time, item, user))  # stable: file order within equal keys
-    same = np.ones(len(user), bool)
-    for column in (user, item, time):
-        ordered = column[order]
-        same[1:] &= ordered[1:] == ordered[:-1]
-    same[0] = False
-    first = np.empty(len(user), bool)
-    first[order] = ~same
+    first = np.ones(len(user), bool)
+    pair = (user.astype(np.int64) << 32) | item
+    ascending = np.sort(pair)
+    again = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
+    if not len(again):
+        return first
+    del ascending
+    place = np.minimum(np.searchsorted(again, pair), len(again) - 1)
+    few = np.flatnonzero(again[place] == pair)  # events whose user has reviewed the item more than once
+    order = np.lexsort((time[few], pair[few]))  # stable: file order within equal keys
+    pairs, times = pair[few][order], time[few][order]
+    repeat = (pairs[1:] == pairs[:-1]) & (times[1:] == times[:-1])
+    first[few[order[1:][repeat]]] = False
     return first
 
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from latentrec.core import UserError, progress
 from latentrec.data.events import EventBuilder, Events
 from latentrec.data.formats import ReviewFormat, recognise_reviews
-from latentrec.data.jsonlines import BadLines, Column, parse_block
-from latentrec.data.sources import InputFile, find_inputs, first_block, read_blocks
+from latentrec.data.lines import BadLines, read_tables
+from latentrec.data.sources import InputFile, find_inputs, first_block
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,9 @@ def _tables(
     rows = 0
     with progress("read texts" if texts else "read reviews", total, "B") as bar:
         for file, file_format in zip(files, formats, strict=True):
-            columns = file_format.columns
-            names = tuple(column.name for column in columns)
-            if texts:
-                columns += tuple(Column(name, pa.string(), required=False) for name in file_format.text)
-            for block in read_blocks(file):
-                table = parse_block(block, columns, bad)
+            names = tuple(column.name for column in file_format.parser.columns)
+            parser = file_format.with_texts() if texts else file_format.parser
+            for block, table in read_tables(file, parser, bad):
                 rows += table.num_rows
                 bar.set_postfix_str(f"{rows:,} rows", refresh=False)
                 bar.update(block.raw_bytes)

@@ -117,7 +117,7 @@ def _title(generator: random.Random, brand: str, kind: str, number: int) -> tupl
             return f"{title} {words} Best {generator.choice(('Price', 'Gift', 'Choice'))} of the Year", True
         case 83:
             return f"  {title} ", True
-        case 5 | 6 | 67 | 68:
+        case 5 | 11:  # the same kind of two brands: one title
             return f"{kind} (Assorted)", True
     return title, True
 

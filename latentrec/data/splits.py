@@ -12,6 +12,8 @@ import numpy as np
 
 from latentrec.core import UserError
 
+SPLIT_NAMES = ("train", "valid", "test")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -32,6 +34,10 @@ class Split:
     in_training: np.ndarray
     train_end: int
     boundaries: dict[str, int]
+
+    def targets(self, name: str) -> np.ndarray:
+        """Rows of the targets of ``train``, ``valid`` or ``test``."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
 
 def split_samples(

@@ -1,0 +1,81 @@
+"""Delimited lines (ratings-only CSV, MovieLens) by Arrow's parser."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pv
+
+from latentrec.data.lines import Column, schema_of
+
+
+@dataclass(frozen=True)
+class DelimitedParser:
+    """Fields between delimiters; a :class:`~latentrec.data.lines.LineParser`.
+
+    Attributes:
+        columns: what is read; names occur in ``names``.
+        names: of every field of a line, in the order of the file.
+        delimiter: one character, or ``::`` as in MovieLens' ``.dat`` files.
+        skip_lines: 1 where the file has a header.
+    """
+
+    columns: tuple[Column, ...]
+    names: tuple[str, ...]
+    delimiter: str
+    skip_lines: int = 0
+
+    def parse(self, data: bytes) -> pa.Table | None:
+        """All lines of a block, or ``None`` when any cannot be read."""
+        schema = schema_of(self.columns)
+        if not data.strip():
+            return schema.empty_table()
+        delimiter = self.delimiter
+        if delimiter == "::":
+            data, delimiter = data.replace(b"::", b"\t"), "\t"
+        try:
+            return pv.read_csv(
+                pa.BufferReader(data),
+                read_options=pv.ReadOptions(
+                    use_threads=False, block_size=len(data) + 1, column_names=list(self.names)
+                ),
+                parse_options=pv.ParseOptions(delimiter=delimiter),
+                convert_options=pv.ConvertOptions(
+                    column_types=dict(zip(schema.names, schema.types, strict=True)),
+                    include_columns=schema.names,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            return None
+
+    def row(self, line: bytes) -> Any:
+        """One line by the standard library; numbers of the right kind where they can be read so."""
+        fields = split_line(line.decode("utf-8"), self.delimiter)
+        if len(fields) != len(self.names):
+            raise ValueError(f"{len(fields)} fields, expected {len(self.names)}: {', '.join(self.names)}")
+        texts = dict(zip(self.names, fields, strict=True))
+        return {
+            column.name: _value(texts[column.name], column) for column in self.columns if texts[column.name]
+        }
+
+
+def split_line(text: str, delimiter: str) -> list[str]:
+    """Fields of one line, quotes removed."""
+    text = text.rstrip("\r\n")
+    if delimiter == "::":
+        return text.split("::")
+    return next(csv.reader([text], delimiter=delimiter), [])
+
+
+def _value(text: str, column: Column) -> Any:
+    if pa.types.is_string(column.kind):
+        return text
+    try:
+        return int(text) if pa.types.is_integer(column.kind) else float(text)
+    except ValueError:
+        return text

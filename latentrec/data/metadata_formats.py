@@ -1,0 +1,161 @@
+"""What metadata files look like: Amazon JSON lines (strict or Python literals) and MovieLens' item files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from latentrec.core import UserError
+from latentrec.data.delimited import split_line
+from latentrec.data.formats import first_lines, parse_object
+from latentrec.data.lines import BadLines
+from latentrec.data.sources import Block
+from latentrec.data.titles import clean_text, clean_title
+
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+    "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """What metadata says of one item, cleaned; absent parts are ``None``."""
+
+    title: str
+    brand: str | None = None
+    description: str | None = None
+    categories: str | None = None
+
+
+class MetadataFormat(Protocol):
+    """How lines of one kind of metadata are read."""
+
+    name: str
+
+    def key(self, line: bytes) -> tuple[str, Any]:
+        """The item's key, and what :meth:`text` needs of the line.
+
+        Raises:
+            ValueError: the line cannot be read; the message says why, without the line's number.
+        """
+        ...
+
+    def text(self, row: Any) -> ItemText:
+        """What the row says of the item."""
+        ...
+
+
+class AmazonMetadata:
+    """One object a line: strict JSON (2018, 2023) or Python literals (2014), which are never executed."""
+
+    def __init__(self, key_name: str):
+        self.name = f"amazon metadata ({key_name})"
+        self._key_name = key_name
+
+    def key(self, line: bytes) -> tuple[str, Any]:
+        """Parse the line."""
+        text = line.decode("utf-8")
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            row = parse_object(text)
+            if row is None:
+                raise ValueError(f"neither JSON nor a Python literal ({error})") from None
+        if not isinstance(row, dict) or not isinstance(row.get(self._key_name), str):
+            raise ValueError(f"'{self._key_name}' is missing or no text")
+        if not row[self._key_name]:
+            raise ValueError(f"'{self._key_name}' is empty")
+        return row[self._key_name], row
+
+    def text(self, row: Any) -> ItemText:
+        """Title, brand (2023: store), description and categories."""
+        details = row.get("details")
+        brand = row.get("brand") or row.get("store")
+        if not brand and isinstance(details, dict):
+            brand = details.get("Brand")
+        categories = row.get("categories") or row.get("category") or row.get("main_category")
+        return ItemText(
+            title=clean_title(_flat(row.get("title"), " ")),
+            brand=clean_title(_flat(brand, " ")) or None,
+            description=clean_text(_flat(row.get("description"), " ")) or None,
+            categories=clean_text(_flat(categories, " > "), 500) or None,
+        )
+
+
+class MovieLensMetadata:
+    """``u.item`` (bars), ``movies.dat`` (double colons) or ``movies.csv``; UTF-8 or else Latin-1."""
+
+    def __init__(self, delimiter: str):
+        self.name = "movielens items"
+        self._delimiter = delimiter
+
+    def key(self, line: bytes) -> tuple[str, Any]:
+        """Split the line."""
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            text = line.decode("latin-1")
+        fields = (
+            text.rstrip("\r\n").split("|") if self._delimiter == "|" else split_line(text, self._delimiter)
+        )
+        if len(fields) < 3 or not fields[0]:
+            raise ValueError(f"{len(fields)} fields, expected at least item, title and genres")
+        return fields[0], fields
+
+    def text(self, row: Any) -> ItemText:
+        """Title and genres."""
+        if self._delimiter == "|":
+            genres = [name for name, flag in zip(_GENRES, row[5:], strict=False) if flag.strip() == "1"]
+        else:
+            genres = row[2].split("|")
+        return ItemText(title=clean_title(row[1]), categories=" > ".join(genres) or None)
+
+
+def recognise_metadata(block: Block) -> tuple[MetadataFormat, int]:
+    """The format of a metadata file from its first lines, and how many header lines it has.
+
+    Raises:
+        UserError: none that is known.
+    """
+    lines = first_lines(block)
+    for line in lines:
+        row = parse_object(line)
+        for name in ("parent_asin", "asin"):
+            if row and name in row:
+                return AmazonMetadata(name), 0
+    for delimiter, least in (("|", 20), ("::", 3)):
+        if all(line.count(delimiter) >= least - 1 for line in lines):
+            return MovieLensMetadata(delimiter), 0
+    if lines[0].lower().replace(" ", "").startswith("movieid,title"):
+        return MovieLensMetadata(","), 1
+    raise UserError(
+        f"{block.uri}: no metadata format that is known (Amazon JSON lines with 'asin' or 'parent_asin', "
+        f"MovieLens items); the first line begins {lines[0][:60]!r}"
+    )
+
+
+def metadata_rows(
+    block: Block, first_line: int, skip_lines: int, file_format: MetadataFormat, bad: BadLines
+) -> Iterator[tuple[str, Any]]:
+    """(item key, row) of every usable line; others go to ``bad``."""
+    for number, line in enumerate(block.data.split(b"\n"), first_line):
+        if number <= skip_lines or not line.strip():
+            continue
+        try:
+            yield file_format.key(line)
+        except UnicodeDecodeError as error:
+            bad.add(block.uri, number, f"not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1})")
+        except ValueError as error:
+            bad.add(block.uri, number, str(error))
+
+
+def _flat(value: Any, separator: str) -> str:
+    """A field as one string: lists (of lists) are joined, anything else but text is dropped."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return separator.join(part for part in (_flat(entry, separator) for entry in value) if part)
+    return ""

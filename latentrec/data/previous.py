@@ -1,0 +1,53 @@
+"""The dataset of the run before: has volume dropped, and is there anything new?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from latentrec.core import UserError
+from latentrec.data.checks import Check
+from latentrec.storage import MANIFEST, join, store_for
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What the manifest of the run before says."""
+
+    uri: str
+    fingerprint: str
+    counts: dict[str, Any]
+
+
+def read_previous(uri: str) -> Previous:
+    """Read the manifest of a dataset directory (or the manifest itself), wherever it lies.
+
+    Raises:
+        UserError: there is none, or it is not that of a dataset.
+    """
+    where = uri if uri.endswith(".json") else join(uri, MANIFEST)
+    try:
+        body = json.loads(store_for(where).read_bytes(where))
+        if body["kind"] != "dataset":
+            raise UserError(f"{where} is the manifest of a {body['kind']}, expected a dataset's (--previous)")
+        return Previous(where, str(body["fingerprint"]), dict(body["counts"]))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{where}: no manifest; --previous names the dataset of the run before") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{where}: not a manifest ({error})") from None
+
+
+def volume_check(previous: Previous, interactions: int, max_drop: float) -> Check:
+    """Whether the number of interactions held up against the previous dataset."""
+    before = int(previous.counts.get("interactions", 0))
+    drop = 1 - interactions / before if before else 0.0
+    return Check(
+        "volume_against_previous",
+        drop <= max_drop,
+        "error",
+        f"{interactions:,} interactions after {before:,} in {previous.uri}: {-drop:+.1%} "
+        f"(a drop of up to {max_drop:.0%} is allowed)",
+    )
