@@ -1,0 +1,69 @@
+"""Door to evaluation: all models on one split, against each other and against the champion."""
+
+from typing import NamedTuple, Optional
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("evaluate"), install_kfp_package=False)
+def evaluate(
+    dataset: dsl.Input[dsl.Dataset],
+    names: list,
+    model_1: dsl.Input[dsl.Model],
+    evaluation: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    model_2: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    model_3: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    model_4: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    model_5: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    model_6: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    champion_of: str = "",
+    promotion_margin: float = 0.0,
+    beam_width: str = "10",
+    host: str = "bigrec",
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> NamedTuple("Verdict", [("promote", bool), ("reason", str)]):  # type: ignore[valid-type]
+    """Score models on the test split; decide whether the last of them may become champion.
+
+    Args:
+        dataset: The dataset directory.
+        names: Name of each model in the tables, in order; the last one is the challenger.
+        model_1: First model directory.
+        evaluation: The evaluation directory.
+        report: The report.
+        metrics: The challenger's metrics.
+        model_2: Second model directory.
+        model_3: Third model directory.
+        model_4: Fourth model directory.
+        model_5: Fifth model directory.
+        model_6: Sixth model directory.
+        champion_of: Registered model whose champion takes part; empty for none.
+        promotion_margin: What the challenger must win by.
+        beam_width: Beams of the title models, or exact.
+        host: Decoding of the title models: bigrec or d3.
+        seed: Seed of resampling.
+        options: Further fields of EvaluateConfig.
+    """
+    from latentrec.evaluation import evaluate
+    from latentrec.tracking import find_champion
+    from latentrec.tracking.doors import open_step
+
+    values = dict(promotion_margin=promotion_margin, beam_width=beam_width, host=host, seed=seed)
+    given = [model_1, model_2, model_3, model_4, model_5, model_6]
+    models = {name: model.path for name, model in zip(names, given, strict=False)}
+    with open_step("evaluate", "evaluate", values, options, dataset=dataset.path) as step:
+        champion = find_champion(champion_of) if champion_of else None
+        manifest = evaluate(
+            step.config,
+            dataset=dataset.path,
+            models=models,
+            output=evaluation.path,
+            champion=champion,
+            sink=step.sink,
+        )
+        verdict = step.finish_evaluation(evaluation, manifest, report=report, metrics=metrics)
+    return (verdict["promote"], verdict["reason"])  # type: ignore[return-value]

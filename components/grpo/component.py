@@ -1,0 +1,55 @@
+"""Door to LatentR3 stage 2: GRPO on the latent, backbone frozen."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def grpo(
+    dataset: dsl.Input[dsl.Dataset],
+    parent: dsl.Input[dsl.Model],
+    model: dsl.Output[dsl.Model],
+    profile: str = "default",
+    epochs: int = 1,
+    group_size: int = 8,
+    noise_std: float = 0.1,
+    learning_rate: float = 1e-4,
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Refine the latent reasoning of a fine-tuned model by group-relative policy optimisation.
+
+    Args:
+        dataset: The dataset directory.
+        parent: Model directory of stage 1.
+        model: The model directory.
+        profile: default or paper.
+        epochs: Passes over the training samples.
+        group_size: K, noisy latents per prompt.
+        noise_std: Standard deviation of the exploration noise.
+        learning_rate: Peak learning rate.
+        seed: Seed.
+        options: Further fields of GRPOConfig.
+    """
+    from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.latent_grpo import train_grpo
+
+    values = dict(
+        profile=profile,
+        epochs=epochs,
+        group_size=group_size,
+        noise_std=noise_std,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    with open_step("grpo", "grpo", values, options, dataset=dataset.path) as step:
+        manifest = train_grpo(
+            step.config,
+            dataset=dataset.path,
+            model=parent.path,
+            output=model.path,
+            sink=step.sink,
+            checkpoint_root=checkpoint_root(),
+        )
+        step.finish(model, manifest)

@@ -1,0 +1,42 @@
+"""Door to LARES phase 2: reinforcement post-training of the recurrent depth."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def rpt(
+    dataset: dsl.Input[dsl.Dataset],
+    parent: dsl.Input[dsl.Model],
+    model: dsl.Output[dsl.Model],
+    epochs: int = 5,
+    learning_rate: float = 1e-4,
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Post-train a LARES model on rewards of its sampled reasoning trajectories.
+
+    Args:
+        dataset: The dataset directory.
+        parent: Model directory of LARES-SPT.
+        model: The model directory.
+        epochs: Passes over the training samples at most.
+        learning_rate: Peak learning rate.
+        seed: Seed.
+        options: Further fields of RPTConfig.
+    """
+    from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.rpt import train_rpt
+
+    values = dict(epochs=epochs, learning_rate=learning_rate, seed=seed)
+    with open_step("rpt", "rpt", values, options, dataset=dataset.path) as step:
+        manifest = train_rpt(
+            step.config,
+            dataset=dataset.path,
+            model=parent.path,
+            output=model.path,
+            sink=step.sink,
+            checkpoint_root=checkpoint_root(),
+        )
+        step.finish(model, manifest)

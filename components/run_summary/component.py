@@ -1,0 +1,23 @@
+"""Exit handler: what happened in the run, step by step, as Markdown."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("preflight"), install_kfp_package=False)
+def run_summary(
+    outcome: dsl.PipelineTaskFinalStatus,
+    summary: dsl.Output[dsl.Markdown],
+    steps: list,
+) -> None:
+    """Summarise the run from the steps' status files: state, duration, reason, GPU hours, verdict, links.
+
+    Args:
+        outcome: KFP's own final status; it does not say which step failed.
+        summary: The summary.
+        steps: Names of the run's steps in order; one without a status was not reached or came from the cache.
+    """
+    from latentrec.tracking.run_summary import write_run_summary
+
+    write_run_summary(summary.path, steps=steps, succeeded=outcome.state == "SUCCEEDED")

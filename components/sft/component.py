@@ -1,0 +1,52 @@
+"""Door to LatentR3 stage 1: supervised fine-tuning of backbone and LatentRATT together."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def sft(
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    backbone: str = "tiny",
+    reasoning_tokens: int = 1,
+    epochs: int = 3,
+    batch_size: int = 64,
+    learning_rate: float = 1e-4,
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Fine-tune a causal language model, with N latent reasoning tokens, to name the next item's title.
+
+    Args:
+        dataset: The dataset directory; needs titles.
+        model: The model directory.
+        backbone: Preset (tiny), hub id, directory or gs:// location of a causal language model.
+        reasoning_tokens: N; 0 is the backbone without reasoning.
+        epochs: Passes over the training samples.
+        batch_size: Samples per optimiser step.
+        learning_rate: Peak learning rate.
+        seed: Seed.
+        options: Further fields of SFTConfig.
+    """
+    from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.sft import train_sft
+
+    values = dict(
+        backbone=backbone,
+        reasoning_tokens=reasoning_tokens,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    with open_step("sft", "sft", values, options, dataset=dataset.path) as step:
+        manifest = train_sft(
+            step.config,
+            dataset=dataset.path,
+            output=model.path,
+            sink=step.sink,
+            checkpoint_root=checkpoint_root(),
+        )
+        step.finish(model, manifest)

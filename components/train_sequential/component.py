@@ -1,0 +1,39 @@
+"""Door to the sequential encoders: popularity, GRU4Rec, Caser, SASRec, LARES (SPT)."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def train_sequential(
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    encoder: str = "sasrec",
+    epochs: int = 30,
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Train one encoder on item ids.
+
+    Args:
+        dataset: The dataset directory.
+        model: The model directory.
+        encoder: popularity, gru4rec, caser, sasrec or lares.
+        epochs: Passes over the training samples at most.
+        seed: Seed.
+        options: Further fields of SequentialConfig.
+    """
+    from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.sequential import train_sequential
+
+    values = dict(encoder=encoder, epochs=epochs, seed=seed)
+    with open_step("train_sequential", "sequential", values, options, dataset=dataset.path) as step:
+        manifest = train_sequential(
+            step.config,
+            dataset=dataset.path,
+            output=model.path,
+            sink=step.sink,
+            checkpoint_root=checkpoint_root(),
+        )
+        step.finish(model, manifest)

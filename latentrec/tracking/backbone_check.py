@@ -1,0 +1,118 @@
+"""Whether the backbone can be had, and whether it fits into the memory that the run asks for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latentrec.core import UserError
+from latentrec.storage import is_local, join, local_path, store_for
+
+GPU_MEMORY_GB = {
+    "nvidia-tesla-t4": 16,
+    "nvidia-l4": 24,
+    "nvidia-tesla-a100": 40,
+    "nvidia-a100-80gb": 80,
+    "nvidia-h100-80gb": 80,
+    "nvidia-h100-mega-80gb": 80,
+    "nvidia-h200-141gb": 141,
+}
+"""Memory of GKE's accelerator types, GB."""
+
+PRESETS = ("tiny",)
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+
+
+def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Look the backbone's ``config.json`` up and estimate the memory of its training.
+
+    Returns:
+        One line for the run summary.
+
+    Raises:
+        UserError: it cannot be reached, is no causal language model, or does not fit.
+    """
+    backbone = str(parameters.get("backbone") or PRESETS[0])
+    if backbone in PRESETS:
+        return f"{backbone}: preset, made from the catalogue"
+    config = read_model_config(backbone)
+    count = parameter_count(config)
+    lora = bool(options.get("sft", {}).get("lora_rank"))
+    need = training_gb(count, lora=lora)
+    note = f"{backbone}: {count / 1e6:,.0f} M parameters, about {need:.1f} GB to train"
+    kind, devices = parameters.get("gpu_type"), int(parameters.get("gpu_count") or 0)
+    if kind in GPU_MEMORY_GB and devices and need > GPU_MEMORY_GB[kind]:
+        raise UserError(
+            f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a smaller "
+            'backbone, or LoRA (options={"sft": {"lora_rank": 16}})'
+        )
+    return note
+
+
+def read_model_config(backbone: str) -> dict[str, Any]:
+    """``config.json`` of a directory, a ``gs://`` location or a hub id.
+
+    Raises:
+        UserError: there is none, or it is not a causal language model's.
+    """
+    if not is_local(backbone) or local_path(backbone).is_dir() or not _HUB_ID.match(backbone):
+        uri = join(backbone, "config.json")
+        try:
+            text = store_for(uri).read_bytes(uri).decode()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), a directory with config.json, "
+                "a gs:// location of one, nor a hub id like Qwen/Qwen2.5-1.5B"
+            ) from None
+    else:
+        text = _hub_config(backbone)
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"backbone '{backbone}': config.json is not JSON ({error})") from None
+    if not isinstance(config, dict) or not config.get("hidden_size") or not config.get("vocab_size"):
+        raise UserError(
+            f"backbone '{backbone}': config.json has no hidden_size and vocab_size; not a language model"
+        )
+    return config
+
+
+def parameter_count(config: Mapping[str, Any]) -> int:
+    """Parameters of a decoder-only transformer, from the sizes in its ``config.json`` (gated MLP, GQA)."""
+    d, layers, vocab = (
+        int(config["hidden_size"]),
+        int(config.get("num_hidden_layers", 1)),
+        int(config["vocab_size"]),
+    )
+    inner = int(config.get("intermediate_size") or 4 * d)
+    heads = int(config.get("num_attention_heads") or 1)
+    head_dim = int(config.get("head_dim") or d // heads)
+    key_value = int(config.get("num_key_value_heads") or heads) * head_dim
+    attention = 2 * d * heads * head_dim + 2 * d * key_value
+    embeddings = vocab * d * (1 if config.get("tie_word_embeddings", False) else 2)
+    return embeddings + layers * (attention + 3 * d * inner + 2 * d) + d
+
+
+def training_gb(parameters: int, *, lora: bool = False) -> float:
+    """Memory to train, GB: bf16 weights and gradients, fp32 master copy and two AdamW moments, 30 % for activations.
+
+    With LoRA the frozen weights stand in bf16 and only a few per cent are trained.
+    """
+    per_parameter = 2.6 if lora else 16.0
+    return parameters * per_parameter * 1.3 / 1e9
+
+
+def _hub_config(backbone: str) -> str:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(backbone, "config.json", etag_timeout=15)).read_text(encoding="utf-8")
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"backbone '{backbone}' cannot be read from the hub ({type(error).__name__}); is the name right, the "
+            "token of a gated model set (HF_TOKEN), the network there? A directory or a gs:// location works offline"
+        ) from None

@@ -1,0 +1,120 @@
+"""What every component does around its one library call: configuration, status, MLflow run, exit code.
+
+A component is a typed door; this module is its frame. ``open_step`` turns the component's typed inputs into
+the step's configuration, records its status (also when the configuration is wrong), opens its MLflow run,
+and turns the house's errors into exit codes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentrec.core import UserError
+from latentrec.storage import Manifest, StepStatus, exit_code_on_error, step_status
+from latentrec.tracking.parameters import locations, make_config
+from latentrec.tracking.steps import StepRun, step_run
+from latentrec.training.sink import MetricSink
+
+CHECKPOINT_VARIABLE = "LATENTREC_CHECKPOINT_ROOT"
+
+
+@dataclass
+class Step:
+    """A step behind its door: its configuration and where its figures and outputs go."""
+
+    config: Any
+    run: StepRun
+
+    @property
+    def sink(self) -> MetricSink:
+        """Where the library reports figures."""
+        return self.run.sink
+
+    @property
+    def status(self) -> StepStatus:
+        """What the run summary will read."""
+        return self.run.status
+
+    def finish(self, artifact: Any, manifest: Manifest) -> None:
+        """Describe a finished directory in the KFP artifact's metadata and in the step's status."""
+        described = {"fingerprint": manifest.fingerprint, "counts": json.dumps(manifest.counts)}
+        if self.run.mlflow_run_id:
+            described["mlflow_run_id"] = self.run.mlflow_run_id
+        artifact.metadata.update(described)
+        self.status.details.update(output=artifact.path, fingerprint=manifest.fingerprint)
+        self.status.details["counts"] = manifest.counts
+
+    def finish_evaluation(
+        self, artifact: Any, manifest: Manifest, *, report: Any, metrics: Any
+    ) -> dict[str, Any]:
+        """The same for an evaluation directory, with its report and the challenger's metrics; the verdict."""
+        self.finish(artifact, manifest)
+        directory = Path(artifact.path)
+        shutil.copyfile(directory / "report.html", report.path)
+        verdict = json.loads((directory / "gate.json").read_text(encoding="utf-8"))
+        table = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+        for name, entry in table[verdict["challenger"]].items():
+            if entry.get("value") is not None:
+                metrics.log_metric(name, entry["value"])
+        self.status.details["verdict"] = {"promote": verdict["promote"], "reason": verdict["reason"]}
+        return verdict
+
+
+@contextmanager
+def open_step(
+    name: str,
+    group: str,
+    values: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    dataset: str | None = None,
+) -> Iterator[Step]:
+    """Run a component's body as a step; ``LATENTREC_STEP`` replaces ``name`` where a DAG has it twice.
+
+    Args:
+        name: of the step, in statuses and MLflow.
+        group: of :data:`latentrec.tracking.parameters.CONFIGS`: which configuration ``values`` fill.
+        values: the component's typed inputs, by field; locations of inputs may hold commas.
+        options: further fields.
+        dataset: dataset directory that the step reads.
+    """
+    fields = dict(values)
+    if group == "data":
+        fields |= {key: locations(fields.get(key)) for key in ("reviews", "metadata")}
+    with exit_code_on_error():
+        try:
+            config = make_config(group, fields, options)
+        except UserError:
+            with step_status(os.environ.get("LATENTREC_STEP") or name):
+                raise
+        with step_run(name, config=config, dataset=dataset) as run:
+            yield Step(config, run)
+
+
+def checkpoint_root() -> str | None:
+    """Where trainers keep checkpoints: ``LATENTREC_CHECKPOINT_ROOT``; never a parameter (it is no result)."""
+    return os.environ.get(CHECKPOINT_VARIABLE) or None
+
+
+def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
+    """The body of the preflight component: checks everything, opens the pipeline's MLflow run.
+
+    Args:
+        parameters: the component's inputs by name.
+
+    Returns:
+        The component's outputs, in order.
+    """
+    from latentrec.tracking.preflight import OPTION_GROUPS, run_preflight
+
+    with exit_code_on_error(), step_status("preflight") as status:
+        checked = run_preflight(parameters)
+        status.details.update(checked.details)
+    return (checked.inputs_fingerprint, checked.data_cutoff, *(checked.options[g] for g in OPTION_GROUPS))

@@ -1,0 +1,167 @@
+"""Preflight: what can be known before anything costs, checked in one go and told in one list.
+
+It also returns what makes caching honest: KFP's cache key holds parameter values, not the content behind a
+``gs://`` name, so ``inputs_fingerprint`` (generation and checksum, or size and time, of every input object)
+is a parameter of data preparation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from latentrec.core import UserError
+from latentrec.storage import ABSENT, join, store_for
+from latentrec.tracking.backbone_check import check_backbone
+from latentrec.tracking.doors import CHECKPOINT_VARIABLE
+from latentrec.tracking.parameters import SYSTEMS, check_parameters, locations
+from latentrec.tracking.steps import ensure_parent_run
+
+STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"
+OPTION_GROUPS = ("data", "sequential", "lares", "sft", "grpo", "rpt", "cold_start", "rating", "evaluate")
+"""Groups of options in the order of the preflight component's outputs."""
+
+
+@dataclass
+class Checked:
+    """What preflight found.
+
+    Attributes:
+        inputs_fingerprint: changes when the content behind the input locations does.
+        data_cutoff: day (UTC) that ends the data, ``YYYY-MM-DD``, or empty.
+        options: further configuration fields of each step, checked.
+        details: what the run summary shows.
+    """
+
+    inputs_fingerprint: str = ""
+    data_cutoff: str = ""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def run_preflight(parameters: Mapping[str, Any]) -> Checked:
+    """Check a run's parameters, inputs, storage, tracking server and backbone.
+
+    Args:
+        parameters: the pipeline's parameters by name, ``system`` and ``options`` among them.
+
+    Raises:
+        UserError: lists everything that is wrong, not only the first.
+    """
+    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    system = str(given.get("system", ""))
+    checked = Checked(options={group: {} for group in OPTION_GROUPS})
+    problems: list[str] = []
+
+    def attempt(what: str, check: Callable[[], Any]) -> Any:
+        try:
+            found = check()
+        except UserError as error:
+            problems.append(str(error))
+            print(f"preflight: {what}: {error}", file=sys.stderr, flush=True)
+            return None
+        print(f"preflight: {what}: {found if isinstance(found, str) else 'ok'}", flush=True)
+        return found
+
+    options = attempt("parameters", lambda: check_parameters(system, given, given.get("options", {})))
+    checked.options |= options or {}
+    checked.data_cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
+    checked.inputs_fingerprint = (
+        attempt("inputs", lambda: fingerprint_inputs(given.get("reviews"), given.get("metadata"))) or ""
+    )
+    for variable in (STATUS_ROOT_VARIABLE, CHECKPOINT_VARIABLE, "LATENTREC_ARTIFACT_ROOT"):
+        root = os.environ.get(variable)
+        if root:
+            attempt(f"{variable} {root}", lambda root=root: check_writable(root))
+    if system in SYSTEMS and {"sft", "rating"} & set(SYSTEMS[system]):
+        note = attempt("backbone", lambda: check_backbone(given, checked.options))
+        if note:
+            checked.details["backbone"] = note
+    shown = {name: value for name, value in given.items() if name != "options"}
+    parent = attempt("tracking", lambda: ensure_parent_run({**shown, "options": json.dumps(options or {})}))
+    if problems:
+        listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
+        raise UserError(f"preflight: {listed}")
+    checked.details |= {"inputs_fingerprint": checked.inputs_fingerprint, "mlflow_parent_run_id": parent}
+    return checked
+
+
+def fingerprint_inputs(reviews: Any, metadata: Any = None) -> str:
+    """Check that the inputs exist and begin like Amazon data; hash their names and versions.
+
+    Raises:
+        UserError: a location is empty, absent, damaged at its head, or not JSON lines.
+    """
+    from latentrec.data.sources import find_inputs, first_block
+
+    if not locations(reviews):
+        raise UserError("reviews is empty; give a path, a gs:// or an https:// location of a review file")
+    entries = []
+    for role, value in (("reviews", reviews), ("metadata", metadata)):
+        for source in find_inputs(locations(value)):
+            _check_first_line(role, source.uri, first_block(source).data)
+            info = store_for(source.uri).stat(source.uri)
+            assert info is not None
+            entries.append([role, info.uri, info.version, info.size, info.crc32c])
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def check_writable(root: str) -> str:
+    """Write, read back and remove a small object below ``root``.
+
+    Raises:
+        UserError: one of the three fails.
+    """
+    uri = join(root, f".preflight-{uuid.uuid4().hex}")
+    content = uri.encode()
+    try:
+        store = store_for(uri)
+        store.write_bytes(uri, content, if_version=ABSENT)
+        if store.read_bytes(uri) != content:
+            raise UserError(f"{root}: what was written does not read back the same")
+        store.delete(uri)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{root}: cannot be written ({type(error).__name__}: {error})") from error
+    return "writable"
+
+
+def cutoff_day(value: str) -> str:
+    """The UTC day of a cut-off: a day, or a time as the schedule gives it (RFC 3339).
+
+    Raises:
+        UserError: neither.
+    """
+    if not value:
+        return ""
+    try:
+        return datetime.fromisoformat(str(value).replace("Z", "+00:00")).date().isoformat()
+    except ValueError:
+        raise UserError(
+            f"data_cutoff is {value!r}, expected YYYY-MM-DD or a time like 2026-01-05T03:00:00Z"
+        ) from None
+
+
+_KEYS = {
+    "reviews": ({"reviewerID", "user_id"}, "a review with 'reviewerID' (2014, 2018) or 'user_id' (2023)"),
+    "metadata": ({"asin", "parent_asin"}, "a product with 'asin' or 'parent_asin'"),
+}
+
+
+def _check_first_line(role: str, uri: str, head: bytes) -> None:
+    line = head.split(b"\n", 1)[0].strip()
+    keys, expected = _KEYS[role]
+    if not line.startswith(b"{"):
+        raise UserError(
+            f"{uri}, line 1: {line[:60]!r} is not a JSON object; {role} need JSON lines, {expected}"
+        )
+    if not any(key.encode() in line for key in keys):
+        raise UserError(f"{uri}, line 1: {line[:60]!r}… is not {expected}")

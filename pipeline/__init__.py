@@ -1,0 +1,1 @@
+"""How steps are chained and placed: one file a DAG, plus placement, compile, submit, schedule, local run."""

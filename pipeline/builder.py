@@ -1,0 +1,106 @@
+"""What the DAGs share: the exit handler around a run, and one call a step that places it.
+
+A DAG file reads top to bottom as a sequence of steps; this keeps names, profiles and wiring out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.data_prep.component import data_prep
+from components.evaluate.component import evaluate
+from components.preflight.component import preflight
+from components.register.component import register
+from components.run_summary.component import run_summary
+from kfp import dsl
+
+from pipeline import placement
+from pipeline.placement import Profile, place
+
+
+@dataclass
+class Run:
+    """One pipeline being built.
+
+    Attributes:
+        system: name of the pipeline.
+        parameters: the pipeline's parameters by name.
+        steps: names of the steps, in order.
+        checked: the preflight task; its outputs are the checked options of each step.
+    """
+
+    system: str
+    parameters: Mapping[str, Any]
+    steps: list[str] = field(default_factory=list)
+    checked: dsl.PipelineTask | None = None
+
+    def step(self, task: dsl.PipelineTask, profile: Profile, *, name: str, title: str) -> dsl.PipelineTask:
+        """Place a task as the step ``name``."""
+        self.steps.append(name)
+        return place(task, profile, system=self.system, step=name, title=title)
+
+    def options(self, group: str) -> Any:
+        """The checked further options of one group."""
+        assert self.checked is not None
+        return self.checked.outputs[f"{group}_options"]
+
+    def preflight(self) -> dsl.PipelineTask:
+        """Check everything before anything costs."""
+        known = set(preflight.component_spec.inputs)
+        given = {name: value for name, value in self.parameters.items() if name in known}
+        task = preflight(system=self.system, **given)
+        self.checked = self.step(task, placement.PREFLIGHT, name="preflight", title="Preflight")
+        return self.checked
+
+    def data_prep(self, *, task: str = "next_item") -> dsl.PipelineTask:
+        """Reviews to a dataset directory."""
+        assert self.checked is not None
+        known = set(data_prep.component_spec.inputs) - {"data_cutoff", "options"}
+        prepared = data_prep(
+            inputs_fingerprint=self.checked.outputs["inputs_fingerprint"],
+            data_cutoff=self.checked.outputs["data_cutoff"],
+            task=task,
+            options=self.options("data"),
+            **{name: value for name, value in self.parameters.items() if name in known},
+        )
+        return self.step(prepared, placement.DATA, name="data_prep", title="Prepare data")
+
+    def evaluate(self, dataset: Any, models: Mapping[str, Any], **settings: Any) -> dsl.PipelineTask:
+        """Score models, the last of which is the challenger; ``models`` maps table names to model outputs."""
+        inputs = {f"model_{index}": model for index, model in enumerate(models.values(), start=1)}
+        task = evaluate(
+            dataset=dataset,
+            names=list(models),
+            champion_of=self.parameters["model_name"],
+            promotion_margin=self.parameters["promotion_margin"],
+            seed=self.parameters["seed"],
+            options=self.options("evaluate"),
+            **inputs,
+            **settings,
+        )
+        return self.step(task, placement.EVALUATE, name="evaluate", title="Evaluate")
+
+    def register(self, model: Any, evaluation: Any) -> dsl.PipelineTask:
+        """Register the challenger; champion only through the gate."""
+        task = register(model=model, evaluation=evaluation, name=self.parameters["model_name"])
+        return self.step(task, placement.REGISTER, name="register", title="Register")
+
+
+@contextmanager
+def run_of(system: str, steps: list[str], parameters: Mapping[str, Any]) -> Iterator[Run]:
+    """Open the run of a DAG: everything inside is watched by the run summary, which always comes last.
+
+    Args:
+        system: name of the pipeline.
+        steps: names of the steps in order, for the summary; checked against what is built.
+        parameters: the pipeline's parameters by name.
+    """
+    summary = run_summary(steps=steps)
+    place(summary, placement.SUMMARY, system=system, step="run_summary", title="Run summary")
+    run = Run(system, parameters)
+    with dsl.ExitHandler(summary, name="run"):
+        yield run
+    assert run.steps == steps, f"{system}: steps are {run.steps}, announced were {steps}"

@@ -1,0 +1,91 @@
+"""LARES: preflight → data → (popularity, SASRec, LARES-SPT → RPT) → evaluate → register."""
+
+from components.rpt.component import rpt
+from components.train_sequential.component import train_sequential
+from kfp import dsl
+
+from pipeline import placement
+from pipeline.builder import run_of
+
+STEPS = ["preflight", "data_prep", "popularity", "sasrec", "spt", "rpt", "evaluate", "register"]
+
+
+@dsl.pipeline(
+    name="lares", description="LARES: recurrent-depth latent reasoning for sequential recommendation"
+)
+def lares(
+    reviews: str,
+    metadata: str = "",
+    data_cutoff: str = "",
+    k_core: int = 5,
+    max_history: int = 10,
+    split: str = "leave_one_out",
+    window_start: str = "",
+    window_end: str = "",
+    title_filter: str = "none",
+    skip_bad_lines: bool = False,
+    lares_epochs: int = 30,
+    rpt_epochs: int = 5,
+    rpt_learning_rate: float = 1e-4,
+    sasrec_epochs: int = 30,
+    promotion_margin: float = 0.0,
+    model_name: str = "lares",
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Train LARES on Amazon reviews, compare it with its baselines, register it through the gate.
+
+    Args:
+        reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
+        metadata: Product metadata files, like reviews; may be empty, as items are ids here.
+        data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
+        k_core: Least number of events of every user and item.
+        max_history: Events of a user's past that a sample carries at most.
+        split: temporal (8:1:1), dates or leave_one_out.
+        window_start: First day kept, UTC, YYYY-MM-DD; empty for all.
+        window_end: First day no longer kept, UTC, YYYY-MM-DD; empty for all.
+        title_filter: strict, paper or none.
+        skip_bad_lines: Drop and count unreadable lines instead of stopping.
+        lares_epochs: Phase 1 (SPT), passes over the training samples at most.
+        rpt_epochs: Phase 2, passes over the training samples at most.
+        rpt_learning_rate: Phase 2, peak learning rate.
+        sasrec_epochs: Baseline, passes over the training samples at most.
+        promotion_margin: What the challenger must beat the champion by, in NDCG@10.
+        model_name: Name in the model registry.
+        seed: Seed of everything random.
+        options: Further fields of the steps' configurations, {"lares": {...}, "rpt": {...}, "evaluate": {...}}.
+    """
+    with run_of("lares", STEPS, dict(locals())) as run:
+        run.preflight()
+        dataset = run.data_prep().outputs["dataset"]
+
+        def encoder(kind: str, epochs: int, group: str, name: str, title: str) -> dsl.PipelineTask:
+            task = train_sequential(
+                dataset=dataset, encoder=kind, epochs=epochs, seed=seed, options=run.options(group)
+            )
+            return run.step(task, placement.TRAIN, name=name, title=title)
+
+        popularity = run.step(
+            train_sequential(dataset=dataset, encoder="popularity", seed=seed),
+            placement.TRAIN,
+            name="popularity",
+            title="Popularity",
+        )
+        sasrec = encoder("sasrec", sasrec_epochs, "sequential", "sasrec", "SASRec")
+        spt = encoder("lares", lares_epochs, "lares", "spt", "LARES SPT")
+        post = run.step(
+            rpt(
+                dataset=dataset,
+                parent=spt.outputs["model"],
+                epochs=rpt_epochs,
+                learning_rate=rpt_learning_rate,
+                seed=seed,
+                options=run.options("rpt"),
+            ),
+            placement.TRAIN,
+            name="rpt",
+            title="LARES RPT",
+        )
+        tasks = {"popularity": popularity, "sasrec": sasrec, "lares-spt": spt, "lares": post}
+        judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
+        run.register(post.outputs["model"], judged.outputs["evaluation"])

@@ -1,0 +1,148 @@
+"""LatentR3: preflight → data → (popularity, SASRec, backbone, SFT → GRPO) → evaluate → register."""
+
+from components.grpo.component import grpo
+from components.sft.component import sft
+from components.train_sequential.component import train_sequential
+from kfp import dsl
+
+from pipeline import placement
+from pipeline.builder import run_of
+
+STEPS = [
+    "preflight",
+    "data_prep",
+    "popularity",
+    "sasrec",
+    "backbone",
+    "sft",
+    "grpo",
+    "evaluate",
+    "register",
+]
+
+
+@dsl.pipeline(name="latentr3", description="LatentR3: latent reasoning for recommendation, by SFT and GRPO")
+def latentr3(
+    reviews: str,
+    metadata: str = "",
+    data_cutoff: str = "",
+    profile: str = "default",
+    k_core: int = 5,
+    max_history: int = 10,
+    split: str = "temporal",
+    window_start: str = "",
+    window_end: str = "",
+    title_filter: str = "strict",
+    skip_bad_lines: bool = False,
+    backbone: str = "Qwen/Qwen2.5-1.5B",
+    reasoning_tokens: int = 1,
+    sft_epochs: int = 3,
+    sft_batch_size: int = 64,
+    sft_learning_rate: float = 1e-4,
+    grpo_epochs: int = 1,
+    grpo_group_size: int = 8,
+    grpo_noise_std: float = 0.1,
+    grpo_learning_rate: float = 1e-4,
+    sasrec_epochs: int = 30,
+    eval_beam_width: str = "10",
+    eval_host: str = "bigrec",
+    promotion_margin: float = 0.0,
+    model_name: str = "latentr3",
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Train LatentR3 on Amazon reviews, compare it with its baselines, register it through the gate.
+
+    Args:
+        reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
+        metadata: Product metadata files, like reviews; titles come from here.
+        data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
+        profile: default, or paper for the published recipe of data and GRPO.
+        k_core: Least number of events of every user and item.
+        max_history: Events of a user's past that a sample carries at most.
+        split: temporal (8:1:1), dates or leave_one_out.
+        window_start: First day kept, UTC, YYYY-MM-DD; empty for all.
+        window_end: First day no longer kept, UTC, YYYY-MM-DD; empty for all.
+        title_filter: strict, paper or none.
+        skip_bad_lines: Drop and count unreadable lines instead of stopping.
+        backbone: Preset (tiny), hub id, directory or gs:// location of a causal language model.
+        reasoning_tokens: N, latent reasoning tokens.
+        sft_epochs: Stage 1, passes over the training samples.
+        sft_batch_size: Stage 1, samples per optimiser step.
+        sft_learning_rate: Stage 1, peak learning rate.
+        grpo_epochs: Stage 2, passes over the training samples.
+        grpo_group_size: Stage 2, K noisy latents per prompt.
+        grpo_noise_std: Stage 2, standard deviation of the exploration noise.
+        grpo_learning_rate: Stage 2, peak learning rate.
+        sasrec_epochs: Baseline, passes over the training samples at most.
+        eval_beam_width: Beams of the title models, or exact.
+        eval_host: Decoding of the title models, bigrec or d3.
+        promotion_margin: What the challenger must beat the champion by, in NDCG@10.
+        model_name: Name in the model registry.
+        seed: Seed of everything random.
+        options: Further fields of the steps' configurations, {"sft": {...}, "grpo": {...}, "evaluate": {...}}.
+    """
+    with run_of("latentr3", STEPS, dict(locals())) as run:
+        run.preflight()
+        dataset = run.data_prep().outputs["dataset"]
+
+        popularity = run.step(
+            train_sequential(dataset=dataset, encoder="popularity", seed=seed),
+            placement.TRAIN,
+            name="popularity",
+            title="Popularity",
+        )
+        sasrec = run.step(
+            train_sequential(
+                dataset=dataset,
+                encoder="sasrec",
+                epochs=sasrec_epochs,
+                seed=seed,
+                options=run.options("sequential"),
+            ),
+            placement.TRAIN,
+            name="sasrec",
+            title="SASRec",
+        )
+
+        def tune(tokens: int, name: str, title: str) -> dsl.PipelineTask:
+            task = sft(
+                dataset=dataset,
+                backbone=backbone,
+                reasoning_tokens=tokens,
+                epochs=sft_epochs,
+                batch_size=sft_batch_size,
+                learning_rate=sft_learning_rate,
+                seed=seed,
+                options=run.options("sft"),
+            )
+            return run.step(task, placement.TRAIN, name=name, title=title)
+
+        plain = tune(0, "backbone", "Backbone (N = 0)")
+        stage_1 = tune(reasoning_tokens, "sft", "LatentR3 SFT")
+        stage_2 = run.step(
+            grpo(
+                dataset=dataset,
+                parent=stage_1.outputs["model"],
+                profile=profile,
+                epochs=grpo_epochs,
+                group_size=grpo_group_size,
+                noise_std=grpo_noise_std,
+                learning_rate=grpo_learning_rate,
+                seed=seed,
+                options=run.options("grpo"),
+            ),
+            placement.TRAIN,
+            name="grpo",
+            title="LatentR3 GRPO",
+        )
+        tasks = {
+            "popularity": popularity,
+            "sasrec": sasrec,
+            "backbone": plain,
+            "latentr3-sft": stage_1,
+            "latentr3-grpo": stage_2,
+        }
+        models = {name: task.outputs["model"] for name, task in tasks.items()}
+        judged = run.evaluate(dataset, models, beam_width=eval_beam_width, host=eval_host)
+        run.register(stage_2.outputs["model"], judged.outputs["evaluation"])
