@@ -5,6 +5,7 @@ PYTHON ?= python3
 TORCH_VERSION := 2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNS_DIR ?= runs
 export RUNS_DIR
 
@@ -23,12 +24,15 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## .venv with the pinned requirements
 
-$(VENV)/.installed: docker/requirements/dev.txt pyproject.toml
+$(VENV)/.requirements: docker/requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed (PYTHON=python3.11 make ...), found " + sys.version)'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r docker/requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH_VERSION)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --no-deps --require-hashes -r docker/requirements/dev.txt
+	$(PIP) torch==$(TORCH_VERSION)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.requirements pyproject.toml
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 locks: ## resolve the hash-locked requirements again (needs uv)

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from kfp import dsl
+
 from components.data_prep.component import data_prep
 from components.evaluate.component import evaluate
 from components.preflight.component import preflight
 from components.register.component import register
 from components.run_summary.component import run_summary
-from kfp import dsl
-
 from pipeline import placement
 from pipeline.placement import Profile, place
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from kfp import compiler
-from latentrec.storage import exit_code_on_error
 
+from latentrec.storage import exit_code_on_error
 from pipeline.catalogue import SYSTEMS, pipeline_of
 
 

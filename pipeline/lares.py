@@ -1,9 +1,9 @@
 """LARES: preflight → data → (popularity, SASRec, LARES-SPT → RPT) → evaluate → register."""
 
-from components.rpt.component import rpt
-from components.train_sequential.component import train_sequential
 from kfp import dsl
 
+from components.rpt.component import rpt
+from components.train_sequential.component import train_sequential
 from pipeline import placement
 from pipeline.builder import run_of
 
@@ -24,10 +24,10 @@ def lares(
     window_end: str = "",
     title_filter: str = "none",
     skip_bad_lines: bool = False,
-    lares_epochs: int = 30,
+    lares_epochs: int = 200,
     rpt_epochs: int = 5,
     rpt_learning_rate: float = 1e-4,
-    sasrec_epochs: int = 30,
+    sasrec_epochs: int = 200,
     promotion_margin: float = 0.0,
     model_name: str = "lares",
     seed: int = 42,
@@ -53,7 +53,7 @@ def lares(
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
         seed: Seed of everything random.
-        options: Further fields of the steps' configurations, {"lares": {...}, "rpt": {...}, "evaluate": {...}}.
+        options: Further fields of the steps' settings, {"lares": {...}, "rpt": {...}, "evaluate": {...}}.
     """
     with run_of("lares", STEPS, dict(locals())) as run:
         run.preflight()
@@ -61,7 +61,7 @@ def lares(
 
         def encoder(kind: str, epochs: int, group: str, name: str, title: str) -> dsl.PipelineTask:
             task = train_sequential(
-                dataset=dataset, encoder=kind, epochs=epochs, seed=seed, options=run.options(group)
+                dataset=dataset, encoder=kind, max_epochs=epochs, seed=seed, options=run.options(group)
             )
             return run.step(task, placement.TRAIN, name=name, title=title)
 

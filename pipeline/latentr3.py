@@ -1,10 +1,10 @@
 """LatentR3: preflight → data → (popularity, SASRec, backbone, SFT → GRPO) → evaluate → register."""
 
+from kfp import dsl
+
 from components.grpo.component import grpo
 from components.sft.component import sft
 from components.train_sequential.component import train_sequential
-from kfp import dsl
-
 from pipeline import placement
 from pipeline.builder import run_of
 
@@ -43,7 +43,7 @@ def latentr3(
     grpo_group_size: int = 8,
     grpo_noise_std: float = 0.1,
     grpo_learning_rate: float = 1e-4,
-    sasrec_epochs: int = 30,
+    sasrec_epochs: int = 200,
     eval_beam_width: str = "10",
     eval_host: str = "bigrec",
     promotion_margin: float = 0.0,
@@ -80,7 +80,7 @@ def latentr3(
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
         seed: Seed of everything random.
-        options: Further fields of the steps' configurations, {"sft": {...}, "grpo": {...}, "evaluate": {...}}.
+        options: Further fields of the steps' settings, {"sft": {...}, "grpo": {...}, "evaluate": {...}}.
     """
     with run_of("latentr3", STEPS, dict(locals())) as run:
         run.preflight()
@@ -96,7 +96,7 @@ def latentr3(
             train_sequential(
                 dataset=dataset,
                 encoder="sasrec",
-                epochs=sasrec_epochs,
+                max_epochs=sasrec_epochs,
                 seed=seed,
                 options=run.options("sequential"),
             ),

@@ -51,20 +51,20 @@ def data_prep(
     from latentrec.data import prepare
     from latentrec.tracking.doors import open_step
 
-    values = dict(
-        reviews=reviews,
-        metadata=metadata,
-        window_start=window_start,
-        window_end=window_end or data_cutoff,
-        task=task,
-        profile=profile,
-        k_core=k_core,
-        max_history=max_history,
-        split=split,
-        title_filter=title_filter,
-        skip_bad_lines=skip_bad_lines,
-        seed=seed,
-    )
+    values = {
+        "reviews": reviews,
+        "metadata": metadata,
+        "window_start": window_start,
+        "window_end": window_end or data_cutoff,
+        "task": task,
+        "profile": profile,
+        "k_core": k_core,
+        "max_history": max_history,
+        "split": split,
+        "title_filter": title_filter,
+        "skip_bad_lines": skip_bad_lines,
+        "seed": seed,
+    }
     with open_step("data_prep", "data", values, options) as step:
         manifest = prepare(step.config, dataset.path)
         step.finish(dataset, manifest)

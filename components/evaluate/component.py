@@ -52,11 +52,11 @@ def evaluate(
     from latentrec.tracking import find_champion
     from latentrec.tracking.doors import open_step
 
-    values = dict(promotion_margin=promotion_margin, beam_width=beam_width, host=host, seed=seed)
+    values = {"promotion_margin": promotion_margin, "beam_width": beam_width, "host": host, "seed": seed}
     given = [model_1, model_2, model_3, model_4, model_5, model_6]
     models = {name: model.path for name, model in zip(names, given, strict=False)}
     with open_step("evaluate", "evaluate", values, options, dataset=dataset.path) as step:
-        champion = find_champion(champion_of) if champion_of else None
+        champion = find_champion(f"models:/{champion_of}@champion") if champion_of else None
         manifest = evaluate(
             step.config,
             dataset=dataset.path,
@@ -66,4 +66,4 @@ def evaluate(
             sink=step.sink,
         )
         verdict = step.finish_evaluation(evaluation, manifest, report=report, metrics=metrics)
-    return (verdict["promote"], verdict["reason"])  # type: ignore[return-value]
+    return (verdict.promote, verdict.reason)  # type: ignore[return-value]

@@ -32,17 +32,18 @@ def grpo(
         seed: Seed.
         options: Further fields of GRPOConfig.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.latent_grpo import train_grpo
 
-    values = dict(
-        profile=profile,
-        epochs=epochs,
-        group_size=group_size,
-        noise_std=noise_std,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
+    from latentrec.tracking.doors import checkpoint_root, open_step
+
+    values = {
+        "profile": profile,
+        "epochs": epochs,
+        "group_size": group_size,
+        "noise_std": noise_std,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
     with open_step("grpo", "grpo", values, options, dataset=dataset.path) as step:
         manifest = train_grpo(
             step.config,

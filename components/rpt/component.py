@@ -26,10 +26,11 @@ def rpt(
         seed: Seed.
         options: Further fields of RPTConfig.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.rpt import train_rpt
 
-    values = dict(epochs=epochs, learning_rate=learning_rate, seed=seed)
+    from latentrec.tracking.doors import checkpoint_root, open_step
+
+    values = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     with open_step("rpt", "rpt", values, options, dataset=dataset.path) as step:
         manifest = train_rpt(
             step.config,

@@ -30,17 +30,18 @@ def sft(
         seed: Seed.
         options: Further fields of SFTConfig.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.sft import train_sft
 
-    values = dict(
-        backbone=backbone,
-        reasoning_tokens=reasoning_tokens,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
+    from latentrec.tracking.doors import checkpoint_root, open_step
+
+    values = {
+        "backbone": backbone,
+        "reasoning_tokens": reasoning_tokens,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
     with open_step("sft", "sft", values, options, dataset=dataset.path) as step:
         manifest = train_sft(
             step.config,

@@ -10,7 +10,7 @@ def train_sequential(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     encoder: str = "sasrec",
-    epochs: int = 30,
+    max_epochs: int = 200,
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -20,14 +20,14 @@ def train_sequential(
         dataset: The dataset directory.
         model: The model directory.
         encoder: popularity, gru4rec, caser, sasrec or lares.
-        epochs: Passes over the training samples at most.
+        max_epochs: Passes over the training samples at most.
         seed: Seed.
         options: Further fields of SequentialConfig.
     """
     from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.sequential import train_sequential
 
-    values = dict(encoder=encoder, epochs=epochs, seed=seed)
+    values = {"encoder": encoder, "max_epochs": max_epochs, "seed": seed}
     with open_step("train_sequential", "sequential", values, options, dataset=dataset.path) as step:
         manifest = train_sequential(
             step.config,

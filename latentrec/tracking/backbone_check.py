@@ -46,8 +46,8 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     kind, devices = parameters.get("gpu_type"), int(parameters.get("gpu_count") or 0)
     if kind in GPU_MEMORY_GB and devices and need > GPU_MEMORY_GB[kind]:
         raise UserError(
-            f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a smaller "
-            'backbone, or LoRA (options={"sft": {"lora_rank": 16}})'
+            f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a "
+            'smaller backbone, or LoRA (options={"sft": {"lora_rank": 16}})'
         )
     return note
 
@@ -64,8 +64,8 @@ def read_model_config(backbone: str) -> dict[str, Any]:
             text = store_for(uri).read_bytes(uri).decode()
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), a directory with config.json, "
-                "a gs:// location of one, nor a hub id like Qwen/Qwen2.5-1.5B"
+                f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), a directory with "
+                "config.json, a gs:// location of one, nor a hub id like Qwen/Qwen2.5-1.5B"
             ) from None
     else:
         text = _hub_config(backbone)
@@ -97,8 +97,9 @@ def parameter_count(config: Mapping[str, Any]) -> int:
 
 
 def training_gb(parameters: int, *, lora: bool = False) -> float:
-    """Memory to train, GB: bf16 weights and gradients, fp32 master copy and two AdamW moments, 30 % for activations.
+    """Memory to train, GB.
 
+    bf16 weights and gradients, fp32 master copy and two AdamW moments, 30 % on top for activations.
     With LoRA the frozen weights stand in bf16 and only a few per cent are trained.
     """
     per_parameter = 2.6 if lora else 16.0
@@ -113,6 +114,7 @@ def _hub_config(backbone: str) -> str:
         return Path(hf_hub_download(backbone, "config.json", etag_timeout=15)).read_text(encoding="utf-8")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"backbone '{backbone}' cannot be read from the hub ({type(error).__name__}); is the name right, the "
-            "token of a gated model set (HF_TOKEN), the network there? A directory or a gs:// location works offline"
+            f"backbone '{backbone}' cannot be read from the hub ({type(error).__name__}); is the name "
+            "right, the token of a gated model set (HF_TOKEN), the network there? A directory or a gs:// "
+            "location works offline"
         ) from None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.evaluation.gate import GateDecision
 from latentrec.storage import Manifest, StepStatus, exit_code_on_error, step_status
 from latentrec.tracking.parameters import locations, make_config
 from latentrec.tracking.steps import StepRun, step_run
@@ -53,18 +54,17 @@ class Step:
 
     def finish_evaluation(
         self, artifact: Any, manifest: Manifest, *, report: Any, metrics: Any
-    ) -> dict[str, Any]:
+    ) -> GateDecision:
         """The same for an evaluation directory, with its report and the challenger's metrics; the verdict."""
         self.finish(artifact, manifest)
         directory = Path(artifact.path)
         shutil.copyfile(directory / "report.html", report.path)
-        verdict = json.loads((directory / "gate.json").read_text(encoding="utf-8"))
+        gate = GateDecision.read(directory / "gate.json")
         table = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-        for name, entry in table[verdict["challenger"]].items():
-            if entry.get("value") is not None:
-                metrics.log_metric(name, entry["value"])
-        self.status.details["verdict"] = {"promote": verdict["promote"], "reason": verdict["reason"]}
-        return verdict
+        for name, entry in table[gate.challenger_name].items():
+            metrics.log_metric(name, entry["value"])
+        self.status.details |= {"verdict": gate.reason, "promote": gate.promote}
+        return gate
 
 
 @contextmanager

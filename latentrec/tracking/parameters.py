@@ -14,14 +14,14 @@ from latentrec.core import UserError, config_from_dict
 
 CONFIGS = {
     "data": "latentrec.data:DataPrepConfig",
-    "sequential": "latentrec.training.sequential:SequentialConfig",
-    "lares": "latentrec.training.sequential:SequentialConfig",
+    "sequential": "latentrec.training.sequential_config:SequentialConfig",
+    "lares": "latentrec.training.sequential_config:SequentialConfig",
     "sft": "latentrec.training.sft:SFTConfig",
     "grpo": "latentrec.training.latent_grpo:GRPOConfig",
     "rpt": "latentrec.training.rpt:RPTConfig",
     "cold_start": "latentrec.training.rating:ColdStartConfig",
     "rating": "latentrec.training.rating:RatingGRPOConfig",
-    "evaluate": "latentrec.evaluation:EvaluateConfig",
+    "evaluate": "latentrec.evaluation.config:EvaluateConfig",
 }
 """Configuration class of each group of options, imported when it is asked for."""
 
@@ -52,8 +52,8 @@ FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
     "grpo_group_size": (("grpo", "group_size"),),
     "grpo_noise_std": (("grpo", "noise_std"),),
     "grpo_learning_rate": (("grpo", "learning_rate"),),
-    "sasrec_epochs": (("sequential", "epochs"),),
-    "lares_epochs": (("lares", "epochs"),),
+    "sasrec_epochs": (("sequential", "max_epochs"),),
+    "lares_epochs": (("lares", "max_epochs"),),
     "rpt_epochs": (("rpt", "epochs"),),
     "rpt_learning_rate": (("rpt", "learning_rate"),),
     "cold_start_epochs": (("cold_start", "epochs"),),

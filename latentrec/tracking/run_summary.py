@@ -70,10 +70,10 @@ def render_summary(
             else "No step has told why: see the pods' events and logs.",
             "",
         ]
-    verdict = found.get("evaluate", StepStatus("evaluate")).details.get("verdict")
-    if verdict:
-        word = "promote" if verdict["promote"] else "do not promote"
-        lines += [f"Gate: **{word}**. {verdict['reason']}", ""]
+    judged = found.get("evaluate", StepStatus("evaluate")).details
+    if "verdict" in judged:
+        word = "promote" if judged["promote"] else "do not promote"
+        lines += [f"Gate: **{word}**. {judged['verdict']}", ""]
     registered = found.get("register", StepStatus("register")).details
     if registered.get("uri"):
         lines += [f"Registered: `{registered['uri']}` (alias {registered.get('alias', '–')})", ""]

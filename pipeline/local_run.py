@@ -1,0 +1,101 @@
+"""A pipeline run on this machine through KFP's local runner: where its files go and how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kfp import local
+
+from latentrec.storage import StepStatus, read_step_statuses
+from pipeline.catalogue import pipeline_of
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Everything that local runs write stands below one folder (``RUNS_DIR``)."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the steps need to know of their surroundings; what the user has set stays."""
+        defaults = {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
+            "LATENTREC_STATUS_ROOT": str(self.root / "status"),
+            "LATENTREC_CHECKPOINT_ROOT": str(self.root / "checkpoints"),
+        }
+        return {name: os.environ.get(name) or value for name, value in defaults.items()}
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run_id: of the pipeline run.
+        succeeded: KFP's verdict and every step's own.
+        seconds: wall time.
+        statuses: of the steps that began, in order.
+    """
+
+    run_id: str
+    succeeded: bool
+    seconds: float
+    statuses: list[StepStatus] = field(default_factory=list)
+
+    def details(self, step: str) -> dict[str, Any]:
+        """What one step has told; empty where it did not run."""
+        return next((status.details for status in self.statuses if status.step == step), {})
+
+    @property
+    def failed_step(self) -> StepStatus | None:
+        """The step that stopped the run."""
+        bad = [status for status in self.statuses if status.state not in ("succeeded",)]
+        return bad[0] if bad else None
+
+
+def new_run_id(system: str) -> str:
+    """A name for a run that sorts by time and is unique."""
+    return f"{system}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def run_pipeline(
+    system: str, parameters: Mapping[str, Any], folders: RunFolders, *, runner: Any = None
+) -> Outcome:
+    """Run one pipeline through ``kfp.local``, step after step, and read how its steps went.
+
+    Args:
+        system: name of the pipeline.
+        parameters: the pipeline's parameters.
+        folders: where everything goes.
+        runner: a KFP local runner; default: each step is a process of this environment.
+    """
+    folders.root.mkdir(parents=True, exist_ok=True)
+    run_id = new_run_id(system)
+    os.environ.update(folders.environment, LATENTREC_RUN_ID=run_id, LATENTREC_PIPELINE=system)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
+    local.init(
+        runner=runner or local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folders.root / "pipeline_root"),
+        raise_on_error=True,
+    )
+    begin = time.monotonic()
+    try:
+        pipeline_of(system)(**parameters)
+        succeeded = True
+    except RuntimeError as error:
+        logging.getLogger(__name__).info("%s", error)
+        succeeded = False
+    seconds = time.monotonic() - begin
+    statuses = read_step_statuses(os.environ["LATENTREC_STATUS_ROOT"], run_id)
+    good = succeeded and all(status.state == "succeeded" for status in statuses)
+    return Outcome(run_id, good, seconds, statuses)

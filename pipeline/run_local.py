@@ -1,0 +1,115 @@
+"""``make run``: one whole pipeline on this machine, from reviews to a registered model and its table.
+
+By default it runs on a small generated sample in the Amazon format, each step a process of this environment
+(``RUNNER=docker``: each in its own container), with an embedded MLflow below ``RUNS_DIR``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from latentrec.core import EXIT_BAD_INPUT, UserError
+from latentrec.evaluation.printed import results_table
+from latentrec.storage import exit_code_on_error, is_local, local_path
+from pipeline.catalogue import SYSTEMS, parse_parameters, typed_parameters
+from pipeline.local_run import Outcome, RunFolders, run_pipeline
+
+SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
+    "latentr3": {"backbone": "tiny"},
+    "lares": {},
+}
+"""What `make run` sets where the user says nothing: sizes that two cores can train in minutes."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
+    arguments = _parser().parse_args(argv)
+    folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
+    parameters = dict(SAMPLE_SETTINGS.get(arguments.system, {}))
+    parameters |= parse_parameters(arguments.system, arguments.params)
+    pairs = dict(text.partition("=")[::2] for text in arguments.set)
+    parameters |= typed_parameters(arguments.system, pairs)
+    parameters |= _inputs(arguments, folders, parameters)
+    print(f"pipeline {arguments.system} on {parameters['reviews']}", flush=True)
+    outcome = run_pipeline(arguments.system, parameters, folders, runner=_runner(arguments.runner, folders))
+    print(_report(outcome, folders))
+    if not outcome.succeeded:
+        failed = outcome.failed_step
+        sys.exit(EXIT_BAD_INPUT if failed is not None and failed.state == "bad_input" else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--system", default="latentr3", help=f"one of {', '.join(SYSTEMS)}")
+    parser.add_argument("--runner", default="process", choices=("process", "docker"))
+    parser.add_argument("--reviews", default="", help="review files; default: a generated sample")
+    parser.add_argument("--metadata", default="", help="metadata files")
+    parser.add_argument("--category", default="", help="fetch this category's public files")
+    parser.add_argument("--params", default="", help="'name=value name=value': any pipeline parameter")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter")
+    return parser
+
+
+def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict[str, Any]) -> dict[str, str]:
+    if arguments.category and (arguments.reviews or arguments.metadata):
+        raise UserError("give either CATEGORY or REVIEWS and META, not both")
+    if arguments.metadata and not arguments.reviews:
+        raise UserError("META is given without REVIEWS")
+    if arguments.category:
+        from latentrec.data import fetch_category
+
+        reviews, metadata = fetch_category(arguments.category, folders.root / "downloads")
+        return {"reviews": str(reviews), "metadata": str(metadata)}
+    if arguments.reviews:
+        return {"reviews": _absolute(arguments.reviews), "metadata": _absolute(arguments.metadata)}
+    from latentrec.data import generate_sample
+
+    reviews, metadata = generate_sample(folders.root / "sample", seed=parameters.get("seed", 42))
+    return {"reviews": str(reviews), "metadata": str(metadata)}
+
+
+def _absolute(locations: str) -> str:
+    parts = [part.strip() for part in locations.split(",") if part.strip()]
+    return ",".join(str(local_path(part).resolve()) if is_local(part) else part for part in parts)
+
+
+def _runner(name: str, folders: RunFolders) -> Any:
+    if name == "process":
+        return None
+    from pipeline.containers import docker_runner
+
+    return docker_runner(folders)
+
+
+def _report(outcome: Outcome, folders: RunFolders) -> str:
+    tracking = folders.environment["MLFLOW_TRACKING_URI"]
+    lines = ["", "=" * 78]
+    evaluation = outcome.details("evaluate").get("output")
+    if evaluation and Path(evaluation).is_dir():
+        lines += [results_table(evaluation), "", f"report:     {evaluation}/report.html"]
+    registered = outcome.details("register")
+    if registered.get("uri"):
+        lines += [f"model:      {registered['uri']}", f"served as:  {registered.get('served_as', '')}"]
+    judged = outcome.details("evaluate")
+    if judged.get("verdict"):
+        lines.append(f"gate:       {judged['verdict']}")
+    seconds = {s.step: s.ended - s.started for s in outcome.statuses if s.ended}
+    lines.append("steps:      " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))
+    lines.append(f"run:        {outcome.run_id}, {outcome.seconds:.0f} s, tracked in {tracking}")
+    lines.append("MLflow UI:  make mlflow-ui   (then open the address that it prints)")
+    if not outcome.succeeded:
+        failed = outcome.failed_step
+        reason = (
+            f"step '{failed.step}': {failed.error}" if failed else "no step has told why; see the log above"
+        )
+        lines.append(f"FAILED:     {reason}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    with exit_code_on_error():
+        main()
