@@ -51,7 +51,10 @@ class Run:
         """Check everything before anything costs."""
         known = set(preflight.component_spec.inputs)
         given = {name: value for name, value in self.parameters.items() if name in known}
-        task = preflight(system=self.system, **given)
+        # KFP's local runner cannot leave a number out, so numbers go as one text: "k_core=5 seed=42".
+        rest = {name: value for name, value in self.parameters.items() if name not in known}
+        numbers = " ".join(f"{name}={value}" for name, value in rest.items())
+        task = preflight(system=self.system, numbers=numbers, **given)
         self.checked = self.step(task, placement.PREFLIGHT, name="preflight", title="Preflight")
         return self.checked
 
@@ -83,9 +86,10 @@ class Run:
         )
         return self.step(task, placement.EVALUATE, name="evaluate", title="Evaluate")
 
-    def register(self, model: Any, evaluation: Any) -> dsl.PipelineTask:
+    def register(self, model: Any, evaluation: Any, dataset: Any) -> dsl.PipelineTask:
         """Register the challenger; champion only through the gate."""
-        task = register(model=model, evaluation=evaluation, name=self.parameters["model_name"])
+        name = self.parameters["model_name"]
+        task = register(model=model, evaluation=evaluation, dataset=dataset, name=name)
         return self.step(task, placement.REGISTER, name="register", title="Register")
 
 

@@ -88,4 +88,4 @@ def lares(
         )
         tasks = {"popularity": popularity, "sasrec": sasrec, "lares-spt": spt, "lares": post}
         judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
-        run.register(post.outputs["model"], judged.outputs["evaluation"])
+        run.register(post.outputs["model"], judged.outputs["evaluation"], dataset)

@@ -145,4 +145,4 @@ def latentr3(
         }
         models = {name: task.outputs["model"] for name, task in tasks.items()}
         judged = run.evaluate(dataset, models, beam_width=eval_beam_width, host=eval_host)
-        run.register(stage_2.outputs["model"], judged.outputs["evaluation"])
+        run.register(stage_2.outputs["model"], judged.outputs["evaluation"], dataset)

@@ -60,9 +60,9 @@ def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict
     if arguments.metadata and not arguments.reviews:
         raise UserError("META is given without REVIEWS")
     if arguments.category:
-        from latentrec.data import fetch_category
+        from latentrec.data.categories import fetch_category
 
-        reviews, metadata = fetch_category(arguments.category, folders.root / "downloads")
+        reviews, metadata = fetch_category(arguments.category, 2018, str(folders.root / "downloads"))
         return {"reviews": str(reviews), "metadata": str(metadata)}
     if arguments.reviews:
         return {"reviews": _absolute(arguments.reviews), "metadata": _absolute(arguments.metadata)}
@@ -92,11 +92,9 @@ def _report(outcome: Outcome, folders: RunFolders) -> str:
     if evaluation and Path(evaluation).is_dir():
         lines += [results_table(evaluation), "", f"report:     {evaluation}/report.html"]
     registered = outcome.details("register")
-    if registered.get("uri"):
-        lines += [f"model:      {registered['uri']}", f"served as:  {registered.get('served_as', '')}"]
-    judged = outcome.details("evaluate")
-    if judged.get("verdict"):
-        lines.append(f"gate:       {judged['verdict']}")
+    if registered.get("registered"):
+        lines.append(f"model:      {registered['registered']}, served as {registered['served_as']}")
+        lines.append(f"gate:       {registered['verdict']}")
     seconds = {s.step: s.ended - s.started for s in outcome.statuses if s.ended}
     lines.append("steps:      " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))
     lines.append(f"run:        {outcome.run_id}, {outcome.seconds:.0f} s, tracked in {tracking}")

@@ -1,6 +1,6 @@
 """Door to preflight: everything that can be checked before anything costs."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -13,41 +13,20 @@ def preflight(
     reviews: str,
     metadata: str = "",
     data_cutoff: str = "",
+    numbers: str = "",
+    profile: str = "",
+    split: str = "",
+    window_start: str = "",
+    window_end: str = "",
+    title_filter: str = "",
+    backbone: str = "",
+    traces: str = "",
+    eval_beam_width: str = "",
+    eval_host: str = "",
+    train_memory: str = "",
+    gpu_type: str = "",
     model_name: str = "",
     options: dict = {},  # noqa: B006
-    profile: Optional[str] = None,  # noqa: UP045
-    k_core: Optional[int] = None,  # noqa: UP045
-    max_history: Optional[int] = None,  # noqa: UP045
-    split: Optional[str] = None,  # noqa: UP045
-    window_start: Optional[str] = None,  # noqa: UP045
-    window_end: Optional[str] = None,  # noqa: UP045
-    title_filter: Optional[str] = None,  # noqa: UP045
-    skip_bad_lines: Optional[bool] = None,  # noqa: UP045
-    seed: Optional[int] = None,  # noqa: UP045
-    backbone: Optional[str] = None,  # noqa: UP045
-    reasoning_tokens: Optional[int] = None,  # noqa: UP045
-    sft_epochs: Optional[int] = None,  # noqa: UP045
-    sft_batch_size: Optional[int] = None,  # noqa: UP045
-    sft_learning_rate: Optional[float] = None,  # noqa: UP045
-    grpo_epochs: Optional[int] = None,  # noqa: UP045
-    grpo_group_size: Optional[int] = None,  # noqa: UP045
-    grpo_noise_std: Optional[float] = None,  # noqa: UP045
-    grpo_learning_rate: Optional[float] = None,  # noqa: UP045
-    sasrec_epochs: Optional[int] = None,  # noqa: UP045
-    lares_epochs: Optional[int] = None,  # noqa: UP045
-    rpt_epochs: Optional[int] = None,  # noqa: UP045
-    rpt_learning_rate: Optional[float] = None,  # noqa: UP045
-    traces: Optional[str] = None,  # noqa: UP045
-    cold_start_epochs: Optional[int] = None,  # noqa: UP045
-    rating_steps: Optional[int] = None,  # noqa: UP045
-    rating_group_size: Optional[int] = None,  # noqa: UP045
-    rating_learning_rate: Optional[float] = None,  # noqa: UP045
-    eval_beam_width: Optional[str] = None,  # noqa: UP045
-    eval_host: Optional[str] = None,  # noqa: UP045
-    promotion_margin: Optional[float] = None,  # noqa: UP045
-    train_memory: Optional[str] = None,  # noqa: UP045
-    gpu_type: Optional[str] = None,  # noqa: UP045
-    gpu_count: Optional[int] = None,  # noqa: UP045
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Checked",
     [
@@ -66,48 +45,27 @@ def preflight(
 ):
     """Check the run's parameters, inputs, storage, tracking, backbone and memory; open its MLflow run.
 
-    The parameters are those of the pipelines, each documented there; a pipeline gives those that it has.
+    Its inputs are parameters of the pipelines, each documented there; a pipeline gives those that it has.
 
     Args:
         system: Name of the pipeline.
         reviews: Review files.
         metadata: Metadata files.
         data_cutoff: Day or time that ends the data (the schedule's time), or empty.
+        numbers: The pipeline's numbers and switches, "k_core=5 seed=42 ...".
+        profile: Profile of data and GRPO.
+        split: Kind of split.
+        window_start: First day kept.
+        window_end: First day no longer kept.
+        title_filter: Which titles are dropped.
+        backbone: Language model.
+        traces: RecOne's reasoning traces.
+        eval_beam_width: Beams of the title models.
+        eval_host: Decoding of the title models.
+        train_memory: Memory of a training pod.
+        gpu_type: Accelerator of a training pod.
         model_name: Registered model.
-        options: Further fields of the steps' configurations, by step.
-        profile: See the pipeline.
-        k_core: See the pipeline.
-        max_history: See the pipeline.
-        split: See the pipeline.
-        window_start: See the pipeline.
-        window_end: See the pipeline.
-        title_filter: See the pipeline.
-        skip_bad_lines: See the pipeline.
-        seed: See the pipeline.
-        backbone: See the pipeline.
-        reasoning_tokens: See the pipeline.
-        sft_epochs: See the pipeline.
-        sft_batch_size: See the pipeline.
-        sft_learning_rate: See the pipeline.
-        grpo_epochs: See the pipeline.
-        grpo_group_size: See the pipeline.
-        grpo_noise_std: See the pipeline.
-        grpo_learning_rate: See the pipeline.
-        sasrec_epochs: See the pipeline.
-        lares_epochs: See the pipeline.
-        rpt_epochs: See the pipeline.
-        rpt_learning_rate: See the pipeline.
-        traces: See the pipeline.
-        cold_start_epochs: See the pipeline.
-        rating_steps: See the pipeline.
-        rating_group_size: See the pipeline.
-        rating_learning_rate: See the pipeline.
-        eval_beam_width: See the pipeline.
-        eval_host: See the pipeline.
-        promotion_margin: See the pipeline.
-        train_memory: See the pipeline.
-        gpu_type: See the pipeline.
-        gpu_count: See the pipeline.
+        options: Further fields of the steps' settings, by step.
     """
     parameters = dict(locals())
     from latentrec.tracking.doors import preflight_door

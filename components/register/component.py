@@ -12,20 +12,19 @@ def register(
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     name: str,
-    options: dict = {},  # noqa: B006
-) -> NamedTuple("Registration", [("uri", str), ("alias", str), ("promoted", bool)]):  # type: ignore[valid-type]
+    dataset: dsl.Input[dsl.Dataset],
+) -> NamedTuple("Registration", [("uri", str), ("gate", str), ("promoted", bool)]):  # type: ignore[valid-type]
     """Register a model directory as a served model; it is champion only if the gate says so.
 
     Args:
         model: The model directory.
         evaluation: The evaluation directory, with the gate's decision.
         name: Name of the registered model.
-        options: Further fields of RegisterConfig.
+        dataset: The dataset directory that it was trained on; the next run compares its data with it.
     """
-    from latentrec.tracking import register_model
-    from latentrec.tracking.doors import open_step
+    from latentrec.tracking.doors import register_door
 
-    with open_step("register", "register", {"name": name}, options) as step:
-        registration = register_model(step.config, model=model.path, evaluation=evaluation.path)
-        step.status.details.update(registration.details())
-    return (registration.uri, registration.alias, registration.promoted)  # type: ignore[return-value]
+    registered = register_door(
+        name, model_dir=model.path, evaluation_dir=evaluation.path, dataset_dir=dataset.path
+    )
+    return (registered.model.uri, registered.event.action, registered.promoted)  # type: ignore[return-value]

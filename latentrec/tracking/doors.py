@@ -20,6 +20,7 @@ from latentrec.core import UserError
 from latentrec.evaluation.gate import GateDecision
 from latentrec.storage import Manifest, StepStatus, exit_code_on_error, step_status
 from latentrec.tracking.parameters import locations, make_config
+from latentrec.tracking.register import Registration, register_model
 from latentrec.tracking.steps import StepRun, step_run
 from latentrec.training.sink import MetricSink
 
@@ -114,7 +115,27 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     """
     from latentrec.tracking.preflight import OPTION_GROUPS, run_preflight
 
-    with exit_code_on_error(), step_status("preflight") as status:
+    with exit_code_on_error(), step_run("preflight") as run:
         checked = run_preflight(parameters)
-        status.details.update(checked.details)
+        run.status.details.update(checked.details)
     return (checked.inputs_fingerprint, checked.data_cutoff, *(checked.options[g] for g in OPTION_GROUPS))
+
+
+def register_door(name: str, **directories: Any) -> Registration:
+    """The body of the register component: a new version, aliases through the gate.
+
+    Args:
+        name: registered model.
+        directories: as of :func:`latentrec.tracking.register_model`.
+    """
+    with exit_code_on_error(), step_run("register") as run:
+        found = register_model(name=name, run_id=run.mlflow_run_id, **directories)
+        run.set_tags({"registered": found.model.uri, "gate.verdict": found.event.action})
+        alias = "champion" if "champion" in found.model.aliases else "challenger"
+        run.status.details |= {
+            "registered": found.model.uri,
+            "served_as": f"models:/{name}@{alias}",
+            "promoted": found.promoted,
+            "verdict": found.event.reason,
+        }
+    return found

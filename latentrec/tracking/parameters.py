@@ -117,7 +117,7 @@ def check_parameters(system: str, parameters: Mapping[str, Any], options: Any) -
 def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of one configuration that a pipeline's parameters fill."""
     values = {
-        field: parameters[name]
+        field: _plain(parameters[name])
         for name, targets in FIELDS.items()
         for target, field in targets
         if target == group and parameters.get(name) is not None
@@ -127,6 +127,11 @@ def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     if group == "cold_start" and parameters.get("traces"):
         values["traces"] = parameters["traces"]
     return values
+
+
+def _plain(value: Any) -> Any:
+    """KFP may hand a whole number on as ``5.0``."""
+    return value[:-2] if isinstance(value, str) and value.endswith(".0") and value[:-2].isdigit() else value
 
 
 def locations(value: Any) -> tuple[str, ...]:

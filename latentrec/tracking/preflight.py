@@ -56,6 +56,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
         UserError: lists everything that is wrong, not only the first.
     """
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    given |= dict(word.partition("=")[::2] for word in str(given.pop("numbers", "")).split())
     system = str(given.get("system", ""))
     checked = Checked(options={group: {} for group in OPTION_GROUPS})
     problems: list[str] = []

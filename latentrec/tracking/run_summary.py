@@ -75,8 +75,9 @@ def render_summary(
         word = "promote" if judged["promote"] else "do not promote"
         lines += [f"Gate: **{word}**. {judged['verdict']}", ""]
     registered = found.get("register", StepStatus("register")).details
-    if registered.get("uri"):
-        lines += [f"Registered: `{registered['uri']}` (alias {registered.get('alias', '–')})", ""]
+    if registered.get("registered"):
+        lines += [f"Registered: `{registered['registered']}`, served as `{registered['served_as']}`", ""]
+        lines += [f"Alias: {registered['verdict']}", ""]
     lines += ["| step | state | duration | GPU hours | |", "|---|---|---:|---:|---|"]
     for name in order:
         lines.append(_row(name, found.get(name)))
