@@ -47,19 +47,19 @@ class LocalStore:
 
     def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
         """Write the file atomically, under the precondition."""
-        with _temporary_beside(local_path(uri)) as temporary:
+        with temporary_beside(local_path(uri)) as temporary:
             temporary.write_bytes(data)
             return self._put(temporary, uri, if_version)
 
     def upload_file(self, path: Path, uri: str, *, if_version: str | None = None) -> ObjectInfo:
         """Copy a file to ``uri`` atomically, under the precondition."""
-        with _temporary_beside(local_path(uri)) as temporary:
+        with temporary_beside(local_path(uri)) as temporary:
             shutil.copyfile(path, temporary)
             return self._put(temporary, uri, if_version)
 
     def download_file(self, uri: str, path: Path) -> None:
         """Copy ``uri`` to ``path`` atomically."""
-        with _temporary_beside(path) as temporary:
+        with temporary_beside(path) as temporary:
             shutil.copyfile(local_path(uri), temporary)
             os.replace(temporary, path)
 
@@ -80,8 +80,9 @@ class LocalStore:
         if not path.parent.is_dir():
             return
         with _locked(path):
-            self._check(uri, if_version)
-            path.unlink(missing_ok=True)
+            if self.stat(uri) is not None:
+                self._check(uri, if_version)
+                path.unlink(missing_ok=True)
 
     def _put(self, temporary: Path, uri: str, if_version: str | None) -> ObjectInfo:
         target = local_path(uri)
@@ -115,7 +116,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def _stamp(temporary: Path, target: Path) -> None:
-    """Give the file a time of its own: kernels stamp by the tick and reuse inodes, so two could be equal."""
+    """Give the file a time of its own: kernels stamp by the tick and reuse inodes, so two may tie."""
     now = time.time_ns()
     with contextlib.suppress(FileNotFoundError):
         now = max(now, target.stat().st_mtime_ns + 1)
@@ -123,7 +124,8 @@ def _stamp(temporary: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_beside(target: Path) -> Iterator[Path]:
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield an empty file next to ``target``, to be written and renamed; removed if it is still there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=target.parent)
     os.close(descriptor)

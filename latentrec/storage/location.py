@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
 from latentrec.core import UserError
@@ -35,14 +36,21 @@ def is_local(uri: str) -> bool:
 
 
 @cache
-def _make_store(scheme: str) -> Store | None:
+def _make_store(scheme: str, emulator: str | None, process: int) -> Store | None:
+    """One store a scheme and process: connections survive neither a fork nor another endpoint."""
     if scheme == "file":
         return LocalStore()
+    if scheme == "gs":
+        try:
+            from latentrec.storage.gcs import GcsStore
+        except ImportError as error:
+            raise UserError(f"gs:// needs google-cloud-storage ({error}): install latentrec[gcs]") from None
+        return GcsStore()
     return None
 
 
 def _store(scheme: str, uri: str) -> Store:
-    store = _make_store(scheme)
+    store = _make_store(scheme, os.environ.get("STORAGE_EMULATOR_HOST"), os.getpid())
     if store is None:
         raise UserError(f"{uri}: unknown kind of location '{scheme}://'; use a path, gs:// or https://")
     return store

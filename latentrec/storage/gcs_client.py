@@ -1,0 +1,148 @@
+"""The connection to Google Cloud Storage: credentials, retries, a probe, and errors in words.
+
+Credentials are those of the environment only (Workload Identity, application default credentials); with
+``STORAGE_EMULATOR_HOST`` set there are none.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from google.api_core import exceptions as api
+from google.api_core.client_info import ClientInfo
+from google.api_core.retry import Retry
+from google.auth import exceptions as auth
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from latentrec import __version__
+from latentrec.core import UserError
+from latentrec.storage.transfer import Patience, workers
+from latentrec.storage.types import PreconditionFailed, StorageError
+
+_PROBE_ATTEMPTS = 3
+
+
+class GcsConnection:
+    """One client for a process, made at first use; probes each bucket once before it is used."""
+
+    def __init__(self, patience: Patience):
+        self.patience = patience
+        self.retry: Retry = DEFAULT_RETRY.with_timeout(patience.retry).with_delay(0.2, 8.0, 2.0)
+        self._client: storage.Client | None = None
+        self._probed: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> storage.Client:
+        """The library's client."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def bucket(self, name: str) -> storage.Bucket:
+        """A bucket that answers.
+
+        Raises:
+            UserError: no credentials, or no such bucket.
+            StorageError: nothing answers at the endpoint (found within seconds, before any long retry).
+        """
+        client = self.client
+        if name not in self._probed:
+            self._probe(client, name)
+            self._probed.add(name)
+        return client.bucket(name)
+
+    def _connect(self) -> storage.Client:
+        info = ClientInfo(user_agent=f"latentrec/{__version__}")
+        try:
+            client = storage.Client(project=None, client_info=info)
+        except auth.DefaultCredentialsError as error:
+            raise UserError(
+                "no Google Cloud credentials: give the pod a service account with Workload Identity, or run "
+                f"'gcloud auth application-default login' ({error})"
+            ) from None
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=2 * workers() + 2)
+        for scheme in ("http://", "https://"):
+            client._http.mount(scheme, adapter)
+        return client
+
+    def _probe(self, client: storage.Client, bucket: str) -> None:
+        endpoint = client._connection.API_BASE_URL
+        url = f"{endpoint}/storage/v1/b/{bucket}/o?maxResults=1&fields=kind"
+        for attempt in range(_PROBE_ATTEMPTS):
+            try:
+                with explained(f"gs://{bucket}"):
+                    response = client._http.get(url, timeout=self.patience.timeout)
+            except StorageError:
+                if attempt + 1 < _PROBE_ATTEMPTS:
+                    continue
+                hint = "; STORAGE_EMULATOR_HOST is set" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
+                raise StorageError(
+                    f"gs://{bucket}: nothing answers at {endpoint} within {self.patience.connect:g} s{hint}; "
+                    "check the network, or try again later"
+                ) from None
+            if response.status_code == 404:
+                raise UserError(f"gs://{bucket}: there is no such bucket (or it may not be seen)")
+            return  # 401, 403 and 5xx: the request itself will say, with its own right and its own retries
+
+
+@contextmanager
+def explained(uri: str, patience: Patience | None = None) -> Iterator[None]:
+    """Turn the library's errors on ``uri`` into those of :class:`latentrec.storage.types.Store`."""
+    try:
+        yield
+    except api.RetryError as error:
+        waited = f" for {patience.retry:g} s" if patience else ""
+        cause = _first_line(error.cause or error)
+        raise StorageError(f"{uri}: no success{waited} ({cause}); try again later") from error
+    except (api.PreconditionFailed, api.NotModified) as error:
+        raise PreconditionFailed(f"{uri}: another writer was there first") from error
+    except api.NotFound as error:
+        if "bucket" in str(error).lower() and "object" not in str(error).lower():
+            raise UserError(f"{uri}: there is no such bucket (or it was removed)") from error
+        raise FileNotFoundError(f"{uri} does not exist") from error
+    except (api.Unauthorized, auth.RefreshError, auth.InvalidOperation) as error:
+        raise UserError(
+            f"{uri}: the credentials were refused ({_first_line(error)}); they may have expired: renew them "
+            "('gcloud auth application-default login') or check the pod's service account"
+        ) from error
+    except api.Forbidden as error:
+        raise UserError(
+            f"{uri}: access denied ({_first_line(error)}); grant the service account "
+            "roles/storage.objectUser on the bucket"
+        ) from error
+    except DataCorruption as error:
+        raise Corrupted(f"{uri}: damaged on the way, the checksum does not match") from error
+    except api.BadRequest as error:
+        if "hash" in str(error).lower() or "checksum" in str(error).lower():
+            raise Corrupted(f"{uri}: damaged on the way ({_first_line(error)})") from error
+        raise StorageError(f"{uri}: refused ({_first_line(error)})") from error
+    except (api.GoogleAPICallError, InvalidResponse, auth.TransportError) as error:
+        raise StorageError(f"{uri}: {_first_line(error)}; try again later") from error
+    except (requests.RequestException, ConnectionError, TimeoutError) as error:
+        raise StorageError(f"{uri}: the connection failed ({_first_line(error)}); try again later") from error
+
+
+class Corrupted(StorageError):
+    """A checksum did not match; the transfer is worth repeating."""
+
+
+def _first_line(error: Any) -> str:
+    """What the service said, in one line, without the request's address (an upload's address is a secret)."""
+    if isinstance(error, api.GoogleAPICallError | InvalidResponse) and error.response is not None:
+        response = error.response
+        try:
+            text = response.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            text = response.reason or "no reason given"
+        return f"HTTP {response.status_code}: {str(text).strip().splitlines()[0][:200]}"
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

@@ -1,0 +1,191 @@
+"""What remote stores share: patience, checksums of pieces, sequential reading by ranges, progress."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from latentrec.core import UserError, progress
+from latentrec.storage.types import StorageError
+
+PIECE = 8 << 20
+"""Bytes of one request of a large transfer; with :data:`WORKERS` it bounds the memory."""
+PROGRESS_FROM = 8 << 20
+_POLYNOMIAL = 0x82F63B78
+
+
+def workers() -> int:
+    """Transfers at once: ``LATENTREC_STORAGE_WORKERS``, else two for each processor, at most eight."""
+    return int(_number("LATENTREC_STORAGE_WORKERS", min(8, 2 * (os.cpu_count() or 1))))
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a remote store is waited for, in seconds; operators set it through the environment.
+
+    Attributes:
+        connect: for a connection (``LATENTREC_STORAGE_CONNECT_S``).
+        answer: for the next bytes on it (``LATENTREC_STORAGE_TIMEOUT_S``).
+        retry: for one request with all its retries (``LATENTREC_STORAGE_RETRY_S``).
+    """
+
+    connect: float = 5.0
+    answer: float = 60.0
+    retry: float = 120.0
+
+    @classmethod
+    def from_environment(cls) -> Patience:
+        """The defaults, changed by the variables that are set."""
+        return cls(
+            connect=_number("LATENTREC_STORAGE_CONNECT_S", cls.connect),
+            answer=_number("LATENTREC_STORAGE_TIMEOUT_S", cls.answer),
+            retry=_number("LATENTREC_STORAGE_RETRY_S", cls.retry),
+        )
+
+    @property
+    def timeout(self) -> tuple[float, float]:
+        """For ``requests``."""
+        return (self.connect, self.answer)
+
+
+def pieces(size: int, length: int = PIECE) -> list[tuple[int, int]]:
+    """Split ``[0, size)`` into half-open ranges of at most ``length`` bytes."""
+    return [(start, min(start + length, size)) for start in range(0, size, length)]
+
+
+def crc32c_text(value: int) -> str:
+    """A crc32c as Google Cloud Storage writes it: base64 of its four bytes, big end first."""
+    return base64.b64encode(value.to_bytes(4, "big")).decode()
+
+
+def crc32c_combine(first: int, second: int, second_length: int) -> int:
+    """The crc32c of two byte strings put together, from the crc32c of each and the second one's length.
+
+    A cyclic redundancy check is linear over GF(2): appending zeros to the first string is a 32×32 bit
+    matrix, whose power for ``second_length`` bytes is taken by repeated squaring.
+    """
+    power = _square(_square(_square([_POLYNOMIAL, *(1 << bit for bit in range(31))])))  # one zero byte
+    while second_length:
+        if second_length & 1:
+            first = _times(power, first)
+        second_length >>= 1
+        power = _square(power)
+    return first ^ second
+
+
+@contextmanager
+def transfer_progress(description: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to be called with the bytes moved; shows something for large transfers only."""
+    if size < PROGRESS_FROM:
+        yield lambda amount: None
+        return
+    lock = threading.Lock()
+    with progress(description, size, "B") as bar:
+
+        def update(amount: int) -> None:
+            with lock:
+                bar.update(amount)
+
+        yield update
+
+
+class RangeReader(io.RawIOBase):
+    """Reads a remote object once, front to back, one piece ahead of the reader.
+
+    Args:
+        uri: for messages.
+        size: of the object.
+        fetch: returns exactly the bytes of a half-open range, or raises.
+        extend_crc: ``(crc, data) → crc``; ``None`` where the store gives no checksum.
+        crc: what the whole must have (base64), or ``None``.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        size: int,
+        fetch: Callable[[int, int], bytes],
+        extend_crc: Callable[[int, bytes], int] | None = None,
+        crc: str | None = None,
+    ):
+        self._uri, self._fetch, self._extend, self._expected = uri, fetch, extend_crc, crc
+        self._ranges = iter(pieces(size))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._next: Future[bytes] | None = None
+        self._piece, self._position, self._crc = b"", 0, 0
+        self._verified = False
+        self._read_ahead()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer; 0 at the end, where the checksum is compared.
+
+        Raises:
+            StorageError: what was read is not what the store says it holds.
+        """
+        if self._position == len(self._piece):
+            if self._next is None:
+                self._verify()
+                return 0
+            self._piece, self._position = self._next.result(), 0
+            self._read_ahead()
+            if self._extend is not None:
+                self._crc = self._extend(self._crc, self._piece)
+        part = self._piece[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if not self.closed:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+    def _read_ahead(self) -> None:
+        wanted = next(self._ranges, None)
+        self._next = None if wanted is None else self._pool.submit(self._fetch, *wanted)
+
+    def _verify(self) -> None:
+        if self._expected is not None and crc32c_text(self._crc) != self._expected and not self._verified:
+            raise StorageError(
+                f"{self._uri}: the bytes read have crc32c {crc32c_text(self._crc)}, the store says "
+                f"{self._expected}; read it again"
+            )
+        self._verified = True
+
+
+def _square(matrix: list[int]) -> list[int]:
+    return [_times(matrix, column) for column in matrix]
+
+
+def _times(matrix: list[int], vector: int) -> int:
+    total = 0
+    for column in matrix:
+        if vector & 1:
+            total ^= column
+        vector >>= 1
+    return total
+
+
+def _number(variable: str, default: float) -> float:
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value <= 0:
+        raise UserError(f"{variable} is {text!r}, expected a number above 0")
+    return value
