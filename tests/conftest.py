@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.data import DataPrepConfig, generate_sample, prepare
+from tests.fakes.fixtures import gcs_server  # noqa: F401  (a fixture for every test)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -107,8 +107,11 @@ class GcsStore:
         def download() -> None:
             blob, info = self._pinned(uri)
             with temporary_beside(Path(path)) as temporary:
-                with transfer_progress(f"download {uri}", info.size) as moved:
-                    crc = self._download_pieces(blob, info, temporary, moved)
+                try:
+                    with transfer_progress(f"download {uri}", info.size) as moved:
+                        crc = self._download_pieces(blob, info, temporary, moved)
+                except (FileNotFoundError, PreconditionFailed):
+                    raise Corrupted(f"{uri}: overwritten or removed during the download") from None
                 if info.crc32c is not None and crc32c_text(crc) != info.crc32c:
                     raise Corrupted(
                         f"{uri}: the bytes received have crc32c {crc32c_text(crc)}, the store says "

@@ -1,25 +1,55 @@
 """The checkpoint store: atomic, retained, verified, fenced."""
 
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from latentrec.core import UserError
-from latentrec.storage import CheckpointStore, StaleAttempt, StorageError
-from latentrec.storage.local import LocalStore
+from latentrec.storage import CheckpointStore, StaleAttempt, StorageError, join, store_for
 
 
-@pytest.fixture
-def root(tmp_path) -> str:
-    return str(tmp_path / "checkpoints")
+@pytest.fixture(params=["local", "gs"])
+def root(request, tmp_path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "checkpoints")
+    request.getfixturevalue("gcs_server")
+    return "gs://bucket/checkpoints"
+
+
+def files_below(uri: str) -> dict[str, bytes]:
+    store = store_for(uri)
+    return {info.uri.removeprefix(uri + "/"): store.read_bytes(info.uri) for info in store.list(uri + "/")}
+
+
+def overwrite(uri: str, change) -> None:
+    store = store_for(uri)
+    data = change(store.read_bytes(uri))
+    if data is None:
+        store.delete(uri)
+    else:
+        store.write_bytes(uri, data)
 
 
 def open_store(root: str, **changes) -> CheckpointStore:
     work = {"step": "sft", "config": {"lr": 0.1}, "dataset": "d1", "parent": None, **changes}
     return CheckpointStore.for_work(root, **work)
+
+
+class Wrapped:
+    """A store with some of its methods replaced."""
+
+    def __init__(self, store, **methods):
+        self.__dict__.update(_store=store, **methods)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
 
 
 def state(tmp_path: Path, text: str) -> Path:
@@ -65,7 +95,7 @@ def test_keeps_the_last_and_the_best(root, tmp_path):
     for step in range(1, 7):
         store.save(state(tmp_path, str(step)), step, metadata={}, best=step in (1, 3))
     assert (store.latest().step, store.best().step) == (6, 3)
-    kept = {path.name.split("-")[0] for path in Path(store.uri).iterdir() if path.is_dir()}
+    kept = {name.split("-")[0] for name in files_below(store.uri)} - {"index.json"}
     assert kept == {f"{step:010d}" for step in (3, 5, 6)}
 
 
@@ -78,26 +108,24 @@ def test_restore_replaces_what_stood_at_the_destination(root, tmp_path):
     assert not (tmp_path / "restored" / "left_over").exists()
 
 
-def damage_missing(path: Path) -> None:
-    path.unlink()
+def missing(data: bytes) -> None:
+    return None
 
 
-def damage_truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+def truncated(data: bytes) -> bytes:
+    return data[:-1]
 
 
-def damage_one_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+def one_bit_flipped(data: bytes) -> bytes:
+    return data[:100] + bytes([data[100] ^ 1]) + data[101:]
 
 
-@pytest.mark.parametrize("damage", [damage_missing, damage_truncated, damage_one_bit])
+@pytest.mark.parametrize("damage", [missing, truncated, one_bit_flipped])
 def test_torn_checkpoint_is_passed_over_for_the_one_before(root, tmp_path, damage):
     store = open_store(root)
     store.save(state(tmp_path, "a"), 1, metadata={})
     store.save(state(tmp_path, "b"), 2, metadata={}, best=True)
-    damage(Path(store.latest().uri) / "model.safetensors")
+    overwrite(join(store.latest().uri, "model.safetensors"), damage)
     assert store.latest().step == 1
     assert store.best() is None
     assert content(store, store.latest(), tmp_path) == "a"
@@ -107,7 +135,7 @@ def test_restore_refuses_a_checkpoint_damaged_after_it_was_chosen(root, tmp_path
     store = open_store(root)
     store.save(state(tmp_path, "a"), 1, metadata={})
     info = store.latest()
-    damage_one_bit(Path(info.uri) / "model.safetensors")
+    overwrite(join(info.uri, "model.safetensors"), one_bit_flipped)
     with pytest.raises(StorageError, match="damaged"):
         store.restore(info, tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
@@ -125,28 +153,27 @@ def test_stale_attempt_cannot_overwrite_a_newer_checkpoint(root, tmp_path):
 
 
 def test_attempt_replaced_during_its_upload_cannot_publish(root, tmp_path):
-    class TakenOver(LocalStore):
-        def upload_file(self, path, uri, *, if_version=None):
-            if "model" in str(path):
-                successor.append(open_store(root))
-            return super().upload_file(path, uri, if_version=if_version)
-
     successor: list[CheckpointStore] = []
     old = open_store(root)
-    old._store = TakenOver()
+
+    def upload_and_be_replaced(path, uri, *, if_version=None):
+        successor.append(open_store(root))
+        return store_for(uri).upload_file(path, uri, if_version=if_version)
+
+    old._store = Wrapped(old._store, upload_file=upload_and_be_replaced)
     with pytest.raises(StaleAttempt):
         old.save(state(tmp_path, "late"), 1, metadata={})
     assert successor[0].latest() is None
 
 
 def test_attempt_goes_on_when_the_answer_to_its_own_swap_was_lost(root, tmp_path):
-    class AnswerLost(LocalStore):
-        def write_bytes(self, uri, data, *, if_version=None):
-            super().write_bytes(uri, data, if_version=if_version)
-            raise StorageError("no answer")
+    def write_without_an_answer(uri, data, *, if_version=None):
+        working.write_bytes(uri, data, if_version=if_version)
+        raise StorageError("no answer")
 
     store = open_store(root)
-    working, store._store = store._store, AnswerLost()
+    working = store._store
+    store._store = Wrapped(working, write_bytes=write_without_an_answer)
     with pytest.raises(StorageError):
         store.save(state(tmp_path, "a"), 1, metadata={})
     store._store = working
@@ -179,7 +206,7 @@ def test_clear_removes_everything_but_the_token(root, tmp_path):
     store.save(state(tmp_path, "a"), 1, metadata={}, best=True)
     store.clear()
     assert store.latest() is None
-    assert [path.name for path in Path(store.uri).iterdir()] == ["index.json"]
+    assert list(files_below(store.uri)) == ["index.json"]
     assert open_store(root).token == 2
 
 
@@ -191,6 +218,54 @@ def test_root_that_cannot_be_written_is_an_input_error(tmp_path):
 
 def test_index_that_is_not_one_says_what_to_do(root):
     store = open_store(root)
-    (Path(store.uri) / "index.json").write_text("{")
+    overwrite(join(store.uri, "index.json"), lambda data: b"{")
     with pytest.raises(UserError, match=r"not a checkpoint index.*remove"):
         open_store(root)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_full_disk_is_one_clear_error_and_the_old_checkpoint_is_intact(tmp_path, code):
+    store = open_store(str(tmp_path / "checkpoints"))
+    store.save(state(tmp_path, "a"), 1, metadata={})
+
+    def no_space(path, uri, *, if_version=None):
+        raise OSError(code, os.strerror(code))
+
+    working = store._store
+    store._store = Wrapped(working, upload_file=no_space)
+    with pytest.raises(StorageError, match=r"step 2 was not saved, earlier ones are intact; free space"):
+        store.save(state(tmp_path, "b"), 2, metadata={})
+    store._store = working
+    assert content(store, store.latest(), tmp_path) == "a"
+    store.save(state(tmp_path, "c"), 3, metadata={})
+    assert content(store, store.latest(), tmp_path) == "c"
+
+
+def test_file_size_limit_of_the_system_leaves_the_old_checkpoint_and_no_litter(tmp_path):
+    """The kernel itself refuses to write on: RLIMIT_FSIZE, as a full disk does."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from latentrec.storage import CheckpointStore, exit_code_on_error
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+root, directory = sys.argv[1:]
+with exit_code_on_error():
+    store = CheckpointStore.for_work(root, step="sft", config={"lr": 0.1}, dataset="d1", parent=None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+    store.save(Path(directory), 2, metadata={})
+"""
+    root = str(tmp_path / "checkpoints")
+    store = open_store(root)
+    store.save(state(tmp_path, "a"), 1, metadata={})
+    before = files_below(store.uri)
+    command = [sys.executable, "-c", script, root, str(state(tmp_path, "b"))]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("failed: ")
+    assert "step 2 was not saved, earlier ones are intact" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    after = files_below(store.uri)
+    assert {name: data for name, data in after.items() if name != "index.json"} == {
+        name: data for name, data in before.items() if name != "index.json"
+    }
+    assert content(store, open_store(root).latest(), tmp_path) == "a"
