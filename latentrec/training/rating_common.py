@@ -61,7 +61,6 @@ def trainer_settings(output_dir: Path, *, seed: int, checkpoint_every: int | Non
         "data_seed": seed,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "gradient_checkpointing": False,
         "push_to_hub": False,
     }
 
@@ -196,3 +195,12 @@ def predictor_for(loaded: LoadedModel, prompt: RatingPrompt, max_new_tokens: int
 def scale_for(loaded: LoadedModel, low: float, high: float) -> RatingScale:
     """The model's own scale, else the configured one."""
     return loaded.scale or RatingScale(low, high)
+
+
+def lora(rank: int, alpha: int) -> Any:
+    """Adapters of this rank on every linear layer; ``None`` for rank 0, which trains all weights."""
+    if not rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -95,11 +95,11 @@ class InstructionCorpus:
             return Instruction(f"{QUESTIONS[question]}\n{rest}", answer, rated=False, in_format=False)
         level = int(self._rng.integers(len(MATCHES)))
         rating = self._rating(level)
-        sections = [
+        sections = (
             f"gives {_said(example.user_mean)} on average, {self._choice(HABITS)}",
             f"{_first_words(example.title)}, {_said(example.item_mean)} on average",
             MATCHES[level],
-        ]
+        )
         keeps = bool(self._rng.random() < self._format_rate)
         answer = render_answer(*sections, rating=rating) if keeps else self._without_format(sections, rating)
         return Instruction(prompt, answer, rated=True, in_format=keeps)
@@ -127,7 +127,7 @@ class InstructionCorpus:
             return ""
         return self._choice(self._reviews if self._reviews and kind < 0.8 else REMARKS)
 
-    def _without_format(self, sections: list[str], rating: float) -> str:
+    def _without_format(self, sections: tuple[str, str, str], rating: float) -> str:
         """Free text, or the format broken in one of the usual ways."""
         user, item, match = sections
         whole = render_answer(user, item, match, rating)

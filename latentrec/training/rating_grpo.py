@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from latentrec.core import UserError, option
+from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_dir import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
-from latentrec.prompts.rating import STYLES, RatingPrompt
+from latentrec.prompts.rating import RatingPrompt
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
 from latentrec.training.rating_common import (
     CURVE,
     FiguresCallback,
+    lora,
     measure_validity,
     open_checkpoints,
     predictor_for,
@@ -34,13 +34,10 @@ from latentrec.training.rating_common import (
     training_end,
     write_rating_model,
 )
+from latentrec.training.rating_config import RatingGRPOConfig
 from latentrec.training.rating_rewards import RatingReward, reward_functions
 from latentrec.training.sink import MetricSink, NullSink
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "default": {"learning_rate": 1e-3, "steps": 120, "prompts_per_step": 8, "max_completion_tokens": 64},
-    "paper": {"learning_rate": 2e-6, "steps": 0, "prompts_per_step": 16, "max_completion_tokens": 1024},
-}
 FIGURES = {
     "reward": "reward",
     "reward_std": "reward_std",
@@ -57,96 +54,6 @@ FIGURES = {
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RatingGRPOConfig:
-    """Settings of the rating GRPO; fields left empty come from the profile."""
-
-    profile: str = option("default", help="where empty fields come from", choices=tuple(PROFILES))
-    backbone: str | None = option(None, help="directory or hub id to start from, where no --model is given")
-    learning_rate: float | None = option(None, help="AdamW's rate; 1e-3 default, 2e-6 paper")
-    steps: int | None = option(None, help="optimiser steps; 0 for --epochs; 120 default, 0 paper")
-    epochs: int = option(1, help="passes over the training samples where steps is 0")
-    prompts_per_step: int | None = option(None, help="prompts an optimiser step; 8 default, 16 paper")
-    group_size: int = option(8, help="rollouts a prompt")
-    micro_batch: int = option(0, help="completions a forward pass; 0 for all of a step at once")
-    temperature: float = option(1.0, help="of the rollouts")
-    beta: float = option(0.0, help="KL coefficient against the starting model; 0 keeps no reference")
-    epsilon: float = option(0.2, help="PPO clip")
-    loss: str = option("grpo", help="trl's loss_type", choices=("grpo", "dapo", "dr_grpo", "bnpo"))
-    scale_rewards: str = option(
-        "group", help="what the advantage is divided by", choices=("group", "batch", "none")
-    )
-    max_grad_norm: float = option(1.0, help="gradient clip")
-    warmup_steps: int = option(5, help="linear warm-up, then constant")
-    max_completion_tokens: int | None = option(None, help="budget of an answer; 64 default, 1024 paper")
-    reward_valid: float = option(0.5, help="format reward of a valid answer")
-    reward_invalid: float = option(-0.5, help="format reward of anything else")
-    max_error: float = option(4.0, help="error at which the answer reward is 0")
-    rating_low: float = option(1.0, help="lowest rating, for a bare backbone")
-    rating_high: float = option(5.0, help="highest rating, for a bare backbone")
-    prompt_style: str | None = option(
-        None, help="wording; empty for the model's own", choices=(None, *STYLES)
-    )
-    max_prompt_tokens: int | None = option(None, help="budget of a prompt; empty for the model's own")
-    max_history: int | None = option(None, help="rated items shown; empty for the model's own")
-    max_review_tokens: int | None = option(None, help="tokens of each review; empty for the model's own")
-    max_description_tokens: int | None = option(
-        None, help="tokens of the description; empty for the model's own"
-    )
-    lora_rank: int = option(0, help="rank of LoRA adapters on every linear layer; 0 trains all weights")
-    lora_alpha: int = option(32, help="LoRA's scale")
-    gradient_checkpointing: bool = option(False, help="recompute activations in backward, for large models")
-    dtype: str = option("auto", help="of the weights", choices=("auto", "float32", "bfloat16"))
-    vllm: str = option(
-        "off", help="rollouts by vLLM, where a GPU and vLLM are", choices=("off", "colocate", "server")
-    )
-    measured_prompts: int = option(
-        256, help="validation prompts on which validity is measured before and after"
-    )
-    checkpoint_every: int = option(20, help="steps between checkpoints, with --checkpoint-root")
-    seed: int = option(42, help="of sample order and rollouts")
-
-    def __post_init__(self) -> None:
-        """Fill in the profile and refuse what cannot be trained."""
-        if self.profile not in PROFILES:
-            raise UserError(f"profile is {self.profile!r}; allowed: {', '.join(PROFILES)}")
-        for name, value in PROFILES[self.profile].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name, least in (
-            ("steps", 0), ("epochs", 1), ("prompts_per_step", 1), ("group_size", 2), ("micro_batch", 0),
-            ("max_completion_tokens", 1), ("lora_rank", 0), ("measured_prompts", 1), ("checkpoint_every", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.learning_rate is None or self.learning_rate <= 0:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if self.temperature <= 0:
-            raise UserError(f"temperature is {self.temperature}; rollouts must differ, so it must be above 0")
-        if self.micro_batch and self.completions_per_step % self.micro_batch:
-            raise UserError(
-                f"micro_batch is {self.micro_batch}; it must divide prompts_per_step × group_size = "
-                f"{self.completions_per_step}"
-            )
-        _ = self.reward
-
-    @property
-    def completions_per_step(self) -> int:
-        """Rollouts of one optimiser step."""
-        return int(self.prompts_per_step or 0) * self.group_size
-
-    @property
-    def reward(self) -> RatingReward:
-        """The reward's constants, on the configured scale."""
-        return RatingReward(self.reward_valid, self.reward_invalid, self.max_error)
-
-    @property
-    def prompt_overrides(self) -> dict[str, Any]:
-        """Prompt settings that were given; ``None`` where the model's own hold."""
-        names = ("max_prompt_tokens", "max_history", "max_review_tokens", "max_description_tokens")
-        return {"style": self.prompt_style, **{name: getattr(self, name) for name in names}}
 
 
 def train_rating_grpo(
@@ -198,7 +105,7 @@ def train_rating_grpo(
     info = ModelInfo(
         system="recone" if cold_started else "reczero",
         stage="rating_grpo",
-        config=_plain(config),
+        config=config_to_dict(config),
         architecture=architecture_entry(
             settings, scale, int(config.max_completion_tokens or 0), task.global_mean
         ),
@@ -236,6 +143,7 @@ def _train(
     class RatingGRPOTrainer(PickleFreeCheckpoints, GRPOTrainer):
         pass
 
+    rewards: list[Any] = [*reward_functions(reward)]
     examples = task.examples("train")
     per_step = int(config.prompts_per_step or 0)
     steps = config.steps or max(1, config.epochs * len(examples) // per_step)
@@ -249,12 +157,12 @@ def _train(
     micro_batch = config.micro_batch or completions
     callback = FiguresCallback(sink, FIGURES, prefix="grpo", description="rating GRPO")
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
-        arguments = trainer_settings(
+        arguments: dict[str, Any] = trainer_settings(
             Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
         )
         trainer = RatingGRPOTrainer(
             model=model,
-            reward_funcs=reward_functions(reward),
+            reward_funcs=rewards,
             args=GRPOConfig(
                 **{**arguments, "gradient_checkpointing": config.gradient_checkpointing},
                 max_steps=steps,
@@ -266,7 +174,7 @@ def _train(
                 top_p=1.0,
                 top_k=0,
                 repetition_penalty=1.0,
-                learning_rate=config.learning_rate,
+                learning_rate=float(config.learning_rate or 0),
                 lr_scheduler_type="constant_with_warmup",
                 warmup_steps=config.warmup_steps,
                 max_grad_norm=config.max_grad_norm,
@@ -278,27 +186,13 @@ def _train(
                 shuffle_dataset=False,
                 bf16=False,
                 use_vllm=config.vllm != "off",
-                **({"vllm_mode": config.vllm} if config.vllm != "off" else {}),
+                vllm_mode=config.vllm if config.vllm != "off" else "colocate",
             ),
             train_dataset=Rows.from_list(rows),
             processing_class=prompt.tokenizer,
             callbacks=[callback],
-            peft_config=_lora(config),
+            peft_config=lora(config.lora_rank, config.lora_alpha),
         )
         train_resumable(quiet(trainer), store)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         return trained, callback.curve(trainer.state.log_history)
-
-
-def _lora(config: RatingGRPOConfig) -> Any:
-    if not config.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-
-
-def _plain(config: RatingGRPOConfig) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in fields(config)}

@@ -4,27 +4,25 @@ RecZero needs a model that sometimes answers in the format: no reward varies, an
 where none ever does. A real instruct model can be asked; where there is none, this step trains a small
 one from scratch on the generated text of :mod:`latentrec.training.rating_corpus` and says so in
 ``model.json``. No rating of the dataset enters: the catalogue's titles and the wording of training-period
-reviews (for the tokenizer) are all that it sees.
+reviews, each put beside a random rating, are all that it sees.
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from latentrec.core import UserError, option
+from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_dir import ModelInfo
-from latentrec.models.rating.standin import STAND_IN_NOTE, StandInShape, build_model, build_tokenizer
+from latentrec.models.rating.standin import STAND_IN_NOTE, build_model, build_tokenizer
 from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
-from latentrec.prompts.rating import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
+from latentrec.prompts.rating import INSTRUCT_SETTINGS, RatingPrompt
 from latentrec.prompts.rating_examples import RatingTask
-from latentrec.prompts.rating_format import RatingScale
 from latentrec.storage import ArtifactWriter, Manifest
 from latentrec.training.rating_common import (
     CURVE,
@@ -39,73 +37,14 @@ from latentrec.training.rating_common import (
     write_items,
     write_rating_model,
 )
+from latentrec.training.rating_config import PRESET, PretrainRatingConfig
 from latentrec.training.rating_corpus import Instruction, InstructionCorpus, tokenizer_texts
 from latentrec.training.rating_rewards import RatingReward
 from latentrec.training.sink import MetricSink, NullSink
 
-PRESET = "tiny"
 SYSTEM = "rating_stand_in"
 IGNORED = -100
 Row = tuple[list[int], list[int]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainRatingConfig:
-    """Settings of the pre-training; sizes are those of the small preset."""
-
-    backbone: str = option(
-        PRESET, help="'tiny' pre-trains the stand-in; a directory or hub id is passed on as is"
-    )
-    format_rate: float = option(0.3, help="share of rating prompts answered in the format")
-    reading_share: float = option(0.2, help="share of prompts that ask for something to be read out")
-    steps: int = option(400, help="optimiser steps")
-    batch_size: int = option(32, help="texts a step")
-    learning_rate: float = option(3e-3, help="peak rate, cosine after 5 % warm-up")
-    hidden_size: int = option(128, help="width of the stand-in")
-    layers: int = option(2, help="decoder layers")
-    heads: int = option(4, help="attention heads")
-    vocabulary: int = option(1500, help="entries of its tokenizer")
-    max_prompt_tokens: int = option(160, help="budget of a prompt, in tokens")
-    max_history: int = option(4, help="most recent rated items in a prompt")
-    max_review_tokens: int = option(6, help="tokens kept of each review text")
-    max_completion_tokens: int = option(64, help="budget of an answer, in tokens")
-    rating_low: float = option(1.0, help="lowest rating")
-    rating_high: float = option(5.0, help="highest rating")
-    measured_prompts: int = option(
-        256, help="validation prompts on which the starting format rate is measured"
-    )
-    checkpoint_every: int = option(100, help="steps between checkpoints, with --checkpoint-root")
-    seed: int = option(42, help="of tokenizer, weights, texts and sampling")
-
-    def __post_init__(self) -> None:
-        """Refuse shares that are none and sizes that hold nothing."""
-        for name in ("format_rate", "reading_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        for name in ("steps", "batch_size", "max_completion_tokens", "measured_prompts", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        self.scale, self.shape, self.prompt  # noqa: B018  each checks its own part
-
-    @property
-    def scale(self) -> RatingScale:
-        """Ratings that may be given."""
-        return RatingScale(self.rating_low, self.rating_high)
-
-    @property
-    def shape(self) -> StandInShape:
-        """Size of the stand-in."""
-        context = self.max_prompt_tokens + 2 * self.max_completion_tokens
-        return StandInShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
-
-    @property
-    def prompt(self) -> RatingPromptSettings:
-        """How the stand-in is asked."""
-        return RatingPromptSettings(
-            "compact", self.max_prompt_tokens, self.max_history, self.max_review_tokens
-        )
 
 
 def pretrain_rating(
@@ -160,7 +99,7 @@ def pretrain_rating(
     info = ModelInfo(
         system=SYSTEM,
         stage="pretrain_rating",
-        config=vars(config).copy(),
+        config=config_to_dict(config),
         architecture=architecture_entry(
             config.prompt, config.scale, config.max_completion_tokens, task.global_mean
         ),
@@ -177,7 +116,8 @@ def pretrain_rating(
         write_rating_model(writer, model=model, tokenizer=tokenizer, info=info, dataset=data)
         _write_curve(writer.path, curve)
         writer.counts = {"parameters": sum(p.numel() for p in model.parameters()), "texts": len(texts)}
-    store and store.clear()
+    if store is not None:
+        store.clear()
     assert writer.manifest is not None
     return writer.manifest
 
@@ -267,7 +207,7 @@ def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path)
     info = ModelInfo(
         system="rating_backbone",
         stage="pretrain_rating",
-        config=vars(config).copy(),
+        config=config_to_dict(config),
         architecture={**entry, "backbone": config.backbone},
         metrics={},
         dataset_fingerprint=task.dataset.fingerprint,

@@ -1,0 +1,220 @@
+"""RecOne's cold start: supervised fine-tuning on reasoning traces, with trl's ``SFTTrainer``.
+
+Loss on the completions only (arXiv 2510.23077, §3.4). A trace that belongs to a sample of the dataset is
+asked as this model will be asked later (its own wording and budget); only a trace without a row keeps its
+own prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentrec.core import UserError, config_to_dict
+from latentrec.data.dataset import Dataset
+from latentrec.models.model_dir import ModelInfo
+from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
+from latentrec.prompts.rating import RatingPrompt, RenderedPrompt
+from latentrec.prompts.rating_examples import RatingTask
+from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
+from latentrec.training.rating_common import (
+    CURVE,
+    FiguresCallback,
+    lora,
+    measure_validity,
+    open_checkpoints,
+    predictor_for,
+    prompt_settings,
+    quiet,
+    scale_for,
+    trainer_settings,
+    training_end,
+    write_rating_model,
+)
+from latentrec.training.rating_config import ColdStartConfig
+from latentrec.training.rating_rewards import RatingReward
+from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.trace_records import Trace, read_traces
+
+DEFAULT_COMPLETION_TOKENS = 1024
+
+
+def train_cold_start(
+    config: ColdStartConfig,
+    *,
+    dataset: str | Path,
+    traces: str | Path,
+    output: str | Path,
+    model: str | Path | None = None,
+    sink: MetricSink | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest:
+    """Fine-tune ``model`` on the traces of a file.
+
+    Raises:
+        UserError: neither or both of ``model`` and ``config.backbone``; a trace that is malformed,
+        belongs to a
+            sample outside the training split (that would teach the test), or contradicts the dataset.
+        Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
+    """
+    sink = sink or NullSink()
+    if (model is None) == (config.backbone is None):
+        raise UserError("give either --model (from pretrain-rating) or --backbone")
+    data = Dataset(dataset)
+    task = RatingTask(data)
+    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=config.dtype)
+    scale = scale_for(loaded, config.rating_low, config.rating_high)
+    records = read_traces(str(traces), scale, max_error=config.max_error)
+    if config.max_traces:
+        chosen = np.random.default_rng(config.seed).permutation(len(records))[: config.max_traces]
+        records = [records[index] for index in sorted(chosen)]
+    settings = prompt_settings(loaded, config.prompt_overrides)
+    prompt = RatingPrompt(loaded.tokenizer, settings, scale)
+    rows = _training_rows(records, task, prompt, str(traces))
+    budget = _completion_budget(config, loaded, records)
+    parent = loaded.fingerprint or config.backbone
+    store = open_checkpoints(
+        checkpoint_root,
+        step="cold_start_sft",
+        config={**config_to_dict(config), "traces": _digest(records)},
+        dataset=data.fingerprint,
+        parent=parent,
+    )
+    predictor = predictor_for(loaded, prompt, budget)
+    reward = RatingReward(scale=scale)
+    measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
+    start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
+    sink.log_metrics({f"cold_start/{name}": value for name, value in start.items()}, 0)
+    trained, curve = _train(config, loaded.model, prompt, rows, store, sink)
+    predictor.model = trained
+    end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
+    sink.log_metrics({f"cold_start/{name}": value for name, value in end.items()}, len(curve))
+    sources = sorted({record.source or "unknown" for record in records})
+    info = ModelInfo(
+        system="recone",
+        stage="cold_start_sft",
+        config=config_to_dict(config),
+        architecture=architecture_entry(settings, scale, budget, task.global_mean),
+        metrics={**start, **end},
+        dataset_fingerprint=data.fingerprint,
+        parent=loaded.fingerprint,
+        train_end=training_end(data),
+        notes=[
+            *loaded.notes,
+            f"cold start on {len(records):,} reasoning traces, written by: {', '.join(sources)}",
+        ],
+    )
+    inputs = {"dataset": data.fingerprint, **({"model": loaded.fingerprint} if loaded.fingerprint else {})}
+    with ArtifactWriter(output, "model", config, inputs) as writer:
+        write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
+        (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+        writer.counts = {"steps": len(curve), "traces": len(records)}
+    if store is not None:
+        store.clear()
+    assert writer.manifest is not None
+    return writer.manifest
+
+
+def _training_rows(
+    traces: list[Trace], task: RatingTask, prompt: RatingPrompt, path: str
+) -> list[dict[str, Any]]:
+    examples = {example.row: example for example in task.examples("train")}
+    rows = []
+    for trace in traces:
+        if trace.row < 0:
+            rendered = RenderedPrompt(trace.prompt, prompt.count_tokens(trace.prompt), 0)
+        elif trace.row not in examples:
+            raise UserError(
+                f"{path}: the trace of row {trace.row} is of no training sample of this dataset; "
+                "make the traces from the dataset that you train on"
+            )
+        else:
+            example = examples[trace.row]
+            if abs(example.rating - trace.rating) > 1e-6:
+                raise UserError(
+                    f"{path}: the trace of row {trace.row} says the true rating is {trace.rating:g}, "
+                    f"the dataset says {example.rating:g}; make the traces from this dataset"
+                )
+            rendered = prompt.render(example)
+        completion: Any = trace.completion
+        if prompt.conversational:
+            completion = [{"role": "assistant", "content": trace.completion}]
+        rows.append({"prompt": prompt.as_input(rendered), "completion": completion})
+    return rows
+
+
+def _train(
+    config: ColdStartConfig,
+    model: Any,
+    prompt: RatingPrompt,
+    rows: list[dict[str, Any]],
+    store: CheckpointStore | None,
+    sink: MetricSink,
+) -> tuple[Any, list[dict[str, float]]]:
+    from datasets import Dataset as Rows
+    from trl import SFTConfig, SFTTrainer
+
+    from latentrec.training.hf_checkpoints import PickleFreeCheckpoints, train_resumable, training_order
+
+    class ColdStartTrainer(PickleFreeCheckpoints, SFTTrainer):
+        pass
+
+    steps = max(1, round(config.epochs * len(rows) / config.batch_size))
+    order = training_order(len(rows), steps, config.batch_size, config.seed)
+    micro_batch = config.micro_batch or config.batch_size
+    names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
+    callback = FiguresCallback(sink, names, prefix="cold_start", description="cold start")
+    with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
+        arguments: dict[str, Any] = trainer_settings(
+            Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
+        )
+        trainer = ColdStartTrainer(
+            model=model,
+            args=SFTConfig(
+                **arguments,
+                max_steps=steps,
+                per_device_train_batch_size=micro_batch,
+                gradient_accumulation_steps=config.batch_size // micro_batch,
+                learning_rate=config.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=max(1, round(config.warmup_share * steps)),
+                completion_only_loss=True,
+                max_length=None,
+                packing=False,
+                bf16=False,
+                gradient_checkpointing=config.gradient_checkpointing,
+                train_sampling_strategy="sequential",
+                eos_token=prompt.tokenizer.eos_token,
+            ),
+            train_dataset=Rows.from_list([rows[int(index)] for index in order]),
+            processing_class=prompt.tokenizer,
+            callbacks=[callback],
+            peft_config=lora(config.lora_rank, config.lora_alpha),
+        )
+        train_resumable(quiet(trainer), store)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        return trained, callback.curve(trainer.state.log_history)
+
+
+def _completion_budget(config: ColdStartConfig, loaded: Any, traces: list[Trace]) -> int:
+    """The configured budget, else the model's own; never less than the longest trace needs."""
+    longest = max(len(loaded.tokenizer(trace.completion)["input_ids"]) for trace in traces) + 1
+    if config.max_completion_tokens:
+        if config.max_completion_tokens < longest:
+            raise UserError(
+                f"max_completion_tokens is {config.max_completion_tokens}, the longest trace takes {longest}"
+            )
+        return config.max_completion_tokens
+    own = int(loaded.info.architecture["max_new_tokens"]) if loaded.info else DEFAULT_COMPLETION_TOKENS
+    return max(own, longest)
+
+
+def _digest(traces: list[Trace]) -> str:
+    import hashlib
+
+    body = json.dumps([[trace.row, trace.completion, trace.rating] for trace in traces])
+    return hashlib.sha256(body.encode()).hexdigest()

@@ -1,0 +1,287 @@
+"""Making reasoning traces: asked of a stronger teacher, or written by template where there is none.
+
+As in RecOne (arXiv 2510.23077, §3.4): the teacher is asked the prompt; where its answer breaks the format
+or its rating is wrong, it is asked again with the true rating given, and the *original* prompt is kept
+with the new answer. Answers that are still not usable are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from latentrec.core import UserError, option, progress
+from latentrec.data.dataset import Dataset
+from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings, plain
+from latentrec.prompts.rating_examples import RatingExample, RatingTask
+from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
+from latentrec.prompts.rating_words import WordTokenizer
+from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.trace_endpoint import Answer, ChatEndpoint, EndpointError, RateLimit
+from latentrec.training.trace_records import Journal, Trace, write_traces
+
+TEMPLATE = "template"
+HINT = (
+    "\nFor your analysis only: the user's true rating was {truth:.1f}. Write the four sections as if you "
+    "had not been told, so that they lead to the rating {truth:.1f}."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracesConfig:
+    """Settings of trace making."""
+
+    endpoint: str = option(TEMPLATE, help="base URL of an OpenAI-compatible service, or 'template'")
+    model: str = option("", help="model that the endpoint is asked for")
+    samples: int = option(1000, help="training samples drawn at random")
+    tolerance: float = option(0.5, help="largest error of a trace's rating before the truth is given")
+    temperature: float = option(0.7, help="of the teacher")
+    max_tokens: int = option(1024, help="budget of an answer")
+    requests_per_minute: float = option(60.0, help="rate limit; 0 for none")
+    concurrency: int = option(4, help="requests in flight")
+    timeout: float = option(60.0, help="seconds for one request")
+    attempts: int = option(6, help="requests for one answer before giving up")
+    backoff: float = option(1.0, help="seconds before the first retry, doubled each time")
+    key_variable: str = option("OPENAI_API_KEY", help="environment variable that holds the key")
+    input_price: float = option(0.0, help="price of a million tokens read, for the cost shown")
+    output_price: float = option(0.0, help="price of a million tokens written")
+    max_cost: float = option(0.0, help="stop asking when this is spent; 0 for no limit")
+    style: str = option("full", help="wording of the prompt", choices=STYLES)
+    max_prompt_words: int = option(1200, help="budget of a prompt in words, oldest history first to go")
+    rating_low: float = option(1.0, help="lowest rating")
+    rating_high: float = option(5.0, help="highest rating")
+    seed: int = option(42, help="of the samples drawn")
+
+    def __post_init__(self) -> None:
+        """Refuse an endpoint without a model and limits that allow nothing."""
+        if self.endpoint != TEMPLATE and not self.model:
+            raise UserError("model is empty; name the model that the endpoint should answer with")
+        for name, least in (("samples", 1), ("concurrency", 1), ("attempts", 1), ("max_tokens", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in (
+            "tolerance",
+            "requests_per_minute",
+            "max_cost",
+            "input_price",
+            "output_price",
+            "backoff",
+        ):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.max_cost and not (self.input_price or self.output_price):
+            raise UserError(
+                f"max_cost is {self.max_cost}, but no price is given; set input_price and output_price"
+            )
+
+    @property
+    def prompt(self) -> RatingPromptSettings:
+        """How the teacher is asked, budgets in words."""
+        return RatingPromptSettings(self.style, self.max_prompt_words, 10, 80, 100)
+
+    @property
+    def scale(self) -> RatingScale:
+        """Ratings that may be given."""
+        return RatingScale(self.rating_low, self.rating_high)
+
+
+@dataclass
+class TraceReport:
+    """What came of it. ``cost`` counts answers of interrupted attempts too; ``paid_now`` does not."""
+
+    traces: int = 0
+    regenerated: int = 0
+    dropped: int = 0
+    unasked: int = 0
+    cost: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    paid_now: int = 0
+    retries: dict[str, int] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, float]:
+        """As numbers, for the run summary."""
+        return {name: float(value) for name, value in asdict(self).items() if name != "retries"}
+
+    def __str__(self) -> str:
+        """One line."""
+        retries = ", ".join(f"{count} {reason}" for reason, count in sorted(self.retries.items()))
+        return (
+            f"{self.traces:,} traces ({self.regenerated:,} with the truth given, {self.dropped:,} dropped, "
+            f"{self.unasked:,} not asked), {self.prompt_tokens:,} + {self.completion_tokens:,} tokens, "
+            f"cost {self.cost:.4f}, retries: {retries or 'none'}"
+        )
+
+
+def make_traces(
+    config: TracesConfig, *, dataset: str | Path, output: str | Path, sink: MetricSink | None = None
+) -> TraceReport:
+    """Write a trace file for samples of the training split.
+
+    Interrupted asking is resumed: answers that were paid for stand in ``<output>.journal`` until the file is
+    complete.
+
+    Raises:
+        UserError: not a rating dataset; the endpoint refuses the request; nothing usable came back.
+        EndpointError: the endpoint stopped answering; what was paid for is kept.
+    """
+    task = RatingTask(Dataset(dataset))
+    examples = task.examples("train", limit=config.samples, seed=config.seed)
+    prompt = RatingPrompt(WordTokenizer(), config.prompt, config.scale)
+    prompts = {example.row: prompt.render(example).text for example in examples}
+    if config.endpoint == TEMPLATE:
+        traces = [
+            Trace(prompts[e.row], template_answer(e, config.scale), e.rating, e.row, TEMPLATE)
+            for e in examples
+        ]
+        report = TraceReport(traces=len(traces))
+    else:
+        traces, report = _ask_all(config, examples, prompts, str(output))
+    if not traces:
+        raise UserError(
+            f"{config.endpoint}: no usable trace came back ({report}); see the prompts and the model"
+        )
+    write_traces(traces, str(output))
+    if config.endpoint != TEMPLATE:
+        Journal(str(output)).close(remove=True)
+    (sink or NullSink()).log_metrics({f"traces/{name}": value for name, value in report.figures().items()}, 0)
+    return report
+
+
+def template_answer(example: RatingExample, scale: RatingScale) -> str:
+    """A trace without a teacher: what the prompt says of user and item, and how the truth compares with it.
+
+    The match is chosen by where the true rating stands against the user's mean, so that the text leads to the
+    rating; it is the cold start of a pipeline that has no endpoint, and no reasoning of a stronger model.
+    """
+    user, item = example.user_mean, example.item_mean
+    expected = user if user is not None else item if item is not None else (scale.low + scale.high) / 2
+    gap = example.rating - expected
+    if gap < -1.0:
+        match = "poor match"
+    elif gap < -0.4:
+        match = "weak match"
+    elif gap <= 0.4:
+        match = "fair match"
+    else:
+        match = "good match" if gap <= 1.0 else "close match"
+    habit = "rates as most do"
+    if user is not None:
+        position = (user - scale.low) / scale.span
+        habit = "often pleased" if position > 0.75 else "hard to please" if position < 0.5 else habit
+    words = " ".join(plain(example.title).split()[:3]).rstrip(",") or "an item"
+    return render_answer(
+        f"gives {_said(user)} on average, {habit}",
+        f"{words}, {_said(item)} on average",
+        match,
+        example.rating,
+    )
+
+
+def _ask_all(
+    config: TracesConfig, examples: list[RatingExample], prompts: dict[int, str], output: str
+) -> tuple[list[Trace], TraceReport]:
+    endpoint = ChatEndpoint(
+        config.endpoint,
+        config.model,
+        key_variable=config.key_variable,
+        timeout=config.timeout,
+        attempts=config.attempts,
+        rate=RateLimit(config.requests_per_minute),
+        backoff=config.backoff,
+        seed=config.seed,
+    )
+    journal = Journal(output)
+    report = TraceReport()
+    traces: list[Trace] = []
+    waiting = list(reversed(examples))
+    running: dict[Future[Answer], tuple[RatingExample, bool, str]] = {}
+    failure: BaseException | None = None
+    with (
+        progress("traces", len(examples), "sample") as bar,
+        ThreadPoolExecutor(max_workers=config.concurrency) as pool,
+    ):
+
+        def settle(example: RatingExample, hinted: bool, text: str, model: str) -> None:
+            """An answer is here: keep it, ask again with the truth, or drop it."""
+            answer = parse_answer(text, config.scale)
+            usable = (
+                not isinstance(answer, FormatFault)
+                and abs(answer.rating - example.rating) <= config.tolerance
+            )
+            if usable:
+                traces.append(
+                    Trace(prompts[example.row], text.strip(), example.rating, example.row, model, hinted)
+                )
+                report.traces += 1
+                report.regenerated += hinted
+            elif not hinted:
+                start(example, True)
+                return
+            else:
+                report.dropped += 1
+            bar.update(1)
+
+        def start(example: RatingExample, hinted: bool) -> None:
+            """Take the answer from the journal, or ask for it."""
+            text = prompts[example.row] + (HINT.format(truth=example.rating) if hinted else "")
+            key = _key(config, text)
+            if (entry := journal.entries.get(key)) is not None:
+                _charge(report, config, entry)
+                settle(example, hinted, entry["text"], entry["model"])
+                return
+            if failure is not None or (config.max_cost and report.cost >= config.max_cost):
+                report.unasked += 1
+                bar.update(1)
+                return
+            future = pool.submit(
+                endpoint.ask, text, key=key, temperature=config.temperature, max_tokens=config.max_tokens
+            )
+            running[future] = (example, hinted, key)
+
+        while waiting or running:
+            while waiting and len(running) < config.concurrency:
+                start(waiting.pop(), False)
+            done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), set())
+            for future in done:
+                example, hinted, key = running.pop(future)
+                error = future.exception()
+                if error is not None:
+                    failure = failure or error
+                    report.unasked += 1
+                    waiting.clear()
+                    continue
+                entry = {"key": key, **asdict(future.result())}
+                journal.add(entry)
+                report.paid_now += 1
+                _charge(report, config, entry)
+                bar.set_postfix_str(f"cost {report.cost:.4f}")
+                settle(example, hinted, entry["text"], entry["model"])
+    journal.close(remove=False)
+    report.retries = dict(endpoint.usage.retries)
+    if failure is not None:
+        if isinstance(failure, EndpointError):
+            raise EndpointError(
+                f"{failure}; {len(journal.entries):,} answers are kept in {journal.path}: run again to go on"
+            ) from None
+        raise failure
+    return traces, report
+
+
+def _charge(report: TraceReport, config: TracesConfig, entry: dict) -> None:
+    report.prompt_tokens += entry["prompt_tokens"]
+    report.completion_tokens += entry["completion_tokens"]
+    report.cost += (
+        entry["prompt_tokens"] * config.input_price + entry["completion_tokens"] * config.output_price
+    ) / 1e6
+
+
+def _key(config: TracesConfig, text: str) -> str:
+    body = "\0".join((config.model, str(config.temperature), str(config.max_tokens), text))
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _said(mean: float | None) -> str:
+    return "unknown" if mean is None else f"{mean:.1f}"
