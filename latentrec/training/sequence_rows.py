@@ -81,7 +81,7 @@ def pack_by_user(samples: Samples, max_length: int) -> Rows:
     items: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     for first, stop in zip(starts, [*starts[1:], len(samples)], strict=True):
-        known = samples.history(first).astype(np.int64)
+        known = samples.history(int(first)).astype(np.int64)
         if not len(known):
             continue
         sequence = np.concatenate([known, samples.targets[first:stop].astype(np.int64)])

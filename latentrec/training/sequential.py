@@ -18,6 +18,7 @@ from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models import ModelInfo
 from latentrec.models.popularity import Popularity, count_items
 from latentrec.models.sequential import (
+    LARES,
     SequenceEncoder,
     SequentialRecommender,
     build_encoder,
@@ -32,9 +33,10 @@ from latentrec.training.sequence_rows import (
     pack_by_user,
     plan_batches,
 )
-from latentrec.training.sequence_state import reseed
+from latentrec.training.sequence_state import cpu_threads, reseed
 from latentrec.training.sequential_config import SequentialConfig
 from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.spt import SPTLoss
 
 STEP = "train-sequential"
 
@@ -104,16 +106,17 @@ def train_sequential(
     if config.encoder == "popularity":
         return _write_popularity(config, data, output, sink)
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
-    for variant in config.variants():
-        encoder, result = train_encoder(variant, data, sink, checkpoint_root)
-        trials.append((variant, encoder, result))
+    with cpu_threads(config.cpu_threads):
+        for variant in config.variants():
+            encoder, result = train_encoder(variant, data, sink, checkpoint_root)
+            trials.append((variant, encoder, result))
     variant, encoder, result = max(trials, key=lambda trial: trial[2].progress.best_value)
     with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
         save_encoder(encoder, artifact.path)
         data.catalogue.write(artifact.path / "items.parquet")
         ModelInfo(
             system=variant.encoder,
-            stage="sequential",
+            stage="spt" if variant.encoder == "lares" else "sequential",
             config=config_to_dict(variant),
             architecture=encoder.architecture(),
             metrics=result.metrics,
@@ -166,7 +169,19 @@ def train_encoder(
 def make_loss(
     config: SequentialConfig, encoder: SequenceEncoder, rows: Rows
 ) -> Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]:
-    """The training objective of an encoder: cross-entropy of the next item over the whole catalogue."""
+    """The training objective: SPT for LARES, else cross-entropy of the next item over the whole catalogue."""
+    if isinstance(encoder, LARES):
+        return SPTLoss(
+            encoder,
+            rows,
+            mean_steps=config.mean_steps,
+            trajectory_weight=config.trajectory_weight,
+            step_weight=config.step_weight,
+            temperature=config.temperature,
+            step_sampler=config.step_sampler,
+            negatives=config.negatives,
+            anchors=config.anchors,
+        )
     device = next(encoder.parameters()).device
 
     def next_item_loss(indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:

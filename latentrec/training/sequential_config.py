@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from latentrec.core import UserError, option
-from latentrec.models.sequential import ENCODERS
+from latentrec.models.sequential import BLOCKS, ENCODERS, INJECTIONS, STEP_SAMPLERS
 
 SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 STEPS_PER_EPOCH = 64
@@ -21,8 +21,10 @@ class SequentialConfig:
         None, help="popularity: count only the last so many days of training (default: all of it)"
     )
     dim: int = option(64, help="width of item vectors and states")
-    inner_dim: int = option(256, help="width of the feed-forward layers")
-    layers: int = option(2, help="layers of SASRec and GRU4Rec")
+    inner_dim: int | None = option(
+        None, help="width of the feed-forward layers, or of the GRU (default: the encoder's own)"
+    )
+    layers: int | None = option(None, help="layers of SASRec and GRU4Rec (default: the encoder's own)")
     heads: int = option(2, help="attention heads")
     hidden_dropout: float | None = option(None, help="dropout of hidden states (default: the encoder's own)")
     attention_dropout: float | None = option(None, help="dropout of attention (default: the encoder's own)")
@@ -44,6 +46,28 @@ class SequentialConfig:
     tune: int = option(
         0, help="variants of dropout and learning rate tried on validation, in the documented order (0: none)"
     )
+    block: str = option("transformer", help="lares: layer of both blocks", choices=tuple(BLOCKS))
+    pre_layers: int = option(2, help="lares: layers before the recurrence")
+    core_layers: int = option(2, help="lares: layers of the recurrent core")
+    mean_steps: int = option(4, help="lares: mean number of steps of thought, and their number when scoring")
+    step_sampler: str = option("poisson_lognormal", help="lares: steps in training", choices=STEP_SAMPLERS)
+    injection: str = option("add", help="lares: how the sequence enters each step", choices=INJECTIONS)
+    trajectory_weight: float = option(0.1, help="lares: weight of trajectory-level alignment (alpha)")
+    step_weight: float = option(0.5, help="lares: weight of step-level alignment (gamma)")
+    temperature: float = option(1.0, help="lares: temperature of both alignments (tau)")
+    negatives: str = option(
+        "others",
+        help="lares: negatives of both alignments; all (published) or others: of another target and row",
+        choices=("others", "all"),
+    )
+    anchors: str = option(
+        "row",
+        help="lares: anchors of both alignments; one random position of each row, or all (published)",
+        choices=("row", "all"),
+    )
+    cpu_threads: int = option(
+        1, help="threads of torch on a CPU; matrices this small gain little from more (0: torch's own choice)"
+    )
     seed: int = option(42, help="of initial weights, batches and dropout")
 
     def __post_init__(self) -> None:
@@ -52,19 +76,17 @@ class SequentialConfig:
         Raises:
             UserError: a field is out of range.
         """
-        for name in ("dim", "inner_dim", "layers", "heads", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("max_length", "batch_size"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, expected at least 1")
         for name in ("hidden_dropout", "attention_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"{name} is {value}, expected at least 0 and below 1")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate is {self.learning_rate}, expected above 0")
-        for name in ("weight_decay", "gradient_clip", "tune"):
+        for name in ("learning_rate", "temperature"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} is {getattr(self, name)}, expected above 0")
+        for name in _AT_LEAST_ZERO:
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}, expected at least 0")
         if self.popularity_days is not None and self.popularity_days <= 0:
@@ -93,12 +115,31 @@ class SequentialConfig:
         return [fixed, *(replace(fixed, **change) for change in TUNING[: max(0, self.tune - 1)])]
 
 
-_COMMON = ("dim", "scoring")
+_AT_LEAST_ONE = (
+    "dim",
+    "inner_dim",
+    "layers",
+    "heads",
+    "max_length",
+    "batch_size",
+    "max_epochs",
+    "patience",
+    "pre_layers",
+    "core_layers",
+    "mean_steps",
+)
+_AT_LEAST_ZERO = ("weight_decay", "gradient_clip", "tune", "cpu_threads", "trajectory_weight", "step_weight")
+
+_COMMON = ("dim", "scoring", "hidden_dropout")
+_TRANSFORMER = (*_COMMON, "inner_dim", "heads", "attention_dropout")
 ARCHITECTURE_FIELDS: dict[str, tuple[str, ...]] = {
-    "sasrec": (*_COMMON, "inner_dim", "layers", "heads", "hidden_dropout", "attention_dropout"),
+    "sasrec": (*_TRANSFORMER, "layers"),
+    "gru4rec": (*_COMMON, "inner_dim", "layers"),
+    "caser": _COMMON,
+    "lares": (*_TRANSFORMER, "block", "pre_layers", "core_layers", "mean_steps", "injection"),
 }
 
-TUNING: tuple[dict[str, float], ...] = (
+TUNING: tuple[dict[str, Any], ...] = (
     {"hidden_dropout": 0.2, "attention_dropout": 0.2},
     {"hidden_dropout": 0.5, "attention_dropout": 0.2},
     {"learning_rate": 3e-3},

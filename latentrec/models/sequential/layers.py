@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-12
+
+
+def dropout(x: Tensor, share: float, training: bool) -> Tensor:
+    """Dropout; on a CPU with one random byte an element in place of one 32-bit draw, four times as fast.
+
+    The share is rounded to a multiple of 1/256 there, and the kept values are scaled by the rounded share's
+    own inverse, so the expectation is exact.
+    """
+    if not training or share == 0.0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, share, True)
+    dropped = round(256 * share)
+    words = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 7) // 8,))
+    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x * (kept * (256 / max(1, 256 - dropped)))
+
+
+class Dropout(nn.Module):
+    """:func:`dropout` as a module."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return dropout(x, self.share, self.training)
 
 
 class CausalAttention(nn.Module):
@@ -23,9 +52,20 @@ class CausalAttention(nn.Module):
         """(B, L, d) → (B, L, d)."""
         batch, length, dim = x_BLD.shape
         q, k, v = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        if self.training and self.dropout:
+            mixed = attention_with_dropout(q, k, v, self.dropout)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.output(mixed.transpose(1, 2).reshape(batch, length, dim))
+
+
+def attention_with_dropout(q: Tensor, k: Tensor, v: Tensor, share: float) -> Tensor:
+    """Causal attention written out, (B, H, L, d/H) each; dropout falls on the attention weights."""
+    length = q.shape[2]
+    later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu_(1)
+    scores_BHLL = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    weights_BHLL = scores_BHLL.masked_fill(later, -torch.inf).softmax(dim=-1)
+    return dropout(weights_BHLL, share, training=True) @ v
 
 
 class TransformerLayer(nn.Module):
@@ -40,7 +80,7 @@ class TransformerLayer(nn.Module):
         self.outer = nn.Linear(inner_dim, dim)
         self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.output_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(hidden_dropout)
+        self.dropout = Dropout(hidden_dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """(B, L, d) → (B, L, d)."""
@@ -55,7 +95,7 @@ class PositionedItems(nn.Module):
         super().__init__()
         self.position_embedding = nn.Embedding(max_length, dim)
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, items_BLD: Tensor) -> Tensor:
         """Item vectors (B, L, d) → (B, L, d)."""

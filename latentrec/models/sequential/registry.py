@@ -7,9 +7,17 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.models.sequential.base import SequenceEncoder
+from latentrec.models.sequential.caser import Caser
+from latentrec.models.sequential.gru4rec import GRU4Rec
+from latentrec.models.sequential.lares import LARES
 from latentrec.models.sequential.sasrec import SASRec
 
-ENCODERS: dict[str, type[SequenceEncoder]] = {"sasrec": SASRec}
+ENCODERS: dict[str, type[SequenceEncoder]] = {
+    "caser": Caser,
+    "gru4rec": GRU4Rec,
+    "lares": LARES,
+    "sasrec": SASRec,
+}
 
 
 def build_encoder(name: str, architecture: Mapping[str, Any]) -> SequenceEncoder:

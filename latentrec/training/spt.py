@@ -1,0 +1,145 @@
+"""LARES phase 1, self-supervised pre-training (arXiv 2505.16865, §3.3).
+
+``L = CE + α ½[CL(a1, a2) + CL(a2, a1)] + γ ½[CL(a1, s) + CL(s, a1)]``, CL an InfoNCE within the batch.
+
+* CE: a forward with its own number of steps.
+* a1: final state of a second stochastic forward; a2: final state of *another* training prefix with the same
+  target, same number of steps (trajectory-level alignment); s: a1's own trajectory at a random earlier step
+  (step-level alignment), absent when there is one step.
+
+Decisions where the published code leaves them open: CE and the alignments draw their step counts apart; s is
+never the last step (it would be a1 itself); examples that share the target, and positions of one row, are no
+negatives (``negatives: all`` restores the published way); a target without a second prefix is its own a2,
+under another dropout and initial state.
+
+Where the time goes: a user's prefixes share one pass (:mod:`latentrec.training.sequence_rows`), and only a2
+has to be run prefix by prefix, in batches of like length. Therefore the anchors of the alignments are, unless
+``anchors`` is ``all``, one position of each row, drawn afresh every time: the cross-entropy still counts all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentrec.models.sequential import LARES, at_last_position, sample_steps
+from latentrec.training.same_target import SameTarget
+from latentrec.training.sequence_rows import Rows, collate
+
+
+def info_nce(anchors_PD: Tensor, others_PD: Tensor, temperature: float, excluded_PP: Tensor | None) -> Tensor:
+    """Mean over anchors of −log softmax(anchor · other / τ) at the anchor's own partner.
+
+    Args:
+        anchors_PD, others_PD: row i of one belongs to row i of the other.
+        temperature: τ.
+        excluded_PP: bool, pairs that are no negatives; the diagonal is never excluded.
+    """
+    similarity_PP = anchors_PD @ others_PD.T / temperature
+    if excluded_PP is not None:
+        similarity_PP = similarity_PP.masked_fill(excluded_PP, -torch.inf)
+    return F.cross_entropy(similarity_PP, torch.arange(len(anchors_PD), device=anchors_PD.device))
+
+
+def alignment(a_PD: Tensor, b_PD: Tensor, temperature: float, excluded_PP: Tensor | None) -> Tensor:
+    """Both directions: ``½[CL(a, b) + CL(b, a)]``; ``excluded_PP`` is symmetric."""
+    there = info_nce(a_PD, b_PD, temperature, excluded_PP)
+    back = info_nce(b_PD, a_PD, temperature, excluded_PP)
+    return 0.5 * (there + back)
+
+
+def not_negatives(targets_P: Tensor, rows_P: Tensor) -> Tensor:
+    """bool (P, P): pairs of the same target or the same row, without the diagonal."""
+    excluded = targets_P[:, None].eq(targets_P[None, :]) | rows_P[:, None].eq(rows_P[None, :])
+    return excluded.fill_diagonal_(False)
+
+
+class SPTLoss:
+    """The loss of one batch of rows, callable by the training loop.
+
+    Args:
+        encoder: LARES, in training mode when called.
+        rows: training rows.
+        trajectory_weight, step_weight: α and γ; a term of weight 0 costs nothing.
+        temperature: τ.
+        step_sampler: see :func:`~latentrec.models.sequential.sample_steps`.
+        negatives: ``others`` or ``all``.
+        anchors: ``row`` (one random position of each row) or ``all`` positions that count.
+    """
+
+    def __init__(
+        self,
+        encoder: LARES,
+        rows: Rows,
+        *,
+        mean_steps: int,
+        trajectory_weight: float = 0.1,
+        step_weight: float = 0.5,
+        temperature: float = 1.0,
+        step_sampler: str = "poisson_lognormal",
+        negatives: str = "others",
+        anchors: str = "row",
+    ):
+        self.encoder, self.rows = encoder, rows
+        self.same_target = SameTarget.build(rows)
+        self.mean_steps, self.step_sampler = mean_steps, step_sampler
+        self.trajectory_weight, self.step_weight = trajectory_weight, step_weight
+        self.temperature, self.negatives, self.anchors = temperature, negatives, anchors
+        self.device = next(encoder.parameters()).device
+
+    def __call__(self, indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the rows at ``indices`` and its parts."""
+        encoder = self.encoder
+        batch = collate(self.rows, indices, encoder.n_items, self.device)
+        counted_BL = batch.counted_BL
+        targets_P = batch.targets_BL[counted_BL]
+        steps = sample_steps(self.step_sampler, self.mean_steps)
+        final_BLD = encoder.trajectory(encoder.prelude(batch.items_BL), steps)[-1]
+        loss = F.cross_entropy(encoder.score(final_BLD[counted_BL]), targets_P)
+        parts = {"cross_entropy": loss.item(), "steps": float(steps)}
+        if self.trajectory_weight == 0 and self.step_weight == 0:
+            return loss, parts
+        chosen_A = self._anchors(counted_BL)
+        excluded_AA = self._excluded(targets_P[chosen_A], counted_BL.nonzero()[chosen_A, 0])
+        steps = sample_steps(self.step_sampler, self.mean_steps)
+        thoughts = encoder.trajectory(encoder.prelude(batch.items_BL), steps)
+        view_AD = thoughts[-1][counted_BL][chosen_A]
+        if self.trajectory_weight:
+            positions = self.same_target.positions_of(indices)[chosen_A.cpu().numpy()]
+            trajectory = alignment(
+                view_AD, self._same_target_states(positions, steps), self.temperature, excluded_AA
+            )
+            loss = loss + self.trajectory_weight * trajectory
+            parts["trajectory_alignment"] = trajectory.item()
+        if self.step_weight and steps > 1:
+            earlier_AD = thoughts[int(torch.randint(steps - 1, ()))][counted_BL][chosen_A]
+            step = alignment(view_AD, earlier_AD, self.temperature, excluded_AA)
+            loss = loss + self.step_weight * step
+            parts["step_alignment"] = step.item()
+        return loss, parts
+
+    def _anchors(self, counted_BL: Tensor) -> Tensor:
+        """int64 (A,): which of the batch's positions that count are anchors, in order."""
+        rows_P = counted_BL.nonzero()[:, 0]
+        if self.anchors == "all":
+            return torch.arange(len(rows_P), device=self.device)
+        count_B = counted_BL.sum(dim=1)
+        drawn_B = (torch.rand(len(count_B), device=self.device) * count_B).long()
+        return (count_B.cumsum(0) - count_B + torch.minimum(drawn_B, count_B - 1))[count_B > 0]
+
+    def _excluded(self, targets_A: Tensor, rows_A: Tensor) -> Tensor | None:
+        return None if self.negatives == "all" else not_negatives(targets_A, rows_A)
+
+    def _same_target_states(self, positions: np.ndarray, steps: int) -> Tensor:
+        """a2 (A, d): final states of other prefixes with the targets of ``positions``, in that order."""
+        partners = self.same_target.draw(positions)
+        order, states = [], []
+        for part, items_BL, lengths_B in self.same_target.buckets(partners, self.encoder.n_items):
+            items_BL, lengths_B = items_BL.to(self.device), lengths_B.to(self.device)
+            final_BLD = self.encoder.trajectory(self.encoder.prelude(items_BL), steps)[-1]
+            states.append(at_last_position(final_BLD, lengths_B))
+            order.append(part)
+        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(self.device)
+        return torch.cat(states)[back]

@@ -1,0 +1,211 @@
+"""SPT: alignment losses by hand, same-target draws, and one pass equal to prefix by prefix."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from latentrec.models.sequential import LARES, at_last_position, pad_right
+from latentrec.training.same_target import SameTarget
+from latentrec.training.sequence_rows import NO_TARGET, Rows, one_row_per_sample, pack_by_user
+from latentrec.training.sequential import SequentialConfig, SequentialData, make_loss, train_sequential
+from latentrec.training.spt import SPTLoss, alignment, info_nce, not_negatives
+from tests.sequential_data import write_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return SequentialData.read(write_dataset(tmp_path_factory.mktemp("spt") / "data", n_users=30))
+
+
+def make_lares(n_items=30, dropout=0.0, **extra):
+    torch.manual_seed(0)
+    return LARES(
+        n_items=n_items, dim=8, inner_dim=16, max_length=10, hidden_dropout=dropout,
+        attention_dropout=dropout, **extra,
+    ).train()  # fmt: skip
+
+
+def test_info_nce_equals_the_sum_written_out():
+    a, b = torch.randn(2, 3, 4, dtype=torch.float64)
+    excluded = torch.tensor([[False, True, False], [True, False, False], [False, False, False]])
+    expected = 0.0
+    for i in range(3):
+        terms = [math.exp(float(a[i] @ b[j]) / 0.7) for j in range(3) if j == i or not excluded[i, j]]
+        expected -= math.log(math.exp(float(a[i] @ b[i]) / 0.7) / sum(terms)) / 3
+    assert info_nce(a, b, 0.7, excluded).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_alignment_is_the_mean_of_both_directions():
+    a, b = torch.randn(2, 5, 4)
+    expected = (info_nce(a, b, 1.0, None) + info_nce(b, a, 1.0, None)) / 2
+    assert torch.equal(alignment(a, b, 1.0, None), expected)
+
+
+def test_same_target_and_same_row_are_no_negatives():
+    excluded = not_negatives(torch.tensor([7, 8, 7, 9]), torch.tensor([0, 0, 1, 2]))
+    assert excluded.int().tolist() == [[0, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_draws_are_other_positions_with_the_same_target_and_reach_all_of_them(data):
+    rows = pack_by_user(data.train, 10)
+    same = SameTarget.build(rows)
+    positions = same.positions_of(np.arange(len(rows)))
+    assert np.array_equal(positions, np.flatnonzero(rows.targets != NO_TARGET))
+    torch.manual_seed(0)
+    reached = {position: set() for position in positions}
+    for _ in range(200):
+        for position, other in zip(positions, same.draw(positions), strict=True):
+            reached[position].add(other)
+    for position, others in reached.items():
+        group = set(np.flatnonzero(rows.targets == rows.targets[position]))
+        assert others <= ((group - {position}) or {position})
+        if len(group) <= 8:
+            assert others == ((group - {position}) or {position})
+
+
+def test_a_target_that_occurs_once_is_its_own_partner():
+    rows = Rows(np.array([0, 2, 4]), np.array([1, 2, 3, 4]), np.array([2, 9, 4, 2]))
+    same = SameTarget.build(rows)
+    assert same.draw(np.array([0, 1, 2, 3])).tolist() == [3, 1, 2, 0]
+
+
+def test_buckets_hold_the_prefixes_that_end_at_the_positions(data):
+    rows = pack_by_user(data.train, 10)
+    same = SameTarget.build(rows)
+    positions = same.positions_of(np.arange(len(rows)))[::3]
+    seen = []
+    for part, items, lengths in same.buckets(positions, padding=99):
+        for index, row, length in zip(part, items.numpy(), lengths.numpy(), strict=True):
+            start = rows.offsets[same.row_of[positions[index]]]
+            assert row[:length].tolist() == rows.items[start : positions[index] + 1].tolist()
+            assert (row[length:] == 99).all()
+            seen.append(index)
+    assert sorted(seen) == list(range(len(positions)))
+
+
+@pytest.mark.parametrize("encoder", ["sasrec", "gru4rec", "caser", "lares"])
+def test_packed_rows_give_the_loss_and_gradient_of_separate_samples(data, encoder, monkeypatch):
+    """No dropout, and for LARES the repeatable initial state in place of the drawn one."""
+    config = SequentialConfig(
+        encoder=encoder, dim=8, inner_dim=16, hidden_dropout=0.0, attention_dropout=0.0,
+        trajectory_weight=0.0, step_weight=0.0, step_sampler="constant",
+    )  # fmt: skip
+    from latentrec.models.sequential import build_encoder
+
+    torch.manual_seed(0)
+    model = build_encoder(encoder, config.architecture(30, 10)).train()
+    results = []
+    for layout in (pack_by_user, one_row_per_sample):
+        rows = layout(data.train, 10)
+        if encoder == "lares":
+            whole = model.prelude
+
+            def prelude(items, whole=whole):
+                model.items_seen = items
+                return whole(items)
+
+            monkeypatch.setattr(model, "prelude", prelude)
+            monkeypatch.setattr(model, "draw_initial", lambda like: model.initial_of(model.items_seen))
+        loss, _ = make_loss(config, model, rows)(np.arange(len(rows)))
+        model.zero_grad()
+        loss.backward()
+        results.append((loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    for packed, separate in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(packed, separate, rtol=1e-3, atol=1e-6)
+
+
+def test_the_loss_is_the_sum_of_its_parts_written_out(data, monkeypatch):
+    """Every draw is recorded, so that the three forwards can be repeated prefix by prefix."""
+    model = make_lares()
+    rows = pack_by_user(data.train, 10)
+    indices = np.arange(0, len(rows), 2)
+    loss = SPTLoss(model, rows, mean_steps=3, anchors="all", temperature=0.8, step_sampler="constant")
+    monkeypatch.setattr(model, "draw_initial", torch.ones_like)
+    drawn = {}
+    real_draw = SameTarget.draw
+
+    def draw(self, positions):
+        drawn["positions"], drawn["partners"] = positions, real_draw(self, positions)
+        return drawn["partners"]
+
+    monkeypatch.setattr(SameTarget, "draw", draw)
+    monkeypatch.setattr(torch, "randint", lambda high, size: torch.tensor(1))
+    value, parts = loss(indices)
+
+    def states(positions, step):
+        starts = rows.offsets[loss.same_target.row_of[positions]]
+        prefixes = [rows.items[a : b + 1] for a, b in zip(starts, positions, strict=True)]
+        items, lengths = pad_right(prefixes, 30, 10)
+        hidden = model.prelude(items)
+        return at_last_position(model.trajectory(hidden, step, torch.ones_like(hidden))[-1], lengths)
+
+    positions, partners = drawn["positions"], drawn["partners"]
+    targets = torch.from_numpy(rows.targets[positions])
+    excluded = not_negatives(targets, torch.from_numpy(loss.same_target.row_of[positions]))
+    a1, a2, s = states(positions, 3), states(partners, 3), states(positions, 2)
+    expected = (
+        torch.nn.functional.cross_entropy(model.score(a1), targets)
+        + 0.1 * alignment(a1, a2, 0.8, excluded)
+        + 0.5 * alignment(a1, s, 0.8, excluded)
+    )
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert set(parts) == {"cross_entropy", "steps", "trajectory_alignment", "step_alignment"}
+
+
+def test_one_anchor_a_row_is_a_position_that_counts(data):
+    model = make_lares()
+    rows = pack_by_user(data.train, 10)
+    loss = SPTLoss(model, rows, mean_steps=2, anchors="row")
+    torch.manual_seed(0)
+    mask = torch.tensor([[False, True, True], [True, False, False], [True, True, True]])
+    for _ in range(20):
+        first, second, third = loss._anchors(mask).tolist()
+        assert first in (0, 1)
+        assert second == 2
+        assert third in (3, 4, 5)
+
+
+def test_one_step_has_no_step_level_term(data):
+    rows = pack_by_user(data.train, 10)
+    loss = SPTLoss(make_lares(), rows, mean_steps=1, step_sampler="constant")
+    _, parts = loss(np.arange(10))
+    assert "step_alignment" not in parts
+    assert "trajectory_alignment" in parts
+
+
+def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path):
+    """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    dataset = write_dataset(tmp_path / "data", n_users=30)
+    config = {
+        "encoder": "lares", "dim": 8, "inner_dim": 16, "max_epochs": 6, "batch_size": 64, "patience": 6,
+    }  # fmt: skip
+    whole = train_sequential(SequentialConfig(**config), dataset=dataset, output=tmp_path / "whole")
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in config.items()]
+    command = [
+        sys.executable, "-m", "latentrec.cli", "train-sequential", *flags, f"--dataset={dataset}",
+        f"--output={tmp_path / 'm'}", f"--checkpoint-root={tmp_path / 'checkpoints'}",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "checkpoints").glob("*/*/state.safetensors")):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "m").exists()
+    resumed = train_sequential(
+        SequentialConfig(**config), dataset=dataset, output=tmp_path / "m",
+        checkpoint_root=str(tmp_path / "checkpoints"),
+    )  # fmt: skip
+    assert resumed.fingerprint == whole.fingerprint
