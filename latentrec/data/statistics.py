@@ -118,8 +118,8 @@ def examples(prepared: Prepared, titles: list[str], n: int = 5) -> list[tuple[st
 
 def _already_in_history(prepared: Prepared, targets: np.ndarray) -> int:
     data, found = prepared.interactions, 0
-    for start in range(0, len(targets), 1 << 20):
-        rows = targets[start : start + (1 << 20)]
+    for start in range(0, len(targets), 1 << 17):
+        rows = targets[start : start + (1 << 17)]
         offsets, history = history_rows(rows, prepared.split.position, prepared.config.max_history)
         lengths = np.diff(offsets)
         same = data.item[history] == np.repeat(data.item[rows], lengths)

@@ -14,7 +14,7 @@ from latentrec.data.events import Events
 from latentrec.data.metadata import Metadata, titles_of
 from latentrec.data.splits import Split, history_rows
 
-SAMPLES_PER_WRITE = 1 << 20
+SAMPLES_PER_WRITE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def write_samples(
     max_history: int,
     is_rating: bool,
 ) -> None:
-    """One split's Parquet file, about a million samples at a time.
+    """One split's Parquet file, a bounded number of samples at a time.
 
     For the rating task ``row`` and ``history_rows`` are places in ``interactions.parquet``.
     """
