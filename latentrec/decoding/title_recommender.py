@@ -189,7 +189,11 @@ class TitleRecommender:
                 mass = AssistantMass.of_leaves(
                     leaf_mass(logits, self._leaf_of_item, n_leaves), self.trie, excluded
                 )
-            settings = {"excluded": excluded, "assistant": mass, "alpha": self.alpha if mass else 1.0}
+            settings: dict[str, Any] = {
+                "excluded": excluded,
+                "assistant": mass,
+                "alpha": self.alpha if mass else 1.0,
+            }
             penalty = HOSTS[self.host]
             if self.beam_width == EXACT:
                 return score_every_title(self.model, start, self.trie, length_penalty=penalty, **settings)

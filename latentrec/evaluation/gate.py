@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def decide(
         f"{challenger_name} has {metric} {challenger_value:.4f}, "
         f"{'above' if above_floor else 'not above'} the floor {floor_name} ({floor_value:.4f})"
     )
-    figures = {
+    figures: dict[str, Any] = {
         "metric": metric,
         "challenger": challenger_value,
         "floor": floor_value,

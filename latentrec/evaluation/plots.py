@@ -12,7 +12,7 @@ from html import escape
 from latentrec.metrics import Interval
 
 WIDTH = 420
-LABEL_WIDTH = 128
+LABEL_WIDTH = 136
 ROW = 30
 TOP = 8
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#444444", "#B00020")
@@ -83,9 +83,9 @@ def slices_plot(
         if index:
             parts.append(f'<line x1="0" x2="{WIDTH}" y1="{top}" y2="{top}" class="grid"/>')
         middle = top + band / 2
-        for line, text in enumerate(_wrapped(group, 19)):
-            parts.append(f'<text x="2" y="{middle - 8 + 14 * line:.1f}" class="label">{escape(text)}</text>')
-        after = middle - 8 + 14 * len(_wrapped(group, 19))
+        for line, text in enumerate(_wrapped(group, 18)):
+            parts.append(f'<text x="2" y="{middle - 8 + 15 * line:.1f}" class="label">{escape(text)}</text>')
+        after = middle - 8 + 15 * len(_wrapped(group, 18))
         parts.append(f'<text x="2" y="{after:.1f}" class="tick">n = {sizes[group]:,}</text>')
         for place, (name, row) in enumerate(rows.items()):
             y = top + 12 + 11 * place
@@ -122,7 +122,7 @@ def _svg(title: str, height: float, parts: Sequence[str]) -> str:
 
 
 def _scale(highest: float):
-    left, right = LABEL_WIDTH + 6.0, WIDTH - 52.0
+    left, right = LABEL_WIDTH + 6.0, WIDTH - 58.0
     return lambda value: left + (right - left) * value / highest
 
 
@@ -140,7 +140,7 @@ def _whisker(low: float, high: float, y: float, colour: str) -> str:
 
 
 def _label(name: str, y: float) -> str:
-    shown = name if len(name) <= 19 else name[:18] + "…"
+    shown = name if len(name) <= 18 else name[:17] + "…"
     return f'<text x="2" y="{y + 4:.1f}" class="label">{escape(shown)}<title>{escape(name)}</title></text>'
 
 

@@ -119,7 +119,7 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any]:
     elif gate.champion_name is None:
         facts.append(("champion", "none yet"))
     facts.append((f"floor: {gate.floor_name}", f"{gate.floor:.4f}"))
-    reason = gate.reason[:1].upper() + gate.reason[1:] + "."
+    reason = (gate.reason[:1].upper() + gate.reason[1:] + ".").replace(gate.metric, label)
     return {"headline": headline, "sentence": reason, "facts": facts}
 
 
@@ -269,9 +269,8 @@ def _users(evaluation: Evaluation) -> list[dict[str, Any]]:
             for place, title_id in enumerate(model.ranked_titles[index].tolist()):
                 kind = "hit" if title_id == truth else "seen" if title_id in seen else ""
                 if title_id >= 0 and (place < LIST_SHOWN or kind == "hit"):
-                    place_shown = "" if place < LIST_SHOWN else f" (place {place + 1})"
-                    title = _Title(catalogue.unique_titles[title_id] + place_shown)
-                    entries.append({"title": title, "kind": kind})
+                    title = _Title(catalogue.unique_titles[title_id])
+                    entries.append({"title": title, "kind": kind, "place": place + 1})
             lists.append({"model": model.name, "entries": entries})
         shown.append(
             {

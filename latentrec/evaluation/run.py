@@ -20,13 +20,13 @@ from latentrec.decoding import TITLE_SYSTEMS, load_recommender
 from latentrec.evaluation.config import Champion, EvaluateConfig
 from latentrec.evaluation.cost import Cost, measure_cost
 from latentrec.evaluation.gate import GateDecision, decide
-from latentrec.evaluation.popularity_floor import PopularityFloor
 from latentrec.evaluation.report import write_reports
 from latentrec.evaluation.result import Evaluation, file_name
 from latentrec.evaluation.scoring import ModelScores, score_model, shown_lengths
 from latentrec.evaluation.summary import against, compare_all, metric_table, slice_table
 from latentrec.metrics import ClusterBootstrap, Interval
 from latentrec.models import ModelInfo, Recommender, read_model
+from latentrec.models.popularity import Popularity
 from latentrec.storage import ArtifactWriter, Manifest
 from latentrec.training import MetricSink, NullSink
 
@@ -95,7 +95,7 @@ def evaluate(
             )
 
     if floor_name not in directories:
-        judge(PopularityFloor(catalogue, floor_name))
+        judge(Popularity(catalogue.train_counts, name=floor_name))
     for name, directory in directories.items():
         is_title_model = infos[name].system in TITLE_SYSTEMS
         judge(

@@ -48,7 +48,7 @@ def compare_all(models: list[ModelScores], bootstrap: ClusterBootstrap) -> list[
     pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
     # Enough permutations that the smallest possible p-value survives Holm's correction.
     n_permutations = max(bootstrap.n_resamples, 50 * len(pairs) * len(COMPARED))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for metric in COMPARED:
         values = {model.name: model.values(metric) for model in models}
         draws = bootstrap.resampled_means(np.column_stack([values[model.name] for model in models]))
