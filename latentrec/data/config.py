@@ -83,6 +83,9 @@ class DataPrepConfig:
     )
     require_titles: bool = option(False, help="fail unless every item has a title (models of text need it)")
     k_core: int = option(5, help="repeat until every user and every item has at least so many events")
+    max_users: int | None = option(
+        None, help="keep a seeded random subset of so many users, drawn after the k-core (none: all)"
+    )
     max_history: int = option(10, help="events of a user's past that a sample carries at most")
     split: str = option(
         "temporal",
@@ -105,7 +108,7 @@ class DataPrepConfig:
         choices=("continue", "stop"),
         help="'stop': say so when the dataset is the previous one, so that training can be left out",
     )
-    seed: int = option(42, help="of the examples drawn for the report")
+    seed: int = option(42, help="of --max-users and of the examples drawn for the report")
 
     def __post_init__(self) -> None:
         """Check ranges and combinations."""
@@ -114,6 +117,8 @@ class DataPrepConfig:
         for name, low in (("k_core", 1), ("max_history", 1), ("min_items", 0), ("widen_months", 1)):
             if getattr(self, name) < low:
                 raise UserError(f"DataPrepConfig.{name} is {getattr(self, name)}, expected at least {low}")
+        if self.max_users is not None and self.max_users < 1:
+            raise UserError(f"DataPrepConfig.max_users is {self.max_users}, expected at least 1")
         if self.max_title_words is not None and self.max_title_words < 1:
             raise UserError(f"DataPrepConfig.max_title_words is {self.max_title_words}, expected at least 1")
         for name in ("max_bad_share", "max_volume_drop"):

@@ -7,8 +7,10 @@ indices to the sub-array that stays, so that file order is never lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
+import pyarrow as pa
 
 from latentrec.data.config import months_before
 from latentrec.data.events import Events
@@ -53,8 +55,10 @@ def apply_filters(
     widen_months: int,
     drop_duplicates: bool,
     k_core: int,
+    max_users: int | None = None,
+    seed: int = 42,
 ) -> Filtered:
-    """Window, usable titles, duplicates, k-core, in this order, widened until ``min_items`` remain.
+    """Window, usable titles, duplicates, k-core, users' subset, in this order; widened for ``min_items``.
 
     Args:
         events: everything that was read.
@@ -65,6 +69,8 @@ def apply_filters(
         widen_months: months per move.
         drop_duplicates: keep only the first of exact repeats.
         k_core: 1 keeps everything.
+        max_users: see :func:`users_subset_mask`; the k-core is not applied again after it.
+        seed: of the subset.
     """
     widened = 0
     earliest = int(events.time.min()) if len(events) else 0
@@ -75,6 +81,9 @@ def apply_filters(
         kept, funnel, repeats = result
         enough = funnel[-1].items >= min_items
         if enough or window_start is None or window_start <= earliest:
+            if max_users is not None:
+                kept = kept[users_subset_mask(events.user[kept], events.user_keys, max_users, seed)]
+                funnel.append(_count("max_users", events, kept))
             return Filtered(kept, funnel, window_start, widened, repeats)
         window_start = months_before(window_start, widen_months)
         widened += 1
@@ -145,6 +154,22 @@ def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
     mask = np.zeros(len(user), bool)
     mask[alive] = True
     return mask
+
+
+def users_subset_mask(user: np.ndarray, user_keys: pa.Array, max_users: int, seed: int) -> np.ndarray:
+    """bool (n,): the events of the ``max_users`` users whose keys hash lowest under ``seed``.
+
+    The choice depends on keys and seed alone, not on the order of the file, and a larger subset holds every
+    smaller one of the same seed.
+    """
+    present = np.unique(user)
+    keys = user_keys.take(pa.array(present)).to_pylist()
+    digests = {
+        int(code): sha256(f"{seed}:{key}".encode()).digest() for code, key in zip(present, keys, strict=True)
+    }
+    chosen = np.zeros(int(present.max(initial=0)) + 1, bool)
+    chosen[sorted(digests, key=digests.__getitem__)[:max_users]] = True
+    return chosen[user]
 
 
 def _count(name: str, events: Events, kept: np.ndarray) -> FunnelStep:

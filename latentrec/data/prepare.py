@@ -137,6 +137,8 @@ def _filter(config: DataPrepConfig, reviews: Reviews, metadata: Metadata | None)
         widen_months=config.widen_months,
         drop_duplicates=config.duplicates == "drop",
         k_core=config.k_core,
+        max_users=config.max_users,
+        seed=config.seed,
     )
     if not len(filtered.kept):
         funnel = ", ".join(f"{step.name} {step.interactions:,}" for step in filtered.funnel)

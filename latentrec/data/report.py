@@ -23,6 +23,7 @@ _FILTERS = {
     "title": "item has a usable title",
     "duplicates": "exact repeats handled",
     "k_core": "k-core",
+    "max_users": "random subset of users",
 }
 
 
