@@ -1,0 +1,90 @@
+"""Score one cell's model: α on validation, then the test split, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.results.plan import Cell
+from latentrec.catalog import Catalogue
+from latentrec.data import Dataset, Samples
+from latentrec.decoding import load_recommender
+from latentrec.evaluation.scoring import ModelScores, score_model
+
+ALPHAS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
+VALIDATION_SAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Validation figures (a seeded draw), the α chosen on them, and the scores on test."""
+
+    validation: dict[str, float]
+    alpha: float | None
+    alphas: dict[str, float]
+    test: ModelScores
+
+
+def judge(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
+    """Choose on validation, then score the test split.
+
+    Args:
+        cell: what to decode and how.
+        dataset: the dataset directory.
+        models: cell name → model directory, for this dataset and seed.
+    """
+    data = Dataset(dataset)
+    catalogue = Catalogue.from_dataset(data)
+    valid = draw(data.split("valid"), VALIDATION_SAMPLES)
+    alpha, alphas = None, {}
+    if cell.host == "d3":
+        for value in ALPHAS:
+            found = score_model(_recommender(cell, catalogue, models, value), valid, catalogue)
+            alphas[str(value)] = float(found.values("ndcg_at_10").mean())
+        alpha = float(max(alphas, key=lambda name: alphas[name]))
+    recommender = _recommender(cell, catalogue, models, alpha)
+    validation = score_model(recommender, valid, catalogue)
+    return Judgement(
+        validation={name: float(validation.values(name).mean()) for name in ("hr_at_5", "ndcg_at_10")},
+        alpha=alpha,
+        alphas=alphas,
+        test=score_model(recommender, data.split("test"), catalogue),
+    )
+
+
+def draw(samples: Samples, count: int) -> Samples:
+    """The same seeded draw of samples for every cell of a dataset."""
+    if len(samples) <= count:
+        return samples
+    return samples.subset(np.sort(np.random.default_rng(42).choice(len(samples), count, replace=False)))
+
+
+def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path], alpha: float | None) -> Any:
+    directory = models[cell.model or cell.name]
+    options: dict[str, Any] = {"name": cell.name}
+    if cell.host == "d3":
+        options |= {"host": "d3", "assistant_dir": models["sasrec"], "alpha": alpha}
+    recommender = load_recommender(directory, catalogue, **options)
+    if cell.latents != "own":
+        _replace_latents(recommender, cell.latents)
+    return recommender
+
+
+def _replace_latents(recommender: Any, control: str) -> None:
+    """Let the decoder read other latents than the model's own: the batch's mean, or the neighbour's."""
+    model = recommender.model
+    begin = model.begin_answer
+
+    def begin_with_other_latents(state: Any) -> Any:
+        own_BND = model.roll_out(state).means_BMND[:, 0]
+        if control == "mean":
+            other_BND = own_BND.mean(dim=0, keepdim=True).expand_as(own_BND)
+        else:
+            other_BND = own_BND.roll(max(1, len(own_BND) // 2), dims=0)
+        return begin(state, latents_BND=other_BND)
+
+    model.begin_answer = torch.no_grad()(begin_with_other_latents)

@@ -1,0 +1,199 @@
+"""Run the cells that have no record yet, each by the commands that a user would type."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.results.judge import judge
+from benchmarks.results.plan import CELLS, DATASETS, Cell, DatasetPlan
+from latentrec.core import UserError
+from latentrec.storage import read_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "docs" / "results"
+TEST_LOG = RECORDS / "test-split.log"
+RANK_CUT = 255
+
+
+class Runner:
+    """Makes datasets, models and records under ``work`` and ``docs/results``.
+
+    Args:
+        data_root: folder with ``amazon2018/…`` (see ``docs/results.md``).
+        work: datasets, model directories, checkpoints and logs; not committed.
+    """
+
+    def __init__(self, data_root: Path, work: Path):
+        """Remember the places.
+
+        Raises:
+            UserError: the data root is not there.
+        """
+        if not data_root.is_dir():
+            raise UserError(f"{data_root}: no such folder; give the data with RESULTS_DATA=DIR")
+        self.data_root, self.work = data_root, work
+
+    def run(self, dataset: str, cell: str, seed: int) -> bool:
+        """Run one cell unless its record exists, and what it needs before it. Says whether it ran."""
+        path = record_path(dataset, cell, seed)
+        if path.exists():
+            return False
+        for needed in CELLS[cell].needs:
+            self.run(dataset, needed, seed)
+        plan = DATASETS[dataset]
+        data = self._dataset(plan)
+        seconds = self._train(plan, CELLS[cell], data, seed) if CELLS[cell].command else 0.0
+        models = {name: self._model(dataset, name, seed) for name in (cell, *CELLS[cell].needs)}
+        models = {name: directory for name, directory in models.items() if directory.is_dir()}
+        started = time.perf_counter()
+        verdict = judge(CELLS[cell], data, models)
+        judged = time.perf_counter() - started
+        _log_test_use(dataset, cell, seed)
+        directory = models[CELLS[cell].model or cell]
+        model_json = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+        record: dict[str, Any] = {
+            "dataset": dataset,
+            "cell": cell,
+            "seed": seed,
+            "dataset_fingerprint": read_manifest(data, verify=False).fingerprint,
+            "model_fingerprint": read_manifest(directory, verify=False).fingerprint,
+            "command": " ".join(self._command(plan, CELLS[cell], "DATASET", "OUTPUT", seed, shown=True)),
+            "config": model_json["config"],
+            "training_metrics": model_json["metrics"],
+            "validation": verdict.validation,
+            "alpha": verdict.alpha,
+            "alphas_on_validation": verdict.alphas,
+            "test": {
+                name: float(verdict.test.values(name).mean())
+                for name in (
+                    "hr_at_5",
+                    "ndcg_at_5",
+                    "hr_at_10",
+                    "ndcg_at_10",
+                    "item_hr_at_5",
+                    "item_ndcg_at_10",
+                )
+            },
+            "test_samples": len(verdict.test.title_ranks),
+            "seconds": {"train": round(seconds, 1), "judge": round(judged, 1)},
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "machine": machine(),
+            "versions": {name: version(name) for name in ("torch", "transformers", "trl", "numpy")},
+        }
+        _write_record(path, record, verdict.test, _test_users(data))
+        return True
+
+    def _dataset(self, plan: DatasetPlan) -> Path:
+        output = self.work / plan.name / "dataset"
+        if not (output / "manifest.json").is_file():
+            sources = ["--reviews", str(self.data_root / plan.reviews)]
+            sources += ["--metadata", str(self.data_root / plan.metadata)]
+            self._call(["data-prep", *sources, "--output", str(output), *plan.flags], plan.name, "data-prep")
+        return output
+
+    def _model(self, dataset: str, cell: str, seed: int) -> Path:
+        return self.work / dataset / f"seed{seed}" / cell
+
+    def _train(self, plan: DatasetPlan, cell: Cell, data: Path, seed: int) -> float:
+        output = self._model(plan.name, cell.name, seed)
+        timing = output.with_name(f"{cell.name}.seconds")
+        if not (output / "manifest.json").is_file():
+            command = self._command(plan, cell, str(data), str(output), seed)
+            started = time.perf_counter()
+            self._call(command, plan.name, f"{cell.name}-s{seed}")
+            timing.write_text(str(time.perf_counter() - started), encoding="utf-8")
+        return float(timing.read_text(encoding="utf-8")) if timing.is_file() else 0.0
+
+    def _command(
+        self, plan: DatasetPlan, cell: Cell, data: str, output: str, seed: int, *, shown: bool = False
+    ) -> list[str]:
+        words = []
+        for word in cell.command:
+            if word.startswith("{model:"):
+                name = word[len("{model:") : -1]
+                words.append(name.upper() if shown else str(self._model(plan.name, name, seed)))
+            else:
+                words.append(word.format(backbone=plan.backbone, epochs=plan.epochs))
+        if not words:
+            return []
+        return [*words, "--dataset", data, "--output", output, "--seed", str(seed)]
+
+    def _call(self, arguments: list[str], dataset: str, log: str) -> None:
+        """Run ``latentrec ARGUMENTS`` in a process of its own, its output in a log.
+
+        Raises:
+            UserError: it failed; the last lines of its log are in the message.
+        """
+        path = self.work / dataset / "logs" / f"{log}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        if arguments[0] in ("sft", "grpo", "train-sequential"):
+            arguments = [*arguments, "--checkpoint-root", str(self.work / "checkpoints")]
+        print(f"{dataset}: latentrec {' '.join(arguments)}", file=sys.stderr, flush=True)
+        with path.open("w", encoding="utf-8") as stream:
+            code = subprocess.call(
+                [sys.executable, "-m", "latentrec.cli", *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        if code:
+            tail = "\n".join(path.read_text(encoding="utf-8").splitlines()[-8:])
+            raise UserError(f"latentrec {arguments[0]} exited with {code} (log: {path}):\n{tail}")
+
+
+def record_path(dataset: str, cell: str, seed: int) -> Path:
+    """Where the record of a cell stands; the ranks are beside it as ``.parquet``."""
+    return RECORDS / dataset / f"{cell}-s{seed}.json"
+
+
+def machine() -> str:
+    """Processor, cores and memory, for people."""
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {gigabytes:.0f} GiB"
+
+
+def _test_users(dataset: Path) -> np.ndarray:
+    return pq.read_table(dataset / "test.parquet", columns=["user_id"])["user_id"].to_numpy()
+
+
+def _write_record(path: Path, record: dict[str, Any], scores: Any, users: np.ndarray) -> None:
+    """Ranks first, the record last: a record that exists is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {
+            "user_id": pa.array(users.astype(np.int32)),
+            "title_rank": pa.array(np.minimum(scores.title_ranks, RANK_CUT).astype(np.uint8)),
+            "item_rank": pa.array(np.minimum(scores.item_ranks, RANK_CUT).astype(np.uint8)),
+        }
+    )
+    pq.write_table(table, path.with_suffix(".parquet"), compression="zstd")
+    temporary = path.with_suffix(".writing")
+    temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.move(temporary, path)
+
+
+def _log_test_use(dataset: str, cell: str, seed: int) -> None:
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with TEST_LOG.open("a", encoding="utf-8") as stream:
+        stream.write(f"{stamp} {dataset} {cell} seed {seed}: test split scored\n")
