@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def load(dataset: str, cell: str) -> Results | None:
     )
 
 
-def _rank_files(dataset: str) -> Iterable[Path]:
+def _rank_files(dataset: str) -> Iterator[Path]:
     return iter(sorted((RECORDS / dataset).glob("*.parquet")))
 
 
