@@ -180,24 +180,30 @@ class LatentR3Model(nn.Module):
         log_probs = self.backbone.token_log_probs(hidden_BMLD[counted_BML], answers_BML[counted_BML])
         return torch.zeros(answers_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
 
-    def plain_log_probs(self, prompts: list[Tensor], answers: list[Tensor]) -> Tensor:
-        """N = 0 in one plain pass of the backbone over ``[x, y]``, fp32 (B, L)."""
-        device = self.device
-        rows = [torch.cat([prompt, answer]) for prompt, answer in zip(prompts, answers, strict=True)]
-        ids_BT = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-        positions_BT = torch.arange(ids_BT.shape[1], device=device).expand_as(ids_BT)
+    def plain_log_probs(self, prompts: list[Tensor], answers_BL: Tensor) -> Tensor:
+        """N = 0 in one plain causal pass of the backbone over ``[x, y]``, fp32 (B, L); 0 at ``IGNORED``.
+
+        Args:
+            prompts: the prompts' ids, without padding.
+            answers_BL: answer ids, right-padded with ``IGNORED``; at least one token each.
+        """
+        counted_BL = answers_BL != IGNORED
+        counts = counted_BL.sum(dim=1).clamp(min=1).tolist()
+        answers = answers_BL.clamp(min=0)
+        # The last answer token is predicted but not read.
+        rows = [
+            torch.cat([prompt, answer[: count - 1]])
+            for prompt, answer, count in zip(prompts, answers, counts, strict=True)
+        ]
+        ids_BT = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
         hidden_BTD, _ = self.backbone.run(self.backbone.embed(ids_BT), positions_BT, None)
-        lengths = torch.tensor(
-            [[len(prompt), len(answer)] for prompt, answer in zip(prompts, answers, strict=True)]
-        )
-        prompt_B1, answer_B1 = lengths.to(device).split(1, dim=1)
-        offset_BL = torch.arange(int(answer_B1.max()), device=device)[None]
-        counted_BL = offset_BL < answer_B1
-        at_BL = torch.where(counted_BL, prompt_B1 - 1 + offset_BL, 0)
-        hidden_BLD = hidden_BTD.gather(1, at_BL[..., None].expand(-1, -1, hidden_BTD.shape[-1]))
-        labels_BL = ids_BT.gather(1, (at_BL + 1).clamp(max=ids_BT.shape[1] - 1))
-        log_probs = self.backbone.token_log_probs(hidden_BLD[counted_BL], labels_BL[counted_BL])
-        return torch.zeros(counted_BL.shape, device=device).masked_scatter(counted_BL, log_probs)
+        begin_B1 = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=ids_BT.device)
+        at_BL = begin_B1 + torch.arange(answers_BL.shape[1], device=ids_BT.device)
+        rows_BL = torch.arange(len(prompts), device=ids_BT.device)[:, None].expand_as(at_BL)
+        hidden_nD = hidden_BTD[rows_BL[counted_BL], at_BL[counted_BL]]
+        log_probs = self.backbone.token_log_probs(hidden_nD, answers_BL[counted_BL])
+        return torch.zeros(counted_BL.shape, device=ids_BT.device).masked_scatter(counted_BL, log_probs)
 
     @torch.no_grad()
     def start_decoding(

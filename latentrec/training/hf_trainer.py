@@ -1,0 +1,265 @@
+"""What the house adds to transformers' and trl's trainers: checkpoints without pickle, judgement, a clean stop.
+
+:class:`HouseTrainer` is mixed into ``transformers.Trainer`` (stage 1) and ``trl.GRPOTrainer`` (stage 2). The
+engines keep their loop; after each optimiser step this class looks at the loss, judges the model on
+validation when it is time, saves, and stops on a signal. A run that was killed and started again takes the
+same steps with the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
+
+from latentrec.core import progress
+from latentrec.training.checkpointing import (
+    Checkpoints,
+    Interruption,
+    load_state,
+    restore_rng_state,
+    rng_state,
+    save_state,
+)
+from latentrec.training.judge import Judge
+from latentrec.training.sink import MetricSink
+
+STATE_FILE = "trainer_state.json"
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the gradient is no longer a number; nothing was saved after it."""
+
+
+class HouseTrainer:
+    """Mixin before a ``transformers.Trainer``; call :meth:`equip` once, then :meth:`run`."""
+
+    def equip(
+        self,
+        *,
+        checkpoints: Checkpoints,
+        judge: Judge,
+        sink: MetricSink,
+        interruption: Interruption,
+        judge_every: int,
+        save_every: int,
+        label: str,
+        on_step: Callable[[], dict[str, float]] | None = None,
+    ) -> None:
+        """Hand in what a training needs besides its engine.
+
+        Args:
+            checkpoints: where to save and what to resume from.
+            judge: validation, early stopping, guards.
+            sink: where figures go.
+            interruption: the flag that a signal raises.
+            judge_every: optimiser steps between two looks at validation.
+            save_every: optimiser steps between two checkpoints (each look at validation saves besides).
+            label: name of the progress bar.
+            on_step: extra figures, asked for at each log.
+        """
+        self.house_checkpoints = checkpoints
+        self.house_judge = judge
+        self.house_sink = sink
+        self.house_interruption = interruption
+        self.house_judge_every = max(1, judge_every)
+        self.house_save_every = max(1, save_every)
+        self.house_on_step = on_step
+        self._handled_step = -1
+        trainer: Any = self
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(_HouseCallback(self, label))
+
+    def run(self) -> None:
+        """Train to the end, from the newest checkpoint where there is one; then restore the best weights.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            TrainingDiverged: loss or gradient is not finite.
+        """
+        trainer: Any = self
+        with self.house_checkpoints.latest() as found:
+            if found is None:
+                trainer.train()
+            else:
+                directory, info = found
+                self.house_judge.load(info.metadata["judge"])
+                self.house_sink.log_metrics({"train/resumed_at_step": float(info.step)}, info.step)
+                if info.metadata["finished"] or self.house_judge.stopped:
+                    self._load_from_checkpoint(str(directory))
+                    trainer.state = TrainerState.load_from_json(str(directory / STATE_FILE))
+                else:
+                    trainer.train(resume_from_checkpoint=str(directory))
+        with self.house_checkpoints.best() as found:
+            if found is not None:
+                self._load_from_checkpoint(str(found[0]))
+
+    # What the engines call
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Send figures to the sink as they are made."""
+        super().log(logs, start_time)  # type: ignore[misc]
+        trainer: Any = self
+        if trainer.accelerator.is_main_process:
+            extra = self.house_on_step() if self.house_on_step else {}
+            figures = {f"train/{k}": v for k, v in (logs | extra).items() if isinstance(v, int | float)}
+            self.house_sink.log_metrics(figures, trainer.state.global_step)
+
+    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        trainer: Any = self
+        step = trainer.state.global_step
+        if step == self._handled_step:  # the engine calls once more at the end of an epoch
+            return
+        self._handled_step = step
+        if not math.isfinite(float(tr_loss)) or (grad_norm is not None and not math.isfinite(float(grad_norm))):
+            raise TrainingDiverged(
+                f"step {step:,}: the loss is {float(tr_loss):.4g} and the gradient's norm "
+                f"{float(grad_norm) if grad_norm is not None else math.nan:.4g}; the last checkpoint is intact. "
+                f"Lower learning_rate (now {trainer.args.learning_rate:g}) or precision's demands (fp32)"
+            )
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
+        finished = step >= trainer.state.max_steps
+        improved = False
+        judged = step % self.house_judge_every == 0 or finished
+        if judged:
+            improved = self.judge_now(step)
+            finished |= self.house_judge.stopped
+            trainer.control.should_training_stop |= self.house_judge.stopped
+        interrupted = self._anywhere(self.house_interruption.requested)
+        at_boundary = self.house_may_save(step)
+        if judged or finished or ((interrupted or step % self.house_save_every == 0) and at_boundary):
+            self._save_house_checkpoint(step, finished=finished, best=improved)
+        if interrupted and not finished and (judged or at_boundary):
+            raise self.house_interruption.stop(step, saved=self.house_checkpoints.kept)
+
+    def house_may_save(self, step: int) -> bool:
+        """Whether a run can resume after this step; overridden where steps share a buffer."""
+        return True
+
+    def judge_now(self, step: int) -> bool:
+        """Look at validation; returns whether the model is the best so far."""
+        trainer: Any = self
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        training = model.training
+        model.eval()
+        try:
+            metrics, improved = self.house_judge.look(step)
+        finally:
+            model.train(training)
+        if trainer.accelerator.is_main_process:
+            self.house_sink.log_metrics({f"valid/{k}": v for k, v in metrics.items()}, step)
+        return improved
+
+    def _save_house_checkpoint(self, step: int, *, finished: bool, best: bool) -> None:
+        trainer: Any = self
+        generators = self._rng_of_all_processes()
+        if trainer.accelerator.is_main_process:
+            metadata = {"judge": self.house_judge.state(), "finished": finished}
+            self.house_checkpoints.save(
+                step, lambda directory: self._write(directory, generators), metadata=metadata, best=best
+            )
+        trainer.accelerator.wait_for_everyone()
+
+    def _write(self, directory: Path, generators: dict[str, Any]) -> None:
+        trainer: Any = self
+        save_state(directory, "weights", self._trainable())
+        save_state(directory, "optimizer", trainer.optimizer.state_dict())
+        save_state(directory, "scheduler", trainer.lr_scheduler.state_dict())
+        running = {
+            "loss": trainer._tr_loss,
+            "total_loss": trainer._total_loss_scalar,
+            "last_logged": trainer._globalstep_last_logged,
+        }
+        save_state(directory, "rng", {"generators": generators, "running": running})
+        trainer.state.save_to_json(str(directory / STATE_FILE))
+
+    def _trainable(self) -> dict[str, torch.Tensor]:
+        trainer: Any = self
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        weights = load_state(Path(resume_from_checkpoint), "weights")
+        own = self._trainable()
+        assert weights.keys() == own.keys(), "the checkpoint holds other parameters than this model trains"
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(weights[name])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        trainer: Any = self
+        if checkpoint is not None:
+            trainer.optimizer.load_state_dict(load_state(Path(checkpoint), "optimizer"))
+            trainer.lr_scheduler.load_state_dict(load_state(Path(checkpoint), "scheduler"))
+            self._resumed_running = load_state(Path(checkpoint), "rng")["running"]
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        trainer: Any = self
+        if checkpoint is None:
+            return
+        generators = load_state(Path(checkpoint), "rng")["generators"]
+        restore_rng_state(generators["main"])
+        ranks = generators["torch_of_ranks"]
+        if len(ranks) == trainer.accelerator.num_processes > 1:
+            torch.random.set_rng_state(ranks[trainer.accelerator.process_index])
+
+    def restore_running_figures(self) -> None:
+        """Put back the sums since the last log, so that the next logged loss is what it would have been."""
+        running = getattr(self, "_resumed_running", None)
+        if running is not None:
+            trainer: Any = self
+            trainer._tr_loss = running["loss"].to(trainer.args.device)
+            trainer._total_loss_scalar = running["total_loss"]
+            trainer._globalstep_last_logged = running["last_logged"]
+            self._resumed_running = None
+
+    def _rng_of_all_processes(self) -> dict[str, Any]:
+        trainer: Any = self
+        own = torch.random.get_rng_state().to(trainer.args.device)
+        ranks = trainer.accelerator.gather(own[None])
+        return {"main": rng_state(), "torch_of_ranks": [state.cpu().to(torch.uint8) for state in ranks]}
+
+    def _anywhere(self, flag: bool) -> bool:
+        trainer: Any = self
+        if trainer.accelerator.num_processes == 1:
+            return flag
+        mine = torch.tensor(float(flag), device=trainer.args.device)
+        return bool(trainer.accelerator.reduce(mine, reduction="sum") > 0)
+
+
+class _HouseCallback(TrainerCallback):
+    """Shows progress and restores running figures when a training begins."""
+
+    def __init__(self, house: HouseTrainer, label: str):
+        self._house = house
+        self._label = label
+        self._context: Any = None
+        self._bar: Any = None
+        self._begin = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._house.restore_running_figures()
+        if state.is_world_process_zero:
+            self._context = progress(self._label, state.max_steps, "steps")
+            self._bar = self._context.__enter__()
+            self._bar.update(state.global_step)
+        self._begin = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if self._bar is not None and logs and "loss" in logs:
+            self._bar.set_postfix_str(f"loss {logs['loss']:.4f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._context is not None:
+            self._context.__exit__(None, None, None)

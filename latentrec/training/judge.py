@@ -1,0 +1,98 @@
+"""Judgement while training: validation loss and ranking, the best so far, early stopping, collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Metrics = dict[str, float]
+
+
+class Judge:
+    """Looks at validation figures and remembers.
+
+    Args:
+        measure: gives the figures of the model as it stands (``loss``, ``ndcg_at_10``, …).
+        select_on: the figure that decides which weights are kept.
+        greater_is_better: its direction.
+        patience: looks without improvement before training stops; 0: never.
+        collapse_on: a figure that must not fall below ``collapse_below`` times its first value; ``None``: no guard.
+        collapse_below: that share.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], Metrics],
+        *,
+        select_on: str = "loss",
+        greater_is_better: bool = False,
+        patience: int = 0,
+        collapse_on: str | None = None,
+        collapse_below: float = 0.5,
+    ):
+        """Nothing seen yet."""
+        self._measure = measure
+        self._select_on = select_on
+        self._sign = 1.0 if greater_is_better else -1.0
+        self._patience = patience
+        self._collapse_on = collapse_on
+        self._collapse_below = collapse_below
+        self.history: list[dict[str, float]] = []
+        self.best_step: int | None = None
+        self.best_metrics: Metrics = {}
+        self.stopped = False
+        self.notes: list[str] = []
+        self._bad_looks = 0
+
+    def look(self, step: int) -> tuple[Metrics, bool]:
+        """Measure; returns the figures and whether they are the best so far."""
+        metrics = self._measure()
+        self.history.append({"step": float(step), **metrics})
+        value = metrics[self._select_on]
+        best = self.best_metrics.get(self._select_on)
+        improved = math.isfinite(value) and (best is None or self._sign * (value - best) > 0)
+        if improved:
+            self.best_step, self.best_metrics, self._bad_looks = step, metrics, 0
+        else:
+            self._bad_looks += 1
+            if self._patience and self._bad_looks >= self._patience:
+                self.stopped = True
+                self.notes.append(
+                    f"stopped early at step {step:,}: {self._select_on} has not improved since step "
+                    f"{self.best_step if self.best_step is not None else 0:,}"
+                )
+        self._guard(step, metrics)
+        return metrics, improved
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs, as JSON values."""
+        return {
+            "history": self.history,
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics,
+            "stopped": self.stopped,
+            "notes": self.notes,
+            "bad_looks": self._bad_looks,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up where :meth:`state` left off."""
+        self.history = list(state["history"])
+        self.best_step = state["best_step"]
+        self.best_metrics = dict(state["best_metrics"])
+        self.stopped = state["stopped"]
+        self.notes = list(state["notes"])
+        self._bad_looks = state["bad_looks"]
+
+    def _guard(self, step: int, metrics: Metrics) -> None:
+        if self._collapse_on is None or self._collapse_on not in self.history[0]:
+            return
+        first, now = self.history[0][self._collapse_on], metrics[self._collapse_on]
+        if first > 0 and now < self._collapse_below * first:
+            self.stopped = True
+            self.notes.append(
+                f"collapse guard: validation {self._collapse_on} fell from {first:.4f} to {now:.4f} at step "
+                f"{step:,}; training stopped and the best weights (step "
+                f"{self.best_step if self.best_step is not None else 0:,}) were kept"
+            )

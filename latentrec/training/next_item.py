@@ -1,0 +1,213 @@
+"""Next-item samples as token batches: plain rows, or rows that hold all prefixes of one user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentrec.data import Samples
+from latentrec.models.latentr3 import IGNORED, Branches, LatentR3Model, PromptState
+from latentrec.prompts import NextItemPrompt
+
+_TRUNK = -1
+_PADDING = -2
+
+
+@dataclass(frozen=True)
+class Row:
+    """Samples that one row holds, by index; the longest history last. One sample: a plain row."""
+
+    samples: tuple[int, ...]
+
+
+class NextItemTokens:
+    """Tokens of every sample of a split, made on demand from the titles' lines.
+
+    Attributes:
+        prompt_lengths: int64 (S,), tokens of each prompt.
+        answer_lengths: int64 (S,), tokens of each answer.
+    """
+
+    def __init__(self, samples: Samples, titles: Sequence[str], prompt: NextItemPrompt):
+        """Tokenise the catalogue once.
+
+        Raises:
+            UserError: a target is longer than the prompt's ``max_title_tokens``.
+        """
+        self.samples = samples
+        self.titles = titles
+        self.prompt = prompt
+        prompt.check_titles([titles[item] for item in np.unique(samples.targets)])
+        limit = prompt.max_title_tokens
+        unique = np.unique(np.concatenate([samples.targets, samples.history_items]))
+        self._lines = {int(i): prompt.encode_target(titles[i]) for i in np.unique(samples.targets)}
+        line_lengths = np.zeros(len(titles), np.int64)
+        for item in unique:
+            line_lengths[item] = min(len(prompt.history_lines([titles[item]])[0]), limit)
+        totals = np.concatenate([[0], np.cumsum(line_lengths[samples.history_items])])
+        ends = samples.history_offsets[1:]
+        starts = np.maximum(samples.history_offsets[:-1], ends - prompt.max_history)
+        frame = len(prompt.prefix_ids) + len(prompt.response_ids)
+        self.prompt_lengths = np.minimum(totals[ends] - totals[starts] + frame, prompt.max_prompt_tokens)
+        self._whole = totals[ends] - totals[starts] + frame <= prompt.max_prompt_tokens
+        self._whole &= np.diff(samples.history_offsets) <= prompt.max_history
+        self.answer_lengths = np.array([len(self._lines[int(i)]) for i in samples.targets], np.int64)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
+
+    def history_titles(self, index: int) -> list[str]:
+        """Titles of a sample's history, oldest first."""
+        return [self.titles[item] for item in self.samples.history(index)]
+
+    def prompt_ids(self, index: int) -> list[int]:
+        """Prompt of one sample."""
+        return self.prompt.encode_history(self.history_titles(index))
+
+    def answer_ids(self, index: int) -> list[int]:
+        """Answer of one sample: its target's title line and end of sequence."""
+        return self._lines[int(self.samples.targets[index])]
+
+    def single_rows(self) -> list[Row]:
+        """Every sample in a row of its own."""
+        return [Row((index,)) for index in range(len(self))]
+
+    def packed_rows(self) -> list[Row]:
+        """Samples of one user together where the history of one, and its target, begin the next one's.
+
+        Exact: a sample whose prompt was cut (by ``max_history`` or ``max_prompt_tokens``) shares no beginning
+        with the one before it and stays alone.
+        """
+        samples, rows = self.samples, []
+        current: list[int] = []
+        for index in range(len(self)):
+            if current and self._continues(current[-1], index):
+                current.append(index)
+            else:
+                if current:
+                    rows.append(Row(tuple(current)))
+                current = [index]
+        if current:
+            rows.append(Row(tuple(current)))
+        assert sum(len(row.samples) for row in rows) == len(samples)
+        return rows
+
+    def _continues(self, before: int, index: int) -> bool:
+        samples = self.samples
+        if samples.user_ids[before] != samples.user_ids[index] or not self._whole[index]:
+            return False
+        old, new = samples.history(before), samples.history(index)
+        return (
+            len(new) == len(old) + 1
+            and new[-1] == samples.targets[before]
+            and bool(np.array_equal(new[:-1], old))
+        )
+
+    def row_length(self, row: Row) -> int:
+        """Positions of a row's prompt pass."""
+        extra = len(self.prompt.response_ids) * (len(row.samples) - 1)
+        return int(self.prompt_lengths[row.samples[-1]]) + extra
+
+
+def plain_batch(tokens: NextItemTokens, indices: Sequence[int]) -> dict[str, Tensor]:
+    """One sample a row, padded on the right.
+
+    Returns:
+        ``input_ids`` and ``attention_mask`` (B, T), ``labels`` (B, 1, L) with ``IGNORED`` as padding.
+    """
+    prompts = [tokens.prompt_ids(index) for index in indices]
+    answers = [tokens.answer_ids(index) for index in indices]
+    lengths = torch.tensor([len(ids) for ids in prompts])
+    width = int(lengths.max())
+    ids = _padded(prompts, width, tokens.prompt.pad_id)
+    return {
+        "input_ids": ids,
+        "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
+        "labels": _padded(answers, max(map(len, answers)), IGNORED)[:, None],
+    }
+
+
+def packed_batch(tokens: NextItemTokens, rows: Sequence[Row]) -> dict[str, Tensor]:
+    """All prefixes of a user in one row: the trunk (instruction and the longest history), then one answer
+    lead-in for each prefix, under a tree mask.
+
+    Returns:
+        ``input_ids``, ``positions`` (B, T); ``segments`` (B, T): −1 trunk, −2 padding, else the branch that a
+        lead-in belongs to; ``trunk_lengths`` (B, M): how much of the trunk each branch reads; ``last``,
+        ``lengths`` (B, M) as in :class:`~latentrec.models.latentr3.Branches`; ``labels`` (B, M, L).
+    """
+    response = tokens.prompt.response_ids
+    prefix = len(tokens.prompt.prefix_ids)
+    ids, positions, segments, trunks, lasts, answers = [], [], [], [], [], []
+    for row in rows:
+        lines = tokens.prompt.history_lines(tokens.history_titles(row.samples[-1]))
+        trunk = [*tokens.prompt.prefix_ids, *(token for line in lines for token in line)]
+        ends = prefix + np.concatenate([[0], np.cumsum([len(line) for line in lines])])
+        count = len(row.samples)
+        reads = [int(ends[len(lines) - (count - 1 - b)]) for b in range(count)]
+        ids.append(trunk + response * count)
+        positions.append([*range(len(trunk)), *(r + i for r in reads for i in range(len(response)))])
+        segments.append([_TRUNK] * len(trunk) + [b for b in range(count) for _ in response])
+        trunks.append(reads)
+        lasts.append([len(trunk) + (b + 1) * len(response) - 1 for b in range(count)])
+        answers.append([tokens.answer_ids(index) for index in row.samples])
+    width = max(map(len, ids))
+    branches = max(map(len, trunks))
+    length = max(len(answer) for row_answers in answers for answer in row_answers)
+    labels = torch.full((len(rows), branches, length), IGNORED)
+    for r, row_answers in enumerate(answers):
+        labels[r, : len(row_answers)] = _padded(row_answers, length, IGNORED)
+    trunk_lengths = _padded(trunks, branches, 1)
+    return {
+        "input_ids": _padded(ids, width, tokens.prompt.pad_id),
+        "positions": _padded(positions, width, 0),
+        "segments": _padded(segments, width, _PADDING),
+        "trunk_lengths": trunk_lengths,
+        "last": _padded(lasts, branches, 0),
+        "lengths": trunk_lengths + len(response),
+        "labels": labels,
+    }
+
+
+def encode_batch(model: LatentR3Model, batch: dict[str, Tensor]) -> PromptState:
+    """Read the prompts of a plain or a packed batch."""
+    if "segments" not in batch:
+        return model.encode_prompt(batch["input_ids"], batch["attention_mask"])
+    segments_BT, trunk_lengths_BM = batch["segments"], batch["trunk_lengths"]
+    width, branches = segments_BT.shape[1], trunk_lengths_BM.shape[1]
+    index_T = torch.arange(width, device=segments_BT.device)
+    in_trunk_BT = segments_BT == _TRUNK
+    own_BMT = segments_BT[:, None, :] == torch.arange(branches, device=segments_BT.device)[:, None]
+    visible_BMT = own_BMT | (in_trunk_BT[:, None, :] & (index_T < trunk_lengths_BM[..., None]))
+    visible_BMT |= ~visible_BMT.any(dim=-1, keepdim=True) & (index_T == 0)  # branches that only pad the batch
+    read_BT = trunk_lengths_BM.gather(1, segments_BT.clamp(min=0))
+    reach_BT = torch.where(segments_BT >= 0, read_BT, index_T + 1)
+    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
+    causal_TT = index_T[:, None] >= index_T[None, :]
+    to_trunk_BTT = in_trunk_BT[:, None, :] & (index_T < reach_BT[..., None])
+    allowed_BTT = causal_TT & (same_BTT | to_trunk_BTT)
+    branches_ = Branches(visible_BMT, batch["last"], batch["lengths"])
+    return model.encode_rows(batch["input_ids"], batch["positions"], allowed_BTT, branches_)
+
+
+def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
+    """log π of every answer token of a batch, fp32 (B, M, L), 0 at padding; the prompt is read once."""
+    labels_BML = batch["labels"]
+    if model.n_latents == 0 and "segments" not in batch:
+        counts_B = batch["attention_mask"].sum(dim=1).tolist()
+        prompts = [ids[:count] for ids, count in zip(batch["input_ids"], counts_B, strict=True)]
+        return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None]
+    state = encode_batch(model, batch)
+    return model.answer_log_probs(state, model.roll_out(state), labels_BML)
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
+    out = np.full((len(rows), width), value, np.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return torch.from_numpy(out)

@@ -1,0 +1,279 @@
+"""Stage 1 of LatentR³: supervised fine-tuning on titles, backbone and LatentRATT together.
+
+``L = token mean of −log P(y_t | x, r, y_<t)`` over the answer's tokens (arXiv 2505.19092, eq. 5). The prompt
+is read once with gradients; latents and answers stand on its keys and values. With ``packing exact`` all
+prefixes of a user share one row, each a branch under a tree mask: the same loss for fewer tokens.
+
+Built on ``transformers.Trainer``; runs alike in one process, under ``torchrun`` or ``accelerate launch``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers import set_seed as set_all_seeds
+
+from latentrec.data import Dataset
+from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
+from latentrec.models.presets import PRESETS
+from latentrec.prompts import NextItemPrompt, title_line
+from latentrec.prompts.latentr3 import INSTRUCTION, RESPONSE
+from latentrec.storage import Manifest
+from latentrec.training.batching import BLANK, BatchPlan
+from latentrec.training.checkpointing import Checkpoints, Interruption
+from latentrec.training.hf_trainer import HouseTrainer
+from latentrec.training.judge import Judge
+from latentrec.training.next_item import NextItemTokens, Row, answer_log_probs, packed_batch, plain_batch
+from latentrec.training.ranking import ranking_measure
+from latentrec.training.sft_config import SFTConfig
+from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.text_model import (
+    Throughput,
+    make_measure,
+    open_text_dataset,
+    sample_at_most,
+    world_size,
+    write_model,
+)
+
+STAND_IN_NOTE = (
+    "backbone '{0}' is a small stand-in trained from scratch on this catalogue: it knows no language"
+)
+
+
+class SFTTrainer(HouseTrainer, Trainer):
+    """``transformers.Trainer`` over :class:`BatchPlan`'s micro-batches and the shared-prefix loss."""
+
+    def __init__(self, *, plan: BatchPlan, collate: Any, throughput: Throughput, **options: Any):
+        """Take the plan of micro-batches in place of a sampler."""
+        self._plan = plan
+        self._collate = collate
+        self._throughput = throughput
+        super().__init__(**options)
+        # compute_loss divides by the optimiser batch's tokens, so the engine must not divide again.
+        self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Micro-batches of the plan, dealt out to the processes."""
+        loader: DataLoader = DataLoader(
+            range(1 << 62),  # type: ignore[arg-type]  # the plan's indices are the samples
+            batch_sampler=self._plan,
+            collate_fn=self._collate,
+        )
+        return self.accelerator.prepare(loader)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        counts = [(batch["labels"] != IGNORED).sum() for batch in batch_samples]
+        total = torch.stack(counts).sum().to(device)
+        return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        """This micro-batch's share of the optimiser batch's token mean."""
+        log_probs = model(lambda latentr3: answer_log_probs(latentr3, inputs))
+        self._throughput.tokens += inputs["input_ids"].numel() + log_probs.numel()
+        # DDP averages gradients over processes; each process contributes its part of one sum.
+        return -log_probs.sum() / kwargs["num_items_in_batch"] * self.accelerator.num_processes
+
+
+def train_sft(
+    config: SFTConfig,
+    *,
+    dataset: str | Path,
+    output: str | Path,
+    sink: MetricSink | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest | None:
+    """Train stage 1 and write the model directory.
+
+    Args:
+        config: what to train and how.
+        dataset: a next-item dataset directory with titles.
+        output: the model directory to make.
+        sink: receives figures while training runs.
+        checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
+
+    Returns:
+        The manifest of the model directory; ``None`` on every process but the first.
+
+    Raises:
+        UserError: configuration, dataset or backbone cannot be used; nothing was trained.
+        Interrupted: stopped on a signal after saving.
+        TrainingDiverged: the loss is no longer a number.
+    """
+    sink = sink or NullSink()
+    config.check_world(world_size())
+    data = open_text_dataset(dataset)
+    set_all_seeds(config.seed)
+    model, prompt, notes = build_model(config, data)
+    train, valid = tokens_of(config, data, prompt)
+    adapters = _choose_trainable(config, model)
+    rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
+    plan = BatchPlan(
+        [train.row_length(row) for row in rows],
+        [len(row.samples) for row in rows],
+        batch_size=config.batch_size,
+        micro_batches=world_size() * config.accumulation,
+        seed=config.seed,
+    )
+    throughput = Throughput()
+    rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed)
+    judge = Judge(make_measure(model, valid, rank), patience=config.patience)
+    sink.log_params({f"sft.{name}": value for name, value in vars(config).items()})
+    with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
+        trainer = SFTTrainer(
+            model=model,
+            args=training_arguments(config, scratch, epochs=config.epochs),
+            plan=plan,
+            collate=RowCollator(train, rows),
+            throughput=throughput,
+        )
+        main = trainer.accelerator.is_main_process
+        checkpoints = Checkpoints(
+            checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=None, main=main
+        )
+        try:
+            trainer.equip(
+                checkpoints=checkpoints,
+                judge=judge,
+                sink=sink,
+                interruption=interruption,
+                judge_every=plan.batches_per_epoch // config.looks_per_epoch,
+                save_every=config.save_every,
+                label="sft",
+                on_step=throughput.figures,
+            )
+            trainer.run()
+        finally:
+            checkpoints.close()
+    if not main:
+        return None
+    if adapters is not None:
+        adapters.merge_and_unload()
+    counts = {
+        "train_samples": len(train),
+        "rows": len(rows),
+        "steps": trainer.state.global_step,
+        "best_step": judge.best_step,
+    }
+    return write_model(
+        output,
+        model=model,
+        prompt=prompt,
+        dataset=data,
+        stage="sft",
+        config=config,
+        parent=None,
+        judge=judge,
+        notes=notes,
+        counts=counts,
+    )
+
+
+def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextItemPrompt, list[str]]:
+    """Backbone, LatentRATT and prompt as configured; and what users must be told of them."""
+    texts = [title_line(title) for title in dict.fromkeys(data.titles)] + [INSTRUCTION, RESPONSE] * 100
+    backbone, tokenizer = load_backbone(config.backbone, texts=texts, seed=config.seed)
+    prompt = NextItemPrompt(
+        tokenizer,
+        max_history=config.max_history,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_title_tokens=config.max_title_tokens,
+    )
+    torch.manual_seed(config.seed)
+    model = LatentR3Model(backbone, n_latents=config.reasoning_tokens, latent_source=config.latent)
+    model.backbone.check()
+    if config.gradient_checkpointing:
+        model.backbone.enable_checkpointing()
+    notes = [STAND_IN_NOTE.format(config.backbone)] if config.backbone in PRESETS else []
+    return model, prompt, notes
+
+
+def tokens_of(
+    config: SFTConfig, data: Dataset, prompt: NextItemPrompt
+) -> tuple[NextItemTokens, NextItemTokens]:
+    """Training and validation samples as tokens."""
+    prompt.check_titles(data.titles)
+    train, valid = data.split("train"), data.split("valid")
+    train = train.subset(sample_at_most(len(train), config.max_train_samples, config.seed))
+    valid = valid.subset(sample_at_most(len(valid), config.validation_samples, config.seed))
+    return NextItemTokens(train, data.titles, prompt), NextItemTokens(valid, data.titles, prompt)
+
+
+class RowCollator:
+    """Row indices to a batch: packed where any row holds more than one sample."""
+
+    def __init__(self, tokens: NextItemTokens, rows: list[Row]):
+        """Keep what the indices mean."""
+        self._tokens = tokens
+        self._rows = rows
+
+    def __call__(self, indices: list[int]) -> dict[str, Tensor]:
+        """Make the batch; ``BLANK`` gives a row without labels."""
+        rows = [self._rows[0] if index == BLANK else self._rows[index] for index in indices]
+        if all(len(row.samples) == 1 for row in rows):
+            batch = plain_batch(self._tokens, [row.samples[0] for row in rows])
+        else:
+            batch = packed_batch(self._tokens, rows)
+        for i, index in enumerate(indices):
+            if index == BLANK:
+                batch["labels"][i] = IGNORED
+        return batch
+
+
+def training_arguments(config: Any, directory: str, *, epochs: float, **more: Any) -> TrainingArguments:
+    """The engine's own settings: ours to judge, save and report, so all of that is off."""
+    return TrainingArguments(**engine_options(config, directory, epochs=epochs), **more)
+
+
+def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
+    """What both stages tell their engine."""
+    return {
+        "output_dir": directory,
+        "num_train_epochs": epochs,
+        "gradient_accumulation_steps": config.accumulation,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": config.warmup_steps,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": "adamw_torch",
+        "bf16": config.precision == "bf16",
+        "logging_strategy": "steps",
+        "logging_steps": config.log_every,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": config.seed,
+        "remove_unused_columns": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,
+        "accelerator_config": {"even_batches": False},
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _choose_trainable(config: SFTConfig, model: LatentR3Model) -> Any:
+    """Freeze or adapt the backbone; returns peft's model when adapters must be merged at the end."""
+    backbone = model.backbone.model
+    if config.train_backbone == "full":
+        return None
+    backbone.requires_grad_(False)
+    if config.train_backbone == "frozen":
+        return None
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(config.seed)
+    settings: Any = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(backbone, settings)

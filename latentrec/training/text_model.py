@@ -1,0 +1,145 @@
+"""What the two stages of LatentR³ share: datasets that suit a text model, validation, the model directory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
+from latentrec.data import Dataset
+from latentrec.models.latentr3 import IGNORED, LatentR3Model, architecture, save_latentr3
+from latentrec.models.model_dir import ModelInfo
+from latentrec.prompts import NextItemPrompt
+from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.training.judge import Judge
+from latentrec.training.next_item import NextItemTokens, answer_log_probs, plain_batch
+
+_VALIDATION_TOKENS_AT_ONCE = 16384
+
+
+def world_size() -> int:
+    """Processes of this training: ``WORLD_SIZE`` of ``torchrun`` or ``accelerate launch``, else 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def open_text_dataset(directory: str | Path) -> Dataset:
+    """Open a dataset that a title model can learn from.
+
+    Raises:
+        UserError: no dataset, no titles, a rating task, or no training samples.
+    """
+    dataset = Dataset(directory)
+    if not dataset.has_titles:
+        raise UserError(
+            f"{directory} has no titles (it was made without --metadata), and LatentR3 reads titles; "
+            "run data-prep with --metadata"
+        )
+    if (task := dataset.manifest.config.get("task", "next_item")) != "next_item":
+        raise UserError(f"{directory} was made with --task {task}; LatentR3 needs --task next_item")
+    for split in ("train", "valid"):
+        if not len(dataset.split(split)):
+            raise UserError(
+                f"{directory}: the {split} split is empty; loosen --k-core or widen the window in data-prep"
+            )
+    return dataset
+
+
+def sample_at_most(count: int, limit: int, seed: int) -> np.ndarray:
+    """Indices of at most ``limit`` of ``count`` samples (0: all), a seeded draw in ascending order."""
+    if not limit or count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
+def validation_loss(model: LatentR3Model, tokens: NextItemTokens) -> float:
+    """Token mean of −log π over a split, as the training loss is."""
+    order = np.argsort(tokens.prompt_lengths, kind="stable")
+    total, count, start = 0.0, 0, 0
+    with torch.no_grad():
+        while start < len(order):
+            longest = int(tokens.prompt_lengths[order[min(start + 63, len(order) - 1)]])
+            stop = start + max(1, min(64, _VALIDATION_TOKENS_AT_ONCE // longest))
+            batch = plain_batch(tokens, order[start:stop].tolist())
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            total -= float(answer_log_probs(model, batch).double().sum())
+            count += int((batch["labels"] != IGNORED).sum())
+            start = stop
+    return total / count
+
+
+class Throughput:
+    """Tokens a second since the last question, and memory; figures that every log carries."""
+
+    def __init__(self) -> None:
+        """Begin counting."""
+        self.tokens = 0
+        self._since = time.monotonic()
+
+    def figures(self) -> dict[str, float]:
+        """``tokens_per_second`` since the last call, ``memory_peak_mb`` (of the GPU where there is one)."""
+        now = time.monotonic()
+        rate = self.tokens / max(now - self._since, 1e-9)
+        self.tokens, self._since = 0, now
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        else:
+            unit = 2**20 if sys.platform == "darwin" else 2**10
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return {"tokens_per_second": rate, "memory_peak_mb": peak}
+
+
+def write_model(
+    output: str | Path,
+    *,
+    model: LatentR3Model,
+    prompt: NextItemPrompt,
+    dataset: Dataset,
+    stage: str,
+    config: Any,
+    parent: str | None,
+    judge: Judge,
+    notes: list[str],
+    counts: dict[str, Any],
+) -> Manifest:
+    """Write the model directory: weights, tokenizer, catalogue, ``model.json``, manifest last."""
+    inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
+    with ArtifactWriter(output, "model", config, inputs) as artifact:
+        save_latentr3(model, prompt.tokenizer, artifact.path)
+        Catalogue.from_dataset(dataset).write(artifact.path / "items.parquet")
+        ModelInfo(
+            system="latentr3",
+            stage=stage,
+            config=artifact.config,
+            architecture=architecture(model, prompt),
+            metrics=judge.best_metrics,
+            dataset_fingerprint=dataset.fingerprint,
+            parent=parent,
+            train_end=int(dataset.manifest.extra.get("train_end", 0)),
+            notes=notes + judge.notes,
+        ).write(artifact.path)
+        artifact.counts = counts
+    assert artifact.manifest is not None
+    return artifact.manifest
+
+
+def make_measure(
+    model: LatentR3Model,
+    tokens: NextItemTokens,
+    rank: Callable[[], dict[str, float]] | None = None,
+) -> Callable[[], dict[str, float]]:
+    """The judge's figures: ``loss``, and those of ``rank`` (HR and NDCG by the real decoder) where given."""
+
+    def measure() -> dict[str, float]:
+        figures = {"loss": validation_loss(model, tokens)}
+        return figures | (rank() if rank is not None else {})
+
+    return measure
