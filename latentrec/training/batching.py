@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from torch.utils.data import Sampler
 
 BLANK = -1
 """Stands in a micro-batch that holds no sample, so that every process takes the same number of steps."""
@@ -19,11 +20,12 @@ class BatchPlan:
     batch is then dealt out to ``micro_batches`` (processes × accumulation steps), neighbours together.
 
     Args:
-        lengths: of each row, in tokens.
+        lengths: of each row, in tokens: what a process's share is measured in.
         weights: samples that each row holds.
         batch_size: samples of an optimiser batch (rows are not torn apart, so a batch may hold a few fewer).
         micro_batches: parts that it is dealt out to.
         seed: of the order.
+        alike: rows of the same value stand together (rows with as many branches, say), before length.
     """
 
     def __init__(
@@ -34,8 +36,11 @@ class BatchPlan:
         batch_size: int,
         micro_batches: int,
         seed: int,
+        alike: Sequence[int] | None = None,
     ):
         """Nothing is drawn yet."""
+        self.rows = len(lengths)
+        self._alike = np.zeros(len(lengths), np.int64) if alike is None else np.asarray(alike)
         self._lengths = np.asarray(lengths)
         self._weights = np.asarray(weights)
         self._batch_size = batch_size
@@ -44,6 +49,7 @@ class BatchPlan:
         self.epoch = 0
         # The number of batches must not change from epoch to epoch: it is fixed by the total weight.
         self.batches_per_epoch = max(1, int(np.ceil(self._weights.sum() / batch_size)))
+        self.steps_per_epoch = self.batches_per_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -69,11 +75,71 @@ class BatchPlan:
         order = generator.permutation(len(self._lengths))
         window = self._batch_size * _BATCHES_SORTED_TOGETHER
         starts = np.concatenate([[0], np.cumsum(self._weights[order])[:-1]]) // window
-        order = order[np.lexsort((order, self._lengths[order], starts))]
+        order = order[np.lexsort((order, self._lengths[order], self._alike[order], starts))]
         share = np.cumsum(self._weights[order]) - self._weights[order] / 2
         which = np.minimum(
-            (share * self.batches_per_epoch / self._weights.sum()).astype(np.int64), self.batches_per_epoch - 1
+            (share * self.batches_per_epoch / self._weights.sum()).astype(np.int64),
+            self.batches_per_epoch - 1,
         )
         batches = np.split(order, np.flatnonzero(np.diff(which)) + 1)
         batches += [order[:0]] * (self.batches_per_epoch - len(batches))
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+
+class PromptPlan(Sampler[int]):
+    """Prompt indices for trl's GRPO: each repeated for its copies, each batch repeated while it is re-used.
+
+    Every optimiser batch has the same number of prompts; what is left over sits an epoch out (another part
+    each epoch). Prompts of like length stand together.
+
+    Args:
+        lengths: of each prompt, in tokens.
+        prompts_per_batch: prompts of an optimiser batch, over all processes.
+        copies: K.
+        repeats: how often a batch is asked for (accumulation × iterations).
+        iterations: optimiser steps that one batch serves.
+        seed: of the order.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        prompts_per_batch: int,
+        copies: int,
+        repeats: int,
+        iterations: int,
+        seed: int,
+    ):
+        """Nothing is drawn yet."""
+        self._lengths = np.asarray(lengths)
+        self._prompts = prompts_per_batch
+        self._copies = copies
+        self._repeats = repeats
+        self._seed = seed
+        self._batches_per_epoch = len(self._lengths) // prompts_per_batch
+        self.epoch = 0
+        self.steps_per_epoch = self._batches_per_epoch * iterations
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Indices of an epoch, repeats included."""
+        return self._batches_per_epoch * self._prompts * self._copies * self._repeats
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of the current epoch."""
+        for batch in self.batches(self.epoch):
+            for _ in range(self._repeats):
+                yield from np.repeat(batch, self._copies).tolist()
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Prompt indices of each optimiser batch of an epoch."""
+        generator = np.random.default_rng([self._seed, epoch])
+        order = generator.permutation(len(self._lengths))[: self._batches_per_epoch * self._prompts]
+        window = np.arange(len(order)) // (self._prompts * _BATCHES_SORTED_TOGETHER)
+        order = order[np.lexsort((order, self._lengths[order], window))]
+        batches = order.reshape(self._batches_per_epoch, self._prompts)
         return [batches[i] for i in generator.permutation(len(batches))]

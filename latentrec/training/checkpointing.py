@@ -56,7 +56,13 @@ def rng_state() -> dict[str, Any]:
     kind, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "numpy": [
+            str(kind),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            cached,
+        ],
         "torch": torch.random.get_rng_state(),
         "cuda": torch.cuda.random.get_rng_state_all() if torch.cuda.is_available() else [],
     }

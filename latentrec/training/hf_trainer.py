@@ -1,4 +1,4 @@
-"""What the house adds to transformers' and trl's trainers: checkpoints without pickle, judgement, a clean stop.
+"""What the house adds to transformers' and trl's trainers: safe checkpoints, judgement, a clean stop.
 
 :class:`HouseTrainer` is mixed into ``transformers.Trainer`` (stage 1) and ``trl.GRPOTrainer`` (stage 2). The
 engines keep their loop; after each optimiser step this class looks at the loss, judges the model on
@@ -31,6 +31,7 @@ from latentrec.training.judge import Judge
 from latentrec.training.sink import MetricSink
 
 STATE_FILE = "trainer_state.json"
+_NOT_FIGURES = {"total_flos", "num_tokens"}
 
 
 class TrainingDiverged(RuntimeError):
@@ -49,7 +50,9 @@ class HouseTrainer:
         interruption: Interruption,
         judge_every: int,
         save_every: int,
+        plan: Any,
         label: str,
+        judge_first: bool = False,
         on_step: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         """Hand in what a training needs besides its engine.
@@ -61,7 +64,9 @@ class HouseTrainer:
             interruption: the flag that a signal raises.
             judge_every: optimiser steps between two looks at validation.
             save_every: optimiser steps between two checkpoints (each look at validation saves besides).
+            plan: the order of samples; told which epoch begins (``set_epoch``, ``steps_per_epoch``).
             label: name of the progress bar.
+            judge_first: look at validation before the first step too: training may then end where it began.
             on_step: extra figures, asked for at each log.
         """
         self.house_checkpoints = checkpoints
@@ -71,6 +76,8 @@ class HouseTrainer:
         self.house_judge_every = max(1, judge_every)
         self.house_save_every = max(1, save_every)
         self.house_on_step = on_step
+        self.house_plan = plan
+        self.house_judge_first = judge_first
         self._handled_step = -1
         trainer: Any = self
         trainer.remove_callback(PrinterCallback)
@@ -109,20 +116,31 @@ class HouseTrainer:
         trainer: Any = self
         if trainer.accelerator.is_main_process:
             extra = self.house_on_step() if self.house_on_step else {}
-            figures = {f"train/{k}": v for k, v in (logs | extra).items() if isinstance(v, int | float)}
+            figures = {
+                f"train/{name}": value
+                for name, value in (logs | extra).items()
+                if isinstance(value, int | float) and name not in _NOT_FIGURES
+            }
+            if "loss" not in logs:  # the engine's closing summary
+                return
             self.house_sink.log_metrics(figures, trainer.state.global_step)
 
-    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+    def _maybe_log_save_evaluate(
+        self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any
+    ) -> None:
         trainer: Any = self
         step = trainer.state.global_step
         if step == self._handled_step:  # the engine calls once more at the end of an epoch
             return
         self._handled_step = step
-        if not math.isfinite(float(tr_loss)) or (grad_norm is not None and not math.isfinite(float(grad_norm))):
+        if not math.isfinite(float(tr_loss)) or (
+            grad_norm is not None and not math.isfinite(float(grad_norm))
+        ):
+            norm = math.nan if grad_norm is None else float(grad_norm)
             raise TrainingDiverged(
-                f"step {step:,}: the loss is {float(tr_loss):.4g} and the gradient's norm "
-                f"{float(grad_norm) if grad_norm is not None else math.nan:.4g}; the last checkpoint is intact. "
-                f"Lower learning_rate (now {trainer.args.learning_rate:g}) or precision's demands (fp32)"
+                f"step {step:,}: the loss is {float(tr_loss):.4g}, the gradient's norm {norm:.4g}; the last "
+                f"checkpoint is intact. Lower learning_rate (now {trainer.args.learning_rate:g}), or use "
+                "precision fp32"
             )
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
         finished = step >= trainer.state.max_steps
@@ -210,6 +228,13 @@ class HouseTrainer:
         if len(ranks) == trainer.accelerator.num_processes > 1:
             torch.random.set_rng_state(ranks[trainer.accelerator.process_index])
 
+    def begin(self) -> None:
+        """Called when the engine is ready for its first step, resumed or not."""
+        trainer: Any = self
+        self.restore_running_figures()
+        if self.house_judge_first and trainer.state.global_step == 0:
+            self._save_house_checkpoint(0, finished=False, best=self.judge_now(0))
+
     def restore_running_figures(self) -> None:
         """Put back the sums since the last log, so that the next logged loss is what it would have been."""
         running = getattr(self, "_resumed_running", None)
@@ -245,12 +270,16 @@ class _HouseCallback(TrainerCallback):
         self._begin = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._house.restore_running_figures()
+        self._house.begin()
         if state.is_world_process_zero:
             self._context = progress(self._label, state.max_steps, "steps")
             self._bar = self._context.__enter__()
             self._bar.update(state.global_step)
         self._begin = time.monotonic()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        plan = self._house.house_plan
+        plan.set_epoch(state.global_step // plan.steps_per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:

@@ -17,7 +17,8 @@ class Judge:
         select_on: the figure that decides which weights are kept.
         greater_is_better: its direction.
         patience: looks without improvement before training stops; 0: never.
-        collapse_on: a figure that must not fall below ``collapse_below`` times its first value; ``None``: no guard.
+        collapse_on: a figure that must not fall below ``collapse_below`` times its first value; ``None``:
+            no guard.
         collapse_below: that share.
     """
 

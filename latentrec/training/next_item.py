@@ -85,7 +85,7 @@ class NextItemTokens:
         """
         samples, rows = self.samples, []
         current: list[int] = []
-        for index in range(len(self)):
+        for index in np.argsort(samples.user_ids, kind="stable").tolist():
             if current and self._continues(current[-1], index):
                 current.append(index)
             else:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as Rows
 from transformers import Trainer, TrainingArguments
 from transformers import set_seed as set_all_seeds
 
@@ -47,6 +48,19 @@ STAND_IN_NOTE = (
 )
 
 
+class _Indices(Rows[int]):
+    """Every index is its own sample, ``BLANK`` too: the collator knows what stands behind it."""
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
 class SFTTrainer(HouseTrainer, Trainer):
     """``transformers.Trainer`` over :class:`BatchPlan`'s micro-batches and the shared-prefix loss."""
 
@@ -62,7 +76,7 @@ class SFTTrainer(HouseTrainer, Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of the plan, dealt out to the processes."""
         loader: DataLoader = DataLoader(
-            range(1 << 62),  # type: ignore[arg-type]  # the plan's indices are the samples
+            _Indices(self._plan.rows),
             batch_sampler=self._plan,
             collate_fn=self._collate,
         )
@@ -74,13 +88,17 @@ class SFTTrainer(HouseTrainer, Trainer):
         return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """This micro-batch's share of the optimiser batch's token mean."""
         log_probs = model(lambda latentr3: answer_log_probs(latentr3, inputs))
         self._throughput.tokens += inputs["input_ids"].numel() + log_probs.numel()
         # DDP averages gradients over processes; each process contributes its part of one sum.
-        return -log_probs.sum() / kwargs["num_items_in_batch"] * self.accelerator.num_processes
+        return -log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
 
 
 def train_sft(
@@ -122,11 +140,11 @@ def train_sft(
         batch_size=config.batch_size,
         micro_batches=world_size() * config.accumulation,
         seed=config.seed,
+        alike=[len(row.samples) for row in rows],
     )
     throughput = Throughput()
     rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed)
     judge = Judge(make_measure(model, valid, rank), patience=config.patience)
-    sink.log_params({f"sft.{name}": value for name, value in vars(config).items()})
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(
             model=model,
@@ -147,6 +165,7 @@ def train_sft(
                 interruption=interruption,
                 judge_every=plan.batches_per_epoch // config.looks_per_epoch,
                 save_every=config.save_every,
+                plan=plan,
                 label="sft",
                 on_step=throughput.figures,
             )

@@ -15,7 +15,9 @@ PAPER_LEARNING_RATE = 3e-4
 class SFTConfig:
     """Stage 1: backbone and LatentRATT learn the next title together (arXiv 2505.19092, §3.3)."""
 
-    backbone: str = option("tiny", help="preset (micro, tiny, small, medium, large), directory, gs://, hub id")
+    backbone: str = option(
+        "tiny", help="preset (micro, tiny, small, medium, large), directory, gs://, hub id"
+    )
     profile: str = option(
         "default", help="what unset options become; paper: as published", choices=("default", "paper")
     )

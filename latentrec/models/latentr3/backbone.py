@@ -106,6 +106,11 @@ class Backbone(nn.Module):
         ]
         return torch.cat(pieces)
 
+    def top_tokens(self, hidden_nD: Tensor) -> Tensor:
+        """The likeliest token at each of n positions, (n,)."""
+        rows = max(1, LOGIT_ELEMENTS_AT_ONCE // self.vocab_size)
+        return torch.cat([self.logits(part).argmax(dim=-1) for part in hidden_nD.split(rows)])
+
     def enable_checkpointing(self) -> None:
         """Recompute each layer in the backward pass instead of keeping its activations.
 

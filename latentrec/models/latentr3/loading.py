@@ -5,16 +5,21 @@ Weights are read from safetensors only and no code of a checkpoint is ever run.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from latentrec.core import UserError
 from latentrec.models.presets import PRESETS, build_preset
 from latentrec.storage import is_local, store_for
+
+if not sys.stderr.isatty():
+    transformers.utils.logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

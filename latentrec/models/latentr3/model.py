@@ -163,6 +163,22 @@ class LatentR3Model(nn.Module):
             rollout: their latents, for M branches.
             answers_BML: answer ids, right-padded with ``IGNORED``; M may be 1 for an answer that all share.
         """
+        hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML)
+        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n)
+        return torch.zeros(counted_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
+
+    def answers_are_greedy(self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor) -> Tensor:
+        """Whether greedy decoding writes the answer, bool (B, M): its every token is the likeliest."""
+        hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML)
+        top_n = self.backbone.top_tokens(hidden_nD)
+        right = torch.ones_like(counted_BML).masked_scatter(counted_BML, top_n == labels_n)
+        return right.all(dim=-1)
+
+    def answer_hidden(
+        self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states that predict the n counted answer tokens (n, d), the tokens (n,), where they stand
+        (bool (B, M, L))."""
         rows, width = rollout.means_BMND.shape[:2]
         answers_BML = answers_BML.expand(rows, width, -1)
         length = answers_BML.shape[-1]
@@ -177,8 +193,7 @@ class LatentR3Model(nn.Module):
             hidden_parts.append(self._run_branches(state, rollout, embeds_BMSD))
         hidden_BMLD = torch.cat(hidden_parts, dim=2)
         counted_BML = answers_BML != IGNORED
-        log_probs = self.backbone.token_log_probs(hidden_BMLD[counted_BML], answers_BML[counted_BML])
-        return torch.zeros(answers_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
+        return hidden_BMLD[counted_BML], answers_BML[counted_BML], counted_BML
 
     def plain_log_probs(self, prompts: list[Tensor], answers_BL: Tensor) -> Tensor:
         """N = 0 in one plain causal pass of the backbone over ``[x, y]``, fp32 (B, L); 0 at ``IGNORED``.

@@ -1,0 +1,104 @@
+"""Stage 2's mathematics as pure functions of tensors: rewards, advantages, the two estimators.
+
+Shapes: P prompts of an optimiser batch, K noised copies of each (copy 0 is the clean latent), L answer
+tokens, N latents of size d.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+REWARDS = ("perplexity", "nll", "clipped_perplexity", "exact_match", "ndcg")
+BASELINES = ("batch", "group", "own")
+ESTIMATORS = ("target_likelihood", "gaussian")
+EPSILON = 1e-6
+
+
+def likelihood_reward(
+    kind: str, log_probs_PKL: Tensor, counted_PL: Tensor, *, perplexity_limit: float = 100.0
+) -> Tensor:
+    """Reward of each copy from the log-probabilities of the true answer, (P, K).
+
+    ``perplexity``: ``s = −exp(−(1/|y|) Σ_t log π(y_t | x, r_k, y_<t))`` as published, heavy-tailed. ``nll``: its logarithm's negative, the mean log-probability. ``clipped_perplexity``: no less than
+    ``−perplexity_limit``.
+    """
+    mean_PK = log_probs_PKL.sum(dim=-1) / counted_PL.sum(dim=-1, keepdim=True)
+    if kind == "nll":
+        return mean_PK
+    perplexity_PK = torch.exp(-mean_PK)
+    if kind == "clipped_perplexity":
+        perplexity_PK = perplexity_PK.clamp(max=perplexity_limit)
+    else:
+        assert kind == "perplexity", kind
+    return -perplexity_PK
+
+
+def advantages(rewards_PK: Tensor, baseline: str) -> Tensor:
+    """Advantage of each copy within one batch of rewards, (P, K).
+
+    ``batch``, as published: ``A = (s − s̄) / (‖S − s̄‖₂ + 1e-6)`` with ``s̄`` the mean reward of the clean copies
+    and the norm over the whole batch. ``group``: ``(s − mean) / (std + 1e-4)`` over a prompt's copies, as in
+    GRPO. ``own``: what noise has gained over the same prompt's clean copy, scaled to unit root mean square.
+    """
+    if baseline == "batch":
+        centred_PK = rewards_PK - rewards_PK[:, 0].mean()
+        return centred_PK / (centred_PK.norm() + EPSILON)
+    if baseline == "group":
+        centred_PK = rewards_PK - rewards_PK.mean(dim=1, keepdim=True)
+        return centred_PK / (rewards_PK.std(dim=1, keepdim=True) + 1e-4)
+    assert baseline == "own", baseline
+    gain_PK = rewards_PK - rewards_PK[:, :1]
+    return gain_PK / (gain_PK.square().mean().sqrt() + EPSILON)
+
+
+def advantages_in_parts(rewards_PK: Tensor, baseline: str, prompts_together: int) -> Tensor:
+    """:func:`advantages` over consecutive parts of the batch; 0: over all of it.
+
+    The authors' code gathers two prompts at a time. A last part that is smaller is a part of its own.
+    """
+    if not prompts_together:
+        return advantages(rewards_PK, baseline)
+    return torch.cat([advantages(part, baseline) for part in rewards_PK.split(prompts_together)])
+
+
+def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """``−min(ρ A, clip(ρ, 1 − low, 1 + high) A)`` elementwise, and where the clip was active."""
+    ratio = torch.exp(log_ratio)
+    clipped = ratio.clamp(1 - low, 1 + high)
+    loss = -torch.minimum(ratio * advantage, clipped * advantage)
+    active = ((ratio < 1 - low) & (advantage < 0)) | ((ratio > 1 + high) & (advantage > 0))
+    return loss, active
+
+
+def gaussian_log_ratio(actions: Tensor, means: Tensor, old_means: Tensor, sigma: Tensor) -> Tensor:
+    """``log N(a; μ, σ²I) − log N(a; μ_old, σ²I)`` summed over latents and dimensions.
+
+    Args:
+        actions, means, old_means: (P, K, N, d).
+        sigma: standard deviation, broadcastable to (P, K).
+
+    Returns:
+        (P, K).
+    """
+    near = (actions - old_means).float().square().sum(dim=(-2, -1))
+    far = (actions - means).float().square().sum(dim=(-2, -1))
+    return (near - far) / (2 * sigma**2)
+
+
+def gaussian_kl(means: Tensor, reference_means: Tensor, sigma: Tensor) -> Tensor:
+    """``KL(N(μ, σ²I) ‖ N(μ_ref, σ²I)) = ‖μ − μ_ref‖² / 2σ²``, (P, K)."""
+    return (means - reference_means).float().square().sum(dim=(-2, -1)) / (2 * sigma**2)
+
+
+def token_kl(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
+    """trl's estimator of KL(π ‖ π_ref) for each token: ``e^δ − δ − 1`` with ``δ = log π_ref − log π``."""
+    delta = reference_log_probs - log_probs
+    return torch.exp(delta) - delta - 1
+
+
+def concentration(advantages_PK: Tensor, share: float = 0.01) -> Tensor:
+    """Share of ``ΣA²`` that the heaviest ``share`` of the prompts (at least one) carries."""
+    mass_P = advantages_PK.square().sum(dim=1)
+    heaviest = max(1, round(share * len(mass_P)))
+    return mass_P.topk(heaviest).values.sum() / mass_P.sum().clamp(min=1e-20)

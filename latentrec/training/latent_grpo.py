@@ -1,0 +1,207 @@
+"""Stage 2 of LatentR³: reinforcement learning on the latent token with a modified GRPO.
+
+For each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how well the frozen model then
+predicts the true title, and LatentRATT is moved towards the better ones (arXiv 2505.19092, §3.4). Estimator,
+reward, baseline and noise are options; ``profile paper`` is the publication.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed as set_all_seeds
+
+from latentrec.core import UserError
+from latentrec.data import Dataset
+from latentrec.models.latentr3 import LoadedLatentR3, load_latentr3
+from latentrec.storage import Manifest
+from latentrec.training.batching import PromptPlan
+from latentrec.training.checkpointing import Checkpoints, Interruption
+from latentrec.training.judge import Judge
+from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.next_item import NextItemTokens
+from latentrec.training.ranking import ranking_measure
+from latentrec.training.sft import engine_options
+from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.text_model import (
+    Throughput,
+    make_measure,
+    open_text_dataset,
+    sample_at_most,
+    world_size,
+    write_model,
+)
+
+
+def train_grpo(
+    config: GRPOConfig,
+    *,
+    dataset: str | Path,
+    model: str | Path,
+    output: str | Path,
+    sink: MetricSink | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest | None:
+    """Train stage 2 and write the model directory.
+
+    Args:
+        config: estimator, noise, rewards and how long.
+        dataset: the dataset that stage 1 was trained on.
+        model: stage 1's model directory, N ≥ 1.
+        output: the model directory to make.
+        sink: receives figures while training runs.
+        checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
+
+    Returns:
+        The manifest of the model directory; ``None`` on every process but the first.
+
+    Raises:
+        UserError: configuration, dataset or model cannot be used; nothing was trained.
+        Interrupted: stopped on a signal after saving.
+        TrainingDiverged: the loss is no longer a number.
+    """
+    sink = sink or NullSink()
+    config.check_world(world_size())
+    data = open_text_dataset(dataset)
+    loaded = load_latentr3(model)
+    _check_parent(config, loaded, data, str(model))
+    set_all_seeds(config.seed)
+    latentr3, prompt = loaded.model, loaded.prompt
+    latentr3.backbone.requires_grad_(config.train_backbone)
+    train_samples, valid_samples = data.split("train"), data.split("valid")
+    if len(train_samples) < config.prompts_per_step:
+        raise UserError(
+            f"GRPOConfig.batch_size is {config.batch_size} copies of {config.prompts_per_step} prompts, but "
+            f"the training split has {len(train_samples)} samples; lower batch_size"
+        )
+    train = NextItemTokens(train_samples, data.titles, prompt)
+    drawn = sample_at_most(len(valid_samples), config.validation_samples, config.seed)
+    valid = NextItemTokens(valid_samples.subset(drawn), data.titles, prompt)
+    plan = PromptPlan(
+        train.prompt_lengths,
+        prompts_per_batch=config.prompts_per_step,
+        copies=config.group_size,
+        repeats=config.accumulation * config.iterations,
+        iterations=config.iterations,
+        seed=config.seed,
+    )
+    rank = ranking_measure(latentr3, prompt, data, config.ranking_samples, config.seed)
+    judge = Judge(
+        make_measure(latentr3, valid, rank),
+        select_on=config.select_on,
+        greater_is_better=config.select_on != "loss",
+        patience=config.patience,
+        collapse_on="hr_at_10" if config.collapse_below and rank is not None else None,
+        collapse_below=config.collapse_below,
+    )
+    throughput = Throughput()
+    with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
+        trainer = _make_trainer(config, loaded, train, plan, throughput, scratch)
+        main = trainer.accelerator.is_main_process
+        checkpoints = Checkpoints(
+            checkpoint_root,
+            step="grpo",
+            config=config,
+            dataset=data.fingerprint,
+            parent=loaded.fingerprint,
+            main=main,
+        )
+        try:
+            trainer.equip(
+                checkpoints=checkpoints,
+                judge=judge,
+                sink=sink,
+                interruption=interruption,
+                judge_every=config.judge_every,
+                save_every=config.save_every,
+                plan=plan,
+                label="grpo",
+                judge_first=True,
+                on_step=throughput.figures,
+            )
+            trainer.run()
+        finally:
+            checkpoints.close()
+    if not main:
+        return None
+    counts: dict[str, Any] = {
+        "train_samples": len(train),
+        "steps": trainer.state.global_step,
+        "best_step": judge.best_step,
+    }
+    return write_model(
+        output,
+        model=latentr3,
+        prompt=prompt,
+        dataset=data,
+        stage="grpo",
+        config=config,
+        parent=loaded.fingerprint,
+        judge=judge,
+        notes=list(loaded.info.notes),
+        counts=counts,
+    )
+
+
+def _check_parent(config: GRPOConfig, loaded: LoadedLatentR3, data: Dataset, where: str) -> None:
+    if loaded.model.n_latents == 0:
+        raise UserError(
+            f"{where} was trained with reasoning_tokens 0: it has no latent to reinforce; "
+            "run sft with --reasoning-tokens 1"
+        )
+    if loaded.model.latent_ratt is None and not config.train_backbone:
+        raise UserError(
+            f"{where} takes its latent from the last hidden state, so nothing would learn; "
+            "use --train-backbone, or a model with LatentRATT"
+        )
+    if loaded.info.dataset_fingerprint != data.fingerprint:
+        raise UserError(
+            f"{where} was trained on another dataset (fingerprint {loaded.info.dataset_fingerprint[:12]}…, "
+            f"--dataset has {data.fingerprint[:12]}…); give the dataset of its sft step, or run sft on "
+            "this one"
+        )
+
+
+def _make_trainer(
+    config: GRPOConfig,
+    loaded: LoadedLatentR3,
+    train: NextItemTokens,
+    plan: PromptPlan,
+    throughput: Throughput,
+    scratch: str,
+) -> Any:
+    from datasets import Dataset as Rows
+    from trl import GRPOConfig as TrlConfig
+
+    from latentrec.training.latent_grpo_trainer import LatentGRPOTrainer, Policy
+
+    parts = world_size() * config.accumulation
+    with warnings.catch_warnings():  # trl's default for gradient_checkpointing has a new name in transformers
+        warnings.simplefilter("ignore", FutureWarning)
+        arguments: Any = TrlConfig(
+            **engine_options(config, scratch, epochs=config.epochs),
+            max_steps=config.max_steps or -1,
+            per_device_train_batch_size=config.batch_size // parts,
+            num_generations=config.group_size,
+            num_iterations=config.iterations,
+            beta=0.0,
+            gradient_checkpointing=False,
+            disable_dropout=not config.train_backbone,
+        )
+    policy = Policy(loaded.model)
+    if torch.cuda.is_available():
+        policy.to(arguments.device)
+    return LatentGRPOTrainer(
+        config=config,
+        tokens=train,
+        plan=plan,
+        throughput=throughput,
+        model=policy,
+        args=arguments,
+        train_dataset=Rows.from_dict({"prompt": list(range(len(train)))}),
+        processing_class=loaded.prompt.tokenizer,
+    )

@@ -1,0 +1,350 @@
+"""trl's GRPO trainer with a continuous action: the latent token. No text is generated.
+
+trl asks for a batch of prompts and gets back copies with rewards and advantages
+(``_generate_and_score_completions``), then asks for the loss of a part of them (``_compute_loss``). Both are
+overridden; batching, re-use over several iterations, accumulation, distribution and optimisation stay trl's.
+
+Each prompt is read once and without gradient; its keys and values serve the K copies of the reward pass and,
+kept beside the copies, those of the loss pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl import GRPOTrainer
+
+from latentrec.models.latentr3 import (
+    IGNORED,
+    Branches,
+    KeyValues,
+    LatentR3Model,
+    LatentRollout,
+    PromptState,
+)
+from latentrec.training import grpo_objective as objective
+from latentrec.training.grpo_diagnostics import GradientCosines
+from latentrec.training.hf_trainer import HouseTrainer
+from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.next_item import NextItemTokens, plain_batch
+from latentrec.training.text_model import Throughput
+
+
+class Policy(nn.Module):
+    """LatentR³ with the few attributes that trl's trainer expects of a transformers model."""
+
+    def __init__(self, latentr3: LatentR3Model):
+        """Wrap; weights are shared."""
+        super().__init__()
+        self.latentr3 = latentr3
+        self.config = latentr3.backbone.model.config
+        self.generation_config = latentr3.backbone.model.generation_config
+        self.warnings_issued: dict[str, bool] = {}
+
+    def add_model_tags(self, tags: Any) -> None:
+        """Model cards are written elsewhere."""
+
+    def forward(self, task: Any) -> Any:
+        """Run ``task`` on the model."""
+        return task(self.latentr3)
+
+    def train(self, mode: bool = True) -> Policy:
+        """Only what learns leaves evaluation mode: a frozen backbone has no dropout."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.latentr3.backbone.parameters()):
+            self.latentr3.backbone.eval()
+        return self
+
+
+class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
+    """GRPO on the latent. ``config`` decides estimator, reward, baseline and noise."""
+
+    def __init__(
+        self,
+        *,
+        config: GRPOConfig,
+        tokens: NextItemTokens,
+        plan: Any,
+        throughput: Throughput,
+        ranker: Any = None,
+        **options: Any,
+    ):
+        """Set up trl's trainer; ``ranker(input_ids, mask, latents, targets)`` gives NDCG rewards."""
+        self._latent_config = config
+        self._tokens = tokens
+        self._plan = plan
+        self._throughput = throughput
+        self._ranker = ranker
+        no_reward: Any = _reward_is_made_in_the_rollout
+        super().__init__(reward_funcs=[no_reward], **options)
+        policy: Any = self.model
+        self._latentr3: LatentR3Model = policy.latentr3
+        self._reference = _frozen_copy(self._latentr3, config) if config.beta else None
+        self._cosines = GradientCosines(self._latentr3) if config.diagnostics_every else None
+
+    def house_may_save(self, step: int) -> bool:
+        """Between two batches of copies; within one, its copies would be lost."""
+        return step % self._latent_config.iterations == 0
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        return self._plan
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        config, model = self._latent_config, self._latentr3
+        copies = config.group_size
+        indices = [row["prompt"] for row in inputs][::copies]
+        batch = {k: v.to(self.args.device) for k, v in plain_batch(self._tokens, indices).items()}
+        labels_PL = batch["labels"][:, 0]
+        counted_PL = labels_PL != IGNORED
+        with torch.no_grad():
+            state = model.encode_prompt(batch["input_ids"], batch["attention_mask"])
+        noise, sigma = self._noise(state, indices)
+        live = self._graph_is_kept
+        with torch.set_grad_enabled(live):
+            rollout = model.roll_out(state, copies=copies, noise_BMND=noise)
+            log_probs = model.answer_log_probs(state, rollout, labels_PL[:, None])
+        with torch.no_grad():
+            rewards_PK = self._rewards(batch, state, rollout, log_probs.detach(), counted_PL)
+            gathered = self.accelerator.gather(rewards_PK)
+            advantages = objective.advantages_in_parts(
+                gathered, str(config.advantage), int(config.advantage_prompts or 0)
+            )
+            mine = slice(
+                self.accelerator.process_index * len(indices),
+                (self.accelerator.process_index + 1) * len(indices),
+            )
+            totals = self.accelerator.reduce(
+                torch.stack(
+                    [counted_PL.sum() * copies, torch.tensor(rewards_PK.numel()).to(counted_PL.device)]
+                ),
+                reduction="sum",
+            )
+        kept: dict[str, Tensor] = {
+            "advantages": advantages[mine],
+            "old_log_probs": log_probs.detach(),
+            "old_means": rollout.means_BMND.detach(),
+            "actions": rollout.actions_BMND.detach(),
+            "noise": noise,
+            "sigma": sigma,
+            "labels": labels_PL,
+            "total_tokens": totals[0],
+            "total_copies": totals[1],
+            **batch_of_state(state, batch, keep=not config.train_backbone),
+        }
+        if live:
+            kept["live_log_probs"] = log_probs
+        if self._reference is not None:
+            kept |= self._reference_figures(batch, state, rollout, noise, labels_PL)
+        self._note_rollout(gathered, advantages, rollout, sigma)
+        self._throughput.tokens += int(batch["attention_mask"].sum()) + log_probs.numel()
+        return kept
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        config = self._latent_config
+        if "live_log_probs" in inputs:
+            loss, figures = self._likelihood_loss(inputs["live_log_probs"], inputs)
+        else:
+            loss, figures = model(lambda latentr3: self._loss(latentr3, inputs))
+        for name, value in figures.items():
+            self._metrics["train"][name].append(float(value))
+        loss = loss * self.accelerator.num_processes  # DDP averages over processes
+        if self._cosines is not None and self.state.global_step % config.diagnostics_every == 0:
+            self._measure_cosines(loss, inputs)
+        return loss
+
+    def _loss(self, latentr3: LatentR3Model, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        copies = self._latent_config.group_size
+        state = state_of_batch(latentr3, inputs)
+        if self._latent_config.estimator == "target_likelihood":
+            rollout = latentr3.roll_out(state, copies=copies, noise_BMND=inputs["noise"])
+            log_probs = latentr3.answer_log_probs(state, rollout, inputs["labels"][:, None])
+            return self._likelihood_loss(log_probs, inputs)
+        if latentr3.n_latents == 1:  # the first latent does not depend on its copies' noise
+            means = latentr3.roll_out(state, actions_BMND=inputs["actions"][:, :1]).means_BMND
+        else:
+            means = latentr3.roll_out(state, copies=copies, actions_BMND=inputs["actions"]).means_BMND
+        return self._gaussian_loss(means, inputs)
+
+    def _likelihood_loss(
+        self, log_probs_PKL: Tensor, inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Token mean of the clipped surrogate on the answer's probability: the published estimator."""
+        config = self._latent_config
+        counted = (inputs["labels"] != IGNORED)[:, None].expand_as(log_probs_PKL)
+        log_ratio = log_probs_PKL - inputs["old_log_probs"]
+        surrogate, active = objective.clipped_surrogate(
+            log_ratio,
+            inputs["advantages"][..., None],
+            float(config.clip_low or 0),
+            float(config.clip_high or 0),
+        )
+        total = inputs["total_tokens"]
+        loss = surrogate[counted].sum() / total
+        figures = {"clip_share": active[counted].float().mean(), "ratio": log_ratio[counted].exp().mean()}
+        if config.beta:
+            kl = objective.token_kl(log_probs_PKL, inputs["reference_log_probs"])[counted]
+            loss = loss + config.beta * kl.sum() / total
+            figures["kl"] = kl.mean()
+        return loss, {name: value.detach() for name, value in figures.items()}
+
+    def _gaussian_loss(self, means: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean over copies of the clipped surrogate on the density of the latent that was tried."""
+        config = self._latent_config
+        log_ratio = objective.gaussian_log_ratio(
+            inputs["actions"], means, inputs["old_means"], inputs["sigma"]
+        )
+        surrogate, active = objective.clipped_surrogate(
+            log_ratio, inputs["advantages"], float(config.clip_low or 0), float(config.clip_high or 0)
+        )
+        loss = surrogate.sum() / inputs["total_copies"]
+        figures = {"clip_share": active.float().mean(), "ratio": log_ratio.exp().mean()}
+        if config.beta:
+            kl = objective.gaussian_kl(means, inputs["reference_means"], inputs["sigma"]).expand_as(surrogate)
+            loss = loss + config.beta * kl.sum() / inputs["total_copies"]
+            figures["kl"] = kl.mean()
+        return loss, {name: value.detach() for name, value in figures.items()}
+
+    @property
+    def _graph_is_kept(self) -> bool:
+        """One iteration on one part in one process: the reward pass is the loss pass, ρ = 1 throughout."""
+        config = self._latent_config
+        return (
+            config.estimator == "target_likelihood"
+            and config.iterations == 1
+            and config.accumulation == 1
+            and self.accelerator.num_processes == 1
+            and not config.train_backbone
+        )
+
+    @torch.no_grad()
+    def _noise(self, state: PromptState, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Noise of each copy (P, K, N, d), none on the first, and σ (P, 1).
+
+        Drawn for (seed, rollout, sample), so it does not depend on how prompts are dealt out.
+        """
+        config, model = self._latent_config, self._latentr3
+        shape = (config.group_size, model.n_latents, model.backbone.hidden_size)
+        rollout = self.state.global_step // config.iterations
+        draws = []
+        for index in indices:
+            digest = hashlib.sha256(f"{config.seed} {rollout} {index}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+            draws.append(torch.randn(shape, generator=generator))
+        sigma = torch.full((len(indices), 1), float(config.noise_std or 0), device=self.args.device)
+        if config.noise == "relative":
+            clean = model.roll_out(state).means_BMND
+            sigma = sigma * clean.float().square().mean(dim=(1, 2, 3))[:, None].sqrt()
+        noise = torch.stack(draws).to(self.args.device) * sigma[..., None, None]
+        noise[:, 0] = 0
+        return noise, sigma
+
+    def _rewards(
+        self,
+        batch: dict[str, Tensor],
+        state: PromptState,
+        rollout: LatentRollout,
+        log_probs_PKL: Tensor,
+        counted_PL: Tensor,
+    ) -> Tensor:
+        config = self._latent_config
+        if config.reward == "exact_match":
+            return self._latentr3.answers_are_greedy(state, rollout, batch["labels"]).float()
+        if config.reward == "ndcg":
+            return self._ranker(batch, rollout.actions_BMND)
+        return objective.likelihood_reward(
+            str(config.reward), log_probs_PKL, counted_PL, perplexity_limit=config.perplexity_limit
+        )
+
+    @torch.no_grad()
+    def _reference_figures(
+        self,
+        batch: dict[str, Tensor],
+        state: PromptState,
+        rollout: LatentRollout,
+        noise: Tensor,
+        labels_PL: Tensor,
+    ) -> dict[str, Tensor]:
+        """What the stage-1 model gives in the same place: latents, or the answer's tokens."""
+        reference, copies = self._reference, self._latent_config.group_size
+        assert reference is not None
+        if self._latent_config.train_backbone:
+            state = reference.encode_prompt(batch["input_ids"], batch["attention_mask"])
+        if self._latent_config.estimator == "gaussian":
+            means = reference.roll_out(
+                state, copies=copies, actions_BMND=rollout.actions_BMND.detach()
+            ).means_BMND
+            return {"reference_means": means}
+        own = reference.roll_out(state, copies=copies, noise_BMND=noise)
+        return {"reference_log_probs": reference.answer_log_probs(state, own, labels_PL[:, None])}
+
+    def _measure_cosines(self, loss: Tensor, inputs: dict[str, Tensor]) -> None:
+        assert self._cosines is not None
+        state = state_of_batch(self._latentr3, inputs)
+        self._cosines.add(loss, state, inputs["labels"], str(self._latent_config.reward))
+        if self.accelerator.sync_gradients:
+            cosines = self._cosines.finish(lambda x: self.accelerator.reduce(x, reduction="sum"))
+            for name, value in cosines.items():
+                self._metrics["train"][name].append(value)
+
+    def _note_rollout(
+        self, rewards_PK: Tensor, advantages_PK: Tensor, rollout: LatentRollout, sigma: Tensor
+    ) -> None:
+        latent_rms = rollout.means_BMND.detach()[:, 0].float().square().mean().sqrt()
+        figures = {
+            "reward": rewards_PK.mean(),
+            "reward_std": rewards_PK.std(),
+            "reward_clean": rewards_PK[:, 0].mean(),
+            "noise_beats_clean": (rewards_PK[:, 1:] > rewards_PK[:, :1]).float().mean(),
+            "advantage_concentration": objective.concentration(advantages_PK),
+            "latent_rms": latent_rms,
+            "noise_to_signal": sigma.mean() / latent_rms,
+        }
+        for name, value in figures.items():
+            self._metrics["train"][name].append(float(value))
+
+
+def batch_of_state(state: PromptState, batch: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """A prompt state as tensors whose first dimension is the prompts, as trl splits and shuffles them.
+
+    Where the backbone learns (``keep`` false) the prompts must be read again, with gradient.
+    """
+    tensors = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    if keep:
+        tensors |= {"hidden": state.hidden_BTD, "positions": state.positions_BT.contiguous()}
+        for i, (keys, values) in enumerate(state.key_values.layers):
+            tensors |= {f"keys_{i}": keys, f"values_{i}": values}
+    return tensors
+
+
+def state_of_batch(model: LatentR3Model, inputs: dict[str, Tensor]) -> PromptState:
+    """The inverse of :func:`batch_of_state`."""
+    mask = inputs["attention_mask"]
+    if "hidden" not in inputs:
+        return model.encode_prompt(inputs["input_ids"], mask)
+    count = sum(name.startswith("keys_") for name in inputs)
+    layers = tuple((inputs[f"keys_{i}"], inputs[f"values_{i}"]) for i in range(count))
+    positions = inputs["positions"]
+    return PromptState(
+        inputs["hidden"], KeyValues(layers, positions), positions, Branches.of_prompts(mask.bool())
+    )
+
+
+def _frozen_copy(model: LatentR3Model, config: GRPOConfig) -> LatentR3Model:
+    """The stage-1 model: a copy of what learns, sharing what does not."""
+    if config.train_backbone:
+        return copy.deepcopy(model).requires_grad_(False).eval()
+    reference = copy.copy(model)
+    reference._modules = dict(model._modules)
+    reference.latent_ratt = copy.deepcopy(model.latent_ratt)
+    assert reference.latent_ratt is not None
+    reference.latent_ratt.requires_grad_(False)
+    return reference
+
+
+def _reward_is_made_in_the_rollout(**_: Any) -> list[float]:
+    """Stands where trl expects a reward function; rewards come from the teacher-forced pass."""
+    raise AssertionError("the rollout is overridden, so trl's reward functions are never asked")
