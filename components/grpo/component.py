@@ -32,9 +32,8 @@ def grpo(
         seed: Seed.
         options: Further fields of GRPOConfig.
     """
-    from latentrec.training.latent_grpo import train_grpo
-
     from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.latent_grpo import train_grpo
 
     values = {
         "profile": profile,

@@ -30,9 +30,8 @@ def sft(
         seed: Seed.
         options: Further fields of SFTConfig.
     """
-    from latentrec.training.sft import train_sft
-
     from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.sft import train_sft
 
     values = {
         "backbone": backbone,

@@ -20,8 +20,8 @@ def likelihood_reward(
 ) -> Tensor:
     """Reward of each copy from the log-probabilities of the true answer, (P, K).
 
-    ``perplexity``: ``s = −exp(−(1/|y|) Σ_t log π(y_t | x, r_k, y_<t))`` as published, heavy-tailed. ``nll``: its logarithm's negative, the mean log-probability. ``clipped_perplexity``: no less than
-    ``−perplexity_limit``.
+    ``perplexity``, as published: ``s = −exp(−(1/|y|) Σ_t log π(y_t | x, r_k, y_<t))``; heavy-tailed.
+    ``nll``: the mean log-probability. ``clipped_perplexity``: no less than ``−perplexity_limit``.
     """
     mean_PK = log_probs_PKL.sum(dim=-1) / counted_PL.sum(dim=-1, keepdim=True)
     if kind == "nll":
@@ -37,9 +37,10 @@ def likelihood_reward(
 def advantages(rewards_PK: Tensor, baseline: str) -> Tensor:
     """Advantage of each copy within one batch of rewards, (P, K).
 
-    ``batch``, as published: ``A = (s − s̄) / (‖S − s̄‖₂ + 1e-6)`` with ``s̄`` the mean reward of the clean copies
-    and the norm over the whole batch. ``group``: ``(s − mean) / (std + 1e-4)`` over a prompt's copies, as in
-    GRPO. ``own``: what noise has gained over the same prompt's clean copy, scaled to unit root mean square.
+    ``batch``, as published: ``A = (s − s̄) / (‖S − s̄‖₂ + 1e-6)`` with ``s̄`` the mean reward of the clean
+    copies and the norm over the whole batch. ``group``: ``(s − mean) / (std + 1e-4)`` over a prompt's
+    copies, as in GRPO. ``own``: what noise has gained over the same prompt's clean copy, scaled to unit
+    root mean square.
     """
     if baseline == "batch":
         centred_PK = rewards_PK - rewards_PK[:, 0].mean()
