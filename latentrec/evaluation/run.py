@@ -47,7 +47,8 @@ def evaluate(
 
     Args:
         config: settings.
-        dataset: a next-item dataset directory.
+        dataset: a dataset directory; one of the rating task is handed to
+            :func:`latentrec.evaluation.ratings.evaluate_ratings`.
         models: name → model directory, in the order of the tables; popularity is added where absent.
         output: directory to make.
         champion: who holds the alias now; scored on the same samples with today's catalogue.
@@ -60,6 +61,12 @@ def evaluate(
     sink = sink or NullSink()
     models = _checked_names(models, champion)
     data = Dataset(dataset)
+    if data.manifest.config.get("task") == "rating":
+        from latentrec.evaluation.ratings import evaluate_ratings
+
+        return evaluate_ratings(
+            config, dataset=dataset, models=models, output=output, champion=champion, sink=sink
+        )
     catalogue = Catalogue.from_dataset(data)
     samples = _chosen_samples(data, config)
     described = {name: read_model(directory) for name, directory in models.items()}
@@ -205,10 +212,6 @@ def _checked_names(models: Mapping[str, str | Path], champion: Champion | None) 
 
 
 def _chosen_samples(data: Dataset, config: EvaluateConfig) -> Samples:
-    if data.manifest.config.get("task", "next_item") != "next_item":
-        raise UserError(
-            f"{data.directory} is a rating dataset; next-item evaluation needs --task next_item of data-prep"
-        )
     samples = data.split(config.split)
     if config.max_users is not None:
         users = np.unique(samples.user_ids)

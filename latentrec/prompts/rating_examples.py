@@ -8,6 +8,7 @@ printed in the prompt, and a model trained on that would trust the means too muc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,10 @@ class RatingTask:
     def ratings_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """User ids, item ids and ratings at ``rows`` of ``interactions.parquet``."""
         return self._users[rows], self._items[rows], self._ratings[rows].astype(np.float64)
+
+    def timestamps_of(self, rows: Sequence[int]) -> np.ndarray:
+        """int64: UTC seconds of the interactions at ``rows``."""
+        return self._interactions["timestamp"].to_numpy()[np.asarray(rows, np.int64)]
 
     def user_mean(self, user_id: int) -> float:
         """Mean rating of a user in the training period; the global mean where there is none."""

@@ -1,0 +1,279 @@
+"""The report of a rating evaluation: one self-contained HTML page, and the same as Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from latentrec.data.dataset import Dataset
+from latentrec.evaluation import plots
+from latentrec.evaluation.config import EvaluateConfig
+from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.rating_scores import FLOOR, RatingScores
+from latentrec.metrics import Interval
+from latentrec.metrics.ratings import confusion
+from latentrec.models import ModelInfo
+from latentrec.prompts.rating_examples import RatingExample
+
+COLUMNS = (
+    ("mae", "MAE", 4),
+    ("rmse", "RMSE", 4),
+    ("unparsable_rate", "unparsable", 4),
+    ("accuracy", "right star", 4),
+    ("tokens_per_prediction", "tokens", 1),
+    ("seconds_per_prediction", "seconds", 4),
+)
+CURVE = "training_curve.json"
+
+
+@dataclass(frozen=True)
+class RatingEvaluation:
+    """Everything that the report shows; ``scores`` in the order of the tables."""
+
+    config: EvaluateConfig
+    dataset: Dataset
+    examples: list[RatingExample]
+    scores: list[RatingScores]
+    infos: dict[str, ModelInfo]
+    directories: dict[str, Path]
+    table: dict[str, dict[str, Interval]]
+    comparisons: dict[str, list[dict[str, Any]]]
+    gate: GateDecision
+    champion: str | None
+
+
+def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
+    """Write ``report.html`` and ``report.md``."""
+    context = _context(evaluation)
+    for name, escaped in (("report.html", True), ("report.md", False)):
+        environment = Environment(
+            loader=PackageLoader("latentrec.evaluation"),
+            autoescape=escaped,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+        page = environment.get_template(f"rating_{name}").render(context)
+        (directory / name).write_text(page, encoding="utf-8")
+
+
+def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
+    gate = evaluation.gate
+    colours = plots.colour_of([score.name for score in evaluation.scores])
+    absolute = {name: metrics["mae"] for name, metrics in evaluation.table.items()}
+    squared = {name: metrics["rmse"] for name, metrics in evaluation.table.items()}
+    return {
+        "gate": gate,
+        "headline": f"{gate.challenger_name} "
+        + ("becomes the champion" if gate.promote else "is not promoted"),
+        "sentence": gate.reason[:1].upper() + gate.reason[1:] + ".",
+        "setting": _setting(evaluation),
+        "stand_ins": [
+            (name, note)
+            for name, info in evaluation.infos.items()
+            for note in info.notes
+            if "stand-in" in note
+        ],
+        "columns": [label for _, label, _ in COLUMNS],
+        "rows": _rows(evaluation),
+        "figures": [
+            Markup(plots.intervals_plot("MAE", absolute, colours)),
+            Markup(plots.intervals_plot("RMSE", squared, colours)),
+        ],
+        "floor": FLOOR,
+        "comparisons": [_comparison(row) for rows in evaluation.comparisons.values() for row in rows],
+        "confusions": _confusions(evaluation),
+        "faults": _faults(evaluation),
+        "curves": _curves(evaluation),
+        "measured": _measured(evaluation),
+        "examples": _examples(evaluation),
+        "notes": [f"{name}: {note}" for name, info in evaluation.infos.items() for note in info.notes],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "resamples": f"{evaluation.config.n_resamples:,}",
+        "seed": evaluation.config.seed,
+    }
+
+
+def _setting(evaluation: RatingEvaluation) -> str:
+    users = len({example.user_id for example in evaluation.examples})
+    train_end = evaluation.dataset.manifest.extra.get("train_end")
+    until = f"; training ends {datetime.fromtimestamp(train_end, UTC):%Y-%m-%d}" if train_end else ""
+    return (
+        f"{len(evaluation.examples):,} {evaluation.config.split} ratings of {users:,} users{until}. "
+        f"Dataset {evaluation.dataset.fingerprint[:12]}."
+    )
+
+
+def _rows(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
+    roles = {
+        FLOOR: "floor",
+        evaluation.champion or "": "champion",
+        evaluation.gate.challenger_name: "challenger",
+    }
+    best = {metric: min(row[metric].value for row in evaluation.table.values()) for metric in ("mae", "rmse")}
+    return [
+        {
+            "name": name,
+            "role": roles.get(name, ""),
+            "cells": [
+                {
+                    "value": f"{metrics[metric].value:.{digits}f}",
+                    "interval": f"[{metrics[metric].low:.{digits}f}, {metrics[metric].high:.{digits}f}]"
+                    if metrics[metric].low != metrics[metric].high
+                    else "",
+                    "best": metrics[metric].value == best.get(metric),
+                }
+                for metric, _, digits in COLUMNS
+            ],
+        }
+        for name, metrics in evaluation.table.items()
+    ]
+
+
+def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = "cannot tell"
+    if row["high"] < 0:
+        verdict = "better"
+    elif row["low"] > 0:
+        verdict = "worse"
+    return {
+        "model": row["model"],
+        "reference": row["reference"],
+        "difference": f"{row['difference']:+.4f}",
+        "interval": f"[{row['low']:+.4f}, {row['high']:+.4f}]",
+        "p_value": f"{row['p_value']:.4f}",
+        "verdict": verdict,
+    }
+
+
+def _confusions(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
+    truth = np.array([example.rating for example in evaluation.examples])
+    shown = {FLOOR, *evaluation.infos}
+    return [
+        {
+            "name": score.name,
+            "rows": [
+                {"star": star, "cells": [f"{count:,}" for count in counts]}
+                for star, counts in enumerate(confusion(score.predicted, truth).tolist(), start=1)
+            ],
+        }
+        for score in evaluation.scores
+        if score.name in shown
+    ]
+
+
+def _faults(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
+    return [
+        {"name": score.name, "kind": kind, "count": f"{count:,}"}
+        for score in evaluation.scores
+        if score.name in evaluation.infos
+        for kind, count in Counter(fault for fault in score.faults if fault is not None).most_common()
+    ]
+
+
+def _curves(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
+    """Reward and format validity over training, of each model that was trained by reinforcement."""
+    found = []
+    for name, directory in evaluation.directories.items():
+        path = directory / CURVE
+        curve = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        lines = {
+            label: ([entry["step"] for entry in curve if key in entry], [e[key] for e in curve if key in e])
+            for key, label in (("format_valid", "format validity"), ("reward", "mean reward"))
+        }
+        lines = {label: points for label, points in lines.items() if len(points[0]) > 1}
+        if lines:
+            found.append({"name": name, "svg": Markup(line_plot(f"{name}: training", lines))})
+    return found
+
+
+def _measured(evaluation: RatingEvaluation) -> list[dict[str, str]]:
+    """Validation figures before and after training, where a model carries them."""
+    rows = []
+    for name, info in evaluation.infos.items():
+        for key, label in (
+            ("format_valid", "format validity, sampled at temperature 1"),
+            ("format_valid_greedy", "format validity, greedy"),
+            ("reward", "mean reward, sampled"),
+            ("mae_greedy", "MAE of valid answers, greedy"),
+        ):
+            before, after = info.metrics.get(f"start_{key}"), info.metrics.get(f"end_{key}")
+            if before is not None or after is not None:
+                rows.append(
+                    {"name": name, "label": label, "before": _or_none(before), "after": _or_none(after)}
+                )
+    return rows
+
+
+def _or_none(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _examples(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
+    models = [score for score in evaluation.scores if score.name in evaluation.infos]
+    if not models or not evaluation.config.example_users:
+        return []
+    rng = np.random.default_rng(evaluation.config.seed)
+    count = min(evaluation.config.example_users, len(evaluation.examples))
+    chosen = np.sort(rng.choice(len(evaluation.examples), size=count, replace=False))
+    return [
+        {
+            "title": evaluation.examples[index].title,
+            "truth": f"{evaluation.examples[index].rating:g}",
+            "history": [f"{entry.title}: {entry.rating:g}" for entry in evaluation.examples[index].history],
+            "answers": [{"name": score.name, "text": score.texts[index]} for score in models],
+        }
+        for index in chosen.tolist()
+    ]
+
+
+def line_plot(title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Lines over steps on one axis that holds all values, as SVG text in the style of :mod:`.plots`."""
+    width, height, left, bottom = plots.WIDTH, 240, 40, 200
+    steps = [step for xs, _ in lines.values() for step in xs]
+    values = [value for _, ys in lines.values() for value in ys]
+    low, high = min(0.0, *values), max(1.0, *values)
+    last = max(steps)
+
+    def x(step: float) -> float:
+        return left + (width - left - 12) * step / last
+
+    def y(value: float) -> float:
+        return bottom - (bottom - 12) * (value - low) / (high - low)
+
+    parts = [
+        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
+        'xmlns="http://www.w3.org/2000/svg">'
+    ]
+    for tick in np.linspace(low, high, 5):
+        parts.append(
+            f'<line x1="{left}" x2="{width - 12}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" class="grid"/>'
+            f'<text x="{left - 4}" y="{y(tick) + 4:.1f}" class="tick" text-anchor="end">{tick:.2f}</text>'
+        )
+    for tick in (0, last / 2, last):
+        label = f"{tick:.0f}"
+        parts.append(
+            f'<text x="{x(tick):.1f}" y="{bottom + 16}" class="tick" text-anchor="middle">{label}</text>'
+        )
+    colours = plots.colour_of(list(lines))
+    for index, (name, (xs, ys)) in enumerate(lines.items()):
+        points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in zip(xs, ys, strict=True))
+        colour = colours[name]
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        parts.append(
+            f'<text x="{left + 4 + 170 * index}" y="{bottom + 34}" class="label" '
+            f'fill="{colour}">{escape(name)}</text>'
+        )
+    parts.append("</svg>")
+    return "".join(parts)

@@ -1,0 +1,166 @@
+"""Scoring of rating models and baselines on the same samples."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latentrec.core import UserError
+from latentrec.metrics import ClusterBootstrap, Interval
+from latentrec.metrics.ratings import RatingErrors, rating_errors
+from latentrec.models.rating.baselines import (
+    BiasModel,
+    GlobalMean,
+    GlobalMedian,
+    ItemMean,
+    RatingBaseline,
+    RatingTriples,
+    UserMean,
+)
+from latentrec.models.rating.factorisation import MatrixFactorisation
+from latentrec.models.rating.text_predictor import TextRatingPredictor
+from latentrec.prompts.rating_examples import RatingExample, RatingTask
+
+FLOOR = "user mean"
+METRICS = ("mae", "rmse", "unparsable_rate", "accuracy", "tokens_per_prediction", "seconds_per_prediction")
+
+
+@dataclass(frozen=True)
+class RatingScores:
+    """What one model predicted.
+
+    Attributes:
+        name: for tables.
+        predicted: float64 (S,), NaN where an answer could not be read.
+        errors: per-sample errors, the user's mean standing in where there is no prediction.
+        texts, faults: of a language model; empty text and ``None`` of a baseline.
+        tokens: int64 (S, 2), read and written; 0 of a baseline.
+        seconds: float64 (S,), wall time a prediction, in batches.
+    """
+
+    name: str
+    predicted: np.ndarray
+    errors: RatingErrors
+    texts: list[str]
+    faults: list[str | None]
+    tokens: np.ndarray
+    seconds: np.ndarray
+
+    def metrics(self, bootstrap: ClusterBootstrap) -> dict[str, Interval]:
+        """Every metric with its 95 % interval, users resampled."""
+        columns = np.column_stack(
+            [
+                self.errors.absolute,
+                self.errors.squared,
+                self.errors.unparsable,
+                self.errors.exact,
+                self.tokens.sum(axis=1),
+                self.seconds,
+            ]
+        )
+        table = dict(zip(METRICS, bootstrap.intervals(columns), strict=True))
+        squared = table["rmse"]
+        table["rmse"] = Interval(*(float(np.sqrt(v)) for v in (squared.value, squared.low, squared.high)))
+        read = ~np.isnan(self.predicted)
+        if read.any() and not read.all():
+            mae = float(self.errors.absolute[read].mean())
+            table["mae_of_readable"] = Interval(mae, mae, mae)
+        return table
+
+
+def training_triples(task: RatingTask, split: str = "train") -> RatingTriples:
+    """The ratings of the training period, or of another split's targets."""
+    if split == "train":
+        rows = task.train_rows()
+    else:
+        rows = np.array([example.row for example in task.examples(split)], np.int64)
+    users, items, ratings = task.ratings_of(rows)
+    return RatingTriples(users, items, ratings, task.dataset.n_users, task.dataset.n_items)
+
+
+def score_baselines(
+    task: RatingTask, examples: list[RatingExample], *, seed: int, split: str
+) -> list[RatingScores]:
+    """All baselines, the floor among them; matrix factorisation chooses its rounds on validation.
+
+    Where the validation split itself is judged, it runs all its rounds.
+    """
+    train = training_triples(task)
+    held = training_triples(task, "valid") if split != "valid" else None
+    models: list[RatingBaseline] = [
+        GlobalMean(),
+        GlobalMedian(),
+        UserMean(),
+        ItemMean(),
+        BiasModel(),
+        MatrixFactorisation(validation=held, seed=seed),
+    ]
+    users = np.array([example.user_id for example in examples])
+    items = np.array([example.target for example in examples])
+    truth = np.array([example.rating for example in examples])
+    fallback = user_means(task, examples)
+    scores = []
+    for model in models:
+        model.fit(train)
+        start = time.perf_counter()
+        predicted = np.asarray(model.predict(users, items), np.float64)
+        seconds = (time.perf_counter() - start) / len(examples)
+        scores.append(
+            RatingScores(
+                name=model.name,
+                predicted=predicted,
+                errors=rating_errors(predicted, truth, fallback),
+                texts=[""] * len(examples),
+                faults=[None] * len(examples),
+                tokens=np.zeros((len(examples), 2), np.int64),
+                seconds=np.full(len(examples), seconds),
+            )
+        )
+    return scores
+
+
+def score_language_model(
+    name: str, directory: str | Path, task: RatingTask, examples: list[RatingExample], *, batch_size: int
+) -> RatingScores:
+    """Answer every example greedily.
+
+    Raises:
+        UserError: the directory is no rating model.
+    """
+    predictor = TextRatingPredictor.load(directory)
+    answers = predictor.predict(examples, batch_size=batch_size)
+    predicted = np.array([answer.rating for answer in answers])
+    truth = np.array([example.rating for example in examples])
+    return RatingScores(
+        name=name,
+        predicted=predicted,
+        errors=rating_errors(predicted, truth, user_means(task, examples)),
+        texts=[answer.text for answer in answers],
+        faults=[answer.fault for answer in answers],
+        tokens=np.array([[answer.prompt_tokens, answer.completion_tokens] for answer in answers]),
+        seconds=np.array([answer.seconds for answer in answers]),
+    )
+
+
+def user_means(task: RatingTask, examples: list[RatingExample]) -> np.ndarray:
+    """float64 (S,): each user's training-period mean, the global mean where there is none."""
+    return np.array([task.user_mean(example.user_id) for example in examples], np.float64)
+
+
+def chosen_examples(task: RatingTask, split: str, *, max_users: int | None, seed: int) -> list[RatingExample]:
+    """Samples of a split, or those of a seeded subset of its users.
+
+    Raises:
+        UserError: nothing is left to judge on.
+    """
+    examples = task.examples(split)
+    users = np.unique([example.user_id for example in examples])
+    if max_users is not None and len(users) > max_users:
+        kept = set(np.random.default_rng(seed).choice(users, max_users, replace=False).tolist())
+        examples = [example for example in examples if example.user_id in kept]
+    if not examples:
+        raise UserError(f"{task.dataset.directory}: the {split} split has no samples to judge on")
+    return examples
