@@ -5,6 +5,12 @@ The only room that knows Google Cloud Storage.
 
 from latentrec.storage.artifact import MANIFEST, ArtifactWriter, Manifest, read_manifest, sha256_file
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
+from latentrec.storage.directories import (
+    download_directory,
+    input_fingerprint,
+    list_inputs,
+    upload_directory,
+)
 from latentrec.storage.local import local_path
 from latentrec.storage.location import is_local, join, scheme_of, store_for
 from latentrec.storage.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
@@ -23,9 +29,12 @@ __all__ = [
     "StepStatus",
     "StorageError",
     "Store",
+    "download_directory",
     "exit_code_on_error",
+    "input_fingerprint",
     "is_local",
     "join",
+    "list_inputs",
     "local_path",
     "read_manifest",
     "read_step_statuses",
@@ -33,4 +42,5 @@ __all__ = [
     "sha256_file",
     "step_status",
     "store_for",
+    "upload_directory",
 ]

@@ -7,6 +7,7 @@ that the same work gives the same fingerprint wherever and whenever it is done.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -84,9 +85,8 @@ class ArtifactWriter:
 
     def __enter__(self) -> ArtifactWriter:
         """Clear the output and open the working directory."""
-        for directory in (self.output, self.path):
-            if directory.exists():
-                shutil.rmtree(directory)
+        _remove_at_once(self.output)
+        _remove_at_once(self.path)
         self.path.mkdir(parents=True)
         return self
 
@@ -109,8 +109,42 @@ class ArtifactWriter:
         manifest_path.write_text(self.manifest.to_json(), encoding="utf-8")
         with manifest_path.open("rb") as stream:
             os.fsync(stream.fileno())
-        os.rename(self.path, self.output)
-        fsync_directory(self.output.parent)
+        _put_in_place(self.path, self.output)
+
+
+def _remove_at_once(directory: Path) -> None:
+    """Remove a directory so that no moment shows a part of it: moved aside first, then emptied.
+
+    A mount point cannot be moved; its manifest goes first, so that what is left is no artifact.
+    """
+    aside = directory.with_name(f".{directory.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if not directory.exists():
+        return
+    try:
+        os.rename(directory, aside)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        (directory / MANIFEST).unlink(missing_ok=True)
+        for path in directory.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    else:
+        shutil.rmtree(aside)
+
+
+def _put_in_place(made: Path, output: Path) -> None:
+    """Rename the finished directory; where ``output`` is a mount point, move its files in, manifest last."""
+    try:
+        os.rename(made, output)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        for path in sorted(made.iterdir(), key=lambda path: path.name == MANIFEST):
+            shutil.move(path, output / path.name)
+        fsync_directory(output)
+        made.rmdir()
+    fsync_directory(output.parent)
 
 
 def read_manifest(directory: str | Path, kind: str | None = None, *, verify: bool = True) -> Manifest:
@@ -129,17 +163,7 @@ def read_manifest(directory: str | Path, kind: str | None = None, *, verify: boo
     path = directory / MANIFEST
     if not path.is_file():
         raise UserError(f"{directory}: no {MANIFEST}; it is not a finished {kind or 'artifact'} directory")
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        known = {name: body.pop(name) for name in Manifest.__dataclass_fields__ if name in body}
-        manifest = Manifest(**known, extra=body)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a manifest ({error}); run the step that makes it again") from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema_version is {manifest.schema_version}, this version reads {SCHEMA_VERSION}; "
-            "run the step that makes it again"
-        )
+    manifest = parse_manifest(path.read_bytes(), str(path))
     if kind is not None and manifest.kind != kind:
         raise UserError(f"{directory} is a {manifest.kind}, expected a {kind}")
     if verify:
@@ -155,6 +179,26 @@ def read_manifest(directory: str | Path, kind: str | None = None, *, verify: boo
                     f"{directory / name} is {state}, the manifest says {expected['bytes']} bytes, "
                     f"{expected['sha256'][:12]}…; run the step that makes it again"
                 )
+    return manifest
+
+
+def parse_manifest(data: bytes, location: str) -> Manifest:
+    """Read the text of a manifest; ``location`` is for the message.
+
+    Raises:
+        UserError: it is none, or of another schema.
+    """
+    try:
+        body = json.loads(data)
+        known = {name: body.pop(name) for name in Manifest.__dataclass_fields__ if name in body}
+        manifest = Manifest(**known, extra=body)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{location}: not a manifest ({error}); run the step that makes it again") from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise UserError(
+            f"{location}: schema_version is {manifest.schema_version}, this version reads {SCHEMA_VERSION}; "
+            "run the step that makes it again"
+        )
     return manifest
 
 

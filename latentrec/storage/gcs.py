@@ -131,7 +131,7 @@ class GcsStore:
                 if PARTS_SUFFIX not in blob.name:
                     yield _info(blob)
 
-    def list_leftover_parts(self, prefix: str) -> Iterator[ObjectInfo]:
+    def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
         """Parts of large uploads below ``prefix``: under way, or left by one that was killed."""
         bucket, name = self._split(prefix, prefix=True)
         with explained(prefix, self._patience):

@@ -65,13 +65,18 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every file below the folder, or whose path starts with ``prefix``, in order of name."""
+        return (info for info in self._walk(prefix) if not _is_temporary(info.uri))
+
+    def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Temporary files of writes that are under way or were killed."""
+        return (info for info in self._walk(prefix) if _is_temporary(info.uri))
+
+    def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         base = local_path(prefix)
         root = base if base.is_dir() else base.parent
-        if not root.is_dir():
-            return
-        for path in sorted(root.rglob("*")):
-            hidden = any(part.startswith(_TEMPORARY_PREFIX) for part in path.relative_to(root).parts)
-            if str(path).startswith(str(base)) and not hidden and (info := self.stat(str(path))):
+        start = str(base) + "/" if str(prefix).endswith("/") else str(base)
+        for path in sorted(root.rglob("*")) if root.is_dir() else []:
+            if str(path).startswith(start) and (info := self.stat(str(path))):
                 yield info
 
     def delete(self, uri: str, *, if_version: str | None = None) -> None:
@@ -104,6 +109,10 @@ class LocalStore:
         found = ABSENT if info is None else info.version
         if found != if_version:
             raise PreconditionFailed(f"{uri}: expected version {if_version}, found {found}")
+
+
+def _is_temporary(uri: str) -> bool:
+    return Path(uri).name.startswith(_TEMPORARY_PREFIX)
 
 
 def fsync_directory(path: Path) -> None:

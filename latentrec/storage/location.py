@@ -46,6 +46,10 @@ def _make_store(scheme: str, emulator: str | None, process: int) -> Store | None
         except ImportError as error:
             raise UserError(f"gs:// needs google-cloud-storage ({error}): install latentrec[gcs]") from None
         return GcsStore()
+    if scheme in ("http", "https"):
+        from latentrec.storage.http import HttpStore
+
+        return HttpStore()
     return None
 
 

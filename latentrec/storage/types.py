@@ -81,6 +81,10 @@ class Store(Protocol):
         """Every object whose location starts with ``prefix``, in order of name."""
         ...
 
+    def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Pieces of writes below ``prefix`` that are under way or were killed; :meth:`list` hides them."""
+        ...
+
     def delete(self, uri: str, *, if_version: str | None = None) -> None:
         """Remove one object; it is no error when it is gone already."""
         ...

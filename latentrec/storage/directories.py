@@ -1,0 +1,185 @@
+"""Whole directories and sets of input files: up and down with the manifest last, listed, fingerprinted."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from latentrec.core import UserError
+from latentrec.storage.artifact import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
+from latentrec.storage.local import local_path
+from latentrec.storage.location import is_local, join, store_for
+from latentrec.storage.transfer import workers
+from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
+
+_HASH_LOCAL_UP_TO = 64 << 20
+_LARGE = 64 << 20
+
+
+def upload_directory(directory: str | Path, uri: str, *, replace: bool = False) -> Manifest:
+    """Copy an artifact directory to ``uri``, manifest last: a reader sees all of it or no artifact.
+
+    A finished artifact is not overwritten: the same one is left as it is, another one is refused, unless
+    ``replace`` is set. Then its manifest goes first, so that no reader ever takes a mixture for an artifact.
+
+    Raises:
+        UserError: ``directory`` is not a finished artifact, or another one stands at ``uri``.
+        StorageError: storage failed; there is no artifact at ``uri`` (or still the old one).
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    store, manifest_uri = store_for(uri), join(uri, MANIFEST)
+    standing = _standing_manifest(uri)
+    if standing is not None:
+        if standing.to_json() == manifest.to_json():
+            return manifest
+        if not replace:
+            raise UserError(
+                f"{uri} already holds a {standing.kind} (fingerprint {standing.fingerprint[:12]}…), not this "
+                f"one ({manifest.fingerprint[:12]}…); choose another location"
+            )
+        store.delete(manifest_uri)
+
+    def upload(name: str) -> None:
+        store.upload_file(directory / name, join(uri, name))
+
+    sizes = {name: entry["bytes"] for name, entry in manifest.files.items()}
+    _for_each_file(upload, sizes)
+    try:
+        store.write_bytes(manifest_uri, manifest.to_json().encode(), if_version=ABSENT)
+    except PreconditionFailed:
+        raise StorageError(
+            f"{uri}: another writer finished an artifact there first; choose another location"
+        ) from None
+    return manifest
+
+
+def download_directory(uri: str, destination: str | Path, kind: str | None = None) -> Manifest:
+    """Copy an artifact to a local directory, which appears whole and verified, or not at all.
+
+    Args:
+        uri: where :func:`upload_directory` or :class:`ArtifactWriter` put it.
+        destination: the directory to make; what stands there is replaced.
+        kind: what it must be; ``None`` accepts any.
+
+    Raises:
+        UserError: no finished artifact stands at ``uri``, or one of another kind.
+        StorageError: a file is missing or not the one that the manifest describes, or storage failed.
+    """
+    destination = Path(destination)
+    manifest = _standing_manifest(uri)
+    if manifest is None:
+        raise UserError(f"{uri}: no {MANIFEST}; it is not a finished {kind or 'artifact'} directory")
+    if kind is not None and manifest.kind != kind:
+        raise UserError(f"{uri} is a {manifest.kind}, expected a {kind}")
+    partial = destination.with_name(f".{destination.name}.downloading")
+    shutil.rmtree(partial, ignore_errors=True)
+    store = store_for(uri)
+
+    def download(name: str) -> None:
+        path, expected = partial / name, manifest.files[name]
+        try:
+            store.download_file(join(uri, name), path)
+        except FileNotFoundError:
+            raise StorageError(f"{join(uri, name)} is missing; run the step that makes it again") from None
+        size, digest = path.stat().st_size, sha256_file(path)
+        if (size, digest) != (expected["bytes"], expected["sha256"]):
+            raise StorageError(
+                f"{join(uri, name)} is not the file that the manifest describes ({size} bytes, "
+                f"{digest[:12]}…, expected {expected['bytes']} bytes, {expected['sha256'][:12]}…)"
+            )
+
+    try:
+        partial.mkdir(parents=True)
+        _for_each_file(download, {name: entry["bytes"] for name, entry in manifest.files.items()})
+        (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        if destination.exists():
+            shutil.rmtree(destination)
+        os.rename(partial, destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def list_inputs(uri: str) -> list[str]:
+    """The input files that ``uri`` names, in order of name.
+
+    One file; or every file of a folder or prefix that ends in ``/``; or those that match a pattern with
+    ``*`` or ``[…]``. Names that begin with ``.`` or ``_`` are bookkeeping and left out.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    uri = str(uri)
+    if (
+        any(sign in uri.rpartition("/")[2] for sign in "*?[")
+        and "?" not in uri.partition("://")[2].partition("*")[0]
+    ):
+        folder, _, pattern = uri.rpartition("/")
+        found = [info.uri for info in store_for(uri).list(f"{folder}/" if folder else "./")]
+        names = [name for name in found if fnmatch.fnmatch(name.rpartition("/")[2], pattern)]
+    elif uri.endswith("/") or (is_local(uri) and local_path(uri).is_dir()):
+        names = [info.uri for info in store_for(uri).list(uri if uri.endswith("/") else f"{uri}/")]
+    else:
+        if store_for(uri).stat(uri) is None:
+            raise UserError(f"{uri}: no such file; check the name (a prefix must end in '/')")
+        return [uri]
+    names = [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
+    if not names:
+        raise UserError(f"{uri}: no file matches; check the folder or pattern")
+    return names
+
+
+def input_fingerprint(uris: str | Iterable[str]) -> str:
+    """A short hash that changes when the content behind the inputs changes, found without reading them.
+
+    Google Cloud Storage: generation and crc32c; https: size and etag or date; local: sha256 of files up to
+    64 MB, size and time of larger ones. It is a parameter of the cached ``data_prep`` step.
+
+    Raises:
+        UserError: an input is not there.
+    """
+    rows = []
+    for uri in [uris] if isinstance(uris, str) else uris:
+        for name in list_inputs(uri):
+            info = store_for(name).stat(name)
+            if info is None:
+                raise UserError(f"{name}: no such file; it went away while it was looked at")
+            rows.append([name, info.size, _content_mark(info)])
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:32]
+
+
+def _content_mark(info: ObjectInfo) -> str:
+    if not is_local(info.uri):
+        return f"{info.version} {info.crc32c or ''}"
+    path = local_path(info.uri)
+    return sha256_file(path) if info.size <= _HASH_LOCAL_UP_TO else str(path.stat().st_mtime_ns)
+
+
+def _standing_manifest(uri: str) -> Manifest | None:
+    location = join(uri, MANIFEST)
+    try:
+        return parse_manifest(store_for(uri).read_bytes(location), location)
+    except FileNotFoundError:
+        return None
+
+
+def _for_each_file(action: Callable[[str], None], sizes: dict[str, int]) -> None:
+    """Small files at once; large ones one after the other, each parallel in itself."""
+    large = [name for name, size in sizes.items() if size > _LARGE]
+    small = [name for name in sizes if name not in set(large)]
+    with ThreadPoolExecutor(workers(), thread_name_prefix="files") as pool:
+        try:
+            for _ in pool.map(action, small):
+                pass
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    for name in large:
+        action(name)

@@ -1,0 +1,243 @@
+"""Files on the web, for reading: resumed by ranges, retried within bounds, length verified."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast
+
+import requests
+
+from latentrec import __version__
+from latentrec.core import UserError
+from latentrec.storage.transfer import PIECE, Patience, RangeReader, transfer_progress
+from latentrec.storage.types import ObjectInfo, StorageError
+
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_BLOCK = 1 << 20
+_LONGEST_PAUSE = 8.0
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"latentrec/{__version__}"}
+T = TypeVar("T")
+
+
+class HttpStore:
+    """``https://`` and ``http://`` locations; every write raises :class:`UserError`."""
+
+    def __init__(self, patience: Patience | None = None):
+        self._patience = patience or Patience.from_environment()
+        self._session = requests.Session()
+        self._session.headers.update(_HEADERS)
+
+    def stat(self, uri: str) -> ObjectInfo | None:
+        """Describe one file, or ``None`` where there is none; ``size`` is −1 when the server does not say."""
+        described = self._describe(uri)
+        return None if described is None else described[0]
+
+    def open_read(self, uri: str) -> BinaryIO:
+        """Open for sequential reading: by ranges where the server knows them, else from a temporary copy."""
+        info, ranges = self._must_exist(uri)
+        if ranges and info.size >= 0:
+            fetch = lambda start, end: self._fetch(info, start, end)  # noqa: E731
+            return cast(BinaryIO, io.BufferedReader(RangeReader(uri, info.size, fetch), PIECE // 8))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "copy"
+            self.download_file(uri, path)
+            return path.open("rb")
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Read a small file whole."""
+        with self.open_read(uri) as stream:
+            return stream.read()
+
+    def download_file(self, uri: str, path: Path) -> None:
+        """Copy ``uri`` to a local file; what an interrupted call got is kept and gone on from.
+
+        The bytes so far lie in ``.<name>.part``; they are used again only when the server still holds the
+        same version, and ``path`` appears only when its length is the one promised.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        info, ranges = self._must_exist(uri)
+        part = path.with_name(f".{path.name}.part")
+        note = path.with_name(f".{path.name}.part.json")
+        if not ranges or _read_note(note) != [uri, info.version, info.size]:
+            part.unlink(missing_ok=True)
+        note.write_text(json.dumps([uri, info.version, info.size]))
+        with transfer_progress(f"download {uri}", info.size) as moved:
+            moved(part.stat().st_size if part.exists() else 0)
+            self._patiently(uri, lambda progressed: self._continue(info, part, moved, progressed))
+        os.replace(part, path)
+        note.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Only the one file: the web cannot be listed."""
+        info = self.stat(prefix)
+        if info is None:
+            raise UserError(f"{prefix}: https:// locations cannot be listed; name each file")
+        yield info
+
+    def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Nothing: no upload goes here."""
+        return iter(())
+
+    def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
+        """Refused."""
+        _read_only(uri)
+
+    def upload_file(self, path: Path, uri: str, *, if_version: str | None = None) -> ObjectInfo:
+        """Refused."""
+        _read_only(uri)
+
+    def delete(self, uri: str, *, if_version: str | None = None) -> None:
+        """Refused."""
+        _read_only(uri)
+
+    def _must_exist(self, uri: str) -> tuple[ObjectInfo, bool]:
+        described = self._describe(uri)
+        if described is None:
+            raise FileNotFoundError(f"{uri} does not exist")
+        return described
+
+    def _describe(self, uri: str) -> tuple[ObjectInfo, bool] | None:
+        """The file, and whether the server serves ranges of it."""
+
+        def ask(_: Callable[[], None]) -> tuple[ObjectInfo, bool] | None:
+            response = self._get(uri, {"Range": "bytes=0-0"})
+            with response:
+                if response.status_code in (404, 410):
+                    return None
+                headers = response.headers
+                total = re.match(r"bytes (?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
+                if response.status_code == 206 and total:
+                    size, ranges = int(total[1]), True
+                elif response.status_code == 416:  # an empty file has no first byte
+                    size, ranges = int(total[1]) if total else 0, False
+                else:
+                    _refuse_unless_success(uri, response)
+                    size, ranges = int(headers.get("Content-Length", -1)), False
+                version = headers.get("ETag") or headers.get("Last-Modified") or f"size-{size}"
+                return ObjectInfo(uri=uri, size=size, version=version), ranges
+
+        return self._patiently(uri, ask)
+
+    def _fetch(self, info: ObjectInfo, start: int, end: int) -> bytes:
+        def ask(_: Callable[[], None]) -> bytes:
+            with self._get(info.uri, _range_headers(info, start, end)) as response:
+                _refuse_unless_success(info.uri, response)
+                if response.status_code != 206:
+                    raise StorageError(f"{info.uri} changed while it was read; read it again")
+                data = response.content
+            if len(data) != end - start:
+                raise _Passing(f"{len(data)} of {end - start} bytes came")
+            return data
+
+        return self._patiently(info.uri, ask)
+
+    def _continue(
+        self, info: ObjectInfo, part: Path, moved: Callable[[int], None], progressed: Callable[[], None]
+    ) -> None:
+        """Append what is missing to ``part``."""
+        done = part.stat().st_size if part.exists() else 0
+        if 0 <= info.size == done:
+            part.touch()
+            return
+        with self._get(info.uri, _range_headers(info, done, None) if done else {}) as response:
+            _refuse_unless_success(info.uri, response)
+            if response.status_code != 206 and done:
+                moved(-done)  # the server starts over
+                done = 0
+            with part.open("r+b" if done else "wb") as stream:
+                stream.seek(done)
+                for block in response.iter_content(_BLOCK):
+                    stream.write(block)
+                    moved(len(block))
+                    progressed()
+                done = stream.tell()
+        if info.size >= 0 and done != info.size:
+            if done > info.size:
+                part.unlink()
+            raise _Passing(f"{done:,} of {info.size:,} bytes came")
+
+    def _get(self, uri: str, headers: dict[str, str]) -> requests.Response:
+        response = self._session.get(uri, headers=headers, stream=True, timeout=self._patience.timeout)
+        if response.status_code in _PASSING:
+            response.close()
+            pause = response.headers.get("Retry-After", "")
+            raise _Passing(f"HTTP {response.status_code}", float(pause) if pause.isdigit() else 0.0)
+        return response
+
+    def _patiently(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:
+        """Repeat ``action`` on passing faults until ``patience.retry`` seconds went by without progress."""
+        deadline = time.monotonic() + self._patience.retry
+        pause = 0.2
+
+        def progressed() -> None:
+            nonlocal deadline, pause
+            deadline, pause = time.monotonic() + self._patience.retry, 0.2
+
+        while True:
+            try:
+                return action(progressed)
+            except requests.exceptions.InvalidURL as error:
+                raise UserError(f"{uri}: not an address ({error})") from None
+            except (_Passing, requests.RequestException, ConnectionError) as error:
+                wait = max(random.uniform(pause / 2, pause), getattr(error, "pause", 0.0))
+                if time.monotonic() + wait > deadline:
+                    raise StorageError(
+                        f"{uri}: no success for {self._patience.retry:g} s ({_reason(error)}); check the "
+                        "network or try again later (a download goes on where it stopped)"
+                    ) from None
+                time.sleep(wait)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class _Passing(Exception):
+    """A fault that may pass."""
+
+    def __init__(self, message: str, pause: float = 0.0):
+        super().__init__(message)
+        self.pause = min(pause, 30.0)
+
+
+def _range_headers(info: ObjectInfo, start: int, end: int | None) -> dict[str, str]:
+    headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+    if not info.version.startswith(("W/", "size-")):
+        headers["If-Range"] = info.version
+    return headers
+
+
+def _refuse_unless_success(uri: str, response: requests.Response) -> None:
+    if response.status_code in (401, 403):
+        raise UserError(
+            f"{uri}: HTTP {response.status_code}, access denied; download it by hand and give the path"
+        )
+    if response.status_code in (404, 410):
+        raise FileNotFoundError(f"{uri} does not exist")
+    if not response.ok:
+        raise StorageError(f"{uri}: HTTP {response.status_code} {response.reason}")
+
+
+def _read_note(note: Path) -> Any:
+    try:
+        return json.loads(note.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ReadTimeout):
+        return "no answer"
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return "no connection"
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _read_only(uri: str) -> NoReturn:
+    raise UserError(f"{uri}: https:// locations can only be read; write to a path or gs://")

@@ -1,0 +1,167 @@
+"""kill -9 at every write boundary: a reader sees the old or the new, whole, and the next attempt succeeds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.storage import (
+    ArtifactWriter,
+    CheckpointStore,
+    download_directory,
+    read_manifest,
+    store_for,
+    upload_directory,
+)
+from tests.storage.crashes import killed_everywhere
+
+
+def make_artifact(output: Path, text: str) -> None:
+    with ArtifactWriter(output, "dataset", {"text": text}) as writer:
+        (writer.path / "sub").mkdir()
+        for name in ("a.parquet", "b.parquet", "sub/c.parquet"):
+            (writer.path / name).write_text(f"{text} {name} " * 50)
+
+
+def text_of(directory: Path) -> str:
+    """Which artifact stands there; fails on a mixture."""
+    text = read_manifest(directory, "dataset").config["text"]
+    for name in ("a.parquet", "b.parquet", "sub/c.parquet"):
+        assert (directory / name).read_text() == f"{text} {name} " * 50
+    return text
+
+
+def downloaded_text(place: str, copy: Path) -> str | None:
+    """Which artifact a reader of ``place`` gets, ``None`` when it is told that there is none."""
+    try:
+        download_directory(place, copy, "dataset")
+    except UserError:
+        return None
+    return text_of(copy)
+
+
+def make_state(directory: Path, text: str) -> Path:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    (directory / "model.safetensors").write_bytes(text.encode() * 5000)
+    (directory / "trainer.json").write_text(json.dumps({"state": text}))
+    return directory
+
+
+def open_store(root: str, **options) -> CheckpointStore:
+    return CheckpointStore.for_work(
+        root, step="sft", config={"lr": 1}, dataset="d", parent=None, keep_last=1, **options
+    )
+
+
+def state_of(root: str, scratch: Path) -> tuple[int, str]:
+    """What a reader restores; fails on a mixture."""
+    reader = open_store(root, acquire=False)
+    info = reader.latest()
+    reader.restore(info, scratch)
+    text = json.loads((scratch / "trainer.json").read_text())["state"]
+    assert (scratch / "model.safetensors").read_bytes() == text.encode() * 5000
+    return info.step, text
+
+
+@pytest.fixture(params=["local", "gs"])
+def place(request, tmp_path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "place")
+    request.getfixturevalue("gcs_server")
+    return "gs://bucket/place"
+
+
+def empty(place: str) -> None:
+    if place.startswith("gs://"):
+        for info in list(store_for(place).list(place + "/")):
+            store_for(place).delete(info.uri)
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def test_checkpoint_save_killed_anywhere_leaves_the_old_or_the_new(place, tmp_path):
+    old, new = make_state(tmp_path / "old", "old"), make_state(tmp_path / "new", "new")
+    seen = set()
+
+    def prepare() -> None:
+        empty(place)
+        open_store(place).save(old, 1, metadata={})
+
+    for _ in killed_everywhere(prepare, lambda: open_store(place).save(new, 2, metadata={})):
+        seen.add(state_of(place, tmp_path / "restored"))
+        open_store(place).save(new, 3, metadata={})
+        assert state_of(place, tmp_path / "restored") == (3, "new")
+    assert seen == {(1, "old"), (2, "new")}
+    assert state_of(place, tmp_path / "restored") == (2, "new")
+
+
+def test_restore_killed_anywhere_leaves_no_half_directory(place, tmp_path):
+    open_store(place).save(make_state(tmp_path / "state", "new"), 1, metadata={})
+    destination = tmp_path / "destination"
+    reader = open_store(place, acquire=False)
+    info = reader.latest()
+
+    def prepare() -> None:
+        shutil.rmtree(destination, ignore_errors=True)
+
+    for _ in killed_everywhere(prepare, lambda: open_store(place, acquire=False).restore(info, destination)):
+        if destination.exists():
+            assert {path.name for path in destination.iterdir()} == {"model.safetensors", "trainer.json"}
+        assert state_of(place, destination) == (1, "new")
+
+
+def test_dataset_writer_killed_anywhere_leaves_the_old_the_new_or_nothing(tmp_path):
+    output, seen = tmp_path / "out" / "dataset", set()
+
+    def prepare() -> None:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        make_artifact(output, "old")
+
+    for _ in killed_everywhere(prepare, lambda: make_artifact(output, "new")):
+        seen.add(text_of(output) if output.exists() else None)
+        make_artifact(output, "retried")
+        assert text_of(output) == "retried"
+        assert [path.name for path in output.parent.iterdir()] == ["dataset"]
+    assert seen == {"old", None, "new"}
+
+
+def test_upload_of_a_dataset_killed_anywhere_shows_it_whole_or_not_at_all(place, tmp_path):
+    make_artifact(tmp_path / "new", "new")
+    seen = set()
+    for _ in killed_everywhere(lambda: empty(place), lambda: upload_directory(tmp_path / "new", place)):
+        seen.add(downloaded_text(place, tmp_path / "copy"))
+        upload_directory(tmp_path / "new", place)
+        download_directory(place, tmp_path / "copy")
+        assert text_of(tmp_path / "copy") == "new"
+    assert seen == {None, "new"}
+
+
+def test_replacing_upload_killed_anywhere_never_shows_a_mixture(place, tmp_path):
+    make_artifact(tmp_path / "old", "old")
+    make_artifact(tmp_path / "new", "new")
+    seen = set()
+
+    def prepare() -> None:
+        empty(place)
+        upload_directory(tmp_path / "old", place)
+
+    for _ in killed_everywhere(prepare, lambda: upload_directory(tmp_path / "new", place, replace=True)):
+        seen.add(downloaded_text(place, tmp_path / "copy"))
+    assert seen == {"old", None, "new"}
+
+
+def test_download_of_a_dataset_killed_anywhere_leaves_no_half_directory(place, tmp_path):
+    make_artifact(tmp_path / "new", "new")
+    upload_directory(tmp_path / "new", place)
+    copy = tmp_path / "copy"
+
+    def prepare() -> None:
+        shutil.rmtree(copy, ignore_errors=True)
+
+    for _ in killed_everywhere(prepare, lambda: download_directory(place, copy)):
+        assert not copy.exists() or text_of(copy) == "new"
+        download_directory(place, copy)
+        assert text_of(copy) == "new"
