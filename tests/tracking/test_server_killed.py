@@ -1,0 +1,185 @@
+"""A real MLflow server, killed while a step trains and started again: every point is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+STEP = """
+import sys, time
+from latentrec.tracking import step_run
+with step_run("sft", config={"lr": 0.1}) as run:
+    print("open", flush=True)
+    for step in range(400):
+        start = time.perf_counter()
+        run.sink.log_metrics({"train/loss": 1 / (step + 1)}, step)
+        assert time.perf_counter() - start < 1.0, "a training step waited for the tracking server"
+        print(step, flush=True)
+        time.sleep(0.02)
+"""
+
+
+class Server:
+    """`mlflow server` that can be killed and started again on the same store."""
+
+    def __init__(self, store: str, root: Path):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._store, self._root = store, root
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._store]
+        command += ["--artifacts-destination", str(self._root / "artifacts"), "--workers", "1"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+            environment.pop(name, None)
+        with (self._root / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self._root
+            )
+        for _ in range(240):
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=2):
+                    return
+            except OSError:
+                time.sleep(0.25)
+        pytest.fail((self._root / "server.log").read_text())
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path):
+    return f"sqlite:///{tmp_path / 'server.db'}"
+
+
+@pytest.fixture
+def postgresql_store():
+    """A PostgreSQL of one's own, from the Debian packages."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    pytest.importorskip("psycopg2")
+    folder = binaries[-1].parent
+    root = Path(tempfile.mkdtemp(prefix="latentrec-pg-"))  # pytest's own folders are closed to other users
+    data = root / "data"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        shutil.chown(root, "postgres", "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+
+    def run(*command):
+        done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd="/", check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    run(str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "mlflow")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {data}"
+    run(str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w", "start")
+    try:
+        run(str(folder / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow"
+    finally:
+        run(str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(root)
+
+
+def train_through_an_outage(store: str, root: Path) -> tuple[str, str]:
+    """Kill the server at step 100, bring it back 3 s later; returns its address and the step's log."""
+    server = Server(store, root)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "MLFLOW_TRACKING_URI": server.url,
+        "LATENTREC_RUN_ID": "run-1",
+        "LATENTREC_SPOOL_DIR": str(root / "spool"),
+        "LATENTREC_STATUS_ROOT": str(root / "status"),
+    }
+    with (root / "step.err").open("wb") as errors:
+        step = subprocess.Popen(
+            [sys.executable, "-c", STEP], env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        for line in step.stdout:
+            if line == "100\n":
+                server.kill()
+                time.sleep(3)
+                server.start()
+    errors_text = (root / "step.err").read_text()
+    try:
+        assert step.wait(120) == 0, errors_text
+        check_every_point(server.url)
+    finally:
+        server.kill()
+    return server.url, errors_text
+
+
+def check_every_point(url: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(url)
+    experiment = client.get_experiment_by_name("latentrec")
+    runs = client.search_runs([experiment.experiment_id])
+    (run,) = [run for run in runs if run.data.tags.get("latentrec.step") == "sft"]
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(p.step, p.value) for p in points] == [(step, 1 / (step + 1)) for step in range(400)]
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"lr": "0.1"}
+
+
+def test_every_point_is_there_after_the_server_was_killed_sqlite(sqlite_store, tmp_path):
+    _, log = train_through_an_outage(sqlite_store, tmp_path)
+    assert "the tracking server is away" in log
+    assert "the tracking server is back" in log
+
+
+@pytest.mark.slow
+def test_every_point_is_there_after_the_server_was_killed_postgresql(postgresql_store, tmp_path):
+    _, log = train_through_an_outage(postgresql_store, tmp_path)
+    assert "the tracking server is away" in log
+    assert "the tracking server is back" in log
+
+
+def test_figures_of_a_step_that_ended_in_an_outage_are_sent_by_the_last_step(tracked, tmp_path, monkeypatch):
+    from latentrec.tracking import finish_parent_run, step_run
+
+    uri = tracked.uri
+    report = tmp_path / "report.md"
+    report.write_text("# fine")
+    for name, value in {
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "LATENTREC_TRACKING_OPEN_SECONDS": "0.1",
+        "LATENTREC_TRACKING_FLUSH_SECONDS": "0.1",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with step_run("sft") as run:
+        run.sink.log_metrics({"loss": 1.5}, 7)
+        run.sink.log_artifact(report)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.delenv("LATENTREC_SPOOL_DIR")
+    finish_parent_run(True)
+    (found,) = tracked.steps("sft")
+    points = tracked.client.get_metric_history(found.info.run_id, "loss")
+    assert [(p.step, p.value) for p in points] == [(7, 1.5)]
+    assert found.info.status == "FINISHED"
+    assert [entry.path for entry in tracked.client.list_artifacts(found.info.run_id)] == ["report.md"]
+    left = (tmp_path / "status" / "undelivered").rglob("*")
+    assert [path for path in left if path.is_file()] == []
