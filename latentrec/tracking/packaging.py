@@ -14,13 +14,12 @@ import latentrec
 from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
 from latentrec.models import ModelInfo
-from latentrec.tracking.requests import DEFAULT_K
+from latentrec.tracking.requests import DEFAULT_K, RATING_SYSTEMS
 from latentrec.tracking.serving import ServingOptions
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-RATING_SYSTEMS = frozenset({"reczero", "recone"})
 _EVERY = ("mlflow", "numpy", "pandas", "pyarrow", "tqdm")
 _TORCH = ("torch", "safetensors")
 _TEXT = ("transformers", "tokenizers")

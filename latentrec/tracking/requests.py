@@ -11,6 +11,7 @@ MAX_HISTORY = 1000
 MAX_TEXT = 2000
 MAX_K = 200
 DEFAULT_K = 10
+RATING_SYSTEMS = frozenset({"reczero", "recone"})
 
 
 class BadRequest(ValueError):

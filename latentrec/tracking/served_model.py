@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+from latentrec.models import read_model
 from latentrec.tracking.catalogue_source import CATALOGUE_VARIABLE, CatalogueSource, watch
-from latentrec.tracking.requests import BadRequest, parse_parameters, parse_rows
+from latentrec.tracking.requests import RATING_SYSTEMS, BadRequest, parse_parameters, parse_rows
 from latentrec.tracking.scoring_door import harden_scoring_server
 from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
 
@@ -22,49 +23,59 @@ from latentrec.tracking.serving import Loaded, RecommendationService, ServingOpt
 warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`", category=UserWarning)
 
 
-class ServedRecommender(PythonModel):
-    """Recommendations from a LatentR³ model, a sequential encoder or popularity: the contract's columns."""
+class Served(PythonModel):
+    """A recommender or a rating model, by the model directory inside: the contract's columns of either."""
 
     def load_context(self, context: Any) -> None:
         """Load weights and catalogue (a newer one where configuration or environment name it), warm up."""
         harden_scoring_server()
+        model_dir = context.artifacts["model"]
+        self._rating = read_model(model_dir, verify=False)[0].system in RATING_SYSTEMS
         config = context.model_config or {}
-        options = ServingOptions.from_config(config)
+        newer = config.get("catalogue") or os.environ.get(CATALOGUE_VARIABLE)
+        source = CatalogueSource(newer) if newer else None
+        with tempfile.TemporaryDirectory() as folder:
+            catalogue = source.fetch(Path(folder)) if source else context.artifacts["catalogue"]
+            if self._rating:
+                from latentrec.tracking.rating_serving import RatingService
 
-        def load(catalogue: str | Path) -> Loaded:
-            return Loaded.load(
-                context.artifacts["model"], catalogue, options, context.artifacts.get("assistant")
+                self._rater = RatingService.load(model_dir, catalogue)
+                return
+            options, assistant = ServingOptions.from_config(config), context.artifacts.get("assistant")
+            self._service = RecommendationService(Loaded.load(model_dir, catalogue, options, assistant))
+        if source:
+            watch(
+                source, lambda path: self._service.replace(Loaded.load(model_dir, path, options, assistant))
             )
 
-        newer = config.get("catalogue") or os.environ.get(CATALOGUE_VARIABLE)
-        if not newer:
-            self._service = RecommendationService(load(context.artifacts["catalogue"]))
-            return
-        source = CatalogueSource(newer)
-        with tempfile.TemporaryDirectory() as folder:
-            self._service = RecommendationService(load(source.fetch(Path(folder))))
-        watch(source, lambda path: self._service.replace(load(path)))
-
     def predict(self, context, model_input, params=None):
-        """Recommend for each row of ``history`` (and ``history_titles``)."""
+        """Answer each row: recommendations after ``history``, or the rating of ``target``."""
         try:
-            parameters = parse_parameters(params)
-            rows = parse_rows(model_input.to_dict("records"))
+            rows = parse_rows(model_input.to_dict("records"), rating=self._rating)
+            parameters = parse_parameters(None if self._rating else params)
         except BadRequest as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        answers = self._service.recommend(rows, parameters)
-        return pd.DataFrame(
+        if self._rating:
+            return _frame(self._rater.rate(rows), {"rating": "float64", "reasoning": object})
+        return _frame(
+            self._service.recommend(rows, parameters),
             {
-                name: pd.Series([getattr(answer, name) for answer in answers], dtype=kind)
-                for name, kind in (
-                    ("item_keys", object),
-                    ("titles", object),
-                    ("scores", object),
-                    ("unknown_items", "int64"),
-                    ("fallback", "bool"),
-                )
-            }
+                "item_keys": object,
+                "titles": object,
+                "scores": object,
+                "unknown_items": "int64",
+                "fallback": "bool",
+            },
         )
 
 
-set_model(ServedRecommender())
+def _frame(answers: list[Any], columns: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            name: pd.Series([getattr(answer, name) for answer in answers], dtype=kind)
+            for name, kind in columns.items()
+        }
+    )
+
+
+set_model(Served())

@@ -86,3 +86,11 @@ def register(tracked, shop, tmp_path):
         )
 
     return call
+
+
+def pytest_collection_modifyitems(items):
+    """One worker runs this folder: its session fixtures (a trained shop, a database) are made once."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("tracking"))

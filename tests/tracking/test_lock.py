@@ -1,0 +1,87 @@
+"""One process moves aliases at a time, and a holder that died does not hold them for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.tracking.lock import STALE_AFTER_S, Lock, LockLost, lock_root, promotion_lock
+
+
+def enter_and_leave(root, number, inside, overlaps):
+    with promotion_lock(root, "latentr3", expects="1", version=str(number), wait_seconds=60):
+        with inside.get_lock():
+            inside.value += 1
+            if inside.value > 1:
+                overlaps.value += 1
+        time.sleep(0.02)
+        with inside.get_lock():
+            inside.value -= 1
+
+
+def test_eight_processes_hold_the_lock_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("latentrec.tracking.lock._POLL_S", 0.01)
+    context = multiprocessing.get_context("fork")
+    inside, overlaps = context.Value("i", 0), context.Value("i", 0)
+    arguments = [(str(tmp_path), number, inside, overlaps) for number in range(8)]
+    processes = [context.Process(target=enter_and_leave, args=argument) for argument in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert overlaps.value == 0
+
+
+def test_lock_records_what_its_holder_means_to_replace(tmp_path):
+    import json
+
+    with promotion_lock(str(tmp_path), "latentr3", expects="3", version="5") as lock:
+        content = json.loads(Path(lock.uri).read_text())
+    assert (content["expects"], content["version"]) == ("3", "5")
+    assert str(os.getpid()) in content["holder"]
+
+
+def test_a_lock_held_by_another_is_an_error_in_the_end(tmp_path):
+    with (
+        promotion_lock(str(tmp_path), "latentr3", expects=None, version="1"),
+        pytest.raises(UserError, match="another process has been moving aliases of latentr3"),
+        promotion_lock(str(tmp_path), "latentr3", expects=None, version="2", wait_seconds=0.1),
+    ):
+        pass
+
+
+def test_a_dead_holders_lock_is_taken_over_and_the_holder_finds_out(tmp_path):
+    with promotion_lock(str(tmp_path), "latentr3", expects=None, version="1") as slow:
+        old = time.time() - STALE_AFTER_S - 10
+        os.utime(slow.uri, (old, old))
+        aged = Lock(slow.uri, slow.version)
+        with promotion_lock(str(tmp_path), "latentr3", expects=None, version="2") as fresh:
+            fresh.check()
+            with pytest.raises(LockLost):
+                aged.check()
+
+
+def test_after_an_error_the_lock_is_free(tmp_path):
+    def fail():
+        with promotion_lock(str(tmp_path), "latentr3", expects=None, version="1"):
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with promotion_lock(str(tmp_path), "latentr3", expects=None, version="2", wait_seconds=0.1):
+        pass
+
+
+def test_shared_registry_without_a_place_for_locks_is_refused(monkeypatch):
+    monkeypatch.delenv("LATENTREC_LOCK_ROOT", raising=False)
+    monkeypatch.delenv("LATENTREC_STATUS_ROOT", raising=False)
+    with pytest.raises(UserError, match="LATENTREC_LOCK_ROOT is not set"):
+        lock_root("http://mlflow:5000")
+    monkeypatch.setenv("LATENTREC_LOCK_ROOT", "gs://bucket/locks")
+    assert lock_root("http://mlflow:5000") == "gs://bucket/locks"
