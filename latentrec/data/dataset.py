@@ -89,6 +89,16 @@ class Dataset:
         return pq.read_table(self.directory / "items.parquet")
 
     @cached_property
+    def users(self) -> pa.Table:
+        """``users.parquet``, in order of ``user_id``."""
+        return pq.read_table(self.directory / "users.parquet")
+
+    @cached_property
+    def interactions(self) -> pa.Table:
+        """``interactions.parquet``: every kept event by user, then time, then file order."""
+        return pq.read_table(self.directory / "interactions.parquet")
+
+    @cached_property
     def item_keys(self) -> list[str]:
         """asin or parent_asin of each item."""
         return self.items["item_key"].to_pylist()

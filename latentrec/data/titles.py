@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-_TAG = re.compile(r"<\s*/?\s*[a-zA-Z!][^>]*>?")
+_TAG = re.compile(r"<[/!]?[a-zA-Z][^>]*>?|<!--.*?(-->|$)")
 _SCRIPT = re.compile(r"var aPageStart|getTime\(\)|function\s*\(")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ufeff]")
 _SPACE = re.compile(r"\s+")
