@@ -21,7 +21,7 @@ from latentrec.storage.transfer import PIECE, Patience, RangeReader, transfer_pr
 from latentrec.storage.types import ObjectInfo, StorageError
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _LONGEST_PAUSE = 8.0
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"latentrec/{__version__}"}
 T = TypeVar("T")

@@ -152,7 +152,7 @@ class Object:
             "storageClass": "STANDARD",
             "timeCreated": self.created,
             "updated": self.created,
-            "contentType": self.metadata.get("contentType", "application/octet-stream"),
+            "contentType": self.metadata.get("contentType") or "application/octet-stream",
         }
         if self.md5:
             body["md5Hash"] = self.md5

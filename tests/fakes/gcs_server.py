@@ -178,7 +178,7 @@ class Handler(Uploads, BaseHTTPRequestHandler):
             hashes = f"crc32c={base64_crc32c(thing.content.crc)}" + (f",md5={thing.md5}" if thing.md5 else "")
             for key, value in {
                 "Content-Length": length,
-                "Content-Type": thing.metadata.get("contentType", "application/octet-stream"),
+                "Content-Type": thing.metadata.get("contentType") or "application/octet-stream",
                 "ETag": f"CO{thing.generation}E=",
                 "X-Goog-Hash": hashes,
                 "X-Goog-Generation": thing.generation,

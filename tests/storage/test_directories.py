@@ -1,0 +1,162 @@
+"""Directories up and down, input files listed and fingerprinted."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.storage import (
+    ArtifactWriter,
+    StorageError,
+    download_directory,
+    input_fingerprint,
+    join,
+    list_inputs,
+    read_manifest,
+    store_for,
+    upload_directory,
+)
+
+
+def make_artifact(output: Path, text: str, kind: str = "dataset") -> Path:
+    with ArtifactWriter(output, kind, {"text": text}) as writer:
+        (writer.path / "sub").mkdir()
+        for name in ("a.parquet", "sub/b.parquet"):
+            (writer.path / name).write_text(f"{text} {name}")
+    return output
+
+
+@pytest.fixture(params=["local", "gs"])
+def place(request, tmp_path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "place")
+    request.getfixturevalue("gcs_server")
+    return "gs://bucket/place"
+
+
+def test_directory_comes_back_as_it_went(place, tmp_path):
+    source = make_artifact(tmp_path / "source", "x")
+    upload_directory(source, place)
+    manifest = download_directory(place, tmp_path / "copy", "dataset")
+    assert manifest == read_manifest(tmp_path / "copy", "dataset")
+    assert (tmp_path / "copy" / "sub" / "b.parquet").read_text() == "x sub/b.parquet"
+
+
+def test_manifest_is_the_last_write(gcs_server, tmp_path):
+    upload_directory(make_artifact(tmp_path / "source", "x"), "gs://bucket/place")
+    generations = {info.uri: int(info.version) for info in store_for("gs://").list("gs://bucket/place/")}
+    assert max(generations, key=generations.get) == "gs://bucket/place/manifest.json"
+
+
+def test_finished_artifact_is_not_overwritten_by_another(place, tmp_path):
+    upload_directory(make_artifact(tmp_path / "one", "one"), place)
+    upload_directory(tmp_path / "one", place)
+    with pytest.raises(UserError, match="already holds a dataset"):
+        upload_directory(make_artifact(tmp_path / "two", "two"), place)
+    assert download_directory(place, tmp_path / "copy").config == {"text": "one"}
+    upload_directory(tmp_path / "two", place, replace=True)
+    assert download_directory(place, tmp_path / "copy").config == {"text": "two"}
+
+
+def test_unfinished_directory_is_refused(place, tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "a").write_text("x")
+    with pytest.raises(UserError, match=r"no manifest.json"):
+        upload_directory(tmp_path / "half", place)
+    with pytest.raises(UserError, match="not a finished dataset directory"):
+        download_directory(place, tmp_path / "copy", "dataset")
+
+
+def test_another_kind_is_refused(place, tmp_path):
+    upload_directory(make_artifact(tmp_path / "source", "x", kind="model"), place)
+    with pytest.raises(UserError, match="is a model, expected a dataset"):
+        download_directory(place, tmp_path / "copy", "dataset")
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_damaged_file_is_refused_and_what_stood_there_stays(place, tmp_path, damage):
+    upload_directory(make_artifact(tmp_path / "source", "x"), place)
+    uri = join(place, "a.parquet")
+    store_for(uri).delete(uri) if damage == "missing" else store_for(uri).write_bytes(uri, b"y a.parquet")
+    make_artifact(tmp_path / "copy", "before")
+    with pytest.raises(StorageError, match=r"a\.parquet is (missing|not the file)"):
+        download_directory(place, tmp_path / "copy")
+    assert read_manifest(tmp_path / "copy").config == {"text": "before"}
+
+
+def fill(place: str) -> None:
+    for name in ("part-1.json", "part-2.json", "notes.txt", "_SUCCESS"):
+        store_for(place).write_bytes(join(place, name), name.encode())
+
+
+def test_inputs_are_listed_by_name_folder_and_pattern(place):
+    fill(place)
+    first, second, notes = (join(place, name) for name in ("part-1.json", "part-2.json", "notes.txt"))
+    assert list_inputs(first) == [first]
+    assert list_inputs(place + "/") == [notes, first, second]
+    assert list_inputs(join(place, "part-*.json")) == [first, second]
+    for nothing in (join(place, "absent"), join(place, "absent-*"), join(place, "absent") + "/"):
+        with pytest.raises(UserError, match=r"no such file|no file matches"):
+            list_inputs(nothing)
+
+
+def test_fingerprint_follows_the_content_behind_the_name(place):
+    fill(place)
+    uri = join(place, "part-1.json")
+    before, whole = input_fingerprint(uri), input_fingerprint(place + "/")
+    assert input_fingerprint([uri]) == before
+    store_for(uri).write_bytes(uri, b"PART-1.json")
+    assert input_fingerprint(uri) != before
+    assert input_fingerprint(place + "/") != whole
+    store_for(uri).write_bytes(join(place, "part-3.json"), b"x")
+    assert input_fingerprint(place + "/") != whole
+
+
+def test_local_fingerprint_does_not_change_with_the_date(tmp_path):
+    path = tmp_path / "reviews.json"
+    path.write_text("x")
+    before = input_fingerprint(str(path))
+    os.utime(path, (1, 1))
+    assert input_fingerprint(str(path)) == before
+
+
+def test_empty_output_directory_is_no_obstacle(tmp_path):
+    (tmp_path / "out").mkdir()
+    make_artifact(tmp_path / "out", "x")
+    assert read_manifest(tmp_path / "out").config == {"text": "x"}
+
+
+def test_what_a_first_attempt_left_behind_is_not_inherited(tmp_path):
+    for name in ("out", "out.partial", ".out.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left_over").write_text("x")
+    make_artifact(tmp_path / "out", "x")
+    assert sorted(os.listdir(tmp_path)) == ["out"]
+    assert sorted(read_manifest(tmp_path / "out").files) == ["a.parquet", "sub/b.parquet"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("mounted", ["output", "parent"])
+def test_output_on_a_mount(tmp_path, mounted):
+    """KFP hands an output whose parent, or which itself, may be a mount."""
+    output = tmp_path / "parent" / "out"
+    output.mkdir(parents=True)
+    mount = output if mounted == "output" else output.parent
+    if os.system(f"mount -t tmpfs none {mount}") != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        for text in ("one", "two"):
+            make_artifact(output, text)
+            assert read_manifest(output).config == {"text": text}
+            assert sorted(path.name for path in output.iterdir()) == ["a.parquet", "manifest.json", "sub"]
+    finally:
+        os.system(f"umount {mount}")
+
+
+def test_files_are_readable_by_the_next_step_whatever_its_user(tmp_path):
+    make_artifact(tmp_path / "source", "x")
+    upload_directory(tmp_path / "source", str(tmp_path / "place"))
+    mode = (tmp_path / "place" / "a.parquet").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o644
