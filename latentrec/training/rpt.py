@@ -1,0 +1,157 @@
+"""``rpt``: LARES after pre-training, pushed towards the ranking metric itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latentrec.core import UserError, config_from_dict, config_to_dict
+from latentrec.models import ModelInfo, read_model
+from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
+from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.training.rpt_config import RPTConfig
+from latentrec.training.rpt_objective import RPTLoss, within_reach
+from latentrec.training.sequence_loop import LoopSettings, fit, validation_figures
+from latentrec.training.sequence_rows import Rows, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequence_state import cpu_threads, reseed
+from latentrec.training.sequential import (
+    SequentialData,
+    checkpoint_store,
+    default_device,
+    make_loss,
+)
+from latentrec.training.sequential_config import SequentialConfig
+from latentrec.training.sink import MetricSink, NullSink
+
+STEP = "rpt"
+WEIGHTS = "model.safetensors"
+
+
+def train_rpt(
+    config: RPTConfig,
+    *,
+    dataset: str | Path,
+    model: str | Path,
+    output: str | Path,
+    sink: MetricSink | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest:
+    """Post-train a LARES model; the weights kept are the best on validation, the given ones included.
+
+    Args:
+        config: see :class:`RPTConfig`.
+        dataset: the dataset directory that the model was pre-trained on.
+        model: LARES model directory.
+        output: model directory to make.
+        sink: receives curves while training runs.
+        checkpoint_root: directory or gs:// location; the same work resumes from there.
+
+    Raises:
+        UserError: not a LARES model, or not of this dataset, or no sample passes the filter.
+    """
+    sink = sink or NullSink()
+    data = SequentialData.read(dataset)
+    parent, manifest = read_model(model)
+    if parent.system != "lares":
+        raise UserError(f"{model} holds a {parent.system} model, rpt post-trains lares")
+    if parent.dataset_fingerprint != data.dataset.fingerprint:
+        raise UserError(
+            f"{model} was trained on dataset {parent.dataset_fingerprint[:12]}…, {dataset} is "
+            f"{data.dataset.fingerprint[:12]}…; pre-train on this dataset first"
+        )
+    with cpu_threads(config.cpu_threads):
+        policy = load_policy(model, parent, config)
+        rows, kept_share = training_rows(policy, parent, data, config)
+        recommender = SequentialRecommender(policy, data.catalogue)
+        result = fit(
+            policy,
+            objective(policy, parent, rows, config),
+            lambda epoch: plan_batches(rows, config.batch_size, config.seed, epoch),
+            lambda: validation_figures(recommender, data.valid),
+            LoopSettings(
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+                max_epochs=config.max_epochs,
+                patience=config.patience,
+                gradient_clip=config.gradient_clip,
+                seed=config.seed,
+            ),
+            sink,
+            checkpoint_store(checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint),
+            validate_first=True,
+            label=config.objective,
+        )
+    inputs = {"dataset": data.dataset.fingerprint, "model": manifest.fingerprint}
+    with ArtifactWriter(output, "model", config, inputs) as artifact:
+        save_encoder(policy, artifact.path)
+        data.catalogue.write(artifact.path / "items.parquet")
+        ModelInfo(
+            system="lares",
+            stage=STEP if config.objective == "rpt" else "spt",
+            config=config_to_dict(config),
+            architecture=policy.architecture(),
+            metrics={**result.metrics, "samples_within_reach": kept_share},
+            dataset_fingerprint=data.dataset.fingerprint,
+            parent=manifest.fingerprint,
+            train_end=data.train_end,
+        ).write(artifact.path)
+        artifact.counts = {"parameters": sum(value.numel() for value in policy.parameters())}
+    assert artifact.manifest is not None
+    return artifact.manifest
+
+
+def load_policy(model: str | Path, parent: ModelInfo, config: RPTConfig) -> LARES:
+    """The pre-trained weights; under RPT with RPT's own dropout."""
+    architecture = dict(parent.architecture)
+    if config.objective == "rpt":
+        architecture |= {
+            "hidden_dropout": config.hidden_dropout,
+            "attention_dropout": config.attention_dropout,
+        }
+    policy = cast(LARES, build_encoder("lares", architecture))
+    policy.load_state_dict(load_file(Path(model) / WEIGHTS))
+    return policy.to(default_device())
+
+
+def training_rows(
+    policy: LARES, parent: ModelInfo, data: SequentialData, config: RPTConfig
+) -> tuple[Rows, float]:
+    """The rows to train on and the share of the targets that the hard-sample filter left."""
+    spt = _spt_config(parent)
+    pack = pack_by_user if spt.packing == "rows" else one_row_per_sample
+    rows = pack(data.train, policy.max_length)
+    if config.objective != "rpt" or not config.filter_passes:
+        return rows, 1.0
+    kept = within_reach(policy, rows, config, spt.mean_steps, spt.step_sampler)
+    if not len(kept):
+        raise UserError(
+            f"no training target reaches the first {config.filter_top} in {config.filter_passes} passes; "
+            "pre-train longer, raise filter_top, or set filter_passes to 0"
+        )
+    return kept, kept.n_targets / rows.n_targets
+
+
+def objective(
+    policy: LARES, parent: ModelInfo, rows: Rows, config: RPTConfig
+) -> Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]:
+    """RPT's loss against a frozen copy of the weights as they are now, or the SPT control's."""
+    spt = _spt_config(parent)
+    reseed(config.seed, 0)
+    if config.objective == "spt":
+        return make_loss(replace(spt, encoder="lares"), policy, rows)
+    reference = copy.deepcopy(policy).eval().requires_grad_(False) if config.beta else None
+    return RPTLoss(policy, reference, rows, config, mean_steps=spt.mean_steps, step_sampler=spt.step_sampler)
+
+
+def _spt_config(parent: ModelInfo) -> SequentialConfig:
+    """How the model was pre-trained; a model that RPT made is post-trained with the defaults of its shape."""
+    if parent.stage == "spt" and "encoder" in parent.config:
+        return config_from_dict(SequentialConfig, parent.config)
+    return SequentialConfig(encoder="lares", mean_steps=parent.architecture["mean_steps"])
