@@ -1,0 +1,383 @@
+"""Trace files, the endpoint client against a server on this machine, and what a kill costs."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.data.dataset import Dataset
+from latentrec.prompts.rating_examples import RatingTask
+from latentrec.prompts.rating_format import RatingAnswer, RatingScale, parse_answer, render_answer
+from latentrec.training.trace_endpoint import ChatEndpoint, EndpointError, RateLimit
+from latentrec.training.trace_records import Journal, Trace, read_traces, write_traces
+from latentrec.training.traces import TracesConfig, make_traces
+
+SCALE = RatingScale()
+GOOD = render_answer("u", "i", "m", 4.0)
+
+
+class Teacher:
+    """A chat endpoint scripted by a test: ``script(prompt, attempt)`` gives status, body and headers."""
+
+    def __init__(self, script):
+        self.script = script
+        self.asked = Counter()
+        self.requests = []
+        self.lock = threading.Lock()
+        teacher = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                prompt = body["messages"][0]["content"]
+                with teacher.lock:
+                    teacher.asked[prompt] += 1
+                    attempt = teacher.asked[prompt]
+                    teacher.requests.append((time.monotonic(), prompt, dict(self.headers)))
+                status, answer, headers = teacher.script(prompt, attempt)
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                try:
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def chat(text, prompt_tokens=100, completion_tokens=20):
+    return {
+        "model": "teacher-1",
+        "choices": [{"message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
+    }
+
+
+def endpoint(url, **settings):
+    return ChatEndpoint(url, "teacher", **{"attempts": 4, "backoff": 0.01, "timeout": 5.0, **settings})
+
+
+def ask(client):
+    return client.ask("hello", key="k", temperature=0.0, max_tokens=10)
+
+
+def config(url, **settings):
+    fast = {"requests_per_minute": 0.0, "backoff": 0.01, "concurrency": 3, "samples": 12, "attempts": 3}
+    return TracesConfig(endpoint=url, model="teacher", **{**fast, **settings})
+
+
+@pytest.fixture
+def truths(dataset):
+    """True rating of every training sample, by the text of its full prompt's target line."""
+    return {example.row: example for example in RatingTask(dataset).examples("train")}
+
+
+def rating_asked_for(prompt, examples):
+    """The true rating of the sample that a prompt shows, found by its reviews (each names its row)."""
+    rows = [int(number) for number in re.findall(r"(?:review|summary) (\d+)", prompt)]
+    row = max(rows) + 1
+    return examples[row].rating
+
+
+def test_template_traces_are_valid_and_right(rating_dataset, tmp_path):
+    report = make_traces(TracesConfig(samples=30), dataset=rating_dataset, output=tmp_path / "t.jsonl")
+    traces = read_traces(str(tmp_path / "t.jsonl"), SCALE, max_error=0.0)
+    assert report.traces == len(traces) == 30
+    assert {trace.source for trace in traces} == {"template"}
+    assert len({trace.row for trace in traces}) == 30
+
+
+def test_template_traces_are_the_same_for_the_same_seed(rating_dataset, tmp_path):
+    for name in ("a", "b"):
+        make_traces(TracesConfig(samples=10), dataset=rating_dataset, output=tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{", "line 2: not JSON"),
+        ("[1]", "line 2: a list, expected an object"),
+        ('{"prompt": "p", "rating": 4}', "line 2: 'completion' is None, expected text"),
+        (
+            json.dumps({"prompt": "p", "completion": GOOD, "rating": "4"}),
+            "'rating' is '4', expected a number",
+        ),
+        (json.dumps({"prompt": "p", "completion": GOOD, "rating": 9}), "'rating' is 9, the scale is 1 to 5"),
+        (json.dumps({"prompt": "p", "completion": "4.0", "rating": 4}), "breaks the format: <analyze user>"),
+        (json.dumps({"prompt": "p", "completion": GOOD, "rating": 1}), "rates 4, the true rating is 1"),
+    ],
+)
+def test_wrong_trace_line_is_named(tmp_path, line, complaint):
+    good = json.dumps({"prompt": "p", "completion": GOOD, "rating": 4})
+    path = tmp_path / "traces.jsonl"
+    path.write_text(f"{good}\n{line}\n")
+    with pytest.raises(UserError) as error:
+        read_traces(str(path), SCALE, max_error=0.5)
+    assert complaint in str(error.value)
+    assert "traces.jsonl, line 2" in str(error.value)
+
+
+def test_missing_or_empty_trace_file_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no such trace file"):
+        read_traces(str(tmp_path / "none"), SCALE)
+    (tmp_path / "empty").write_text("\n\n")
+    with pytest.raises(UserError, match="holds no traces"):
+        read_traces(str(tmp_path / "empty"), SCALE)
+
+
+def test_traces_survive_a_round_trip(tmp_path):
+    traces = [Trace("p “é”", GOOD, 4.0, 7, "x", True), Trace("q", GOOD, 4.0)]
+    write_traces(traces, str(tmp_path / "t"))
+    assert sorted(read_traces(str(tmp_path / "t"), SCALE), key=lambda t: -t.row) == traces
+
+
+def test_endpoint_answers_are_read_with_their_usage():
+    with Teacher(lambda *_: (200, chat("hi"), {})) as teacher:
+        client = endpoint(teacher.url)
+        assert ask(client).text == "hi"
+        assert (client.usage.prompt_tokens, client.usage.completion_tokens) == (100, 20)
+        assert client.usage.cost(2.0, 10.0) == pytest.approx((100 * 2 + 20 * 10) / 1e6)
+
+
+def test_too_many_requests_waits_as_long_as_the_endpoint_asks():
+    def script(_, attempt):
+        return (429, b"slow down", {"Retry-After": "0.4"}) if attempt == 1 else (200, chat("hi"), {})
+
+    with Teacher(script) as teacher:
+        client = endpoint(teacher.url)
+        assert ask(client).text == "hi"
+        first, second = (moment for moment, _, _ in teacher.requests)
+        assert second - first >= 0.4
+        assert client.usage.retries == {"HTTP 429": 1}
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_server_errors_are_retried(status):
+    with Teacher(lambda _, n: (status, b"", {}) if n < 3 else (200, chat("hi"), {})) as teacher:
+        assert ask(endpoint(teacher.url)).text == "hi"
+        assert teacher.asked["hello"] == 3
+
+
+def test_timeout_is_retried():
+    def script(_, attempt):
+        if attempt == 1:
+            time.sleep(0.6)
+        return 200, chat("hi"), {}
+
+    with Teacher(script) as teacher:
+        client = endpoint(teacher.url, timeout=0.3)
+        assert ask(client).text == "hi"
+        assert client.usage.retries == {"timeout": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"not json", b"[]", {}, {"choices": []}, {"choices": [{}]}, chat(""), chat(None), chat(["x"])],
+    ids=str,
+)
+def test_malformed_answer_is_retried_and_given_up_after_the_attempts_allowed(answer):
+    with Teacher(lambda *_: (200, answer, {})) as teacher:
+        client = endpoint(teacher.url, attempts=2)
+        with pytest.raises(EndpointError, match="2 attempts failed, the last with malformed answer"):
+            ask(client)
+        assert teacher.asked["hello"] == 2
+
+
+def test_dead_endpoint_is_given_up():
+    with Teacher(lambda *_: (200, chat("hi"), {})) as teacher:
+        url = teacher.url
+    with pytest.raises(EndpointError, match="no connection"):
+        ask(endpoint(url, attempts=2))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_refused_request_is_the_users_to_mend_and_not_repeated(status):
+    with Teacher(lambda *_: (status, b"no such model", {})) as teacher:
+        with pytest.raises(UserError, match=f"HTTP {status}: no such model"):
+            ask(endpoint(teacher.url))
+        assert teacher.asked["hello"] == 1
+
+
+def test_key_is_sent_and_named_in_no_error(monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
+    with Teacher(lambda *_: (401, b"bad key", {})) as teacher:
+        with pytest.raises(UserError) as error:
+            ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
+        assert teacher.requests[0][2]["Authorization"] == "Bearer sk-very-secret"
+        assert "sk-very-secret" not in str(error.value)
+
+
+def test_rate_limit_spaces_requests_of_all_threads():
+    limit, moments = RateLimit(per_minute=1200), []
+
+    def go():
+        limit.wait()
+        moments.append(time.monotonic())
+
+    threads = [threading.Thread(target=go) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    moments.sort()
+    assert all(b - a >= 0.045 for a, b in itertools.pairwise(moments))
+
+
+def test_wrong_rating_is_asked_again_with_the_truth(rating_dataset, truths, tmp_path):
+    def script(prompt, _):
+        truth = rating_asked_for(prompt, truths)
+        told = "the user's true rating was" in prompt
+        return 200, chat(render_answer("u", "i", "m", truth if told else (1.0 if truth > 3 else 5.0))), {}
+
+    with Teacher(script) as teacher:
+        report = make_traces(config(teacher.url), dataset=rating_dataset, output=tmp_path / "t")
+    traces = read_traces(str(tmp_path / "t"), SCALE, max_error=0.0)
+    assert report.regenerated == report.traces == len(traces) == 12
+    assert all(trace.regenerated and "true rating" not in trace.prompt for trace in traces)
+    assert report.dropped == 0
+
+
+def test_broken_format_is_asked_again_and_dropped_when_it_stays_broken(rating_dataset, tmp_path):
+    calls = Counter()
+
+    def script(prompt, _):
+        calls["told" if "the user's true rating was" in prompt else "asked"] += 1
+        return 200, chat("I would say five"), {}
+
+    with Teacher(script) as teacher, pytest.raises(UserError, match="no usable trace"):
+        make_traces(config(teacher.url), dataset=rating_dataset, output=tmp_path / "t")
+    assert calls == {"asked": 12, "told": 12}
+
+
+def test_cost_is_shown_and_a_limit_stops_the_asking(rating_dataset, truths, tmp_path):
+    def script(prompt, _):
+        return 200, chat(render_answer("u", "i", "m", rating_asked_for(prompt, truths)), 1000, 1000), {}
+
+    with Teacher(script) as teacher:
+        settings = config(
+            teacher.url, input_price=1000.0, output_price=1000.0, max_cost=6.0, concurrency=1
+        )  # 2 an answer
+        report = make_traces(settings, dataset=rating_dataset, output=tmp_path / "t")
+    assert report.traces == 3
+    assert report.unasked == 9
+    assert report.cost == pytest.approx(6.0)
+    assert "cost 6.0000" in str(report)
+
+
+def test_journal_drops_a_line_that_a_kill_cut_off(tmp_path):
+    journal = Journal(str(tmp_path / "t"))
+    journal.add({"key": "a", "text": "x"})
+    journal.close(remove=False)
+    with journal.path.open("ab") as stream:
+        stream.write(b'{"key": "b", "te')
+    again = Journal(str(tmp_path / "t"))
+    assert set(again.entries) == {"a"}
+    again.add({"key": "c", "text": "y"})
+    again.close(remove=False)
+    assert set(Journal(str(tmp_path / "t")).entries) == {"a", "c"}
+
+
+def test_failing_endpoint_keeps_what_was_paid_for(rating_dataset, truths, tmp_path):
+    healthy = threading.Event()
+
+    def script(prompt, _):
+        if len(teacher.asked) > 5 and not healthy.is_set():
+            return 503, b"", {}
+        return 200, chat(render_answer("u", "i", "m", rating_asked_for(prompt, truths))), {}
+
+    with Teacher(script) as teacher:
+        with pytest.raises(EndpointError, match="5 answers are kept"):
+            make_traces(config(teacher.url, concurrency=1), dataset=rating_dataset, output=tmp_path / "t")
+        assert not (tmp_path / "t").exists()
+        healthy.set()
+        report = make_traces(
+            config(teacher.url, concurrency=1), dataset=rating_dataset, output=tmp_path / "t"
+        )
+    assert report.traces == 12
+    assert report.paid_now == 7
+    assert not (tmp_path / "t.journal").exists()
+
+
+def test_killed_asking_goes_on_without_paying_twice(rating_dataset, truths, tmp_path):
+    paid = Counter()
+    slow = threading.Event()
+
+    def script(prompt, _):
+        if len(paid) >= 6 and not slow.is_set():
+            time.sleep(30)  # the process is killed while this request is in flight
+        paid[prompt] += 1
+        return 200, chat(render_answer("u", "i", "m", rating_asked_for(prompt, truths))), {}
+
+    output = tmp_path / "t.jsonl"
+    with Teacher(script) as teacher:
+        command = [
+            sys.executable, "-m", "latentrec.cli", "traces", "--dataset", str(rating_dataset),
+            "--output", str(output), "--endpoint", teacher.url, "--model", "teacher",
+            "--samples", "12", "--concurrency", "1",
+            "--requests-per-minute", "0", "--timeout", "60",
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        journal = Path(f"{output}.journal")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < 6):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not output.exists()
+        slow.set()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert len(read_traces(str(output), SCALE, max_error=0.5)) == 12
+    assert len(paid) == 12
+    assert set(paid.values()) == {1}
+
+
+def test_traces_show_no_truth_in_their_prompts(rating_dataset, tmp_path):
+    make_traces(TracesConfig(samples=10), dataset=rating_dataset, output=tmp_path / "t")
+    for line in (tmp_path / "t").read_text().splitlines():
+        trace = json.loads(line)
+        assert "true rating" not in trace["prompt"]
+        assert isinstance(parse_answer(trace["completion"]), RatingAnswer)
+
+
+def test_next_item_dataset_is_refused_before_anything_is_asked(rating_dataset, tmp_path):
+    assert Dataset(rating_dataset).has_titles
+    with pytest.raises(UserError, match="model is empty"):
+        TracesConfig(endpoint="http://127.0.0.1:1/v1")
+    with pytest.raises(UserError, match="give the base URL"):
+        make_traces(
+            TracesConfig(endpoint="ftp://x", model="m"), dataset=rating_dataset, output=tmp_path / "t"
+        )
