@@ -60,8 +60,10 @@ def answer(data: bytes, content_type: str | None, model: Any, input_schema: Any)
         return _refusal(400, "BAD_REQUEST", str(error))
     except Exception as error:
         if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE":
-            _logger.warning("refused by the model's signature: %s", error.message)
-            return _refusal(400, "BAD_REQUEST", "the request does not fit the model's signature")
+            own = error.message.startswith("row ")
+            message = error.message if own else "the request does not fit the model's signature"
+            _logger.warning("refused: %s", error.message)
+            return _refusal(400, "BAD_REQUEST", message)
         incident = uuid.uuid4().hex[:12]
         _logger.exception("incident %s", incident)
         message = f"the model failed; the server's log has it as incident {incident}"

@@ -39,7 +39,7 @@ class Served(PythonModel):
             if self._rating:
                 from latentrec.tracking.rating_serving import RatingService
 
-                self._rater = RatingService.load(model_dir, catalogue)
+                self._rater = RatingService.load(model_dir, catalogue if source else None)
                 return
             options, assistant = ServingOptions.from_config(config), context.artifacts.get("assistant")
             self._service = RecommendationService(Loaded.load(model_dir, catalogue, options, assistant))
@@ -52,11 +52,11 @@ class Served(PythonModel):
         """Answer each row: recommendations after ``history``, or the rating of ``target``."""
         try:
             rows = parse_rows(model_input.to_dict("records"), rating=self._rating)
-            parameters = parse_parameters(None if self._rating else params)
+            if self._rating:
+                return _frame(self._rater.rate(rows), {"rating": "float64", "reasoning": object})
+            parameters = parse_parameters(params)
         except BadRequest as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        if self._rating:
-            return _frame(self._rater.rate(rows), {"rating": "float64", "reasoning": object})
         return _frame(
             self._service.recommend(rows, parameters),
             {

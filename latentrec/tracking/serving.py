@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,13 +173,28 @@ def _rank(jobs: list[_Job]) -> None:
     try:
         k = min(parameters.k, loaded.catalogue.n_items)
         exclude = histories if parameters.exclude_history else None
-        ranking = loaded.recommender.rank(histories, k, exclude=exclude)
+        with _beams_for(loaded.recommender, k):
+            ranking = loaded.recommender.rank(histories, k, exclude=exclude)
         for number, job in enumerate(jobs):
             job.result.set_result((ranking.item_ids[number], ranking.scores[number]))
     except Exception as error:
         for job in jobs:
             if not job.result.done():
                 job.result.set_exception(error)
+
+
+@contextmanager
+def _beams_for(recommender: Any, k: int) -> Iterator[None]:
+    """A title model lists no more titles than it has beams: widen the search for a longer list."""
+    width = getattr(recommender, "beam_width", None)
+    if not isinstance(width, int) or width >= k:
+        yield
+        return
+    recommender.beam_width = k
+    try:
+        yield
+    finally:
+        recommender.beam_width = width
 
 
 def _known_items(row: Row, loaded: Loaded) -> tuple[np.ndarray, int]:

@@ -106,18 +106,27 @@ def served(tmp_path_factory) -> Served:
 
 
 @pytest.fixture(scope="session")
-def bare_python(served, tmp_path_factory) -> Path:
-    """A virtual environment with the model's own requirements and nothing else, cut off from the network.
+def bare_python_for(tmp_path_factory):
+    """Make a virtual environment with given requirements and nothing else, cut off from the network.
 
     The packages are those of this environment, linked: installing them again would prove no more.
     """
-    folder = tmp_path_factory.mktemp("bare") / "venv"
-    venv.create(folder, with_pip=False, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    for name in closure_of(served.requirements):
-        link_distribution(metadata.distribution(name), site, folder / "bin")
-    (site / "sitecustomize.py").write_text(NO_NETWORK)
-    return folder / "bin" / "python"
+
+    def make(requirements: list[str]) -> Path:
+        folder = tmp_path_factory.mktemp("bare") / "venv"
+        venv.create(folder, with_pip=False, symlinks=True)
+        (site,) = folder.glob("lib/python*/site-packages")
+        for name in closure_of(requirements):
+            link_distribution(metadata.distribution(name), site, folder / "bin")
+        (site / "sitecustomize.py").write_text(NO_NETWORK)
+        return folder / "bin" / "python"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bare_python(served, bare_python_for) -> Path:
+    return bare_python_for(served.requirements)
 
 
 def closure_of(requirements: list[str]) -> set[str]:
