@@ -95,7 +95,7 @@ def _fetch(uri: str, directory: Path) -> Path:
         raise UserError(f"{uri}: the site has no such file; give --reviews and --metadata instead")
     store.download_file(uri, path)
     size = path.stat().st_size
-    if info.size and size != info.size:
+    if info.size >= 0 and size != info.size:
         path.unlink()
         raise UserError(f"{uri}: {size:,} bytes arrived, {info.size:,} were announced; run it again")
     body = {"uri": uri, "bytes": size, "sha256": sha256_file(path), "version": info.version}

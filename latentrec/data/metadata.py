@@ -10,7 +10,7 @@ import pyarrow as pa
 from latentrec.core import UserError, progress
 from latentrec.data.lines import BadLines
 from latentrec.data.metadata_formats import ItemText, metadata_rows, recognise_metadata
-from latentrec.data.sources import InputFile, find_inputs, first_block, read_blocks
+from latentrec.data.sources import InputFile, find_inputs, first_block, read_blocks, total_bytes
 from latentrec.data.titles import is_usable
 
 
@@ -65,7 +65,7 @@ def read_metadata(
     usable = [False] * len(codes)
     formats = []
     rows = matched = 0
-    with progress("read metadata", sum(file.bytes for file in files), "B") as bar:
+    with progress("read metadata", total_bytes(files), "B") as bar:
         for file in files:
             file_format, header = recognise_metadata(first_block(file))
             formats.append(file_format.name)

@@ -13,7 +13,7 @@ from latentrec.core import UserError, progress
 from latentrec.data.events import EventBuilder, Events
 from latentrec.data.formats import ReviewFormat, recognise_reviews
 from latentrec.data.lines import BadLines, read_tables
-from latentrec.data.sources import InputFile, find_inputs, first_block
+from latentrec.data.sources import InputFile, find_inputs, first_block, total_bytes
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_texts(reviews: Reviews, rows: np.ndarray) -> tuple[pa.Array, pa.Array]:
 def _tables(
     files: list[InputFile], formats: list[ReviewFormat], bad: BadLines, *, texts: bool
 ) -> Iterator[tuple[tuple[str, ...], pa.Table, ReviewFormat]]:
-    total = sum(file.bytes for file in files)
+    total = total_bytes(files)
     rows = 0
     with progress("read texts" if texts else "read reviews", total, "B") as bar:
         for file, file_format in zip(files, formats, strict=True):

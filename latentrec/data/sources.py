@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 from latentrec.core import UserError
-from latentrec.storage import ObjectInfo, store_for
+from latentrec.storage import ObjectInfo, scheme_of, store_for
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,7 +83,9 @@ def find_inputs(uris: tuple[str, ...]) -> list[InputFile]:
     for uri in uris:
         store = store_for(uri)
         info = store.stat(uri)
-        infos: list[ObjectInfo] = [info] if info else [entry for entry in store.list(uri) if entry.size]
+        infos: list[ObjectInfo] = [info] if info else []
+        if info is None and scheme_of(uri) not in ("http", "https"):  # the web cannot be listed
+            infos = [entry for entry in store.list(uri) if entry.size]
         if not infos:
             raise UserError(f"{uri}: no such file or folder")
         for entry in infos:
@@ -91,6 +93,12 @@ def find_inputs(uris: tuple[str, ...]) -> list[InputFile]:
                 raise UserError(f"{entry.uri}: the file is empty")
             found.append(InputFile(entry.uri, entry.size))
     return found
+
+
+def total_bytes(files: list[InputFile]) -> int | None:
+    """Bytes of all files as stored; ``None`` where a server does not say."""
+    sizes = [file.bytes for file in files]
+    return sum(sizes) if all(size >= 0 for size in sizes) else None
 
 
 def read_blocks(source: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
