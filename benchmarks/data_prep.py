@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.data_prep_reviews import write_reviews
+from benchmarks.harness import device, record_entry
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENDERS = ("ours", "json", "orjson", "polars", "duckdb")
@@ -139,16 +139,6 @@ def compare(ours: Path, theirs: Path) -> None:
             raise RuntimeError(f"{theirs.name} wrote another {name}.parquet than ours")
 
 
-def device() -> str:
-    """Processor and number of cores, for the record."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return f"{model}, {os.cpu_count()} cores"
-
-
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(
@@ -157,6 +147,7 @@ def main() -> None:
     parser.add_argument("--reviews", type=int, default=5_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", type=int, nargs="+", default=[])
+    parser.add_argument("--record", action="store_true", help="write into results.json and RESULTS.md")
     parser.add_argument("--folder", help="for the generated files (kept there); default: a temporary one")
     arguments = parser.parse_args()
     if arguments.scale:
@@ -164,6 +155,9 @@ def main() -> None:
     else:
         result = run(arguments.reviews, arguments.repeats, arguments.folder)
     print(json.dumps(result, indent=2))
+    if arguments.record and not arguments.scale:
+        for name, entry in result.items():
+            record_entry(name, entry)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,9 @@ class DataPrepConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and combinations."""
+        for name in ("reviews", "metadata"):  # an empty flag or pipeline parameter names no file
+            given = tuple(uri.strip() for uri in getattr(self, name) if uri.strip())
+            object.__setattr__(self, name, given)
         if bool(self.reviews) == bool(self.category):
             raise UserError("data-prep needs either --reviews or --category (and not both)")
         for name, low in (("k_core", 1), ("max_history", 1), ("min_items", 0), ("widen_months", 1)):
