@@ -78,7 +78,7 @@ def train_rpt(
             LoopSettings(
                 learning_rate=config.learning_rate,
                 weight_decay=config.weight_decay,
-                max_epochs=config.max_epochs,
+                max_epochs=config.epochs,
                 patience=config.patience,
                 gradient_clip=config.gradient_clip,
                 seed=config.seed,

@@ -33,7 +33,7 @@ class RPTConfig:
     weight_decay: float = option(0.0, help="of Adam")
     gradient_clip: float = option(0.0, help="largest norm of the gradient (0: no limit)")
     batch_size: int = option(400, help="targets a step")
-    max_epochs: int = option(30, help="upper bound of epochs")
+    epochs: int = option(30, help="upper bound of epochs")
     patience: int = option(10, help="epochs without a better validation NDCG@10 before it stops")
     cpu_threads: int = option(1, help="threads of torch on a CPU (0: torch's own choice)")
     seed: int = option(42, help="of batches, initial states and dropout")
@@ -44,7 +44,7 @@ class RPTConfig:
         Raises:
             UserError: a field is out of range.
         """
-        least = {"k": 1, "group_size": 1, "batch_size": 1, "max_epochs": 1, "patience": 1, "filter_top": 1}
+        least = {"k": 1, "group_size": 1, "batch_size": 1, "epochs": 1, "patience": 1, "filter_top": 1}
         least |= {"beta": 0, "filter_passes": 0, "weight_decay": 0, "gradient_clip": 0, "cpu_threads": 0}
         least |= {"noise_draws": 2}
         if self.estimator == "target_likelihood":

@@ -22,7 +22,7 @@ from latentrec.training.sequence_state import reseed
 from latentrec.training.sequential import SequentialConfig, SequentialData, train_sequential
 from tests.sequential_data import write_dataset
 
-FEW = {"max_epochs": 2, "batch_size": 100, "filter_top": 10, "group_size": 2}
+FEW = {"epochs": 2, "batch_size": 100, "filter_top": 10, "group_size": 2}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_the_filter_keeps_what_reaches_the_top_and_drops_the_rest(pretrained):
 
 def test_interrupted_post_training_resumes_bit_for_bit(pretrained, tmp_path, monkeypatch):
     dataset, model = pretrained
-    config = RPTConfig(**{**FEW, "max_epochs": 3})
+    config = RPTConfig(**{**FEW, "epochs": 3})
     whole = train_rpt(config, dataset=dataset, model=model, output=tmp_path / "whole")
     count = iter(range(100))
     real = sequence_loop._step
