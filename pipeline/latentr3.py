@@ -37,12 +37,12 @@ def latentr3(
     backbone: str = "Qwen/Qwen2.5-1.5B",
     reasoning_tokens: int = 1,
     sft_epochs: int = 3,
-    sft_batch_size: int = 64,
-    sft_learning_rate: float = 1e-4,
-    grpo_epochs: int = 1,
+    sft_batch_size: int = 128,
+    sft_learning_rate: float = 0.0,
+    grpo_epochs: float = 1.0,
     grpo_group_size: int = 8,
-    grpo_noise_std: float = 0.1,
-    grpo_learning_rate: float = 1e-4,
+    grpo_noise_std: float = 0.0,
+    grpo_learning_rate: float = 0.0,
     sasrec_epochs: int = 200,
     eval_beam_width: str = "10",
     eval_host: str = "bigrec",
@@ -57,7 +57,7 @@ def latentr3(
         reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
         metadata: Product metadata files, like reviews; titles come from here.
         data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
-        profile: default, or paper for the published recipe of data and GRPO.
+        profile: default, or paper for the published recipe of data, SFT and GRPO.
         k_core: Least number of events of every user and item.
         max_history: Events of a user's past that a sample carries at most.
         split: temporal (8:1:1), dates or leave_one_out.
@@ -69,11 +69,11 @@ def latentr3(
         reasoning_tokens: N, latent reasoning tokens.
         sft_epochs: Stage 1, passes over the training samples.
         sft_batch_size: Stage 1, samples per optimiser step.
-        sft_learning_rate: Stage 1, peak learning rate.
+        sft_learning_rate: Stage 1, peak learning rate; 0 is the one that suits backbone and profile.
         grpo_epochs: Stage 2, passes over the training samples.
         grpo_group_size: Stage 2, K noisy latents per prompt.
-        grpo_noise_std: Stage 2, standard deviation of the exploration noise.
-        grpo_learning_rate: Stage 2, peak learning rate.
+        grpo_noise_std: Stage 2, standard deviation of the exploration noise; 0 is the profile's.
+        grpo_learning_rate: Stage 2, peak learning rate; 0 is the profile's.
         sasrec_epochs: Baseline, passes over the training samples at most.
         eval_beam_width: Beams of the title models, or exact.
         eval_host: Decoding of the title models, bigrec or d3.
@@ -110,6 +110,7 @@ def latentr3(
                 dataset=dataset,
                 backbone=backbone,
                 reasoning_tokens=tokens,
+                profile=profile,
                 epochs=sft_epochs,
                 batch_size=sft_batch_size,
                 learning_rate=sft_learning_rate,

@@ -62,8 +62,8 @@ def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict
     if arguments.category:
         from latentrec.data.categories import fetch_category
 
-        reviews, metadata = fetch_category(arguments.category, 2018, str(folders.root / "downloads"))
-        return {"reviews": str(reviews), "metadata": str(metadata)}
+        fetched = fetch_category(arguments.category, 2018, folders.root / "downloads")
+        return dict(zip(("reviews", "metadata"), fetched, strict=True))
     if arguments.reviews:
         return {"reviews": _absolute(arguments.reviews), "metadata": _absolute(arguments.metadata)}
     from latentrec.data import generate_sample

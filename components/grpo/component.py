@@ -11,10 +11,10 @@ def grpo(
     parent: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
     profile: str = "default",
-    epochs: int = 1,
+    epochs: float = 1.0,
     group_size: int = 8,
-    noise_std: float = 0.1,
-    learning_rate: float = 1e-4,
+    noise_std: float = 0.0,
+    learning_rate: float = 0.0,
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -27,8 +27,8 @@ def grpo(
         profile: default or paper.
         epochs: Passes over the training samples.
         group_size: K, noisy latents per prompt.
-        noise_std: Standard deviation of the exploration noise.
-        learning_rate: Peak learning rate.
+        noise_std: Standard deviation of the exploration noise; 0 is the profile's.
+        learning_rate: Peak learning rate; 0 is the profile's.
         seed: Seed.
         options: Further fields of GRPOConfig.
     """
@@ -39,8 +39,8 @@ def grpo(
         "profile": profile,
         "epochs": epochs,
         "group_size": group_size,
-        "noise_std": noise_std,
-        "learning_rate": learning_rate,
+        "noise_std": noise_std or None,
+        "learning_rate": learning_rate or None,
         "seed": seed,
     }
     with open_step("grpo", "grpo", values, options, dataset=dataset.path) as step:

@@ -11,9 +11,10 @@ def sft(
     model: dsl.Output[dsl.Model],
     backbone: str = "tiny",
     reasoning_tokens: int = 1,
+    profile: str = "default",
     epochs: int = 3,
-    batch_size: int = 64,
-    learning_rate: float = 1e-4,
+    batch_size: int = 128,
+    learning_rate: float = 0.0,
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -24,9 +25,10 @@ def sft(
         model: The model directory.
         backbone: Preset (tiny), hub id, directory or gs:// location of a causal language model.
         reasoning_tokens: N; 0 is the backbone without reasoning.
+        profile: default or paper.
         epochs: Passes over the training samples.
         batch_size: Samples per optimiser step.
-        learning_rate: Peak learning rate.
+        learning_rate: Peak learning rate; 0 is the one that suits backbone and profile.
         seed: Seed.
         options: Further fields of SFTConfig.
     """
@@ -36,9 +38,10 @@ def sft(
     values = {
         "backbone": backbone,
         "reasoning_tokens": reasoning_tokens,
+        "profile": profile,
         "epochs": epochs,
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
+        "learning_rate": learning_rate or None,
         "seed": seed,
     }
     with open_step("sft", "sft", values, options, dataset=dataset.path) as step:

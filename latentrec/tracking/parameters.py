@@ -16,8 +16,8 @@ CONFIGS = {
     "data": "latentrec.data:DataPrepConfig",
     "sequential": "latentrec.training.sequential_config:SequentialConfig",
     "lares": "latentrec.training.sequential_config:SequentialConfig",
-    "sft": "latentrec.training.sft:SFTConfig",
-    "grpo": "latentrec.training.latent_grpo:GRPOConfig",
+    "sft": "latentrec.training.sft_config:SFTConfig",
+    "grpo": "latentrec.training.latent_grpo_config:GRPOConfig",
     "rpt": "latentrec.training.rpt:RPTConfig",
     "cold_start": "latentrec.training.rating:ColdStartConfig",
     "rating": "latentrec.training.rating:RatingGRPOConfig",
@@ -34,7 +34,7 @@ SYSTEMS = {
 """The groups of options that each pipeline has."""
 
 FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
-    "profile": (("data", "profile"), ("grpo", "profile")),
+    "profile": (("data", "profile"), ("sft", "profile"), ("grpo", "profile")),
     "k_core": (("data", "k_core"),),
     "max_history": (("data", "max_history"),),
     "split": (("data", "split"),),
@@ -65,6 +65,10 @@ FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
     "promotion_margin": (("evaluate", "promotion_margin"),),
 }
 """The configuration fields that a pipeline parameter fills."""
+
+
+PROFILE_DECIDES = {"sft": ("learning_rate",), "grpo": ("learning_rate", "noise_std")}
+"""Fields whose 0, as a pipeline parameter, leaves the choice to the profile."""
 
 
 def config_class(group: str) -> type:
@@ -122,6 +126,8 @@ def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         for target, field in targets
         if target == group and parameters.get(name) is not None
     }
+    for name in PROFILE_DECIDES[group] if group in PROFILE_DECIDES else ():
+        values[name] = values.get(name) if float(values.get(name) or 0) else None
     if group == "data":
         values |= {name: locations(parameters.get(name)) for name in ("reviews", "metadata")}
     if group == "cold_start" and parameters.get("traces"):

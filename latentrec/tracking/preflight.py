@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from latentrec.core import UserError
@@ -80,7 +81,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
     for variable in (STATUS_ROOT_VARIABLE, CHECKPOINT_VARIABLE, "LATENTREC_ARTIFACT_ROOT"):
         root = os.environ.get(variable)
         if root:
-            attempt(f"{variable} {root}", lambda root=root: check_writable(root))
+            attempt(f"{variable} {root}", partial(check_writable, root))
     if system in SYSTEMS and {"sft", "rating"} & set(SYSTEMS[system]):
         note = attempt("backbone", lambda: check_backbone(given, checked.options))
         if note:
