@@ -126,8 +126,9 @@ def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         for target, field in targets
         if target == group and parameters.get(name) is not None
     }
-    for name in PROFILE_DECIDES[group] if group in PROFILE_DECIDES else ():
-        values[name] = values.get(name) if float(values.get(name) or 0) else None
+    for name in PROFILE_DECIDES.get(group, ()):
+        if str(values.get(name)) in ("0", "0.0"):
+            values[name] = None
     if group == "data":
         values |= {name: locations(parameters.get(name)) for name in ("reviews", "metadata")}
     if group == "cold_start" and parameters.get("traces"):
