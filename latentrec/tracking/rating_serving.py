@@ -2,53 +2,110 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentrec.catalog import Catalogue
-from latentrec.core import UserError
-from latentrec.models.rating import ServedRating, ServedRatingPredictor, load_rating_predictor
-from latentrec.tracking.requests import BadRequest, Row
+import pyarrow.parquet as pq
 
-MAX_BATCH = 32
+from latentrec.models import read_model
+from latentrec.models.rating.text_predictor import TextRatingPredictor
+from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
+from latentrec.tracking.requests import Row
+
 MAX_SHOWN = 50
+MAX_BATCH = 32
 
 
-@dataclass
+@dataclass(frozen=True)
+class RatingAnswer:
+    """The contract's columns: the predicted rating and the text that led to it."""
+
+    rating: float
+    reasoning: str
+
+
+@dataclass(frozen=True)
+class _Item:
+    title: str
+    description: str
+    mean: float | None
+
+
 class RatingService:
     """Thread-safe rating predictions: one request generates at a time.
 
-    Attributes:
-        predictor: the model; it need not be thread-safe.
+    Args:
+        predictor: the model.
+        items: the catalogue by item key.
+        global_mean: mean rating of the training period, where nothing better is known.
     """
 
-    predictor: ServedRatingPredictor
-
-    def __post_init__(self) -> None:
-        """One lock for the model."""
+    def __init__(self, predictor: TextRatingPredictor, items: dict[str, _Item], global_mean: float):
+        self._predictor, self._items, self._global_mean = predictor, items, global_mean
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, model_dir: str | Path, catalogue_path: str | Path | None = None) -> RatingService:
-        """Load a rating model over its own catalogue, or over a newer one."""
-        newer = Catalogue.read(catalogue_path) if catalogue_path else None
-        return cls(load_rating_predictor(model_dir, newer))
+    def load(cls, model_dir: str | Path, catalogue_path: str | Path) -> RatingService:
+        """Load a rating model and its catalogue (titles; descriptions and mean ratings where it has them)."""
+        info, _ = read_model(model_dir)
+        table = pq.read_table(catalogue_path)
+        n_items = table.num_rows
 
-    def rate(self, rows: list[Row]) -> list[ServedRating]:
-        """Rate each row's target after the latest of its history.
+        def column(name: str) -> list:
+            return table[name].to_pylist() if name in table.column_names else [None] * n_items
 
-        Raises:
-            BadRequest: a rating is off the model's scale.
+        columns = (column(name) for name in ("item_key", "title", "description", "train_mean_rating"))
+        items = {
+            key: _Item(title, description or "", mean)
+            for key, title, description, mean in zip(*columns, strict=True)
+        }
+        global_mean = float(info.architecture["global_mean"])
+        return cls(TextRatingPredictor.load(model_dir), items, global_mean)
+
+    def rate(self, rows: list[Row]) -> list[RatingAnswer]:
+        """Rate each row's target.
+
+        A target that the catalogue does not know, and an answer of the model that is no valid rating, get
+        the mean of the user's own ratings (the training period's where there are none); ``reasoning`` says
+        so.
         """
+        known = [number for number, row in enumerate(rows) if row.target in self._items]
         with self._lock:
-            try:
-                return self.predictor.predict_batch(
-                    [row.history[-MAX_SHOWN:] for row in rows],
-                    [(row.history_ratings or [])[-MAX_SHOWN:] for row in rows],
-                    [row.target or "" for row in rows],
-                    history_titles=[(row.history_titles or [])[-MAX_SHOWN:] or None for row in rows],
-                    batch_size=MAX_BATCH,
-                )
-            except UserError as error:
-                raise BadRequest(str(error)) from None
+            predictions = self._predictor.predict(
+                [self._example(rows[number]) for number in known], batch_size=MAX_BATCH
+            )
+        answers = [
+            RatingAnswer(self._stand_in(row), f"The catalogue has no item {row.target!r}: the user's mean.")
+            for row in rows
+        ]
+        for number, prediction in zip(known, predictions, strict=True):
+            rating, reasoning = prediction.rating, prediction.reasoning
+            if math.isnan(rating):
+                rating = self._stand_in(rows[number])
+                reasoning = f"No valid rating in the model's answer ({prediction.fault}): the user's mean."
+            answers[number] = RatingAnswer(float(rating), reasoning)
+        return answers
+
+    def _example(self, row: Row) -> RatingExample:
+        target = self._items[row.target or ""]
+        ratings = row.history_ratings or []
+        titles = row.history_titles or [""] * len(row.history)
+        entries = []
+        for key, title, rating in zip(row.history, titles, ratings, strict=True):
+            item = self._items.get(key)
+            shown = item.title if item is not None else title
+            if shown:
+                entries.append(HistoryEntry(shown, rating))
+        return RatingExample(
+            history=tuple(entries[-MAX_SHOWN:]),
+            title=target.title,
+            description=target.description,
+            user_mean=sum(ratings) / len(ratings) if ratings else None,
+            item_mean=target.mean,
+        )
+
+    def _stand_in(self, row: Row) -> float:
+        ratings = row.history_ratings or []
+        return sum(ratings) / len(ratings) if ratings else self._global_mean

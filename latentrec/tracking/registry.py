@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,15 +176,23 @@ class Registry:
         return Path(mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output)))
 
     def _flavor(self, model: Registered) -> dict[str, Any]:
+        """The ``python_function`` entry of the version's MLmodel file, read without MLflow's model classes.
+
+        Those need pandas, which the images of the early steps do not have.
+        """
+        import mlflow
+        import yaml
         from mlflow.exceptions import MlflowException
-        from mlflow.models import get_model_info
 
         if model.uri not in self._flavors:
-            try:
-                self._flavors[model.uri] = get_model_info(model.uri).flavors.get("python_function", {})
-            except (MlflowException, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"{model.uri}: its files cannot be read ({reason})") from None
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    path = mlflow.artifacts.download_artifacts(f"{model.uri}/MLmodel", dst_path=folder)
+                except (MlflowException, OSError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise UserError(f"{model.uri}: its files cannot be read ({reason})") from None
+                content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            self._flavors[model.uri] = content.get("flavors", {}).get("python_function", {})
         return self._flavors[model.uri]
 
     @staticmethod

@@ -39,7 +39,7 @@ class Served(PythonModel):
             if self._rating:
                 from latentrec.tracking.rating_serving import RatingService
 
-                self._rater = RatingService.load(model_dir, catalogue if source else None)
+                self._rater = RatingService.load(model_dir, catalogue)
                 return
             options, assistant = ServingOptions.from_config(config), context.artifacts.get("assistant")
             self._service = RecommendationService(Loaded.load(model_dir, catalogue, options, assistant))
