@@ -31,7 +31,7 @@ class Filtered:
     """Result of :func:`apply_filters`.
 
     Attributes:
-        kept: int64, ascending indices of the events that stay.
+        kept: integers, ascending indices of the events that stay.
         funnel: counts, from raw to k-core.
         window_start: the start that was used in the end (after widening), ``None`` for the whole file.
         widened: how often the window was moved back.
@@ -98,7 +98,7 @@ def _filter_once(
     drop_duplicates: bool,
     k_core: int,
 ) -> tuple[np.ndarray, list[FunnelStep], int]:
-    kept = np.arange(len(events))
+    kept = np.arange(len(events), dtype=np.int32 if len(events) < 2**31 else np.int64)
     funnel = [_count("raw", events, kept)]
     if window_start is not None:
         kept = kept[events.time[kept] >= window_start]
@@ -115,6 +115,18 @@ def _filter_once(
     kept = kept[k_core_mask(events.user[kept], events.item[kept], k_core)]
     funnel.append(_count("k_core", events, kept))
     return kept, funnel, repeats
+
+
+def reachable_items(events: Events, window_end: int | None, k_core: int) -> np.ndarray:
+    """bool (items,): items that can remain, whatever their titles and however far the window moves back.
+
+    The k-core of fewer events lies within the k-core of more.
+    """
+    inside = slice(None) if window_end is None else events.time < window_end
+    user, item = events.user[inside], events.item[inside]
+    reachable = np.zeros(len(events.item_keys), bool)
+    reachable[item[k_core_mask(user, item, k_core)]] = True
+    return reachable
 
 
 def first_of_repeats(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -141,7 +153,7 @@ def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
     The fixed point does not depend on the order of removal; users and items are dropped in turns until
     nothing changes.
     """
-    alive = np.arange(len(user))
+    alive = np.arange(len(user), dtype=np.int32 if len(user) < 2**31 else np.int64)
     while k > 1 and len(alive):
         before = len(alive)
         for codes in (user, item):

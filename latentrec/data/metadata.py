@@ -19,7 +19,7 @@ class Metadata:
     """Metadata of the items that occur in the reviews.
 
     Attributes:
-        texts: by item code; ``None`` where there is no row.
+        texts: by item code; ``None`` where there is no row or the item is not wanted.
         usable: the title passes the filter, by item code.
         files: what was read.
         formats: name of each file's format.
@@ -40,6 +40,7 @@ def read_metadata(
     item_keys: pa.Array,
     bad: BadLines,
     *,
+    wanted: np.ndarray,
     title_filter: str,
     max_title_words: int | None,
 ) -> Metadata:
@@ -52,6 +53,7 @@ def read_metadata(
         uris: files or folders.
         item_keys: keys of the items that were reviewed; the place is the code.
         bad: counts lines that cannot be read, or stops at the first.
+        wanted: bool (items,); texts of other items are not kept, so memory holds what can be in the result.
         title_filter: see :func:`latentrec.data.titles.is_usable`.
         max_title_words: likewise.
 
@@ -76,6 +78,11 @@ def read_metadata(
                     if code is None:
                         continue
                     matched += 1
+                    if not wanted[code]:
+                        usable[code] = usable[code] or is_usable(
+                            file_format.title(row), title_filter, max_title_words
+                        )
+                        continue
                     text = file_format.text(row)
                     is_good = is_usable(text.title, title_filter, max_title_words)
                     if _is_better(text, is_good, texts[code], usable[code]):

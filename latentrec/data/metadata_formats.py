@@ -43,8 +43,12 @@ class MetadataFormat(Protocol):
         """
         ...
 
+    def title(self, row: Any) -> str:
+        """The item's title, cleaned; empty where there is none."""
+        ...
+
     def text(self, row: Any) -> ItemText:
-        """What the row says of the item."""
+        """All that the row says of the item."""
         ...
 
 
@@ -70,6 +74,10 @@ class AmazonMetadata:
             raise ValueError(f"'{self._key_name}' is empty")
         return row[self._key_name], row
 
+    def title(self, row: Any) -> str:
+        """The field ``title``."""
+        return clean_title(_flat(row.get("title"), " "))
+
     def text(self, row: Any) -> ItemText:
         """Title, brand (2023: store), description and categories."""
         details = row.get("details")
@@ -78,7 +86,7 @@ class AmazonMetadata:
             brand = details.get("Brand")
         categories = row.get("categories") or row.get("category") or row.get("main_category")
         return ItemText(
-            title=clean_title(_flat(row.get("title"), " ")),
+            title=self.title(row),
             brand=clean_title(_flat(brand, " ")) or None,
             description=clean_text(_flat(row.get("description"), " ")) or None,
             categories=clean_text(_flat(categories, " > "), 500) or None,
@@ -105,13 +113,17 @@ class MovieLensMetadata:
             raise ValueError(f"{len(fields)} fields, expected at least item, title and genres")
         return fields[0], fields
 
+    def title(self, row: Any) -> str:
+        """The second field."""
+        return clean_title(row[1])
+
     def text(self, row: Any) -> ItemText:
         """Title and genres."""
         if self._delimiter == "|":
             genres = [name for name, flag in zip(_GENRES, row[5:], strict=False) if flag.strip() == "1"]
         else:
             genres = row[2].split("|")
-        return ItemText(title=clean_title(row[1]), categories=" > ".join(genres) or None)
+        return ItemText(title=self.title(row), categories=" > ".join(genres) or None)
 
 
 def recognise_metadata(block: Block) -> tuple[MetadataFormat, int]:

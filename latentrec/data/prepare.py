@@ -11,7 +11,7 @@ from latentrec.core import UserError
 from latentrec.data.categories import fetch_category
 from latentrec.data.checks import require
 from latentrec.data.config import DataPrepConfig
-from latentrec.data.filters import Filtered, apply_filters
+from latentrec.data.filters import Filtered, apply_filters, reachable_items
 from latentrec.data.lines import BadLines
 from latentrec.data.metadata import Metadata, read_metadata
 from latentrec.data.previous import read_previous
@@ -71,6 +71,7 @@ def read_filter_split(config: DataPrepConfig) -> Prepared:
             config.metadata,
             reviews.events.item_keys,
             BadLines(config.skip_bad_lines, config.max_bad_share),
+            wanted=reachable_items(reviews.events, config.seconds("window_end"), config.k_core),
             title_filter=config.title_filter,
             max_title_words=config.max_title_words,
         )

@@ -25,7 +25,7 @@ class Interactions:
         user, item: int32 (n,); ids in the order of the sorted keys.
         rating: float32 (n,).
         time: int64 (n,), UTC seconds.
-        source_row: int64 (n,), index of the event as it was read.
+        source_row: integers (n,), index of the event as it was read.
         user_keys, item_keys: Arrow strings, ascending; the place is the id.
         item_codes: int32 (n_items,), code of each item in :class:`Events`.
     """

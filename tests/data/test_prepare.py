@@ -192,6 +192,15 @@ def test_order_of_metadata_rows_does_not_matter(run):
     assert one.titles[0] == "Another"
 
 
+def test_funnel_counts_titles_of_items_that_the_core_drops_later(run):
+    rows = [*grid(), review("U0", "B000000007", day=500), review("U1", "B000000008", day=500)]
+    metadata = [*titles(5), {"asin": "B000000007", "title": "Rare", "description": ["x"]}]
+    dataset = run(rows, metadata, k_core=3)
+    funnel = {step["name"]: step for step in dataset.manifest.extra["funnel"]}
+    assert (funnel["title"]["items"], funnel["title"]["interactions"]) == (6, 31)
+    assert funnel["k_core"]["items"] == dataset.n_items == 5
+
+
 class TestRatingTask:
     """``--task rating`` adds texts, rows and means of the training period."""
 
