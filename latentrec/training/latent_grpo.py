@@ -24,7 +24,7 @@ from latentrec.training.checkpointing import Checkpoints, Interruption
 from latentrec.training.judge import Judge
 from latentrec.training.latent_grpo_config import GRPOConfig
 from latentrec.training.next_item import NextItemTokens
-from latentrec.training.ranking import ranking_measure
+from latentrec.training.ranking import NdcgReward, ranking_measure
 from latentrec.training.sft import engine_options
 from latentrec.training.sink import MetricSink, NullSink
 from latentrec.training.text_model import (
@@ -100,7 +100,7 @@ def train_grpo(
     )
     throughput = Throughput()
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
-        trainer = _make_trainer(config, loaded, train, plan, throughput, scratch)
+        trainer = _make_trainer(config, loaded, data, train, plan, throughput, scratch)
         main = trainer.accelerator.is_main_process
         checkpoints = Checkpoints(
             checkpoint_root,
@@ -169,6 +169,7 @@ def _check_parent(config: GRPOConfig, loaded: LoadedLatentR3, data: Dataset, whe
 def _make_trainer(
     config: GRPOConfig,
     loaded: LoadedLatentR3,
+    data: Dataset,
     train: NextItemTokens,
     plan: PromptPlan,
     throughput: Throughput,
@@ -200,6 +201,7 @@ def _make_trainer(
         tokens=train,
         plan=plan,
         throughput=throughput,
+        ranker=NdcgReward(loaded.model, loaded.prompt, data) if config.reward == "ndcg" else None,
         model=policy,
         args=arguments,
         train_dataset=Rows.from_dict({"prompt": list(range(len(train)))}),

@@ -14,6 +14,7 @@ import copy
 import hashlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from trl import GRPOTrainer
@@ -31,6 +32,7 @@ from latentrec.training.grpo_diagnostics import GradientCosines
 from latentrec.training.hf_trainer import HouseTrainer
 from latentrec.training.latent_grpo_config import GRPOConfig
 from latentrec.training.next_item import NextItemTokens, plain_batch
+from latentrec.training.ranking import NdcgReward
 from latentrec.training.text_model import Throughput
 
 
@@ -70,10 +72,10 @@ class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
         tokens: NextItemTokens,
         plan: Any,
         throughput: Throughput,
-        ranker: Any = None,
+        ranker: NdcgReward | None = None,
         **options: Any,
     ):
-        """Set up trl's trainer; ``ranker(input_ids, mask, latents, targets)`` gives NDCG rewards."""
+        """Set up trl's trainer; ``ranker`` gives the rewards of ``reward ndcg``."""
         self._latent_config = config
         self._tokens = tokens
         self._plan = plan
@@ -108,7 +110,9 @@ class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
             rollout = model.roll_out(state, copies=copies, noise_BMND=noise)
             log_probs = model.answer_log_probs(state, rollout, labels_PL[:, None])
         with torch.no_grad():
-            rewards_PK = self._rewards(batch, state, rollout, log_probs.detach(), counted_PL)
+            rewards_PK = self._rewards(
+                batch, state, rollout, log_probs.detach(), counted_PL, self._tokens.samples.targets[indices]
+            )
             gathered = self.accelerator.gather(rewards_PK)
             advantages = objective.advantages_in_parts(
                 gathered, str(config.advantage), int(config.advantage_prompts or 0)
@@ -249,12 +253,14 @@ class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
         rollout: LatentRollout,
         log_probs_PKL: Tensor,
         counted_PL: Tensor,
+        targets: np.ndarray,
     ) -> Tensor:
         config = self._latent_config
         if config.reward == "exact_match":
             return self._latentr3.answers_are_greedy(state, rollout, batch["labels"]).float()
         if config.reward == "ndcg":
-            return self._ranker(batch, rollout.actions_BMND)
+            assert self._ranker is not None
+            return self._ranker(state, rollout.actions_BMND.detach(), targets)
         return objective.likelihood_reward(
             str(config.reward), log_probs_PKL, counted_PL, perplexity_limit=config.perplexity_limit
         )

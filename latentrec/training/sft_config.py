@@ -60,7 +60,7 @@ class SFTConfig:
     looks_per_epoch: int = option(2, help="times an epoch that validation is looked at")
     patience: int = option(2, help="looks without a better validation loss before training stops; 0: never")
     validation_samples: int = option(2000, help="validation samples of a look, a seeded draw; 0: all")
-    ranking_samples: int = option(0, help="of these, how many are ranked by the real decoder; 0: none")
+    ranking_samples: int = option(200, help="of these, how many are ranked by the real decoder; 0: none")
     save_every: int = option(200, help="steps between checkpoints, besides one at each look")
     log_every: int = option(10, help="steps between figures")
     seed: int = option(42, help="of weights, order and draws")

@@ -5,6 +5,7 @@ Weights are read from safetensors only and no code of a checkpoint is ever run.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def load_pretrained(
     source: str | Path, *, dtype: str = "float32", named: str | None = None
 ) -> tuple[Any, Any]:
     """Load model and tokenizer from a local directory or the hub. Errors as :func:`load_backbone`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     name = named or str(source)
     local = Path(source).is_dir()
@@ -69,7 +70,7 @@ def load_pretrained(
         raise UserError(f"backbone '{name}' has no config.json; give a directory in Hugging Face layout")
     options = {"trust_remote_code": False, "local_files_only": local}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = _load_tokenizer(source, options)
         model = AutoModelForCausalLM.from_pretrained(
             source, use_safetensors=True, dtype=DTYPES[dtype], attn_implementation="sdpa", **options
         )
@@ -90,7 +91,25 @@ def load_pretrained(
             f"backbone '{name}': the tokenizer knows {len(tokenizer):,} tokens, the model has embeddings for "
             f"{embeddings.num_embeddings:,}; tokenizer and model do not belong together"
         )
+    for parameter in model.parameters():  # out of the mapped file: kernels round by a tensor's alignment
+        parameter.data = parameter.data.clone()
     return model.eval(), tokenizer
+
+
+def _load_tokenizer(source: str | Path, options: dict[str, Any]) -> Any:
+    """The tokenizer as it was saved.
+
+    For a tokenizer without a class of its own ``AutoTokenizer`` takes the class that belongs to the *model*,
+    which splits text its own way (Qwen2's splits digits): the tokens would not be those of the training.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    path = Path(source) / "tokenizer_config.json"
+    if path.is_file():
+        kind = json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class")
+        if kind in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+            return PreTrainedTokenizerFast.from_pretrained(source, **options)
+    return AutoTokenizer.from_pretrained(source, **options)
 
 
 def _download(source: str, directory: Path) -> None:

@@ -1,0 +1,85 @@
+"""Small LatentR³ trainings for tests: a dataset, both stages, and what their figures were."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from latentrec.training.latent_grpo import train_grpo
+from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.sft import train_sft
+from latentrec.training.sft_config import SFTConfig
+
+SFT = {
+    "backbone": "micro",
+    "epochs": 2,
+    "batch_size": 32,
+    "learning_rate": 6e-3,
+    "warmup_steps": 2,
+    "validation_samples": 40,
+    "ranking_samples": 20,
+    "save_every": 2,
+    "log_every": 1,
+}
+GRPO = {
+    "batch_size": 64,
+    "group_size": 4,
+    "max_steps": 8,
+    "judge_every": 4,
+    "validation_samples": 40,
+    "ranking_samples": 20,
+    "save_every": 2,
+    "log_every": 1,
+    "diagnostics_every": 3,
+}
+
+
+class Recorder:
+    """A metric sink that keeps everything, and may do something at a step."""
+
+    def __init__(self, at_step=None, do=None):
+        self.metrics: list[tuple[int, dict]] = []
+        self._at_step, self._do = at_step, do
+
+    def log_metrics(self, metrics, step):
+        self.metrics.append((step, dict(metrics)))
+        if self._do is not None and step == self._at_step and "train/loss" in metrics:
+            self._do()
+
+    def log_params(self, params):
+        pass
+
+    def log_artifact(self, path):
+        pass
+
+    def series(self, name: str) -> dict[int, float]:
+        return {step: metrics[name] for step, metrics in self.metrics if name in metrics}
+
+
+def sft(dataset: Path, output: Path, sink=None, root=None, **options):
+    return train_sft(
+        SFTConfig(**(SFT | options)), dataset=dataset, output=output, sink=sink, checkpoint_root=root
+    )
+
+
+def grpo(dataset: Path, model: Path, output: Path, sink=None, root=None, **options):
+    config = GRPOConfig(**(GRPO | options))
+    return train_grpo(config, dataset=dataset, model=model, output=output, sink=sink, checkpoint_root=root)
+
+
+def weights(model_dir: Path) -> dict[str, torch.Tensor]:
+    found = dict(load_file(model_dir / "backbone" / "model.safetensors"))
+    extra = model_dir / "latent_ratt.safetensors"
+    return found | ({f"ratt.{k}": v for k, v in load_file(extra).items()} if extra.exists() else {})
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def weight_difference(a: Path, b: Path) -> tuple[float, float]:
+    """Largest and mean absolute difference."""
+    first, second = weights(a), weights(b)
+    gaps = torch.cat([(first[name] - second[name]).abs().flatten() for name in first])
+    return float(gaps.max()), float(gaps.mean())

@@ -1,0 +1,334 @@
+"""Both stages through their doors: they learn, resume bit for bit, stop cleanly, and say what they did."""
+
+import errno
+import json
+import os
+import signal
+
+import pytest
+
+from latentrec.core import Interrupted, UserError
+from latentrec.models import read_model
+from latentrec.storage.local import LocalStore
+from latentrec.training.hf_trainer import TrainingDiverged
+from tests.sequential_data import write_dataset
+from tests.training.latentr3_runs import Recorder, grpo, same_weights, sft, weight_difference, weights
+
+TIMINGS = ("train/tokens_per_second", "train/memory_peak_mb", "train/step_time", "train/resumed_at_step")
+
+
+class Killed(BaseException):
+    """Ends a training between two steps with nothing saved, as SIGKILL does."""
+
+
+def kill():
+    raise Killed
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", n_users=60, n_items=24, length=(4, 9))
+
+
+@pytest.fixture(scope="module")
+def stage_1(dataset, tmp_path_factory):
+    output = tmp_path_factory.mktemp("stage_1") / "model"
+    recorder = Recorder()
+    sft(dataset, output, recorder)
+    return output, recorder
+
+
+@pytest.fixture(scope="module")
+def stage_2(dataset, stage_1, tmp_path_factory):
+    output = tmp_path_factory.mktemp("stage_2") / "model"
+    recorder = Recorder()
+    grpo(dataset, stage_1[0], output, recorder)
+    return output, recorder
+
+
+@pytest.fixture
+def run(request, dataset, stage_1, stage_2):
+    """(train(output, sink, root), finished model, its figures) of the stage that the test asks for."""
+    if request.param == "sft":
+        return lambda output, sink, root: sft(dataset, output, sink, root), *stage_1
+    return lambda output, sink, root: grpo(dataset, stage_1[0], output, sink, root), *stage_2
+
+
+both_stages = pytest.mark.parametrize("run", ["sft", "grpo"], indirect=True)
+
+
+def comparable(recorder, after=-1):
+    return [
+        (step, {name: value for name, value in metrics.items() if name not in TIMINGS})
+        for step, metrics in recorder.metrics
+        if step > after and set(metrics) - set(TIMINGS)
+    ]
+
+
+def test_stage_1_learns_and_describes_itself(stage_1, dataset):
+    output, recorder = stage_1
+    losses = recorder.series("train/loss")
+    assert losses[max(losses)] < 0.85 * losses[min(losses)]
+    info, manifest = read_model(output)
+    assert (info.system, info.stage, info.parent) == ("latentr3", "sft", None)
+    assert info.metrics["loss"] == min(recorder.series("valid/loss").values())
+    assert {"loss", "hr_at_10", "ndcg_at_10"} <= set(info.metrics)
+    assert "stand-in" in info.notes[0]
+    assert manifest.inputs["dataset"] == info.dataset_fingerprint
+    suffixes = {path.suffix for path in output.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".parquet", ".jinja", ".txt"}, suffixes
+
+
+def test_stage_2_keeps_the_backbone_and_names_its_parent(stage_1, stage_2):
+    before, after = weights(stage_1[0]), weights(stage_2[0])
+    for name, tensor in before.items():
+        if not name.startswith("ratt."):
+            assert tensor.equal(after[name]), name
+    info, _ = read_model(stage_2[0])
+    assert info.stage == "grpo"
+    assert info.parent == read_model(stage_1[0])[1].fingerprint
+
+
+def test_stage_2_streams_what_it_promises(stage_2):
+    recorder = stage_2[1]
+    assert {
+        "loss", "reward", "reward_std", "ratio", "clip_share", "grad_norm", "latent_rms", "noise_to_signal",
+        "noise_beats_clean", "advantage_concentration", "cosine_with_sft", "cosine_with_reward",
+        "tokens_per_second", "memory_peak_mb",
+    } <= {name.removeprefix("train/") for _, metrics in recorder.metrics for name in metrics}  # fmt: skip
+    assert sorted(recorder.series("valid/ndcg_at_10")) == [0, 4, 8]
+
+
+def test_stage_2_never_ends_worse_on_validation_than_it_began(stage_2):
+    losses = stage_2[1].series("valid/loss")
+    assert read_model(stage_2[0])[0].metrics["loss"] <= losses[0]
+
+
+@both_stages
+def test_same_seed_gives_the_same_weights(run, tmp_path):
+    train, finished, recorder = run
+    again = Recorder()
+    train(tmp_path / "model", again, None)
+    assert same_weights(finished, tmp_path / "model")
+    assert comparable(again) == comparable(recorder)
+
+
+@both_stages
+@pytest.mark.parametrize(
+    "step", [2, 5, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 3, 4, 6, 7))]
+)
+def test_killed_run_resumes_bit_for_bit(run, step, tmp_path):
+    train, finished, recorder = run
+    root = str(tmp_path / "checkpoints")
+    with pytest.raises(Killed):
+        train(tmp_path / "model", Recorder(step, kill), root)
+    assert not (tmp_path / "model").exists()
+    resumed = Recorder()
+    train(tmp_path / "model", resumed, root)
+    assert same_weights(finished, tmp_path / "model")
+    began = max(resumed.series("train/resumed_at_step"), default=-1)
+    assert began >= (step - 1) // 2 * 2 - (step <= 2)  # saved every second step, after the figures
+    assert comparable(resumed, began) == comparable(recorder, began)
+
+
+@both_stages
+def test_sigterm_saves_and_the_next_run_goes_on_from_there(run, tmp_path):
+    train, finished, _ = run
+    root = str(tmp_path / "checkpoints")
+    with pytest.raises(Interrupted, match="SIGTERM after step 3"):
+        train(tmp_path / "model", Recorder(3, terminate), root)
+    resumed = Recorder()
+    train(tmp_path / "model", resumed, root)
+    assert list(resumed.series("train/resumed_at_step")) == [3]
+    assert same_weights(finished, tmp_path / "model")
+
+
+@both_stages
+def test_full_disk_stops_the_run_and_leaves_it_resumable(run, tmp_path, monkeypatch):
+    train, finished, _ = run
+    root = str(tmp_path / "checkpoints")
+    upload, uploads = LocalStore.upload_file, []
+
+    def full(self, path, uri, **options):
+        uploads.append(uri)
+        if len(uploads) > 14:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return upload(self, path, uri, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "upload_file", full)
+        with pytest.raises(Exception, match=r"(?i)no space left"):
+            train(tmp_path / "model", Recorder(), root)
+    assert not (tmp_path / "model").exists()
+    train(tmp_path / "model", Recorder(), root)
+    assert same_weights(finished, tmp_path / "model")
+
+
+@both_stages
+def test_torn_checkpoint_is_passed_over_for_the_one_before(run, tmp_path):
+    train, finished, _ = run
+    root = tmp_path / "checkpoints"
+    with pytest.raises(Killed):
+        train(tmp_path / "model", Recorder(7, kill), str(root))
+    newest = max(root.rglob("optimizer.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    resumed = Recorder()
+    train(tmp_path / "model", resumed, str(root))
+    assert list(resumed.series("train/resumed_at_step")) == [4]
+    assert same_weights(finished, tmp_path / "model")
+
+
+def test_finished_run_is_not_trained_again(dataset, stage_1, tmp_path):
+    root = str(tmp_path / "checkpoints")
+    sft(dataset, tmp_path / "first", root=root)
+    again = Recorder()
+    sft(dataset, tmp_path / "second", again, root)
+    assert not again.series("train/loss")
+    assert same_weights(tmp_path / "first", tmp_path / "second")
+    assert same_weights(tmp_path / "first", stage_1[0])
+    assert read_model(tmp_path / "first")[1].fingerprint == read_model(tmp_path / "second")[1].fingerprint
+
+
+def test_checkpoints_hold_no_pickle(dataset, tmp_path):
+    with pytest.raises(Killed):
+        sft(dataset, tmp_path / "model", Recorder(5, kill), str(tmp_path / "checkpoints"))
+    files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("n_latents", [0, 3])
+def test_stage_1_trains_with_any_number_of_latents(dataset, n_latents, tmp_path):
+    recorder = Recorder()
+    sft(dataset, tmp_path / "model", recorder, reasoning_tokens=n_latents, epochs=1)
+    losses = recorder.series("train/loss")
+    assert losses[max(losses)] < losses[min(losses)]
+    assert (tmp_path / "model" / "latent_ratt.safetensors").exists() == (n_latents > 0)
+
+
+@pytest.mark.parametrize("packing", ["none", "exact"])
+def test_accumulation_gives_what_one_large_batch_gives(dataset, packing, tmp_path):
+    options = {"packing": packing, "epochs": 1, "looks_per_epoch": 1}
+    sft(dataset, tmp_path / "whole", **options)
+    sft(dataset, tmp_path / "parts", accumulation=8, **options)
+    largest, mean = weight_difference(tmp_path / "whole", tmp_path / "parts")
+    assert largest < 5e-4, (largest, mean)
+    assert mean < 2e-6, (largest, mean)
+
+
+@pytest.mark.parametrize("estimator", ["target_likelihood", "gaussian"])
+def test_accumulation_does_not_change_stage_2(dataset, stage_1, estimator, tmp_path):
+    options = {"estimator": estimator, "max_steps": 4, "ranking_samples": 0}
+    grpo(dataset, stage_1[0], tmp_path / "whole", **options)
+    grpo(dataset, stage_1[0], tmp_path / "parts", accumulation=8, **options)
+    largest, mean = weight_difference(tmp_path / "whole", tmp_path / "parts")
+    assert largest < 5e-5, (largest, mean)
+    assert mean < 1e-7, (largest, mean)
+
+
+def test_packing_takes_the_steps_of_separate_rows(dataset, tmp_path):
+    """Batches differ in composition, so weights do; the loss after training is the same to a few percent."""
+    losses = {}
+    for packing in ("none", "exact"):
+        recorder = Recorder()
+        manifest = sft(dataset, tmp_path / packing, recorder, packing=packing)
+        losses[packing] = min(recorder.series("valid/loss").values())
+        assert manifest.counts["train_samples"] > 100
+    assert losses["exact"] == pytest.approx(losses["none"], rel=0.1)
+
+
+def test_lora_trains_adapters_and_saves_a_whole_backbone(dataset, stage_1, tmp_path):
+    sft(dataset, tmp_path / "lora", backbone=str(stage_1[0] / "backbone"), train_backbone="lora", epochs=1)
+    before, after = weights(stage_1[0]), weights(tmp_path / "lora")
+    changed = {name for name in after if not name.startswith("ratt.") and not after[name].equal(before[name])}
+    assert after.keys() == before.keys()
+    assert changed
+    assert all("proj" in name for name in changed)
+
+
+def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):
+    sft(
+        dataset, tmp_path / "frozen", backbone=str(stage_1[0] / "backbone"), train_backbone="frozen", epochs=1
+    )
+    before, after = weights(stage_1[0]), weights(tmp_path / "frozen")
+    assert all(after[name].equal(before[name]) for name in before if not name.startswith("ratt."))
+    assert not after["ratt.q_proj.weight"].equal(before["ratt.q_proj.weight"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reward": "ndcg", "advantage": "group"},
+        {"reward": "exact_match", "advantage": "batch"},
+        {"reward": "clipped_perplexity"},
+        {"estimator": "target_likelihood", "iterations": 2, "beta": 0.1, "accumulation": 2},
+        {"estimator": "gaussian", "iterations": 2, "beta": 0.1, "accumulation": 2},
+        {"train_backbone": True},
+        {"train_backbone": True, "estimator": "target_likelihood", "beta": 0.1},
+        {"profile": "paper", "warmup_steps": 1},
+    ],
+    ids=str,
+)
+def test_every_option_of_stage_2_trains(dataset, stage_1, options, tmp_path):
+    recorder = Recorder()
+    grpo(dataset, stage_1[0], tmp_path / "model", recorder, max_steps=4, **options)
+    assert len(recorder.series("train/loss")) == 4
+    if options.get("iterations"):
+        assert any(ratio != 1 for ratio in recorder.series("train/ratio").values())
+        assert max(recorder.series("train/kl").values()) > 0
+
+
+def test_early_stopping_keeps_the_best(dataset, stage_1, tmp_path):
+    recorder = Recorder()
+    options = {"learning_rate": 0.05, "epochs": 6, "patience": 1, "backbone": str(stage_1[0] / "backbone")}
+    manifest = sft(dataset, tmp_path / "model", recorder, **options)
+    losses = recorder.series("valid/loss")
+    assert manifest.counts["steps"] < max(losses) + 1 <= 6 * 6
+    info, _ = read_model(tmp_path / "model")
+    assert info.metrics["loss"] == min(losses.values())
+    assert any("stopped early" in note for note in info.notes)
+
+
+def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path):
+    recorder = Recorder()
+    options = {"learning_rate": 0.5, "train_backbone": True, "max_steps": 20, "collapse_below": 0.9}
+    grpo(dataset, stage_1[0], tmp_path / "model", recorder, judge_every=1, warmup_steps=0, **options)
+    hits = recorder.series("valid/hr_at_10")
+    assert hits[max(hits)] < 0.9 * hits[0]
+    assert max(hits) < 20
+    info, _ = read_model(tmp_path / "model")
+    assert any("collapse guard" in note for note in info.notes)
+    assert info.metrics["loss"] <= recorder.series("valid/loss")[0]
+
+
+def test_loss_that_is_no_number_stops_the_run(dataset, stage_1, tmp_path, monkeypatch):
+    from latentrec.training import sft as module
+
+    original, calls = module.answer_log_probs, []
+
+    def broken(model, batch):
+        calls.append(1)
+        return original(model, batch) * (float("nan") if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(module, "answer_log_probs", broken)
+    with pytest.raises(TrainingDiverged, match="step 3"):
+        sft(dataset, tmp_path / "model", root=str(tmp_path / "checkpoints"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_model_of_another_dataset_is_refused(stage_1, tmp_path):
+    other = write_dataset(tmp_path / "other", n_users=20, seed=5)
+    with pytest.raises(UserError, match="another dataset"):
+        grpo(other, stage_1[0], tmp_path / "model")
+
+
+def test_model_without_latents_is_refused_by_stage_2(dataset, tmp_path):
+    sft(dataset, tmp_path / "plain", reasoning_tokens=0, epochs=1, max_train_samples=60)
+    with pytest.raises(UserError, match="no latent to reinforce"):
+        grpo(dataset, tmp_path / "plain", tmp_path / "model")
