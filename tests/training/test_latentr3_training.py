@@ -284,27 +284,45 @@ def test_every_option_of_stage_2_trains(dataset, stage_1, options, tmp_path):
         assert max(recorder.series("train/kl").values()) > 0
 
 
-def test_early_stopping_keeps_the_best(dataset, stage_1, tmp_path):
+def scripted(monkeypatch, module, name, values):
+    """Let the validation figure ``name`` take these values, look after look."""
+    series = iter(values)
+    monkeypatch.setattr(module, "ranking_measure", lambda *_: lambda: {name: next(series)})
+
+
+def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch):
+    from latentrec.training import sft as module
+
     recorder = Recorder()
-    options = {"learning_rate": 0.05, "epochs": 6, "patience": 1, "backbone": str(stage_1[0] / "backbone")}
-    manifest = sft(dataset, tmp_path / "model", recorder, **options)
-    losses = recorder.series("valid/loss")
-    assert manifest.counts["steps"] < max(losses) + 1 <= 6 * 6
+    scripted(monkeypatch, module, "loss", [3.0, 2.0, 2.5, 2.4, 1.0])
+    root = str(tmp_path / "checkpoints")
+    manifest = sft(dataset, tmp_path / "model", recorder, root, patience=2)
+    looks = sorted(recorder.series("valid/loss"))
+    assert len(looks) == 4
+    assert manifest.counts == manifest.counts | {"steps": looks[3], "best_step": looks[1]}
     info, _ = read_model(tmp_path / "model")
-    assert info.metrics["loss"] == min(losses.values())
+    assert info.metrics["loss"] == 2.0
     assert any("stopped early" in note for note in info.notes)
+    again = Recorder()
+    sft(dataset, tmp_path / "again", again, root, patience=2)
+    assert not again.series("train/loss")
+    assert same_weights(tmp_path / "model", tmp_path / "again")
 
 
-def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path):
+def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypatch):
+    from latentrec.training import latent_grpo as module
+
     recorder = Recorder()
-    options = {"learning_rate": 0.5, "train_backbone": True, "max_steps": 20, "collapse_below": 0.9}
-    grpo(dataset, stage_1[0], tmp_path / "model", recorder, judge_every=1, warmup_steps=0, **options)
-    hits = recorder.series("valid/hr_at_10")
-    assert hits[max(hits)] < 0.9 * hits[0]
-    assert max(hits) < 20
+    scripted(monkeypatch, module, "hr_at_10", [0.4, 0.3, 0.19, 0.4])
+    options = {"judge_every": 1, "select_on": "loss", "learning_rate": 0.3, "warmup_steps": 0}
+    grpo(dataset, stage_1[0], tmp_path / "model", recorder, **options)
+    assert sorted(recorder.series("valid/hr_at_10")) == [0, 1, 2]
     info, _ = read_model(tmp_path / "model")
-    assert any("collapse guard" in note for note in info.notes)
-    assert info.metrics["loss"] <= recorder.series("valid/loss")[0]
+    assert any("collapse guard: validation hr_at_10 fell from 0.4000 to 0.1900" in n for n in info.notes)
+    losses = recorder.series("valid/loss")
+    assert info.metrics["loss"] == min(losses.values())
+    if losses[0] == min(losses.values()):
+        assert same_weights(stage_1[0], tmp_path / "model")
 
 
 def test_loss_that_is_no_number_stops_the_run(dataset, stage_1, tmp_path, monkeypatch):
