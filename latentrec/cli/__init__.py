@@ -19,6 +19,7 @@ COMMANDS = {
     "grpo": "LatentR3 stage 2: GRPO on the latent",
     "train-sequential": "popularity, GRU4Rec, Caser, SASRec, LARES (SPT)",
     "rpt": "LARES phase 2: reinforcement post-training",
+    "lares-depth": "LARES: quality, spread and cost over the depth of thought",
     "pretrain-rating": "format-aware pre-training of the small stand-in for an instruct model",
     "traces": "reasoning traces for RecOne's cold start",
     "cold-start-sft": "RecOne: SFT on reasoning traces",

@@ -1,0 +1,163 @@
+"""LARES over its depth of thought: quality against steps, spread over initial states, time a step."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError, option
+from latentrec.data import SPLITS, Dataset, Samples
+from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
+from latentrec.models.sequential import LARES, SequentialRecommender
+from latentrec.storage import ArtifactWriter, Manifest
+
+FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
+LATENCY_REPEATS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthConfig:
+    """Settings of the depth study."""
+
+    split: str = option("valid", help="split judged; choose a depth on valid only", choices=SPLITS)
+    depths: tuple[int, ...] = option((), help="numbers of steps (default: 0.15 to 4 times the model's mean)")
+    state_seeds: int = option(5, help="initial states drawn for each depth")
+    k: int = option(10, help="length of the lists judged")
+    max_samples: int = option(5000, help="samples judged at most, a seeded draw (0: all)")
+    seed: int = option(42, help="of that draw and of the bootstrap")
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            UserError: a field is out of range.
+        """
+        if any(depth < 1 for depth in self.depths):
+            raise UserError(f"depths is {self.depths}, expected whole numbers of at least 1")
+        for name, low in (("state_seeds", 1), ("k", 1), ("max_samples", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"{name} is {getattr(self, name)}, expected at least {low}")
+
+
+@dataclass(frozen=True)
+class DepthPoint:
+    """One depth: metrics averaged over initial states, the interval by user, and what it costs.
+
+    Attributes:
+        spread: standard deviation of NDCG over the seeds of the initial state.
+        top1_agreement: share of samples whose first item is the same under two seeds.
+        latency_ms: median time of one user's forward and scoring.
+    """
+
+    depth: int
+    ndcg: float
+    low: float
+    high: float
+    hit_rate: float
+    spread: float
+    top1_agreement: float
+    latency_ms: float
+
+
+def depth_study(
+    config: DepthConfig, *, dataset: str | Path, model: str | Path, output: str | Path
+) -> Manifest:
+    """Judge a LARES model at several depths; writes ``depth.json`` and ``depth.md``.
+
+    Raises:
+        UserError: not a LARES model, or the split is empty.
+    """
+    data = Dataset(dataset)
+    recommender = SequentialRecommender.load(model, Catalogue.from_dataset(data))
+    encoder = recommender.encoder
+    if not isinstance(encoder, LARES):
+        raise UserError(f"{model} holds a {recommender.name} model; only lares has a depth")
+    samples = _drawn(data.split(config.split), config)
+    mean = encoder.depth
+    depths = list(config.depths) or sorted({max(1, round(factor * mean)) for factor in FACTORS})
+    bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=1000, seed=config.seed)
+    points = [_judge(recommender, encoder, samples, depth, config, bootstrap) for depth in depths]
+    body = {"mean_steps": mean, "split": config.split, "samples": len(samples), "k": config.k}
+    with ArtifactWriter(output, "depth_study", config, {"dataset": data.fingerprint}) as artifact:
+        text = json.dumps({**body, "points": [asdict(point) for point in points]}, indent=2)
+        (artifact.path / "depth.json").write_text(text + "\n", encoding="utf-8")
+        (artifact.path / "depth.md").write_text(as_markdown(points, config), encoding="utf-8")
+    assert artifact.manifest is not None
+    return artifact.manifest
+
+
+def as_markdown(points: list[DepthPoint], config: DepthConfig) -> str:
+    """The points as a table."""
+    lines = [
+        f"| steps | NDCG@{config.k} ({config.split}) | 95 % by user | HR@{config.k} | "
+        f"sd over {config.state_seeds} initial states | same first item | ms a user |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {p.depth} | {p.ndcg:.4f} | {p.low:.4f} … {p.high:.4f} | {p.hit_rate:.4f} | {p.spread:.5f} | "
+        f"{p.top1_agreement:.1%} | {p.latency_ms:.2f} |"
+        for p in points
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _drawn(samples: Samples, config: DepthConfig) -> Samples:
+    if not len(samples):
+        raise UserError(f"the {config.split} split is empty; there is nothing to judge")
+    if not config.max_samples or len(samples) <= config.max_samples:
+        return samples
+    chosen = np.random.default_rng(config.seed).choice(len(samples), config.max_samples, replace=False)
+    return samples.subset(np.sort(chosen))
+
+
+def _judge(
+    recommender: SequentialRecommender,
+    encoder: LARES,
+    samples: Samples,
+    depth: int,
+    config: DepthConfig,
+    bootstrap: ClusterBootstrap,
+) -> DepthPoint:
+    encoder.depth = depth
+    ndcg, hits, firsts = [], [], []
+    for seed in range(config.state_seeds):
+        encoder.state_seed = seed
+        ranked = recommender.rank(samples.histories(), config.k).item_ids
+        ranks = rank_of_target(ranked, samples.targets)
+        ndcg.append(ndcg_at_k(ranks, config.k))
+        hits.append(hit_rate_at_k(ranks, config.k))
+        firsts.append(ranked[:, 0])
+    means = np.mean(ndcg, axis=0)
+    resampled = bootstrap.resampled_means(means[:, None])[:, 0]
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    per_seed = [float(values.mean()) for values in ndcg]
+    agreement = np.mean([np.mean(first == firsts[0]) for first in firsts[1:]]) if len(firsts) > 1 else 1.0
+    return DepthPoint(
+        depth=depth,
+        ndcg=float(means.mean()),
+        low=float(low),
+        high=float(high),
+        hit_rate=float(np.mean(hits)),
+        spread=statistics.stdev(per_seed) if len(per_seed) > 1 else 0.0,
+        top1_agreement=float(agreement),
+        latency_ms=_latency_ms(recommender, samples, config.k),
+    )
+
+
+def _latency_ms(recommender: SequentialRecommender, samples: Samples, k: int) -> float:
+    """Median milliseconds to rank the catalogue for one user."""
+    seconds = []
+    for index in range(min(LATENCY_REPEATS, len(samples))):
+        start = time.perf_counter()
+        recommender.rank([samples.history(index)], k)
+        if recommender.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)

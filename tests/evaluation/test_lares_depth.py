@@ -1,0 +1,71 @@
+"""The depth study: what it writes is what the model does at that depth, and it repeats itself."""
+
+import json
+
+import numpy as np
+import pytest
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
+from latentrec.data import Dataset
+from latentrec.evaluation.depth import DepthConfig, depth_study
+from latentrec.metrics import ndcg_at_k, rank_of_target
+from latentrec.models.sequential import SequentialRecommender
+from latentrec.training.sequential import SequentialConfig, train_sequential
+from tests.sequential_data import write_dataset
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("depth")
+    dataset = write_dataset(root / "data", n_users=30)
+    for encoder in ("lares", "sasrec"):
+        config = SequentialConfig(encoder=encoder, dim=8, inner_dim=16, max_epochs=2, batch_size=64)
+        train_sequential(config, dataset=dataset, output=root / encoder)
+    return dataset, root
+
+
+def study(trained, output, **settings):
+    dataset, root = trained
+    depth_study(DepthConfig(**settings), dataset=dataset, model=root / "lares", output=output)
+    return json.loads((output / "depth.json").read_text())
+
+
+def test_figures_are_those_of_the_model_at_that_depth(trained, tmp_path):
+    points = study(trained, tmp_path / "d", depths=(2, 7), state_seeds=2)["points"]
+    dataset, root = trained
+    recommender = SequentialRecommender.load(root / "lares", Catalogue.from_dataset(Dataset(dataset)))
+    valid = Dataset(dataset).split("valid")
+    for point, depth in zip(points, (2, 7), strict=True):
+        recommender.encoder.depth, values = depth, []
+        for seed in (0, 1):
+            recommender.encoder.state_seed = seed
+            ranks = rank_of_target(recommender.rank(valid.histories(), 10).item_ids, valid.targets)
+            values.append(ndcg_at_k(ranks, 10).mean())
+        assert point["ndcg"] == pytest.approx(np.mean(values))
+        assert point["spread"] == pytest.approx(np.std(values, ddof=1))
+        assert point["low"] <= point["ndcg"] <= point["high"]
+
+
+def test_default_depths_span_the_models_mean(trained, tmp_path):
+    body = study(trained, tmp_path / "d", state_seeds=1)
+    assert [point["depth"] for point in body["points"]] == [1, 2, 4, 8, 12, 16]
+
+
+def test_the_study_repeats_itself(trained, tmp_path):
+    bodies = [study(trained, tmp_path / name, depths=(3,), state_seeds=2) for name in ("a", "b")]
+    for body in bodies:
+        body["points"][0].pop("latency_ms")
+    assert bodies[0] == bodies[1]
+
+
+def test_a_model_without_depth_is_refused(trained, tmp_path):
+    dataset, root = trained
+    with pytest.raises(UserError, match="only lares has a depth"):
+        depth_study(DepthConfig(), dataset=dataset, model=root / "sasrec", output=tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_depth_of_zero_is_refused():
+    with pytest.raises(UserError, match="depths"):
+        DepthConfig(depths=(0, 4))
