@@ -1,0 +1,33 @@
+"""Door to batch scoring: recommendations of a registered model for every user of a dataset."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("register"), install_kfp_package=False)
+def batch_score(
+    dataset: dsl.Input[dsl.Dataset],
+    recommendations: dsl.Output[dsl.Artifact],
+    model_uri: str,
+    output_uri: str = "",
+    k: int = 10,
+    exclude_history: bool = True,
+) -> int:
+    """Write the best items of every user to Parquet; the number of users is returned.
+
+    Never cached: it reads the registry, where an alias may point elsewhere tomorrow.
+
+    Args:
+        dataset: The dataset directory; each user's whole history is read.
+        recommendations: The Parquet file, with the model's version in its metadata.
+        model_uri: models:/NAME@ALIAS or models:/NAME/VERSION.
+        output_uri: Also write it there: a .parquet location or a folder, for example gs://BUCKET/serving.
+        k: Length of each list.
+        exclude_history: Leave out what the user has.
+    """
+    from latentrec.tracking.doors import batch_score_door
+
+    return batch_score_door(
+        model_uri, dataset.path, recommendations, output_uri, k=k, exclude_history=exclude_history
+    )
