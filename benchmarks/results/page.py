@@ -27,6 +27,10 @@ PAIRS = (
     ("latentr3", "latentr3-sft", "RL over SFT"),
     ("d3-latentr3", "d3", "latent reasoning under D3"),
     ("d3-latentr3", "sasrec", "D3 + LatentR³ over SASRec"),
+    ("lares-spt", "sasrec", "depth recurrence, SPT"),
+    ("lares-spt", "sasrec-deep", "recurrence over the same depth in layers"),
+    ("lares", "lares-spt", "RPT over SPT"),
+    ("lares", "lares-spt-long", "RPT over as much more SPT"),
 )
 PAGE = ROOT / "docs" / "results.md"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 SEEDS = (1, 2, 3)
 GAMES_USERS = 12_000
+SMALL_GAMES_USERS = 4_000
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class DatasetPlan:
         title_tokens: longest title that the text models read and write.
         backbone: preset of the text models.
         epochs: of stage 1, at most; early stopping on validation loss ends sooner.
+        limits: further flags by command, where a machine must pay less than the defaults ask.
     """
 
     name: str
@@ -25,6 +27,7 @@ class DatasetPlan:
     flags: tuple[str, ...]
     backbone: str = "small"
     epochs: int = 8
+    limits: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 DATASETS = {
@@ -51,6 +54,21 @@ DATASETS = {
             "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
             ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
             epochs=5,
+        ),
+        DatasetPlan(
+            "games-small",
+            f"Video Games, leave-one-out, {SMALL_GAMES_USERS:,} of these users, histories of 20",
+            "amazon2018/Video_Games_sequences/Video_Games.json.gz",
+            "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
+            (
+                *("--k-core", "1", "--split", "leave_one_out", "--max-history", "20"),
+                *("--max-users", str(SMALL_GAMES_USERS)),
+            ),
+            epochs=5,
+            limits={
+                "train-sequential": ("--max-epochs", "20", "--patience", "5"),
+                "rpt": ("--epochs", "4", "--patience", "3"),
+            },
         ),
     )
 }
@@ -89,8 +107,12 @@ def _grpo(*flags: str) -> tuple[str, ...]:
     return ("grpo", "--model", "{model:latentr3-sft}", *flags)
 
 
-def _sequential(encoder: str) -> tuple[str, ...]:
-    return ("train-sequential", "--encoder", encoder)
+def _sequential(encoder: str, *flags: str) -> tuple[str, ...]:
+    return ("train-sequential", "--encoder", encoder, *flags)
+
+
+def _rpt(*flags: str) -> tuple[str, ...]:
+    return ("rpt", "--model", "{model:lares-spt}", *flags)
 
 
 CELLS = {
@@ -99,6 +121,9 @@ CELLS = {
         Cell("popularity", "Popularity", _sequential("popularity")),
         Cell("gru4rec", "GRU4Rec", _sequential("gru4rec")),
         Cell("sasrec", "SASRec", _sequential("sasrec")),
+        Cell("caser", "Caser", _sequential("caser")),
+        Cell("lares-spt", "LARES, SPT", _sequential("lares")),
+        Cell("lares", "LARES, SPT + RPT", _rpt(), needs=("lares-spt",)),
         Cell("bigrec", "BIGRec (backbone, N = 0)", _sft("--reasoning-tokens", "0")),
         Cell("latentr3-sft", "BIGRec + LatentR³, SFT", _sft("--reasoning-tokens", "1")),
         Cell("latentr3", "BIGRec + LatentR³, SFT + RL", _grpo(), needs=("latentr3-sft",)),
@@ -143,6 +168,26 @@ CELLS = {
             _grpo("--estimator", "target_likelihood"),
             ablation=True,
             needs=("latentr3-sft",),
+        ),
+        Cell(
+            "sasrec-deep",
+            "control: SASRec of 10 layers, the layers that LARES passes at μ = 4",
+            _sequential("sasrec", "--layers", "10"),
+            ablation=True,
+        ),
+        Cell(
+            "lares-spt-long",
+            "control: LARES, SPT continued for as many epochs as RPT may take",
+            _rpt("--objective", "spt"),
+            ablation=True,
+            needs=("lares-spt",),
+        ),
+        Cell(
+            "lares-rpt-published",
+            "LARES, RPT with the published estimator",
+            _rpt("--estimator", "target_likelihood"),
+            ablation=True,
+            needs=("lares-spt",),
         ),
         Cell(
             "mean-latent",

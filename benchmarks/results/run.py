@@ -129,6 +129,7 @@ class Runner:
                 words.append(word.format(backbone=plan.backbone, epochs=plan.epochs))
         if not words:
             return []
+        words += plan.limits.get(words[0], ())
         return [*words, "--dataset", data, "--output", output, "--seed", str(seed)]
 
     def _call(self, arguments: list[str], dataset: str, log: str) -> None:
