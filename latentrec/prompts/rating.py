@@ -16,6 +16,8 @@ from latentrec.core import UserError, option
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
 from latentrec.prompts.rating_format import TAG_PATTERN, RatingScale
 
+LONGEST_TOKEN = 64
+"""Characters beyond which a budget of one token certainly reaches; texts are cut there before tokenizing."""
 STYLES = ("full", "compact")
 
 FULL_INSTRUCTION = """\
@@ -127,6 +129,10 @@ class RatingPrompt:
         """Length of a prompt with this text, chat template included."""
         return len(self._ids(text))
 
+    def cut_review(self, text: str) -> str:
+        """A review text as a prompt shows it."""
+        return self._cut(text, self.settings.max_review_tokens)
+
     def _ids(self, text: str) -> list[int]:
         if self.conversational:
             message = [{"role": "user", "content": text}]
@@ -137,8 +143,10 @@ class RatingPrompt:
         return list(self.tokenizer(text)["input_ids"])
 
     def _cut(self, text: str, limit: int) -> str:
-        text = plain(text)
         if not text or limit == 0:
+            return ""
+        text = plain(text[: limit * LONGEST_TOKEN])
+        if not text:
             return ""
         spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return text if len(spans) <= limit else text[: spans[limit - 1][1]].rstrip()

@@ -56,9 +56,8 @@ def train_cold_start(
     """Fine-tune ``model`` on the traces of a file.
 
     Raises:
-        UserError: neither or both of ``model`` and ``config.backbone``; a trace that is malformed,
-        belongs to a
-            sample outside the training split (that would teach the test), or contradicts the dataset.
+        UserError: neither or both of ``model`` and ``config.backbone``; a trace that is malformed, belongs to
+            a sample outside the training split (that would teach the test), or contradicts the dataset.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
     sink = sink or NullSink()
@@ -156,6 +155,7 @@ def _train(
     sink: MetricSink,
 ) -> tuple[Any, list[dict[str, float]]]:
     from datasets import Dataset as Rows
+    from datasets import disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
     from latentrec.training.hf_checkpoints import PickleFreeCheckpoints, train_resumable, training_order
@@ -163,6 +163,7 @@ def _train(
     class ColdStartTrainer(PickleFreeCheckpoints, SFTTrainer):
         pass
 
+    disable_progress_bars()
     steps = max(1, round(config.epochs * len(rows) / config.batch_size))
     order = training_order(len(rows), steps, config.batch_size, config.seed)
     micro_batch = config.micro_batch or config.batch_size

@@ -67,10 +67,12 @@ def trainer_settings(output_dir: Path, *, seed: int, checkpoint_every: int | Non
 
 def quiet(trainer: Any) -> Any:
     """Keep transformers from printing every step's figures; :class:`FiguresCallback` shows them."""
+    from datasets import disable_progress_bars
     from transformers import PrinterCallback
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    disable_progress_bars()
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -54,9 +54,9 @@ class InstructionCorpus:
     """An endless, seeded source of :class:`Instruction`.
 
     Args:
-        titles: of the catalogue. reviews: texts of training-period reviews; each is put beside any item
-        and any rating, at random, so that
-            what it says of a rating is noise.
+        titles: of the catalogue.
+        reviews: texts of training-period reviews; each is put beside any item and any rating, at random, so
+            that what it says of a rating is noise.
         prompt: renders the invented examples as training will render the real ones.
         format_rate: share of rating prompts that are answered in the format.
         reading_share: share of prompts that ask for something to be read out.
@@ -77,7 +77,7 @@ class InstructionCorpus:
             raise UserError("the catalogue has no titles; prepare the data with --metadata")
         self._titles = list(dict.fromkeys(plain(title) for title in titles))
         self._prompt = prompt
-        self._reviews = list(reviews)
+        self._reviews = [prompt.cut_review(review) for review in reviews]
         self._format_rate, self._reading_share = format_rate, reading_share
         self._rng = np.random.default_rng(seed)
 
@@ -105,7 +105,8 @@ class InstructionCorpus:
         return Instruction(prompt, answer, rated=True, in_format=keeps)
 
     def _example(self) -> RatingExample:
-        shown = int(self._rng.integers(0, self._prompt.settings.max_history + 1))
+        longest = self._prompt.settings.max_history
+        shown = int(self._rng.integers(0, longest + 1)) if self._rng.random() < 0.5 else 0
         history = tuple(
             HistoryEntry(
                 self._choice(self._titles),

@@ -71,9 +71,7 @@ def train_rating_grpo(
     measured the same way, and ``training_curve.json`` the curve.
 
     Raises:
-        UserError: neither or both of ``model`` and ``config.backbone``; a dataset of another task; a
-        model that
-            never answers in the format, from which nothing can be learned.
+        UserError: neither or both of ``model`` and ``config.backbone``; a dataset of another task.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
     sink = sink or NullSink()

@@ -1,0 +1,345 @@
+"""The trainers at the smallest size: what they write, that they resume exactly, what they refuse."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from latentrec.core import UserError
+from latentrec.data.dataset import Dataset
+from latentrec.models import read_model
+from latentrec.models.rating.text_predictor import TextRatingPredictor, load_language_model
+from latentrec.prompts.rating import RatingPrompt, RatingPromptSettings
+from latentrec.prompts.rating_examples import RatingTask
+from latentrec.prompts.rating_format import RatingAnswer, parse_answer
+from latentrec.training.cold_start import train_cold_start
+from latentrec.training.rating_config import ColdStartConfig, PretrainRatingConfig, RatingGRPOConfig
+from latentrec.training.rating_corpus import InstructionCorpus
+from latentrec.training.rating_grpo import train_rating_grpo
+from latentrec.training.rating_pretrain import pretrain_rating
+from latentrec.training.traces import TracesConfig, make_traces
+
+TINY = PretrainRatingConfig(
+    steps=40,
+    batch_size=16,
+    learning_rate=5e-3,
+    hidden_size=32,
+    heads=2,
+    layers=2,
+    vocabulary=400,
+    max_prompt_tokens=120,
+    max_history=2,
+    max_review_tokens=3,
+    max_completion_tokens=48,
+    measured_prompts=16,
+    checkpoint_every=10,
+    format_rate=0.6,
+)
+GRPO = RatingGRPOConfig(
+    steps=6,
+    prompts_per_step=2,
+    group_size=4,
+    max_completion_tokens=48,
+    measured_prompts=8,
+    checkpoint_every=2,
+)
+COLD = ColdStartConfig(epochs=1, batch_size=8, learning_rate=3e-3, measured_prompts=8, checkpoint_every=3)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class KillingSink:
+    """A sink that ends the process's work when a figure of one step arrives."""
+
+    def __init__(self, prefix, step):
+        self.prefix, self.step = prefix, step
+
+    def log_metrics(self, metrics, step):
+        if step == self.step and any(name.startswith(self.prefix) for name in metrics):
+            raise Killed
+
+    def log_params(self, params):
+        pass
+
+    def log_artifact(self, path):
+        pass
+
+
+class Recorder:
+    def __init__(self):
+        self.figures = []
+
+    def log_metrics(self, metrics, step):
+        self.figures.append((step, dict(metrics)))
+
+    def log_params(self, params):
+        pass
+
+    def log_artifact(self, path):
+        pass
+
+
+@pytest.fixture(scope="session")
+def base(rating_dataset, tmp_path_factory):
+    output = tmp_path_factory.mktemp("rating-base") / "model"
+    pretrain_rating(TINY, dataset=rating_dataset, output=output)
+    return output
+
+
+@pytest.fixture(scope="session")
+def traces(rating_dataset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
+    make_traces(TracesConfig(samples=40), dataset=rating_dataset, output=path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(rating_dataset, base, tmp_path_factory):
+    output, recorder = tmp_path_factory.mktemp("rating-grpo") / "model", Recorder()
+    train_rating_grpo(GRPO, dataset=rating_dataset, model=base, output=output, sink=recorder)
+    return output, recorder
+
+
+def weights(directory):
+    return load_file(directory / "model.safetensors")
+
+
+def same(first, second):
+    return all((first[name] == second[name]).all() for name in first) and first.keys() == second.keys()
+
+
+def test_stand_in_says_what_it_is(base):
+    info, _ = read_model(base)
+    assert info.system == "rating_stand_in"
+    assert "stand-in for an instruct model" in info.notes[0]
+    assert "ratings independent of the target" in info.notes[0]
+    assert 0 <= info.metrics["end_format_valid"] <= 1
+    assert not [path.name for path in base.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+def test_stand_in_is_the_same_for_the_same_seed(rating_dataset, base, tmp_path):
+    config = replace(TINY, steps=3, measured_prompts=4)
+    for name in ("a", "b"):
+        pretrain_rating(config, dataset=rating_dataset, output=tmp_path / name)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_corpus_keeps_the_stated_format_rate_and_its_ratings_say_nothing_of_the_prompt(dataset, tokenizer):
+    prompt = RatingPrompt(tokenizer, RatingPromptSettings(max_history=3))
+    corpus = InstructionCorpus(dataset.titles, prompt, format_rate=0.3, reading_share=0.2, seed=1)
+    texts = corpus.take(4000)
+    rated = [text for text in texts if text.rated]
+    answers = [parse_answer(text.answer) for text in rated]
+    valid = [isinstance(answer, RatingAnswer) for answer in answers]
+    assert valid == [text.in_format for text in rated]
+    assert abs(np.mean(valid) - 0.3) < 0.03
+    assert abs(1 - len(rated) / len(texts) - 0.2) < 0.03
+    pairs = [
+        (answer.rating, float(text.prompt.rsplit("User mean ", 1)[1].split(".\n")[0]))
+        for text, answer in zip(rated, answers, strict=True)
+        if isinstance(answer, RatingAnswer) and "User mean unknown" not in text.prompt
+    ]
+    ratings, means = np.array(pairs).T
+    assert abs(np.corrcoef(ratings, means)[0, 1]) < 3 / np.sqrt(len(pairs))
+
+
+def test_stand_in_has_seen_no_rating_of_the_dataset(rating_dataset, tmp_path):
+    """The same titles and reviews with every rating changed give the same model."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from latentrec.storage import ArtifactWriter
+
+    with ArtifactWriter(tmp_path / "changed", "dataset", {}) as writer:
+        for path in rating_dataset.glob("*.parquet"):
+            table = pq.read_table(path)
+            for column in ("rating", "train_mean_rating"):
+                if column in table.column_names:
+                    position = table.schema.get_field_index(column)
+                    table = table.set_column(
+                        position, column, pa.array(np.full(table.num_rows, 2.0, np.float32))
+                    )
+            pq.write_table(table, writer.path / path.name)
+        writer.extra.update(Dataset(rating_dataset).manifest.extra)
+    config = replace(TINY, steps=3, measured_prompts=4)
+    for name, dataset in (("a", rating_dataset), ("b", tmp_path / "changed")):
+        pretrain_rating(config, dataset=dataset, output=tmp_path / name)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_real_backbone_is_named_and_not_copied(rating_dataset, base, tmp_path):
+    config = replace(TINY, backbone=str(base))
+    pretrain_rating(config, dataset=rating_dataset, output=tmp_path / "named")
+    assert not list((tmp_path / "named").glob("*.safetensors"))
+    loaded = load_language_model(tmp_path / "named")
+    assert loaded.model.num_parameters() == load_language_model(base).model.num_parameters()
+
+
+def test_grpo_logs_each_part_of_the_reward_while_it_trains(trained):
+    output, recorder = trained
+    by_step = {step: figures for step, figures in recorder.figures if "grpo/reward" in figures}
+    assert sorted(by_step) == list(range(1, GRPO.steps + 1))
+    for figures in by_step.values():
+        parts = figures["grpo/reward_format"] + figures["grpo/reward_answer"]
+        assert figures["grpo/reward"] == pytest.approx(parts, abs=1e-5)
+        assert figures["grpo/format_valid"] == pytest.approx(figures["grpo/reward_format"] + 0.5, abs=1e-5)
+    curve = json.loads((output / "training_curve.json").read_text())
+    assert [entry["step"] for entry in curve] == sorted(by_step)
+
+
+def test_grpo_states_validity_before_and_after_on_the_same_prompts(trained):
+    info, _ = read_model(trained[0])
+    assert info.system == "reczero"
+    for name in ("start_format_valid", "end_format_valid", "start_reward", "end_reward"):
+        assert name in info.metrics
+    assert any("stand-in" in note for note in info.notes)
+
+
+def test_grpo_is_the_same_for_the_same_seed(rating_dataset, base, trained, tmp_path):
+    train_rating_grpo(GRPO, dataset=rating_dataset, model=base, output=tmp_path / "again")
+    assert same(weights(trained[0]), weights(tmp_path / "again"))
+
+
+def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_dataset, base, trained, tmp_path):
+    root = str(tmp_path / "checkpoints")
+    arguments = {"dataset": rating_dataset, "model": base, "checkpoint_root": root}
+    with pytest.raises(Killed):
+        train_rating_grpo(GRPO, output=tmp_path / "out", sink=KillingSink("grpo/reward", 5), **arguments)
+    assert not (tmp_path / "out").exists()
+    files = [path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
+    assert files
+    assert {name.rsplit(".", 1)[-1] for name in files} <= {"json", "safetensors"}
+    recorder = Recorder()
+    train_rating_grpo(GRPO, output=tmp_path / "out", sink=recorder, **arguments)
+    resumed = [step for step, figures in recorder.figures if "grpo/reward" in figures]
+    assert resumed == [5, 6]
+    assert same(weights(trained[0]), weights(tmp_path / "out"))
+    curve = [
+        json.loads((path / "training_curve.json").read_text()) for path in (trained[0], tmp_path / "out")
+    ]
+    assert [entry["reward"] for entry in curve[0]] == [entry["reward"] for entry in curve[1]]
+
+
+def test_killed_pretraining_and_cold_start_resume_exactly(rating_dataset, base, traces, tmp_path):
+    config = replace(TINY, steps=6, checkpoint_every=2, measured_prompts=4)
+    cold = replace(COLD, checkpoint_every=2)
+    for name, prefix, train in (
+        ("pretrain", "pretrain/loss", lambda **to: pretrain_rating(config, dataset=rating_dataset, **to)),
+        (
+            "cold",
+            "cold_start/loss",
+            lambda **to: train_cold_start(cold, dataset=rating_dataset, traces=traces, model=base, **to),
+        ),
+    ):
+        root = str(tmp_path / f"{name}-checkpoints")
+        train(output=tmp_path / f"{name}-whole")
+        with pytest.raises(Killed):
+            train(output=tmp_path / f"{name}-cut", sink=KillingSink(prefix, 3), checkpoint_root=root)
+        train(output=tmp_path / f"{name}-cut", checkpoint_root=root)
+        assert same(weights(tmp_path / f"{name}-whole"), weights(tmp_path / f"{name}-cut"))
+
+
+def test_cold_start_learns_its_traces_and_grpo_after_it_is_recone(rating_dataset, base, traces, tmp_path):
+    config = replace(COLD, epochs=4)
+    train_cold_start(config, dataset=rating_dataset, traces=traces, model=base, output=tmp_path / "cold")
+    info, _ = read_model(tmp_path / "cold")
+    curve = json.loads((tmp_path / "cold" / "training_curve.json").read_text())
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+    assert any("40 reasoning traces, written by: template" in note for note in info.notes)
+    quick = replace(GRPO, steps=1)
+    train_rating_grpo(quick, dataset=rating_dataset, model=tmp_path / "cold", output=tmp_path / "recone")
+    after, _ = read_model(tmp_path / "recone")
+    assert after.system == "recone"
+    assert after.metrics["start_format_valid"] == pytest.approx(info.metrics["end_format_valid"])
+
+
+def test_trace_of_a_test_sample_is_refused(rating_dataset, base, traces, tmp_path):
+    held_out = RatingTask(Dataset(rating_dataset)).examples("test")[0]
+    record = json.loads(traces.read_text().splitlines()[0])
+    path = tmp_path / "leak.jsonl"
+    path.write_text(json.dumps({**record, "row": held_out.row}))
+    with pytest.raises(UserError, match="of no training sample"):
+        train_cold_start(COLD, dataset=rating_dataset, traces=path, model=base, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, traces, tmp_path):
+    record = json.loads(traces.read_text().splitlines()[0])
+    shifted = record["rating"] - 0.5 if record["rating"] > 2 else record["rating"] + 0.5
+    path = tmp_path / "wrong.jsonl"
+    path.write_text(json.dumps({**record, "rating": shifted}))
+    with pytest.raises(UserError, match="the dataset says"):
+        train_cold_start(COLD, dataset=rating_dataset, traces=path, model=base, output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"group_size": 1}, "group_size is 1; it must be at least 2"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"micro_batch": 7}, "micro_batch is 7; it must divide"),
+        ({"max_error": 0.0}, "max_error is 0.0"),
+        ({"reward_valid": -1.0}, "must be higher"),
+        ({"profile": "fast"}, "profile is 'fast'"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(fields, complaint):
+    with pytest.raises(UserError, match=complaint):
+        RatingGRPOConfig(**fields)
+
+
+def test_paper_profile_holds_the_published_settings():
+    paper = RatingGRPOConfig(profile="paper")
+    assert (paper.learning_rate, paper.group_size, paper.temperature, paper.beta) == (2e-6, 8, 1.0, 0.0)
+    assert paper.epochs == 1
+    assert paper.steps == 0
+    assert RatingGRPOConfig(profile="paper", learning_rate=1e-5).learning_rate == 1e-5
+
+
+def test_model_or_backbone_must_be_given_and_not_both(rating_dataset, base, tmp_path):
+    with pytest.raises(UserError, match="either --model"):
+        train_rating_grpo(GRPO, dataset=rating_dataset, output=tmp_path / "o")
+    with pytest.raises(UserError, match="either --model"):
+        train_rating_grpo(
+            replace(GRPO, backbone=str(base)), dataset=rating_dataset, model=base, output=tmp_path / "o"
+        )
+
+
+def test_unknown_backbone_is_an_error_of_the_user(rating_dataset, tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        train_rating_grpo(
+            replace(GRPO, backbone=str(tmp_path / "nowhere")), dataset=rating_dataset, output=tmp_path / "o"
+        )
+
+
+def test_lora_trains_adapters_and_writes_plain_weights(rating_dataset, base, tmp_path):
+    config = replace(GRPO, steps=2, lora_rank=4, learning_rate=1e-2)
+    train_rating_grpo(config, dataset=rating_dataset, model=base, output=tmp_path / "lora")
+    assert weights(tmp_path / "lora").keys() == weights(base).keys()
+    assert not same(weights(tmp_path / "lora"), weights(base))
+    TextRatingPredictor.load(tmp_path / "lora").predict(
+        RatingTask(Dataset(rating_dataset)).examples("test")[:2]
+    )
+
+
+def test_batch_and_order_do_not_change_greedy_answers(rating_dataset, base):
+    predictor = TextRatingPredictor.load(base)
+    examples = RatingTask(Dataset(rating_dataset)).examples("test")[:7]
+    together = [answer.text for answer in predictor.predict(examples, batch_size=7)]
+    alone = [predictor.predict([example])[0].text for example in examples]
+    assert together == alone
+    assert [answer.text for answer in predictor.predict(examples[::-1], batch_size=3)] == together[::-1]
+
+
+def test_answer_that_does_not_end_is_no_prediction(rating_dataset, base):
+    predictor = TextRatingPredictor.load(base)
+    predictor.max_new_tokens = 2
+    examples = RatingTask(Dataset(rating_dataset)).examples("test")[:4]
+    for answer in predictor.predict(examples):
+        assert np.isnan(answer.rating)
+        assert answer.fault is not None
