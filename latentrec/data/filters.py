@@ -15,6 +15,8 @@ import pyarrow as pa
 from latentrec.data.config import months_before
 from latentrec.data.events import Events
 
+_CHUNK = 1 << 20
+
 
 @dataclass(frozen=True)
 class FunnelStep:
@@ -105,14 +107,15 @@ def _filter_once(
     if window_end is not None:
         kept = kept[events.time[kept] < window_end]
     funnel.append(_count("window", events, kept))
-    kept = kept[usable_item[events.item[kept]]]
+    if not usable_item.all():
+        kept = kept[usable_item[_take(events.item, kept)]]
     funnel.append(_count("title", events, kept))
-    first = first_of_repeats(events.user[kept], events.item[kept], events.time[kept])
+    first = first_of_repeats(*(_take(column, kept) for column in (events.user, events.item, events.time)))
     repeats = int(len(first) - first.sum())
     if drop_duplicates:
         kept = kept[first]
     funnel.append(_count("duplicates", events, kept))
-    kept = kept[k_core_mask(events.user[kept], events.item[kept], k_core)]
+    kept = kept[k_core_mask(_take(events.user, kept), _take(events.item, kept), k_core)]
     funnel.append(_count("k_core", events, kept))
     return kept, funnel, repeats
 
@@ -132,16 +135,22 @@ def reachable_items(events: Events, window_end: int | None, k_core: int) -> np.n
 def first_of_repeats(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
     """bool (n,): the event is the first, in file order, with its (user, item, time)."""
     first = np.ones(len(user), bool)
-    pair = (user.astype(np.int64) << 32) | item
-    ascending = np.sort(pair)
+    ascending = _pairs(user, item)
+    ascending.sort()
     again = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
+    del ascending
     if not len(again):
         return first
-    del ascending
-    place = np.minimum(np.searchsorted(again, pair), len(again) - 1)
-    few = np.flatnonzero(again[place] == pair)  # events whose user has reviewed the item more than once
-    order = np.lexsort((time[few], pair[few]))  # stable: file order within equal keys
-    pairs, times = pair[few][order], time[few][order]
+    found = []  # events whose user has reviewed the item more than once: few
+    for start in range(0, len(user), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        pair = _pairs(user[rows], item[rows])
+        place = np.minimum(np.searchsorted(again, pair), len(again) - 1)
+        found.append(np.flatnonzero(again[place] == pair) + start)
+    few = np.concatenate(found)
+    pair = _pairs(user[few], item[few])
+    order = np.lexsort((time[few], pair))  # stable: file order within equal keys
+    pairs, times = pair[order], time[few][order]
     repeat = (pairs[1:] == pairs[:-1]) & (times[1:] == times[:-1])
     first[few[order[1:][repeat]]] = False
     return first
@@ -157,10 +166,10 @@ def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
     while k > 1 and len(alive):
         before = len(alive)
         for codes in (user, item):
-            present = codes[alive]
-            counts = np.bincount(present)
-            if counts[present].min(initial=k) < k:
-                alive = alive[counts[present] >= k]
+            present = _take(codes, alive)
+            stays = (np.bincount(present) >= k)[present]
+            if not stays.all():
+                alive = alive[stays]
         if len(alive) == before:
             break
     mask = np.zeros(len(user), bool)
@@ -188,8 +197,8 @@ def _count(name: str, events: Events, kept: np.ndarray) -> FunnelStep:
     return FunnelStep(
         name,
         interactions=len(kept),
-        users=_distinct(events.user[kept], len(events.user_keys)),
-        items=_distinct(events.item[kept], len(events.item_keys)),
+        users=_distinct(_take(events.user, kept), len(events.user_keys)),
+        items=_distinct(_take(events.item, kept), len(events.item_keys)),
     )
 
 
@@ -197,3 +206,16 @@ def _distinct(codes: np.ndarray, size: int) -> int:
     seen = np.zeros(size, bool)
     seen[codes] = True
     return int(seen.sum())
+
+
+def _take(column: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The kept rows of a column, without a copy where all are kept."""
+    return column if len(kept) == len(column) else column[kept]
+
+
+def _pairs(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """int64, one number for each pair of a user and an item."""
+    pair = user.astype(np.int64)
+    pair <<= 32
+    pair |= item
+    return pair

@@ -23,7 +23,7 @@ from latentrec.storage import ObjectInfo, scheme_of, store_for
 
 T = TypeVar("T")
 R = TypeVar("R")
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 _RAW_BYTES = 1 << 20
 _READ_AHEAD = 2
 _BOM = b"\xef\xbb\xbf"

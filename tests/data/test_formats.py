@@ -4,6 +4,7 @@ import gzip
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from latentrec.data import DataPrepConfig, Dataset, prepare
 
@@ -95,6 +96,14 @@ def test_gzip_of_several_members_is_read_to_its_end(tmp_path, expected):
     data = gzip.compress(lines(rows[:7])) + gzip.compress(lines(rows[7:])) + b"\0" * 16
     (tmp_path / "many.gz").write_bytes(data)
     manifest = prepare(DataPrepConfig(reviews=(str(tmp_path / "many.gz"),), **PLAIN), tmp_path / "out")
+    assert manifest.fingerprint == expected[1].fingerprint
+
+
+def test_zstd_of_several_frames_is_read_to_its_end(tmp_path, expected):
+    rows = grid()
+    frames = [zstandard.ZstdCompressor().compress(lines(part)) for part in (rows[:7], rows[7:20], rows[20:])]
+    (tmp_path / "many.zst").write_bytes(b"".join(frames))
+    manifest = prepare(DataPrepConfig(reviews=(str(tmp_path / "many.zst"),), **PLAIN), tmp_path / "out")
     assert manifest.fingerprint == expected[1].fingerprint
 
 
