@@ -128,11 +128,15 @@ def _transfers(side: str, url: str, source: Path, copy: Path) -> dict[str, Calla
 
 
 def _plain_up(url: str, source: Path) -> None:
-    import requests
+    import http.client
 
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=600, blocksize=1 << 20)
     with source.open("rb") as stream:
-        address = f"{url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name=plain.bin"
-        requests.post(address, data=stream, timeout=600).raise_for_status()
+        headers = {"Content-Length": str(source.stat().st_size)}
+        path = f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name=plain.bin"
+        connection.request("POST", path, body=stream, headers=headers)
+        if connection.getresponse().status != 200:
+            raise RuntimeError("the plain upload failed")
 
 
 def _plain_down(url: str, copy: Path) -> None:

@@ -31,6 +31,7 @@ from latentrec.storage.transfer import (
     RangeReader,
     crc32c_combine,
     crc32c_text,
+    crc32c_value,
     pieces,
     transfer_progress,
     workers,
@@ -147,9 +148,12 @@ class GcsStore:
             self._connection.bucket(bucket).blob(name).delete(if_generation_match=generation, **self._options)
 
     def _upload(
-        self, uri: str, source: Callable[[], Any], size: int, crc: int, if_version: str | None
+        self, uri: str, source: Callable[[], Any], size: int, crc: int | None, if_version: str | None
     ) -> ObjectInfo:
-        """Upload a stream; the service compares the crc32c before the object appears."""
+        """Upload a stream; the service compares the crc32c before the object appears.
+
+        ``crc`` is ``None`` for parts: their checksum is taken on the way and compared afterwards.
+        """
         bucket, name = self._split(uri)
 
         def upload(blob: storage.Blob) -> None:
@@ -159,7 +163,7 @@ class GcsStore:
                     stream,
                     size=size,
                     checksum="crc32c",
-                    crc32c_checksum_value=crc32c_text(crc),
+                    crc32c_checksum_value=None if crc is None else crc32c_text(crc),
                     if_generation_match=None if if_version is None else _generation(if_version),
                     **self._options,
                 )
@@ -176,19 +180,18 @@ class GcsStore:
         ranges = pieces(size, max(COMPOSE_FROM // 2, -(-size // _MAX_PARTS)))
         stop = threading.Event()
 
-        def part(number: int, start: int, end: int) -> tuple[ObjectInfo, int, int]:
+        def part(number: int, start: int, end: int) -> ObjectInfo:
             if stop.is_set():
                 raise StorageError(f"{uri}: the upload was given up")
-            crc = crc32c_of(path, start, end)
             source = lambda: FileWindow(path, start, end, moved)  # noqa: E731
-            return self._upload(f"{stem}/{number:02d}", source, end - start, crc, ABSENT), crc, end - start
+            return self._upload(f"{stem}/{number:02d}", source, end - start, None, ABSENT)
 
         def compose(blob: storage.Blob) -> None:
             blob.content_type = "application/octet-stream"
             blob.compose(
-                [bucket.blob(self._split(info.uri)[1]) for info, _, _ in parts],
+                [bucket.blob(self._split(info.uri)[1]) for info in parts],
                 if_generation_match=None if if_version is None else _generation(if_version),
-                if_source_generation_match=[int(info.version) for info, _, _ in parts],
+                if_source_generation_match=[int(info.version) for info in parts],
                 **self._options,
             )
 
@@ -200,9 +203,9 @@ class GcsStore:
                 except BaseException:
                     stop.set()
                     raise
-            crc = parts[0][1]
-            for _, piece_crc, length in parts[1:]:
-                crc = crc32c_combine(crc, piece_crc, length)
+            crc = 0
+            for info in parts:
+                crc = crc32c_combine(crc, crc32c_value(info.crc32c or ""), info.size)
             return self._write(uri, bucket, name, crc, if_version, compose)
         finally:
             for number in range(len(ranges)):
@@ -214,7 +217,7 @@ class GcsStore:
         uri: str,
         bucket: storage.Bucket,
         name: str,
-        crc: int,
+        crc: int | None,
         if_version: str | None,
         write: Callable[[storage.Blob], None],
     ) -> ObjectInfo:
@@ -235,7 +238,7 @@ class GcsStore:
                         f"{uri}: expected {expected}, found {found.generation if found else 'nothing'}"
                     ) from None
                 blob = found  # this write had succeeded; only its answer was lost
-            if blob.crc32c != crc32c_text(crc):
+            if crc is not None and blob.crc32c != crc32c_text(crc):
                 raise Corrupted(
                     f"{uri}: sent crc32c {crc32c_text(crc)}, the store holds {blob.crc32c}; was the file "
                     "changed during the upload?"

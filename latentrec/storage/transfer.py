@@ -65,6 +65,11 @@ def crc32c_text(value: int) -> str:
     return base64.b64encode(value.to_bytes(4, "big")).decode()
 
 
+def crc32c_value(text: str) -> int:
+    """The inverse of :func:`crc32c_text`."""
+    return int.from_bytes(base64.b64decode(text), "big")
+
+
 def crc32c_combine(first: int, second: int, second_length: int) -> int:
     """The crc32c of two byte strings put together, from the crc32c of each and the second one's length.
 

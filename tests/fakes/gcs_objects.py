@@ -27,7 +27,7 @@ from latentrec.storage.transfer import crc32c_combine
 CHUNK = 1 << 20
 QUANTUM = 256 * 1024
 """Resumable uploads persist whole multiples of this; only the last chunk may have another size."""
-MD5_LIMIT = 32 << 20
+MD5_LIMIT = 8 << 20
 """Larger objects carry a crc32c only, as the service's composite objects do."""
 
 
