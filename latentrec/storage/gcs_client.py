@@ -55,9 +55,10 @@ class GcsConnection:
             StorageError: nothing answers at the endpoint (found within seconds, before any long retry).
         """
         client = self.client
-        if name not in self._probed:
-            self._probe(client, name)
-            self._probed.add(name)
+        with self._lock:
+            if name not in self._probed:
+                self._probe(client, name)
+                self._probed.add(name)
         return client.bucket(name)
 
     def _connect(self) -> storage.Client:

@@ -18,6 +18,12 @@ from latentrec.storage import (
 from tests.storage.crashes import killed_everywhere
 
 
+@pytest.fixture(autouse=True)
+def one_transfer_at_a_time(monkeypatch):
+    """The boundaries come in the same order each time, so that their numbers name them."""
+    monkeypatch.setenv("LATENTREC_STORAGE_WORKERS", "1")
+
+
 def make_artifact(output: Path, text: str) -> None:
     with ArtifactWriter(output, "dataset", {"text": text}) as writer:
         (writer.path / "sub").mkdir()
