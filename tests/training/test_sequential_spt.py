@@ -209,3 +209,23 @@ def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path):
         checkpoint_root=str(tmp_path / "checkpoints"),
     )  # fmt: skip
     assert resumed.fingerprint == whole.fingerprint
+
+
+def test_the_benchmarks_reference_computes_the_same_loss(data, monkeypatch):
+    """Same draws on both sides: what the benchmark compares is speed alone."""
+    from benchmarks.lares_separate import SeparateForwards
+    from latentrec.training.sequence_state import reseed
+
+    model = make_lares()
+    monkeypatch.setattr(model, "draw_initial", torch.ones_like)
+    monkeypatch.setattr(SameTarget, "draw", lambda self, positions: positions)
+    monkeypatch.setattr(SeparateForwards, "_partners", lambda self, indices: indices)
+    rows = one_row_per_sample(data.train, 10)
+    ours = SPTLoss(model, rows, mean_steps=4, anchors="all", negatives="all")
+    reference = SeparateForwards(model, rows, mean_steps=4)
+    for seed in range(3):
+        values = []
+        for loss in (ours, reference):
+            reseed(seed, 0)
+            values.append(loss(np.arange(0, len(rows), 3))[0].item())
+        assert values[0] == pytest.approx(values[1], rel=1e-5)
