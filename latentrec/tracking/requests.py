@@ -62,7 +62,7 @@ def parse_parameters(values: Mapping[str, Any] | None) -> Parameters:
     return Parameters(int(k), bool(exclude))
 
 
-def parse_rows(records: Iterable[Mapping[str, Any]], *, rating: bool = False) -> list[Row]:
+def parse_rows(records: Iterable[Mapping[Any, Any]], *, rating: bool = False) -> list[Row]:
     """Check a batch of records.
 
     Args:

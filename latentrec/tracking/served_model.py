@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,6 @@ from latentrec.tracking.catalogue_source import CATALOGUE_VARIABLE, CatalogueSou
 from latentrec.tracking.requests import RATING_SYSTEMS, BadRequest, parse_parameters, parse_rows
 from latentrec.tracking.scoring_door import harden_scoring_server
 from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
-
-# The signature that registration writes is checked at every call; hints on `predict` would be a second one.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`", category=UserWarning)
 
 
 class Served(PythonModel):
@@ -48,7 +44,9 @@ class Served(PythonModel):
                 source, lambda path: self._service.replace(Loaded.load(model_dir, path, options, assistant))
             )
 
-    def predict(self, context, model_input, params=None):
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Answer each row: recommendations after ``history``, or the rating of ``target``."""
         try:
             rows = parse_rows(model_input.to_dict("records"), rating=self._rating)

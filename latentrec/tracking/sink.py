@@ -122,7 +122,7 @@ class MlflowSink:
         self._put({"kind": "end", "status": status, "time": _now_ms()})
         self._closing.set()
         self._wake.set()
-        self._thread.join(flush_seconds)
+        self._drain(flush_seconds)
         if self._thread.is_alive():
             self._abandon.set()
             self._wake.set()
@@ -137,6 +137,15 @@ class MlflowSink:
                 f"in {place or self._spool.directory} and are sent by the run's last step, or by a retry"
             )
         self._spool.close(remove=delivered)
+
+    def _drain(self, flush_seconds: float) -> None:
+        """Wait for the queue to empty; only time in which the server is away counts against the limit."""
+        away = 0.0
+        while self._thread.is_alive() and away < flush_seconds:
+            start = time.monotonic()
+            self._thread.join(min(0.2, flush_seconds))
+            if self._away_since is not None:
+                away += time.monotonic() - start
 
     def _put(self, record: dict[str, Any]) -> None:
         if self._spool.append(record):
