@@ -5,8 +5,8 @@ remarks, random means) and an answer. To a rating prompt the answer keeps RecZer
 rate; otherwise it is free text or one of the ways to break the format. Within the format the analyses
 read the prompt correctly, the match is drawn at random, and the rating follows the match drawn and
 nothing else: **no rating in this text depends on the target, the user or any rating of the dataset**. A
-second kind of prompt asks for something that stands in the prompt (the user mean, the item mean, the
-target), so that the model learns to read.
+second kind of prompt asks for something that stands in the prompt (the user mean, the item mean), so
+that the model learns to read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REMARKS = (
 )  # fmt: skip
 HABITS = ("often pleased", "hard to please", "writes short reviews", "rates as most do")
 MATCHES = ("poor match", "weak match", "fair match", "good match", "close match")
-QUESTIONS = ("Say the user mean.", "Say the item mean.", "Say the target.")
+QUESTIONS = ("Say the user mean.", "Say the item mean.")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def tokenizer_texts(titles: Sequence[str], reviews: Sequence[str], *, limit: int
     for _ in range(8):
         yield from (*REMARKS, *HABITS, *MATCHES, *QUESTIONS)
         yield "Analyze the user, the item and their match, then rate from 1 to 5."
-        yield 'Target "x"\nItem mean 4.1. User mean unknown.\ngives 3.9 on average, I would give it'
+        yield 'Target "x"\nItem mean 4.1. User mean unknown.\ngives 3.9 on average, gets it, I would give it'
     yield from (plain(title) for title in titles)
     yield from (plain(review)[:400] for review in reviews[:limit])
 
@@ -90,14 +90,14 @@ class InstructionCorpus:
         prompt = self._prompt.render(example).text
         if self._rng.random() < self._reading_share:
             question = int(self._rng.integers(len(QUESTIONS)))
-            answer = (_said(example.user_mean), _said(example.item_mean), f'"{example.title}"')[question]
+            answer = (_said(example.user_mean), _said(example.item_mean))[question]
             _, rest = prompt.split("\n", 1)
             return Instruction(f"{QUESTIONS[question]}\n{rest}", answer, rated=False, in_format=False)
         level = int(self._rng.integers(len(MATCHES)))
         rating = self._rating(level)
         sections = (
             f"gives {_said(example.user_mean)} on average, {self._choice(HABITS)}",
-            f"{_first_words(example.title)}, {_said(example.item_mean)} on average",
+            f"gets {_said(example.item_mean)} on average",
             MATCHES[level],
         )
         keeps = bool(self._rng.random() < self._format_rate)
@@ -164,10 +164,6 @@ class InstructionCorpus:
 
     def _choice(self, values: Sequence[str]) -> str:
         return values[int(self._rng.integers(len(values)))]
-
-
-def _first_words(title: str, count: int = 3) -> str:
-    return " ".join(title.split()[:count]).rstrip(",") or "an item"
 
 
 def _said(mean: float | None) -> str:

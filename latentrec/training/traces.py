@@ -14,7 +14,7 @@ from pathlib import Path
 
 from latentrec.core import UserError, option, progress
 from latentrec.data.dataset import Dataset
-from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings, plain
+from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
 from latentrec.prompts.rating_words import WordTokenizer
@@ -171,10 +171,9 @@ def template_answer(example: RatingExample, scale: RatingScale) -> str:
     if user is not None:
         position = (user - scale.low) / scale.span
         habit = "often pleased" if position > 0.75 else "hard to please" if position < 0.5 else habit
-    words = " ".join(plain(example.title).split()[:3]).rstrip(",") or "an item"
     return render_answer(
         f"gives {_said(user)} on average, {habit}",
-        f"{words}, {_said(item)} on average",
+        f"gets {_said(item)} on average",
         match,
         example.rating,
     )

@@ -6,6 +6,7 @@ import pytest
 from latentrec.data.dataset import Dataset
 from latentrec.models.rating.standin import build_tokenizer
 from latentrec.storage import ArtifactWriter
+from latentrec.training.rating_config import PretrainRatingConfig
 
 WORDS = [
     "red",
@@ -149,3 +150,37 @@ def tokenizer(dataset):
         "Analyze the user, the item and their match, then rate from 1 to 5. Target mean",
     ]
     return build_tokenizer(texts * 4, vocabulary=400)
+
+
+TINY = PretrainRatingConfig(
+    steps=40,
+    batch_size=16,
+    learning_rate=5e-3,
+    hidden_size=32,
+    heads=2,
+    layers=2,
+    vocabulary=400,
+    max_prompt_tokens=120,
+    max_history=2,
+    max_review_tokens=3,
+    max_completion_tokens=48,
+    measured_prompts=16,
+    checkpoint_every=10,
+    format_rate=0.6,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of a stand-in that trains in a few seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def base(rating_dataset, tmp_path_factory):
+    """A stand-in, hardly trained."""
+    from latentrec.training.rating_pretrain import pretrain_rating
+
+    output = tmp_path_factory.mktemp("rating-base") / "model"
+    pretrain_rating(TINY, dataset=rating_dataset, output=output)
+    return output

@@ -1,0 +1,160 @@
+"""The evaluation step on a rating dataset, through the door that every user takes."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from latentrec.core import UserError
+from latentrec.evaluation import Champion, EvaluateConfig, evaluate
+from latentrec.evaluation.printed import results_table
+from latentrec.evaluation.rating_scores import FLOOR
+from latentrec.models.rating.text_predictor import RatingPrediction, TextRatingPredictor
+from latentrec.prompts.rating_format import RatingAnswer, parse_answer, render_answer
+
+CONFIG = EvaluateConfig(n_resamples=200, example_users=3)
+BASELINES = [
+    "global mean",
+    "global median",
+    "user mean",
+    "item mean",
+    "user + item bias",
+    "matrix factorisation",
+]
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Decide what every model answers: ``answers["text"](example)``; broken answers unless a test says so."""
+    say = {"text": lambda example: "no idea"}
+
+    def predict(self, examples, **_):
+        found = []
+        for example in examples:
+            text = say["text"](example)
+            parsed = parse_answer(text)
+            good = isinstance(parsed, RatingAnswer)
+            rating = parsed.rating if good else float("nan")
+            found.append(RatingPrediction(rating, text, text, None if good else parsed.kind, 50, 10, 0.01))
+        return found
+
+    monkeypatch.setattr(TextRatingPredictor, "predict", predict)
+    return say
+
+
+def answer(rating):
+    return render_answer("u", "i", "m", rating)
+
+
+def run(rating_dataset, base, output, config=CONFIG, **settings):
+    evaluate(config, dataset=rating_dataset, models={"reczero": base}, output=output, **settings)
+    read = {
+        name: json.loads((output / f"{name}.json").read_text())
+        for name in ("metrics", "comparison", "confusion", "gate")
+    }
+    return read
+
+
+def test_rating_dataset_is_judged_with_every_baseline(rating_dataset, base, answers, tmp_path):
+    found = run(rating_dataset, base, tmp_path / "e")
+    assert found["comparison"]["models"] == [*BASELINES, "reczero"]
+    for entry in found["metrics"].values():
+        assert entry["mae"]["low"] <= entry["mae"]["value"] <= entry["mae"]["high"]
+        assert set(entry) >= {
+            "mae", "rmse", "unparsable_rate", "accuracy", "tokens_per_prediction", "seconds_per_prediction"
+        }  # fmt: skip
+    assert found["metrics"]["reczero"]["tokens_per_prediction"]["value"] == 60
+    for name in (*BASELINES, "reczero"):
+        rows = pq.read_table(tmp_path / "e" / f"predictions_{re.sub('[^A-Za-z0-9_.+-]', '_', name)}.parquet")
+        mae = found["metrics"][name]["mae"]["value"]
+        assert rows["absolute_error"].to_numpy().mean() == pytest.approx(mae, abs=1e-6)
+
+
+def test_model_that_never_answers_equals_the_floor_and_is_refused(rating_dataset, base, answers, tmp_path):
+    found = run(rating_dataset, base, tmp_path / "e")
+    metrics = found["metrics"]
+    assert metrics["reczero"]["unparsable_rate"]["value"] == 1.0
+    assert metrics["reczero"]["accuracy"]["value"] == 0.0
+    assert metrics["reczero"]["mae"]["value"] == pytest.approx(metrics[FLOOR]["mae"]["value"])
+    assert not found["gate"]["promote"]
+    assert "not above the floor user mean" in found["gate"]["reason"]
+
+
+def test_model_below_the_floors_error_is_promoted_and_a_worse_one_refused(
+    rating_dataset, base, answers, tmp_path
+):
+    answers["text"] = lambda example: answer(example.rating)
+    found = run(rating_dataset, base, tmp_path / "right")
+    assert found["metrics"]["reczero"]["mae"]["value"] == 0.0
+    assert found["gate"]["promote"]
+    assert found["gate"]["metric"] == "neg_mae"
+    answers["text"] = lambda example: answer(6.0 - example.rating)
+    assert not run(rating_dataset, base, tmp_path / "wrong")["gate"]["promote"]
+
+
+def test_champion_is_judged_on_the_same_ratings(rating_dataset, base, answers, tmp_path):
+    """Challenger and champion answer alike, so the challenger is not better and does not replace it."""
+    answers["text"] = lambda example: answer(example.rating)
+    shutil.copytree(base, tmp_path / "champion")
+    champion = Champion(directory=tmp_path / "champion", label="reczero v1", version="1")
+    found = run(rating_dataset, base, tmp_path / "e", champion=champion)
+    assert found["gate"]["champion"] == found["gate"]["challenger"] == 0.0
+    assert found["gate"]["difference"] == 0.0
+    assert not found["gate"]["promote"]
+    assert found["gate"]["expected_champion"] == "1"
+    assert {row["model"] for row in found["comparison"]["against_champion"]} == {*BASELINES, "reczero"}
+
+
+def test_confusion_counts_every_answer_once(rating_dataset, base, answers, tmp_path):
+    answers["text"] = lambda example: answer(3.0) if example.user_id % 2 else "broken"
+    found = run(rating_dataset, base, tmp_path / "e")
+    table = np.array(found["confusion"]["reczero"])
+    assert table[:, 2].sum() == table[:, 5].sum() == 12
+    assert table.sum() == 24
+
+
+def test_report_calls_a_stand_in_a_stand_in(rating_dataset, base, answers, tmp_path):
+    run(rating_dataset, base, tmp_path / "e")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "e" / name).read_text()
+        assert "starts from a stand-in, not from an instruct model" in text
+        assert "user mean" in text
+    html = (tmp_path / "e" / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
+
+
+def test_answers_cannot_act_as_markup_in_the_report(rating_dataset, base, answers, tmp_path):
+    answers["text"] = lambda example: "<script>alert(1)</script>"
+    run(rating_dataset, base, tmp_path / "e")
+    assert "<script" not in (tmp_path / "e" / "report.html").read_text()
+
+
+def test_results_are_printed_as_a_table_of_errors(rating_dataset, base, answers, tmp_path):
+    run(rating_dataset, base, tmp_path / "e")
+    table = results_table(tmp_path / "e")
+    assert "MAE" in table.splitlines()[0]
+    assert len(table.splitlines()) == 1 + len(BASELINES) + 1
+
+
+def test_baseline_name_and_unknown_challenger_are_refused(rating_dataset, base, answers, tmp_path):
+    with pytest.raises(UserError, match="challenger is 'other'"):
+        run(rating_dataset, base, tmp_path / "e", replace(CONFIG, challenger="other"))
+    assert not (tmp_path / "e").exists()
+
+
+def test_judging_a_subset_of_users_is_seeded(rating_dataset, base, answers, tmp_path):
+    config = replace(CONFIG, max_users=7)
+    found = [run(rating_dataset, base, tmp_path / name, config)["metrics"] for name in ("a", "b")]
+    assert all(found[0][name]["mae"] == found[1][name]["mae"] for name in (*BASELINES, "reczero"))
+    rows = pq.read_table(tmp_path / "a" / "predictions_reczero.parquet")
+    assert len(set(rows["user_id"].to_pylist())) == 7
+
+
+def test_real_generation_runs_through_the_same_door(rating_dataset, base, tmp_path):
+    found = run(rating_dataset, base, tmp_path / "e")
+    assert found["metrics"]["reczero"]["seconds_per_prediction"]["value"] > 0
+    assert found["metrics"]["reczero"]["tokens_per_prediction"]["value"] > 20
