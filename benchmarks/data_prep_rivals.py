@@ -128,8 +128,8 @@ def with_duckdb(reviews: Path, output: Path) -> None:
     db.execute(
         f"""create table samples as select row_number() over (order by timestamp, user_id, line) - 1 place, *
         from (select user_id, list(item_id) over (partition by user_id order by timestamp, line
-        rows between {MAX_HISTORY} preceding and 1 preceding) history, item_id target, rating, timestamp,
-        line from arranged) where len(history) > 0"""
+        rows between {MAX_HISTORY} preceding and 1 preceding) as history, item_id as target, rating,
+        timestamp, line from arranged) where len(history) > 0"""
     )
     n = _scalar(db, "select count(*) from samples")
     bounds = (0, int(n * 0.8), int(n * 0.9), n)
