@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,18 @@ def run(reviews: int = 5_000_000, repeats: int = 3, folder: str | None = None) -
     Raises:
         RuntimeError: a contender failed or wrote other rows than ours.
     """
+    contenders = [name for name in CONTENDERS if name in ("ours", "json") or find_spec(name)]
+    for name in set(CONTENDERS) - set(contenders):
+        print(f"{name} is not installed (pip install {name}) and is left out", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         work = Path(name)
         source = write_reviews(Path(folder or name) / f"reviews-{reviews}.json", reviews)
-        measured: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
+        measured: dict[str, list[dict[str, float]]] = {contender: [] for contender in contenders}
         for _ in range(repeats):
-            for contender in CONTENDERS:
+            for contender in contenders:
                 measured[contender].append(measure(contender, source, work / contender))
                 print(contender, measured[contender][-1], file=sys.stderr, flush=True)
-        for contender in CONTENDERS[1:]:
+        for contender in contenders[1:]:
             compare(work / "ours", work / contender)
         size = source.stat().st_size
     middle = {
