@@ -39,12 +39,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lares_direction", description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--model", required=True, help="a LARES model after SPT")
+    parser.add_argument("--max-targets", type=int, default=2000, help="training targets looked at")
+    parser.add_argument("--gradient-draws", type=int, default=4, help="passes a gradient is averaged over")
+    parser.add_argument("--reward-draws", type=int, default=8, help="draws a reward is averaged over")
     parser.add_argument("--json", help="file for the figures")
     add_config_arguments(parser, RPTConfig)
     arguments = parser.parse_args()
     config = config_from_namespace(RPTConfig, arguments)
     with cpu_threads(config.cpu_threads):
-        study = study_directions(config, dataset=arguments.dataset, model=arguments.model)
+        study = study_directions(
+            config,
+            dataset=arguments.dataset,
+            model=arguments.model,
+            max_targets=arguments.max_targets,
+            gradient_draws=arguments.gradient_draws,
+            reward_draws=arguments.reward_draws,
+        )
     print(as_markdown(study))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as stream:

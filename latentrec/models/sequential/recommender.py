@@ -51,7 +51,12 @@ class SequentialRecommender:
         self._trained_of_today = trained.item_map_from(catalogue).astype(np.int64)
         self._trained_of_today[(trained.train_counts[self._trained_of_today] == 0)] = -1
         self.unscorable = self._trained_of_today < 0
-        self._columns = torch.from_numpy(np.where(self.unscorable, 0, self._trained_of_today)).to(self.device)
+        columns = np.where(self.unscorable, 0, self._trained_of_today)
+        same_order = len(columns) == encoder.n_items and bool(
+            (self.unscorable | (columns == np.arange(len(columns)))).all()
+        )
+        # Where today's catalogue is the trained one, its columns need no copy into another order.
+        self._columns = slice(None) if same_order else torch.from_numpy(columns).to(self.device)
         self._masked = torch.from_numpy(self.unscorable).to(self.device)
         counts = np.where(self.unscorable, 0, trained.train_counts[self._trained_of_today])
         self._popularity = torch.from_numpy(np.log1p(counts).astype(np.float32)).to(self.device)
