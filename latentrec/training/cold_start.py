@@ -33,6 +33,7 @@ from latentrec.training.rating_common import (
     scale_for,
     trainer_settings,
     training_end,
+    training_precision,
     write_rating_model,
 )
 from latentrec.training.rating_config import ColdStartConfig
@@ -65,7 +66,8 @@ def train_cold_start(
         raise UserError("give either --model (from pretrain-rating) or --backbone")
     data = Dataset(dataset)
     task = RatingTask(data)
-    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=config.dtype)
+    dtype, _ = training_precision(config.dtype, config.lora_rank)
+    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
     scale = scale_for(loaded, config.rating_low, config.rating_high)
     records = read_traces(str(traces), scale, max_error=config.max_error)
     if config.max_traces:
@@ -186,7 +188,7 @@ def _train(
                 completion_only_loss=True,
                 max_length=None,
                 packing=False,
-                bf16=False,
+                bf16=training_precision(config.dtype, config.lora_rank)[1],
                 gradient_checkpointing=config.gradient_checkpointing,
                 train_sampling_strategy="sequential",
                 eos_token=prompt.tokenizer.eos_token,

@@ -199,6 +199,18 @@ def scale_for(loaded: LoadedModel, low: float, high: float) -> RatingScale:
     return loaded.scale or RatingScale(low, high)
 
 
+def training_precision(dtype: str, lora_rank: int) -> tuple[str, bool]:
+    """Dtype of the weights and whether passes run under bfloat16 autocast.
+
+    ``auto`` on a GPU with bfloat16: weights that are trained stay in float32 (an update of 2e-6 is lost in
+    bfloat16's 8 bits), frozen ones under LoRA adapters are bfloat16. ``auto`` elsewhere is float32.
+    """
+    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if dtype != "auto":
+        return dtype, False
+    return ("bfloat16" if fast and lora_rank else "float32"), fast
+
+
 def lora(rank: int, alpha: int) -> Any:
     """Adapters of this rank on every linear layer; ``None`` for rank 0, which trains all weights."""
     if not rank:

@@ -32,6 +32,7 @@ from latentrec.training.rating_common import (
     scale_for,
     trainer_settings,
     training_end,
+    training_precision,
     write_rating_model,
 )
 from latentrec.training.rating_config import RatingGRPOConfig
@@ -79,7 +80,8 @@ def train_rating_grpo(
         raise UserError("give either --model (from pretrain-rating or cold-start-sft) or --backbone")
     data = Dataset(dataset)
     task = RatingTask(data)
-    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=config.dtype)
+    dtype, _ = training_precision(config.dtype, config.lora_rank)
+    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
     scale = scale_for(loaded, config.rating_low, config.rating_high)
     settings = prompt_settings(loaded, config.prompt_overrides)
     prompt = RatingPrompt(loaded.tokenizer, settings, scale)
@@ -182,7 +184,7 @@ def _train(
                 scale_rewards=config.scale_rewards,
                 mask_truncated_completions=True,
                 shuffle_dataset=False,
-                bf16=False,
+                bf16=training_precision(config.dtype, config.lora_rank)[1],
                 use_vllm=config.vllm != "off",
                 vllm_mode=config.vllm if config.vllm != "off" else "colocate",
             ),
