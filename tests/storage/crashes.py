@@ -20,26 +20,30 @@ import requests
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.chmod", "os.truncate", "os.link"}
 
 
-def killed_everywhere(prepare: Callable[[], None], action: Callable[[], None]) -> Iterator[int]:
+def killed_everywhere(
+    root: pathlib.Path, prepare: Callable[[], None], action: Callable[[], None]
+) -> Iterator[int]:
     """For each boundary of ``action``: ``prepare()``, run it in a child that dies there, yield the number.
 
-    Ends when the action comes through; that it had at least three boundaries is asserted.
+    Only file-system changes below ``root`` count: what the interpreter does elsewhere (a finaliser that
+    removes a temporary file) comes and goes, and would shift the numbers. Ends when the action comes
+    through; that it had at least three boundaries is asserted.
     """
     at = 0
     while True:
         prepare()
-        if not _dies(action, at):
+        if not _dies(root, action, at):
             break
         yield at
         at += 1
     assert at >= 3
 
 
-def _dies(action: Callable[[], None], at: int) -> bool:
+def _dies(root: pathlib.Path, action: Callable[[], None], at: int) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            _arm(at)
+            _arm(str(root), at)
             action()
             os._exit(0)
         except BaseException:
@@ -53,7 +57,7 @@ def _dies(action: Callable[[], None], at: int) -> bool:
     return False
 
 
-def _arm(at: int) -> None:
+def _arm(root: str, at: int) -> None:
     passed = 0
 
     def boundary() -> None:
@@ -63,10 +67,12 @@ def _arm(at: int) -> None:
         passed += 1
 
     def audit(event: str, arguments: tuple) -> None:
-        writes = (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if event in CHANGES or (writes and "/dev/" not in str(arguments[0])):
+        if event == "open":
+            flags = arguments[2]
+            changes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+        else:
+            changes = event in CHANGES
+        if changes and _place(arguments).startswith(root):
             boundary()
 
     def fsync(descriptor: int) -> None:
@@ -94,3 +100,11 @@ def _arm(at: int) -> None:
     pathlib.Path.write_text = lambda path, text, **_: write_bytes(path, text.encode())
     shutil.copyfile = copyfile
     sys.addaudithook(audit)
+
+
+def _place(arguments: tuple) -> str:
+    """The path that an audit event is about; some give a name and the descriptor of its folder."""
+    path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes | os.PathLike) else ""
+    if path and not os.path.isabs(path) and isinstance(arguments[-1], int) and arguments[-1] >= 0:
+        return os.path.join(os.readlink(f"/proc/self/fd/{arguments[-1]}"), path)
+    return path

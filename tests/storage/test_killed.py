@@ -96,7 +96,7 @@ def test_checkpoint_save_killed_anywhere_leaves_the_old_or_the_new(place, tmp_pa
         empty(place)
         open_store(place).save(old, 1, metadata={})
 
-    for _ in killed_everywhere(prepare, lambda: open_store(place).save(new, 2, metadata={})):
+    for _ in killed_everywhere(tmp_path, prepare, lambda: open_store(place).save(new, 2, metadata={})):
         seen.add(state_of(place, tmp_path / "restored"))
         open_store(place).save(new, 3, metadata={})
         assert state_of(place, tmp_path / "restored") == (3, "new")
@@ -113,7 +113,9 @@ def test_restore_killed_anywhere_leaves_no_half_directory(place, tmp_path):
     def prepare() -> None:
         shutil.rmtree(destination, ignore_errors=True)
 
-    for _ in killed_everywhere(prepare, lambda: open_store(place, acquire=False).restore(info, destination)):
+    for _ in killed_everywhere(
+        tmp_path, prepare, lambda: open_store(place, acquire=False).restore(info, destination)
+    ):
         if destination.exists():
             assert {path.name for path in destination.iterdir()} == {"model.safetensors", "trainer.json"}
         assert state_of(place, destination) == (1, "new")
@@ -126,7 +128,7 @@ def test_dataset_writer_killed_anywhere_leaves_the_old_the_new_or_nothing(tmp_pa
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         make_artifact(output, "old")
 
-    for _ in killed_everywhere(prepare, lambda: make_artifact(output, "new")):
+    for _ in killed_everywhere(tmp_path, prepare, lambda: make_artifact(output, "new")):
         seen.add(text_of(output) if output.exists() else None)
         make_artifact(output, "retried")
         assert text_of(output) == "retried"
@@ -137,7 +139,9 @@ def test_dataset_writer_killed_anywhere_leaves_the_old_the_new_or_nothing(tmp_pa
 def test_upload_of_a_dataset_killed_anywhere_shows_it_whole_or_not_at_all(place, tmp_path):
     make_artifact(tmp_path / "new", "new")
     seen = set()
-    for _ in killed_everywhere(lambda: empty(place), lambda: upload_directory(tmp_path / "new", place)):
+    for _ in killed_everywhere(
+        tmp_path, lambda: empty(place), lambda: upload_directory(tmp_path / "new", place)
+    ):
         seen.add(downloaded_text(place, tmp_path / "copy"))
         upload_directory(tmp_path / "new", place)
         download_directory(place, tmp_path / "copy")
@@ -154,7 +158,9 @@ def test_replacing_upload_killed_anywhere_never_shows_a_mixture(place, tmp_path)
         empty(place)
         upload_directory(tmp_path / "old", place)
 
-    for _ in killed_everywhere(prepare, lambda: upload_directory(tmp_path / "new", place, replace=True)):
+    for _ in killed_everywhere(
+        tmp_path, prepare, lambda: upload_directory(tmp_path / "new", place, replace=True)
+    ):
         seen.add(downloaded_text(place, tmp_path / "copy"))
     assert seen == {"old", None, "new"}
 
@@ -167,7 +173,7 @@ def test_download_of_a_dataset_killed_anywhere_leaves_no_half_directory(place, t
     def prepare() -> None:
         shutil.rmtree(copy, ignore_errors=True)
 
-    for _ in killed_everywhere(prepare, lambda: download_directory(place, copy)):
+    for _ in killed_everywhere(tmp_path, prepare, lambda: download_directory(place, copy)):
         assert not copy.exists() or text_of(copy) == "new"
         download_directory(place, copy)
         assert text_of(copy) == "new"
