@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ from latentrec.decoding.trie_tensors import TrieTensors
 USERS, BEAMS = 16, 10
 REPEATS = 3
 LARGE_VOCABULARY = 150_000
-SMALL = {"d": 128, "layers": 2, "dtype": "fp32"}
+SMALL = {"d": 128, "layers": 2, "dtype": "fp32", "threads": 1}
+CLOCK = "on a CPU, processor seconds of the one thread: the machine was shared"
 
 
 def ours(
@@ -53,7 +55,14 @@ def allowed_next(sequences: list[list[int]]) -> dict[tuple[int, ...], list[int]]
 
 
 def transformers_generate(
-    model: Any, table: dict, depth: int, ids: torch.Tensor, mask: torch.Tensor, eos: int, *, use_cache: bool
+    backbone: Any,
+    table: dict,
+    depth: int,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    eos: int,
+    *,
+    use_cache: bool,
 ) -> Any:
     """Beam search of transformers under a prefix function; prompts padded on the left."""
     length = ids.shape[1]
@@ -61,7 +70,7 @@ def transformers_generate(
     def allowed(_: int, tokens: torch.Tensor) -> list[int]:
         return table.get(tuple(tokens[length:].tolist()), [eos])
 
-    return model.backbone.model.generate(
+    return backbone.generate(
         input_ids=ids,
         attention_mask=mask,
         num_beams=BEAMS,
@@ -101,8 +110,35 @@ def same_lists(
     return worst
 
 
+def published_forward(model: Any) -> Any:
+    """The published formulation as a transformers model: nothing is kept between tokens.
+
+    Each call reads the prompt for its hidden states, makes the latent, and reads prompt, latent and answer
+    again. The last prompt token is the place of the latent (the published code's ``<|Thought|>``).
+    """
+    from transformers import Qwen2ForCausalLM
+
+    class Published(Qwen2ForCausalLM):
+        prompt_length = 0
+
+        def forward(self, input_ids: Any = None, attention_mask: Any = None, **options: Any) -> Any:
+            before = slice(0, self.prompt_length - 1)
+            state = model.encode_prompt(input_ids[:, before], attention_mask[:, before])
+            embeds = self.get_input_embeddings()(input_ids)
+            embeds[:, self.prompt_length - 1] = model.roll_out(state).actions_BMND[:, 0, 0]
+            positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+            return super().forward(
+                inputs_embeds=embeds, attention_mask=attention_mask, position_ids=positions, use_cache=False
+            )
+
+    published = Published(model.backbone.model.config)
+    published.load_state_dict(model.backbone.model.state_dict())
+    published.generation_config = model.backbone.model.generation_config
+    return published.eval().to(model.device)
+
+
 def against_transformers(device: str, names: tuple[str, ...]) -> None:
-    """``decode_vs_transformers_cached`` and ``decode_vs_authors``."""
+    """``decode_vs_transformers_cached`` (N = 0) and ``decode_vs_authors`` (N = 0 and N = 1)."""
     titles, source = titles_of_cds()
     model, prompt = small_model(titles)
     model.to(device)
@@ -112,44 +148,73 @@ def against_transformers(device: str, names: tuple[str, ...]) -> None:
     table = allowed_next(sequences)
     prompts = random_prompts(prompt, titles, USERS)
     ids, mask = (tensor.to(device) for tensor in padded(prompts, prompt.pad_id))
-    left_ids, left_mask = (tensor.to(device) for tensor in padded(prompts, prompt.pad_id, left=True))
-    found = ours(model, tensors, ids, mask)
-    sizes = {
-        "users": USERS,
-        "beams": BEAMS,
-        **SMALL,
-        "vocabulary": model.backbone.vocab_size,
-        "titles": source,
-        "prompt_tokens": int(ids.shape[1]),
-        "longest_title_tokens": trie.depth,
-    }
-    for name, use_cache in (("decode_vs_transformers_cached", True), ("decode_vs_authors", False)):
-        if name not in names:
-            continue
-        arguments = (model, table, trie.depth, left_ids, left_mask, prompt.eos_id)
-        reference = transformers_generate(*arguments, use_cache=use_cache)
-        worst = same_lists(found, reference, sequences, trie, ids.shape[1])
-        sides = {
-            "ours": lambda: _done(ours(model, tensors, ids, mask), device),
-            "reference": lambda use=use_cache, a=arguments: _done(
-                transformers_generate(*a, use_cache=use), device
-            ),
-        }
-        seconds = in_turns(sides, REPEATS, warm_up=0 if not use_cache else 1)
+
+    def measure(ours_model: Any, theirs: Any, thought: list[int], use_cache: bool, repeats: int) -> dict:
+        left = padded([row + thought for row in prompts], prompt.pad_id, left=True)
+        left_ids, left_mask = (tensor.to(device) for tensor in left)
+
+        def generate() -> Any:
+            arguments = (theirs, table, trie.depth, left_ids, left_mask, prompt.eos_id)
+            return _done(transformers_generate(*arguments, use_cache=use_cache), device)
+
+        found = ours(ours_model, tensors, ids, mask)
+        worst = same_lists(found, generate(), sequences, trie, left_ids.shape[1])
+        sides = {"ours": lambda: _done(ours(ours_model, tensors, ids, mask), device), "reference": generate}
+        seconds = in_turns(sides, repeats, warm_up=int(use_cache), clock=_clock(device))
         middle = medians(seconds)
+        return {
+            "latent tokens": ours_model.n_latents,
+            "ours users/s": USERS / middle["ours"],
+            "reference users/s": USERS / middle["reference"],
+            "ratio": middle["reference"] / middle["ours"],
+            "ratio of the best": min(seconds["reference"]) / min(seconds["ours"]),
+            "largest score difference": worst,
+        }
+
+    def write(name: str, rows: list[dict], repeats: int, reference: str) -> None:
+        sizes = {
+            "users": USERS,
+            "beams": BEAMS,
+            **SMALL,
+            "vocabulary": model.backbone.vocab_size,
+            "titles": source,
+            "prompt_tokens": int(ids.shape[1]),
+            "longest_title_tokens": trie.depth,
+        }
         record(
             _named(name, device),
-            USERS / middle["ours"],
-            USERS / middle["reference"],
+            rows[-1]["ours users/s"],
+            rows[-1]["reference users/s"],
             "users/s",
-            REPEATS,
+            repeats,
             sizes,
             lower_is_better=False,
-            ratio_of_best=min(seconds["reference"]) / min(seconds["ours"]),
-            largest_score_difference=worst,
-            all_seconds=seconds,
-            note=f"same lists for all {USERS} users, scores within {worst:.1e}",
-            reference_is="transformers generate, prefix_allowed_tokens_fn, use_cache=" + str(use_cache),
+            table=rows,
+            note=f"the same lists for all {USERS} users on both sides",
+            clock=CLOCK,
+            reference_is=reference,
+        )
+
+    backbone = model.backbone.model
+    if "decode_vs_transformers_cached" in names:
+        rows = [measure(model, backbone, [], True, 5)]
+        write("decode_vs_transformers_cached", rows, 5, "transformers generate, prefix function, KV cache")
+    if "decode_vs_authors" in names:
+        thinking, _ = small_model(titles, n_latents=1, steps=0)
+        thinking.backbone.load_state_dict(model.backbone.state_dict())
+        thinking.to(device)
+        published = published_forward(thinking)
+        published.prompt_length = max(map(len, prompts)) + 1
+        rows = [
+            measure(model, backbone, [], False, REPEATS),
+            measure(thinking, published, [prompt.eos_id], False, REPEATS),
+        ]
+        write(
+            "decode_vs_authors",
+            rows,
+            REPEATS,
+            "transformers generate, prefix function, no cache; N = 0: one pass over everything a token; "
+            "N = 1: the published forward, which reads the prompt twice a token",
         )
 
 
@@ -187,7 +252,12 @@ def mask_share(device: str) -> None:
 
         seconds = medians(
             in_turns(
-                {"mask": lambda f=constrain: _done(f(), device), "step": lambda f=step: _done(f(), device)}, 9
+                clock=_clock(device),
+                repeats=9,
+                sides={
+                    "mask": lambda f=constrain: _done(f(), device),
+                    "step": lambda f=step: _done(f(), device),
+                },
             )
         )
         for name in shares:
@@ -244,9 +314,7 @@ def latent_overhead(device: str) -> None:
                     ("thinking", lambda i=ids, m=mask: ours(thinking, trie, i, m)),
                     ("latent alone", lambda s=state: thinking.begin_answer(s)),
                 ):
-                    begin = time.perf_counter()
-                    _done(work(), device)
-                    timed[name].append(time.perf_counter() - begin)
+                    timed[name].append(_timed(work, device))
         middle = {name: statistics.median(values) for name, values in timed.items()}
         table.append(
             {
@@ -315,9 +383,15 @@ def scaling(device: str) -> None:
 
 
 def _timed(work: Any, device: str) -> float:
-    begin = time.perf_counter()
+    clock = _clock(device)
+    begin = clock()
     _done(work(), device)
-    return time.perf_counter() - begin
+    return clock() - begin
+
+
+def _clock(device: str) -> Callable[[], float]:
+    """Processor seconds of this (single-threaded) process on a CPU, so that neighbours do not count."""
+    return time.process_time if device == "cpu" else time.perf_counter
 
 
 def _done(result: Any, device: str) -> Any:
@@ -332,7 +406,7 @@ def _named(name: str, device: str) -> str:
 
 def run(only: str | None = None, device: str = "cpu") -> None:
     """Measure everything of this module, or one benchmark, and record it."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     pairs = ("decode_vs_transformers_cached", "decode_vs_authors")
     if only is None or only in pairs:
         against_transformers(device, pairs if only is None else (only,))

@@ -52,7 +52,7 @@ def small_model(
     vocabulary: int = 4096,
     rows: int | None = None,
     n_latents: int = 0,
-    steps: int = 150,
+    steps: int = 60,
 ) -> tuple[LatentR3Model, NextItemPrompt]:
     """d = 128, 2 layers, from scratch; taught the titles for a few steps, so that beams behave as in use.
 
@@ -85,15 +85,16 @@ def small_model(
     prompt = NextItemPrompt(tokenizer)
     optimiser = torch.optim.AdamW(model.backbone.parameters(), lr=3e-3)
     rng = np.random.default_rng(0)
-    for _ in range(steps):
-        answers = [prompt.encode_target(titles[index]) for index in rng.choice(len(titles), 32)]
-        ids, mask = padded([prompt.response_ids + answer for answer in answers], prompt.pad_id)
-        labels = ids.masked_fill(mask == 0, -100)
-        labels[:, : len(prompt.response_ids)] = -100
-        loss = model.backbone.model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    with torch.enable_grad():
+        for _ in range(steps):
+            answers = [prompt.encode_target(titles[index]) for index in rng.choice(len(titles), 32)]
+            ids, mask = padded([prompt.response_ids + answer for answer in answers], prompt.pad_id)
+            labels = ids.masked_fill(mask == 0, -100)
+            labels[:, : len(prompt.response_ids)] = -100
+            loss = model.backbone.model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
     return model.eval(), prompt
 
 

@@ -88,16 +88,23 @@ def read_results() -> dict[str, Any]:
 
 
 def in_turns(
-    sides: Mapping[str, Callable[[], Any]], repeats: int, *, warm_up: int = 1
+    sides: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    *,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each side, measured alternately, after ``warm_up`` unmeasured rounds."""
+    """Seconds of each side, measured alternately, after ``warm_up`` unmeasured rounds.
+
+    ``clock`` is the wall by default; ``time.process_time`` counts this process's own processor seconds.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for round_ in range(warm_up + repeats):
         for name, work in sides.items():
-            start = time.perf_counter()
+            start = clock()
             work()
             if round_ >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -157,7 +164,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
         lines += ["", f"## {name}", "", f"- sizes: {sizes}", f"- device: {entry['device']}"]
         if "versions" in entry:
             lines.append("- versions: " + ", ".join(f"{k} {v}" for k, v in entry["versions"].items()))
-        for key in ("reference_is", "note", "measured"):
+        for key in ("reference_is", "note", "clock", "measured"):
             if key in entry:
                 lines.append(f"- {key.replace('_', ' ')}: {entry[key]}")
         if isinstance(entry.get("table"), list) and entry["table"]:

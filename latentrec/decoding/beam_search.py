@@ -13,7 +13,7 @@ the best width, score = Σ log p / length^penalty, the same stopping rule), so l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,10 @@ from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 
 LOGITS_AT_ONCE = 2**26
 """Elements of a logits block; longer tails are scored in pieces."""
+TAIL = 6
+"""Tokens of a tail that are read in one pass."""
+REST = 0.75
+"""Rows are dropped from the batch when fewer than this share still go on."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class ConstrainedBeamSearch:
             determined = beams.open & (self.trie.leaves_below(beams.states) <= 1).all(dim=1)
             going = beams.open & ~determined
             n_going = int(going.sum())
-            if n_going > len(going) // 2:
+            if n_going > REST * len(going):
                 state = model.decode_step(state, beams.tokens, beams.parents)
                 continue
             if bool(ended.any()):
@@ -191,42 +195,43 @@ class ConstrainedBeamSearch:
         alpha: float,
     ) -> _Beams:
         """Finish rows whose beams can each reach one title only: one pass, then the steps replayed."""
-        path_states, path_tokens = self._paths(beams.states)
-        steps = path_tokens.shape[2]
-        inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)
-        hidden = continue_beams(model, state, inputs, beams.parents)
-        log_probs = self._log_probs(model, hidden, path_tokens)
-        if assistant is not None:
-            before = torch.cat([beams.states[..., None], path_states[..., :-1]], dim=2)
-            mass = assistant.rows(at).log_mass_UZ
-            rows = mass.shape[0]
-            ahead = mass.gather(1, path_states.reshape(rows, -1)) - mass.gather(
-                1, before.clamp(min=0).reshape(rows, -1)
-            )
-            log_probs = alpha * log_probs + (1 - alpha) * ahead.view_as(log_probs)
-        valid = path_states > 0
-        origin = torch.arange(beams.states.shape[1], device=self.trie.device).expand_as(beams.states)
-        for step in range(steps):
-            beams = self._advance(
-                beams,
-                _of_beams(path_states, step, origin),
-                _of_beams(path_tokens, step, origin),
-                _of_beams(log_probs, step, origin),
-                _of_beams(valid, step, origin) & (beams.states >= 0)[..., None],
-                length + step + 1,
-            )
-            origin = origin.gather(1, beams.parents)
+        mass = None if assistant is None else assistant.rows(at).log_mass_UZ
+        parents = beams.parents
+        while True:
+            path_states, path_tokens = self._paths(beams.states)
+            inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)
+            valid = path_states > 0
+            hidden, state = continue_beams(model, state, inputs, parents)
+            log_probs = self._log_probs(model, hidden, path_tokens, valid)
+            if mass is not None:
+                before = torch.cat([beams.states.clamp(min=0)[..., None], path_states[..., :-1]], dim=2)
+                ahead = _gather_states(mass, path_states) - _gather_states(mass, before)
+                log_probs = alpha * log_probs + (1 - alpha) * ahead
+            parents = torch.arange(beams.states.shape[1], device=self.trie.device).expand_as(beams.states)
+            for step in range(path_tokens.shape[2]):
+                beams = self._advance(
+                    beams,
+                    _of_beams(path_states, step, parents),
+                    _of_beams(path_tokens, step, parents),
+                    _of_beams(log_probs, step, parents),
+                    _of_beams(valid, step, parents) & (beams.states >= 0)[..., None],
+                    length + step + 1,
+                )
+                parents = parents.gather(1, beams.parents)
             if not bool(beams.open.any()):
-                break
-        return beams
+                return beams
+            length += path_tokens.shape[2]
 
     def _paths(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """States and tokens from each beam's state down to its only leaf, (R, W, S); 0 after the end."""
+        """States and tokens on each beam's way to its only leaf, (R, W, S); 0 after the end.
+
+        S is ``TAIL`` at most: the search may stop before the longest title is read.
+        """
         trie = self.trie
         path_states, path_tokens = [], []
         current = states.clamp(min=0)
         going = (states >= 0) & ~trie.is_leaf[current]
-        while bool(going.any()):
+        while len(path_states) < TAIL and bool(going.any()):
             edges = torch.where(going, trie.child_offsets[current], 0)
             current = torch.where(going, edges + 1, current)
             path_states.append(torch.where(going, current, 0))
@@ -234,16 +239,16 @@ class ConstrainedBeamSearch:
             going &= ~trie.is_leaf[current]
         return torch.stack(path_states, dim=2), torch.stack(path_tokens, dim=2)
 
-    def _log_probs(self, model: Any, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """log p of each token after each hidden state, never more than a bounded block of logits at once."""
-        flat_hidden, flat_tokens = hidden.flatten(0, -2), tokens.flatten()
+    def _log_probs(self, model: Any, hidden: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
+        """log p of each valid token after each hidden state, a bounded block of logits at a time."""
+        hidden_nD, tokens_n = hidden[valid], tokens[valid]
         block = max(1, LOGITS_AT_ONCE // model.backbone.vocab_size)
         parts = []
-        for begin in range(0, len(flat_tokens), block):
-            logits = model.backbone.logits(flat_hidden[begin : begin + block])
-            chosen = logits.gather(1, flat_tokens[begin : begin + block, None])[:, 0]
+        for begin in range(0, len(tokens_n), block):
+            logits = model.backbone.logits(hidden_nD[begin : begin + block])
+            chosen = logits.gather(1, tokens_n[begin : begin + block, None])[:, 0]
             parts.append(chosen - logits.logsumexp(dim=1))
-        return torch.cat(parts).view(tokens.shape)
+        return torch.zeros(valid.shape, device=hidden.device).masked_scatter(valid, torch.cat(parts))
 
     def _store(self, result: BeamResult, beams: _Beams) -> None:
         found = beams.scores.isfinite()
@@ -251,32 +256,46 @@ class ConstrainedBeamSearch:
         result.scores[beams.user] = beams.scores
 
 
-def continue_beams(model: Any, state: Any, tokens_RWS: Tensor, parents_RW: Tensor) -> Tensor:
-    """Hidden states (R, W, S, d) after each of S tokens that continue W beams, in one pass.
+def continue_beams(model: Any, state: Any, tokens_RWS: Tensor, parents_RW: Tensor) -> tuple[Tensor, Any]:
+    """Read S tokens that continue each of W beams, in one pass.
 
     Args:
         model: a :class:`~latentrec.models.latentr3.LatentR3Model`.
         state: its decoding state.
         tokens_RWS: the tokens of each beam, in order.
         parents_RW: the beam of ``state`` that each continues.
+
+    Returns:
+        Hidden states (R, W, S, d) after each token, and the state with these slots (its logits are stale).
     """
     rows, width, steps = tokens_RWS.shape
     device = tokens_RWS.device
     n_slots = state.visible_BWC.shape[-1]
     before = state.visible_BWC.gather(1, parents_RW[..., None].expand(-1, -1, n_slots))
-    before = before[:, :, None].expand(-1, -1, steps, -1).reshape(rows, width * steps, n_slots)
+    spread = before[:, :, None].expand(-1, -1, steps, -1).reshape(rows, width * steps, n_slots)
     own_WW = torch.eye(width, dtype=torch.bool, device=device)
     causal_SS = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
     own = (own_WW[:, None, :, None] & causal_SS[None, :, None, :]).reshape(width * steps, width * steps)
-    allowed = torch.cat([before, own.expand(rows, -1, -1)], dim=-1)
+    allowed = torch.cat([spread, own.expand(rows, -1, -1)], dim=-1)
     positions = (state.positions_B[:, None, None] + torch.arange(steps, device=device)).expand(-1, width, -1)
-    hidden, _ = model.backbone.run(
+    hidden, new = model.backbone.run(
         model.backbone.embed(tokens_RWS.reshape(rows, -1)),
         positions.reshape(rows, -1),
         allowed,
         state.key_values,
     )
-    return hidden.view(rows, width, steps, -1)
+    own_slots = own_WW.repeat_interleave(steps, dim=1).expand(rows, -1, -1)
+    after = replace(
+        state,
+        key_values=state.key_values.extended(new),
+        visible_BWC=torch.cat([before, own_slots], dim=-1),
+        positions_B=state.positions_B + steps,
+    )
+    return hidden.view(rows, width, steps, -1), after
+
+
+def _gather_states(mass_RZ: Tensor, states_RWS: Tensor) -> Tensor:
+    return mass_RZ.gather(1, states_RWS.flatten(1)).view(states_RWS.shape)
 
 
 def _of_beams(tensor_RWS: Tensor, step: int, origin_RW: Tensor) -> Tensor:

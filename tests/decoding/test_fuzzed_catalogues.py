@@ -11,6 +11,7 @@ from latentrec.decoding.title_recommender import TitleRecommender, title_sequenc
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import build_preset
 from latentrec.prompts import NextItemPrompt
+from tests.slow_figures import record_figure
 
 titles = st.lists(
     st.one_of(
@@ -118,3 +119,6 @@ def test_hundred_thousand_beams_over_hundred_thousand_titles(parts):
     while beams < 100_000:
         histories = [rng.integers(0, len(rows), rng.integers(0, 6)).tolist() for _ in range(256)]
         beams += check_lists(recommender, catalogue, histories, 10)
+    record_figure(
+        "beams decoded over a fuzzed catalogue of 100,000 titles", f"{beams:,}; none outside, none twice"
+    )
