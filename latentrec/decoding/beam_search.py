@@ -228,7 +228,8 @@ class ConstrainedBeamSearch:
         S is ``TAIL`` at most: the search may stop before the longest title is read.
         """
         trie = self.trie
-        path_states, path_tokens = [], []
+        path_states: list[Tensor] = []
+        path_tokens: list[Tensor] = []
         current = states.clamp(min=0)
         going = (states >= 0) & ~trie.is_leaf[current]
         while len(path_states) < TAIL and bool(going.any()):
