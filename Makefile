@@ -15,7 +15,7 @@ RUNNER ?= process
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup locks run test test-slow test-containers lint format pipeline-compile pipeline-submit \
+.PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
 	images push bench results mlflow-ui recommend clean
 
@@ -63,6 +63,9 @@ format: setup ## apply the formatter and the linter's safe fixes
 
 pipeline-compile: setup ## build/pipelines/*.yaml (IMAGE_REGISTRY= IMAGE_TAG= RELEASE=1)
 	$(BIN)/python -m pipeline.compile --output build/pipelines
+
+golden: setup ## write the reviewed copies of the compiled pipelines again (tests/pipeline/golden)
+	IMAGE_REGISTRY= IMAGE_TAG= RELEASE= $(BIN)/python -m pipeline.compile --output tests/pipeline/golden
 
 pipeline-submit: setup ## upload a pipeline version and start a run (KFP_HOST= SYSTEM= PARAMS=)
 	$(BIN)/python -m pipeline.submit --system '$(SYSTEM)' --params '$(PARAMS)'

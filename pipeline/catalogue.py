@@ -11,7 +11,7 @@ from typing import Any
 
 from latentrec.core import UserError
 
-SYSTEMS = ("latentr3", "lares")
+SYSTEMS = ("latentr3", "lares", "reczero", "recone")
 
 
 def pipeline_of(system: str) -> Any:

@@ -29,6 +29,7 @@ class Profile:
 PREFLIGHT = Profile(cpu="1", memory="2Gi", cached=False, retries=0, timeout_s=900)
 DATA = Profile(cpu="4", memory="16Gi", cached=True, retries=0, timeout_s=4 * 3600)
 TRAIN = Profile(cpu="8", memory="32Gi", cached=True, retries=3, timeout_s=48 * 3600)
+TRACES = Profile(cpu="2", memory="8Gi", cached=True, retries=2, timeout_s=24 * 3600)
 EVALUATE = Profile(cpu="8", memory="32Gi", cached=False, retries=0, timeout_s=12 * 3600)
 REGISTER = Profile(cpu="2", memory="8Gi", cached=False, retries=0, timeout_s=3600)
 SUMMARY = Profile(cpu="1", memory="2Gi", cached=False, retries=0, timeout_s=900)

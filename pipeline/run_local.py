@@ -21,6 +21,8 @@ from pipeline.local_run import Outcome, RunFolders, run_pipeline
 SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {"backbone": "tiny"},
     "lares": {"sasrec_epochs": 20, "lares_epochs": 12, "rpt_epochs": 2},
+    "reczero": {"backbone": "tiny"},
+    "recone": {"backbone": "tiny"},
 }
 """What `make run` sets where the user says nothing: sizes that two cores can train in minutes."""
 

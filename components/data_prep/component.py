@@ -30,8 +30,6 @@ def data_prep(
     Args:
         reviews: Review file: path, gs:// or https:// location, plain or compressed; several with commas.
         inputs_fingerprint: What the input files hold now, from preflight; only enters the cache key.
-        dataset: The dataset directory.
-        report: The data report.
         metadata: Product metadata, like reviews; empty for ID-based and rating tasks.
         data_cutoff: Day that ends the window where window_end is empty, YYYY-MM-DD, from preflight.
         task: next_item or rating.
@@ -45,6 +43,11 @@ def data_prep(
         skip_bad_lines: Drop and count unreadable lines instead of stopping.
         seed: Seed.
         options: Further fields of DataPrepConfig.
+
+    Returns:
+        dataset: The dataset directory.
+        report: The data report.
+        Output: The dataset's fingerprint.
     """
     import shutil
 

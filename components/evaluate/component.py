@@ -33,9 +33,6 @@ def evaluate(
         dataset: The dataset directory.
         names: Name of each model in the tables, in order; the last one is the challenger.
         model_1: First model directory.
-        evaluation: The evaluation directory.
-        report: The report.
-        metrics: The challenger's metrics.
         model_2: Second model directory.
         model_3: Third model directory.
         model_4: Fourth model directory.
@@ -47,6 +44,13 @@ def evaluate(
         host: Decoding of the title models: bigrec or d3.
         seed: Seed of resampling.
         options: Further fields of EvaluateConfig.
+
+    Returns:
+        evaluation: The evaluation directory.
+        report: The report.
+        metrics: The challenger's metrics.
+        promote: Whether the gate lets the challenger become champion.
+        reason: Why.
     """
     from latentrec.evaluation import evaluate
     from latentrec.tracking import find_champion

@@ -23,7 +23,6 @@ def grpo(
     Args:
         dataset: The dataset directory.
         parent: Model directory of stage 1.
-        model: The model directory.
         profile: default or paper.
         epochs: Passes over the training samples.
         group_size: K, noisy latents per prompt.
@@ -31,6 +30,9 @@ def grpo(
         learning_rate: Peak learning rate; 0 is the profile's.
         seed: Seed.
         options: Further fields of GRPOConfig.
+
+    Returns:
+        model: The model directory.
     """
     from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.latent_grpo import train_grpo

@@ -20,7 +20,7 @@ def preflight(
     window_end: str = "",
     title_filter: str = "",
     backbone: str = "",
-    traces: str = "",
+    endpoint: str = "",
     eval_beam_width: str = "",
     eval_host: str = "",
     train_memory: str = "",
@@ -38,6 +38,8 @@ def preflight(
         ("sft_options", dict),
         ("grpo_options", dict),
         ("rpt_options", dict),
+        ("pretrain_options", dict),
+        ("traces_options", dict),
         ("cold_start_options", dict),
         ("rating_options", dict),
         ("evaluate_options", dict),
@@ -59,13 +61,28 @@ def preflight(
         window_end: First day no longer kept.
         title_filter: Which titles are dropped.
         backbone: Language model.
-        traces: RecOne's reasoning traces.
+        endpoint: Who writes RecOne's reasoning traces.
         eval_beam_width: Beams of the title models.
         eval_host: Decoding of the title models.
         train_memory: Memory of a training pod.
         gpu_type: Accelerator of a training pod.
         model_name: Registered model.
         options: Further fields of the steps' settings, by step.
+
+    Returns:
+        inputs_fingerprint: Changes when the content behind the input locations does.
+        data_cutoff: Day that ends the data, or empty.
+        data_options: Further settings of data preparation, checked.
+        sequential_options: Further settings of the ID-based baselines, checked.
+        lares_options: Further settings of LARES, checked.
+        sft_options: Further settings of SFT, checked.
+        grpo_options: Further settings of GRPO, checked.
+        rpt_options: Further settings of RPT, checked.
+        pretrain_options: Further settings of the rating systems' starting model, checked.
+        traces_options: Further settings of the traces, checked.
+        cold_start_options: Further settings of the cold start, checked.
+        rating_options: Further settings of rating GRPO, checked.
+        evaluate_options: Further settings of the evaluation, checked.
     """
     parameters = dict(locals())
     from latentrec.tracking.doors import preflight_door

@@ -21,6 +21,11 @@ def register(
         evaluation: The evaluation directory, with the gate's decision.
         name: Name of the registered model.
         dataset: The dataset directory that it was trained on; the next run compares its data with it.
+
+    Returns:
+        uri: The registered version, models:/NAME/VERSION.
+        gate: What the gate did: promoted, kept or refused.
+        promoted: Whether it is champion now.
     """
     from latentrec.tracking.doors import register_door
 

@@ -10,8 +10,8 @@ def rpt(
     dataset: dsl.Input[dsl.Dataset],
     parent: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
-    epochs: int = 5,
-    learning_rate: float = 1e-4,
+    epochs: int = 30,
+    learning_rate: float = 5e-4,
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -20,15 +20,16 @@ def rpt(
     Args:
         dataset: The dataset directory.
         parent: Model directory of LARES-SPT.
-        model: The model directory.
         epochs: Passes over the training samples at most.
         learning_rate: Peak learning rate.
         seed: Seed.
         options: Further fields of RPTConfig.
-    """
-    from latentrec.training.rpt import train_rpt
 
+    Returns:
+        model: The model directory.
+    """
     from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.rpt import train_rpt
 
     values = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     with open_step("rpt", "rpt", values, options, dataset=dataset.path) as step:

@@ -15,8 +15,10 @@ def run_summary(
 
     Args:
         outcome: KFP's own final status; it does not say which step failed.
-        summary: The summary.
         steps: Names of the run's steps in order; one without a status was not reached or came from the cache.
+
+    Returns:
+        summary: The summary.
     """
     from latentrec.tracking.run_summary import write_run_summary
 

@@ -22,7 +22,6 @@ def sft(
 
     Args:
         dataset: The dataset directory; needs titles.
-        model: The model directory.
         backbone: Preset (tiny), hub id, directory or gs:// location of a causal language model.
         reasoning_tokens: N; 0 is the backbone without reasoning.
         profile: default or paper.
@@ -31,6 +30,9 @@ def sft(
         learning_rate: Peak learning rate; 0 is the one that suits backbone and profile.
         seed: Seed.
         options: Further fields of SFTConfig.
+
+    Returns:
+        model: The model directory.
     """
     from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.sft import train_sft

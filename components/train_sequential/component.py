@@ -18,11 +18,13 @@ def train_sequential(
 
     Args:
         dataset: The dataset directory.
-        model: The model directory.
         encoder: popularity, gru4rec, caser, sasrec or lares.
         max_epochs: Passes over the training samples at most.
         seed: Seed.
         options: Further fields of SequentialConfig.
+
+    Returns:
+        model: The model directory.
     """
     from latentrec.tracking.doors import checkpoint_root, open_step
     from latentrec.training.sequential import train_sequential

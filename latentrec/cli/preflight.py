@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("gpu-type", "accelerator, e.g. nvidia-l4: the backbone must fit into it"),
         ("gpu-count", "accelerators a training pod"),
         ("train-memory", "memory of a training pod, e.g. 32Gi"),
-        ("traces", "RecOne: file of reasoning traces"),
     ):
         parser.add_argument("--" + name, default=None, help=text)
 

@@ -18,9 +18,11 @@ CONFIGS = {
     "lares": "latentrec.training.sequential_config:SequentialConfig",
     "sft": "latentrec.training.sft_config:SFTConfig",
     "grpo": "latentrec.training.latent_grpo_config:GRPOConfig",
-    "rpt": "latentrec.training.rpt:RPTConfig",
-    "cold_start": "latentrec.training.rating:ColdStartConfig",
-    "rating": "latentrec.training.rating:RatingGRPOConfig",
+    "rpt": "latentrec.training.rpt_config:RPTConfig",
+    "pretrain": "latentrec.training.rating_config:PretrainRatingConfig",
+    "traces": "latentrec.training.traces:TracesConfig",
+    "cold_start": "latentrec.training.rating_config:ColdStartConfig",
+    "rating": "latentrec.training.rating_config:RatingGRPOConfig",
     "evaluate": "latentrec.evaluation.config:EvaluateConfig",
 }
 """Configuration class of each group of options, imported when it is asked for."""
@@ -28,13 +30,13 @@ CONFIGS = {
 SYSTEMS = {
     "latentr3": ("data", "sequential", "sft", "grpo", "evaluate"),
     "lares": ("data", "sequential", "lares", "rpt", "evaluate"),
-    "reczero": ("data", "rating", "evaluate"),
-    "recone": ("data", "cold_start", "rating", "evaluate"),
+    "reczero": ("data", "pretrain", "rating", "evaluate"),
+    "recone": ("data", "pretrain", "traces", "cold_start", "rating", "evaluate"),
 }
 """The groups of options that each pipeline has."""
 
 FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
-    "profile": (("data", "profile"), ("sft", "profile"), ("grpo", "profile")),
+    "profile": (("data", "profile"), ("sft", "profile"), ("grpo", "profile"), ("rating", "profile")),
     "k_core": (("data", "k_core"),),
     "max_history": (("data", "max_history"),),
     "split": (("data", "split"),),
@@ -43,7 +45,7 @@ FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
     "title_filter": (("data", "title_filter"),),
     "skip_bad_lines": (("data", "skip_bad_lines"),),
     "seed": tuple((group, "seed") for group in CONFIGS),
-    "backbone": (("sft", "backbone"), ("rating", "backbone"), ("cold_start", "backbone")),
+    "backbone": (("sft", "backbone"), ("pretrain", "backbone")),
     "reasoning_tokens": (("sft", "reasoning_tokens"),),
     "sft_epochs": (("sft", "epochs"),),
     "sft_batch_size": (("sft", "batch_size"),),
@@ -56,7 +58,9 @@ FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
     "lares_epochs": (("lares", "max_epochs"),),
     "rpt_epochs": (("rpt", "epochs"),),
     "rpt_learning_rate": (("rpt", "learning_rate"),),
+    "endpoint": (("traces", "endpoint"),),
     "cold_start_epochs": (("cold_start", "epochs"),),
+    "cold_start_learning_rate": (("cold_start", "learning_rate"),),
     "rating_steps": (("rating", "steps"),),
     "rating_group_size": (("rating", "group_size"),),
     "rating_learning_rate": (("rating", "learning_rate"),),
@@ -67,7 +71,11 @@ FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
 """The configuration fields that a pipeline parameter fills."""
 
 
-PROFILE_DECIDES = {"sft": ("learning_rate",), "grpo": ("learning_rate", "noise_std")}
+PROFILE_DECIDES = {
+    "sft": ("learning_rate",),
+    "grpo": ("learning_rate", "noise_std"),
+    "rating": ("learning_rate",),
+}
 """Fields whose 0, as a pipeline parameter, leaves the choice to the profile."""
 
 
@@ -129,10 +137,10 @@ def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name in PROFILE_DECIDES.get(group, ()):
         if str(values.get(name)) in ("0", "0.0"):
             values[name] = None
+    if group == "rating" and str(values.get("steps")) == "-1":
+        values["steps"] = None
     if group == "data":
         values |= {name: locations(parameters.get(name)) for name in ("reviews", "metadata")}
-    if group == "cold_start" and parameters.get("traces"):
-        values["traces"] = parameters["traces"]
     return values
 
 

@@ -22,11 +22,11 @@ from latentrec.core import UserError
 from latentrec.storage import ABSENT, join, store_for
 from latentrec.tracking.backbone_check import check_backbone
 from latentrec.tracking.doors import CHECKPOINT_VARIABLE
-from latentrec.tracking.parameters import SYSTEMS, check_parameters, locations
+from latentrec.tracking.parameters import CONFIGS, SYSTEMS, check_parameters, locations
 from latentrec.tracking.steps import ensure_parent_run
 
 STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"
-OPTION_GROUPS = ("data", "sequential", "lares", "sft", "grpo", "rpt", "cold_start", "rating", "evaluate")
+OPTION_GROUPS = tuple(CONFIGS)
 """Groups of options in the order of the preflight component's outputs."""
 
 

@@ -1,0 +1,39 @@
+"""Door to the rating systems' starting model: the pre-trained stand-in, or a real instruct model by name."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def pretrain_rating(
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    backbone: str = "tiny",
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Pre-train the small stand-in for an instruct model, or name a real one to start from.
+
+    Args:
+        dataset: The dataset directory, of the rating task.
+        backbone: tiny pre-trains the stand-in; a directory or hub id is passed on as it is.
+        seed: Seed.
+        options: Further fields of PretrainRatingConfig.
+
+    Returns:
+        model: The model directory.
+    """
+    from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.training.rating import pretrain_rating
+
+    values = {"backbone": backbone, "seed": seed}
+    with open_step("pretrain_rating", "pretrain", values, options, dataset=dataset.path) as step:
+        manifest = pretrain_rating(
+            step.config,
+            dataset=dataset.path,
+            output=model.path,
+            sink=step.sink,
+            checkpoint_root=checkpoint_root(),
+        )
+        step.finish(model, manifest)

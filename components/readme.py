@@ -1,0 +1,56 @@
+"""Writes each component's README from its interface, so that the two cannot drift apart."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def component_names() -> list[str]:
+    """Folders that hold a component."""
+    return sorted(path.parent.name for path in HERE.glob("*/component.py"))
+
+
+def load(name: str) -> Any:
+    """The component of one folder."""
+    return getattr(importlib.import_module(f"components.{name}.component"), name)
+
+
+def readme(name: str) -> str:
+    """The README of one component: what it does, image, command, inputs, outputs."""
+    component = load(name)
+    spec = component.component_spec
+    image = spec.implementation.container.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0]
+    module = importlib.import_module(f"components.{name}.component")
+    lines = [f"# {name}", "", str(module.__doc__).strip().split("\n")[0], "", str(spec.description), ""]
+    lines += [f"Image: `{image}`. By hand: `latentrec {_command(name)} --help`.", ""]
+    lines += ["| input | type | default | |", "|---|---|---|---|"]
+    for key, entry in (spec.inputs or {}).items():
+        default = "required" if not entry.optional else f"`{entry.default!r}`"
+        lines.append(f"| `{key}` | {_kind(entry.type)} | {default} | {entry.description or ''} |")
+    if spec.outputs:
+        lines += ["", "| output | type | |", "|---|---|---|"]
+        for key, entry in spec.outputs.items():
+            lines.append(f"| `{key}` | {_kind(entry.type)} | {entry.description or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _command(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _kind(name: str) -> str:
+    return name.split("@")[0].removeprefix("system.")
+
+
+def main() -> None:
+    """Write them all."""
+    for name in component_names():
+        (HERE / name / "README.md").write_text(readme(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

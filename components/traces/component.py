@@ -1,0 +1,33 @@
+"""Door to reasoning traces for RecOne's cold start."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def traces(
+    dataset: dsl.Input[dsl.Dataset],
+    records: dsl.Output[dsl.Artifact],
+    endpoint: str = "template",
+    seed: int = 42,
+    options: dict = {},  # noqa: B006
+) -> None:
+    """Ask an OpenAI-compatible endpoint for reasoning traces, or write them by template.
+
+    Args:
+        dataset: The dataset directory, of the rating task.
+        endpoint: URL of the endpoint, or template.
+        seed: Seed.
+        options: Further fields of TracesConfig.
+
+    Returns:
+        records: The traces, JSON lines.
+    """
+    from latentrec.tracking.doors import open_step
+    from latentrec.training.rating import make_traces
+
+    values = {"endpoint": endpoint, "seed": seed}
+    with open_step("traces", "traces", values, options, dataset=dataset.path) as step:
+        report = make_traces(step.config, dataset=dataset.path, output=records.path, sink=step.sink)
+        step.status.details.update(report.figures())

@@ -1,0 +1,38 @@
+"""The steps that RecZero and RecOne share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kfp import dsl
+
+from components.pretrain_rating.component import pretrain_rating
+from components.rating_grpo.component import rating_grpo
+from pipeline import placement
+from pipeline.builder import Run
+
+
+def starting_model(run: Run, dataset: Any) -> dsl.PipelineTask:
+    """The model that reinforcement learning starts from: a stand-in, or a real one by name."""
+    task = pretrain_rating(
+        dataset=dataset,
+        backbone=run.parameters["backbone"],
+        seed=run.parameters["seed"],
+        options=run.options("pretrain"),
+    )
+    return run.step(task, placement.TRAIN, name="backbone", title="Starting model")
+
+
+def reinforce(run: Run, dataset: Any, parent: dsl.PipelineTask) -> dsl.PipelineTask:
+    """GRPO on rating rewards, from the parent's model."""
+    task = rating_grpo(
+        dataset=dataset,
+        parent=parent.outputs["model"],
+        profile=run.parameters["profile"],
+        steps=run.parameters["rating_steps"],
+        group_size=run.parameters["rating_group_size"],
+        learning_rate=run.parameters["rating_learning_rate"],
+        seed=run.parameters["seed"],
+        options=run.options("rating"),
+    )
+    return run.step(task, placement.TRAIN, name="rating_grpo", title="Rating GRPO")
