@@ -1,0 +1,52 @@
+"""Whole local runs for tests: a small shop, small settings, the command that `make run` calls."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_OPTIONS = {
+    "sft": {"max_train_samples": 256, "validation_samples": 64},
+    "grpo": {"max_steps": 2},
+    "evaluate": {"n_resamples": 100, "cost_samples": 0, "max_users": 20, "example_users": 2},
+}
+QUICK = (
+    "backbone=micro k_core=2 sft_epochs=1 sasrec_epochs=2 grpo_epochs=0.1 eval_beam_width=5 "
+    f"options='{json.dumps(_OPTIONS)}'"
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished `make run`."""
+
+    code: int
+    text: str
+    runs: Path
+
+    @property
+    def artifacts(self) -> list[Path]:
+        """Directories that look complete."""
+        return sorted((self.runs / "pipeline_root").rglob("manifest.json"))
+
+
+def make_run(
+    runs: Path, *, reviews: Path, metadata: Path, params: str = QUICK, **environment: str
+) -> Finished:
+    """Run ``python -m pipeline.run_local`` as `make run` does, with everything below ``runs``."""
+    command = [sys.executable, "-m", "pipeline.run_local", "--reviews", str(reviews)]
+    command += ["--metadata", str(metadata), "--params", params]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "LATENTREC_"))}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**clean, "RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout + done.stderr, runs)
