@@ -85,6 +85,7 @@ def run_pipeline(
     # Threads that spin while they wait take five times the CPU where other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner")
     local.init(
         runner=runner or local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folders.root / "pipeline_root"),

@@ -20,11 +20,14 @@ def batch_score(
 
     Args:
         dataset: The dataset directory; each user's whole history is read.
-        recommendations: The Parquet file, with the model's version in its metadata.
         model_uri: models:/NAME@ALIAS or models:/NAME/VERSION.
         output_uri: Also write it there: a .parquet location or a folder, for example gs://BUCKET/serving.
         k: Length of each list.
         exclude_history: Leave out what the user has.
+
+    Returns:
+        recommendations: The Parquet file, with the model's version in its metadata.
+        Output: How many users.
     """
     from latentrec.tracking.doors import batch_score_door
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.models.presets import PRESETS
 from latentrec.storage import is_local, join, local_path, store_for
 
 GPU_MEMORY_GB = {
@@ -22,7 +23,6 @@ GPU_MEMORY_GB = {
 }
 """Memory of GKE's accelerator types, GB."""
 
-PRESETS = ("tiny",)
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -35,7 +35,7 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     Raises:
         UserError: it cannot be reached, is no causal language model, or does not fit.
     """
-    backbone = str(parameters.get("backbone") or PRESETS[0])
+    backbone = str(parameters.get("backbone") or "tiny")
     if backbone in PRESETS:
         return f"{backbone}: preset, made from the catalogue"
     config = read_model_config(backbone)
