@@ -18,20 +18,27 @@ from latentrec.storage import exit_code_on_error, is_local, local_path
 from pipeline.catalogue import SYSTEMS, parse_parameters, typed_parameters
 from pipeline.local_run import Outcome, RunFolders, run_pipeline
 
-SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
+LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {"backbone": "tiny"},
     "lares": {"sasrec_epochs": 20, "lares_epochs": 12, "rpt_epochs": 2},
     "reczero": {"backbone": "tiny"},
     "recone": {"backbone": "tiny"},
 }
-"""What `make run` sets where the user says nothing: sizes that two cores can train in minutes."""
+"""What `make run` sets where the user says nothing: models that two cores can train."""
+
+SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
+    "latentr3": {"sft_epochs": 2, "grpo_epochs": 0.5, "sasrec_epochs": 40},
+}
+"""And on the generated sample: epochs after which the whole run has taken a few minutes."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
     folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
-    parameters = dict(SAMPLE_SETTINGS.get(arguments.system, {}))
+    parameters = dict(LOCAL_SETTINGS.get(arguments.system, {}))
+    if not (arguments.reviews or arguments.category):
+        parameters |= SAMPLE_SETTINGS.get(arguments.system, {})
     parameters |= parse_parameters(arguments.system, arguments.params)
     pairs = dict(text.partition("=")[::2] for text in arguments.set)
     parameters |= typed_parameters(arguments.system, pairs)

@@ -46,7 +46,7 @@ def make_run(
         env={**clean, "RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=540,
         check=False,
     )
     return Finished(done.returncode, done.stdout + done.stderr, runs)

@@ -30,7 +30,7 @@ def evaluation_of(run: Finished) -> Path:
     return Path(re.search(r"report: +(\S+)/report.html", run.text).group(1))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_run_ends_well_and_prints_a_table_with_every_model(finished):
     assert finished.code == 0, finished.text[-4000:]
     for model in ("popularity", "sasrec", "backbone", "latentr3-sft", "latentr3-grpo"):
@@ -107,7 +107,7 @@ def test_every_run_in_mlflow_hangs_below_the_pipeline_s(finished):
     assert run.stdout.strip().splitlines()[-1] == f"1 FINISHED {expected}"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_step_that_fails_stops_the_run_and_is_named(tmp_path, shop):
     """A bad line in the middle passes preflight, which looks at the head only, and stops data preparation."""
     reviews, metadata = shop
