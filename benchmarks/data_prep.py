@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data_prep_reviews import write_reviews
 from benchmarks.harness import device, record_entry
+from benchmarks.processes import run_measured
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENDERS = ("ours", "json", "orjson", "polars", "duckdb")
@@ -114,20 +112,7 @@ def measure(contender: str, source: Path, output: Path) -> dict[str, float]:
     else:
         output.mkdir(exist_ok=True)
         command = ["-m", "benchmarks.data_prep_rivals", contender, str(source), str(output)]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise RuntimeError(f"{contender} ended with {process.returncode}: {' '.join(command)}")
-    return {
-        "seconds": seconds,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
-    }
+    return run_measured(command, ROOT)
 
 
 def compare(ours: Path, theirs: Path) -> None:
