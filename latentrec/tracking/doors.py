@@ -44,8 +44,13 @@ class Step:
         """What the run summary will read."""
         return self.run.status
 
-    def finish(self, artifact: Any, manifest: Manifest) -> None:
-        """Describe a finished directory in the KFP artifact's metadata and in the step's status."""
+    def finish(self, artifact: Any, manifest: Manifest | None) -> None:
+        """Describe a finished directory in the KFP artifact's metadata and in the step's status.
+
+        ``None`` is what a trainer returns in the ranks above 0 of a distributed launch: nothing to tell.
+        """
+        if manifest is None:
+            return
         described = {"fingerprint": manifest.fingerprint, "counts": json.dumps(manifest.counts)}
         if self.run.mlflow_run_id:
             described["mlflow_run_id"] = self.run.mlflow_run_id
