@@ -64,7 +64,8 @@ def read_filter_split(config: DataPrepConfig) -> Prepared:
     Raises:
         UserError: bad input, or nothing is left.
     """
-    reviews = read_reviews(config.reviews, BadLines(config.skip_bad_lines, config.max_bad_share))
+    bad = BadLines(config.skip_bad_lines, config.max_bad_share)
+    reviews = read_reviews(config.reviews, bad, texts=config.task == "rating")
     metadata = None
     if config.metadata:
         metadata = read_metadata(

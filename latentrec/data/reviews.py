@@ -31,8 +31,14 @@ class Reviews:
         return sum(file.lines for file in self.files)
 
 
-def read_reviews(uris: tuple[str, ...], bad: BadLines) -> Reviews:
+def read_reviews(uris: tuple[str, ...], bad: BadLines, *, texts: bool = False) -> Reviews:
     """Read every file's events.
+
+    Args:
+        uris: files, folders and prefixes.
+        bad: counts lines that cannot be read, or stops at the first.
+        texts: :func:`read_texts` will follow, so a line whose text cannot be read is bad as well: both passes
+            must see the same rows.
 
     Raises:
         UserError: a file is missing, damaged, of no known format, or a line is bad.
@@ -40,7 +46,7 @@ def read_reviews(uris: tuple[str, ...], bad: BadLines) -> Reviews:
     files = find_inputs(uris)
     formats = [recognise_reviews(first_block(file)) for file in files]
     builder = EventBuilder()
-    for (user, item, rating, time), table, file_format in _tables(files, formats, bad, texts=False):
+    for (user, item, rating, time), table, file_format in _tables(files, formats, bad, texts=texts):
         seconds = table[time].to_numpy()
         if file_format.time_divisor != 1:
             seconds = seconds // file_format.time_divisor

@@ -259,6 +259,19 @@ class TestRatingTask:
                 assert mean == (pytest.approx(expected[number], rel=1e-6) if number in expected else None)
         assert dataset.manifest.extra["train_mean_rating"] == pytest.approx(training.rating.mean())
 
+    def test_texts_stay_with_their_events_where_bad_lines_are_skipped(self, run):
+        rows = [{**row, "reviewText": f"text {number}"} for number, row in enumerate(grid(12, 6))]
+        rows[10]["reviewText"] = 10  # no text: bad for this task, for another it would not be read
+        rows[30]["overall"] = "five"
+        dataset = run(rows, task="rating", skip_bad_lines=True, max_bad_share=0.1)
+        assert dataset.manifest.counts["bad_lines"] == 2
+        users, items = dataset.users["user_key"].to_pylist(), dataset.item_keys
+        texts = {(row["reviewerID"], row["asin"]): row["reviewText"] for row in rows}
+        found = dataset.interactions.to_pylist()
+        assert len(found) == 70
+        for row in found:
+            assert row["review_text"] == texts[users[row["user_id"]], items[row["item_id"]]]
+
     def test_next_item_task_has_none_of_it(self, run):
         dataset = run(grid())
         assert "review_text" not in dataset.interactions.column_names
