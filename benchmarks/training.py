@@ -1,0 +1,330 @@
+"""Stage 1 and stage 2 steps against the authors' formulation, and an epoch with all prefixes in one row.
+
+The trainers' own functions are timed: what a step of ``train_sft`` and ``train_grpo`` computes, forward and
+backward, on random tokens (speed does not depend on what they say). Memory is the peak resident size of a
+fresh process that takes three steps, less its size before the first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import training_authors as authors
+from benchmarks.harness import in_turns, medians, record
+from latentrec.data import Samples
+from latentrec.models.latentr3 import IGNORED, LatentR3Model
+from latentrec.models.presets import train_tokenizer
+from latentrec.prompts import NextItemPrompt
+from latentrec.training import grpo_objective as objective
+from latentrec.training.batching import BatchPlan
+from latentrec.training.next_item import NextItemTokens, answer_log_probs
+from latentrec.training.sft import RowCollator
+
+D, LAYERS, VOCABULARY = 128, 4, 4096
+PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10
+REPEATS = 9
+PACKED_USERS = 80
+SIZES = {
+    "d": D,
+    "layers": LAYERS,
+    "vocabulary": VOCABULARY,
+    "prompts": PROMPTS,
+    "prompt_tokens": PROMPT_TOKENS,
+    "answer_tokens": ANSWER_TOKENS,
+    "precision": "fp32",
+}
+
+
+def run() -> None:
+    """Measure and record the training benchmarks."""
+    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "2")))
+    sft_step()
+    grpo_step()
+    grpo_memory()
+    packed_epoch()
+
+
+def make_model(seed: int = 0) -> LatentR3Model:
+    """A Qwen2 of the benchmark's size with LatentRATT."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=D,
+        intermediate_size=3 * D,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+    )
+    return LatentR3Model(Qwen2ForCausalLM(config))
+
+
+def inputs(prompts: int = PROMPTS) -> tuple[Tensor, Tensor, Tensor]:
+    """Random prompts (P, T), answers (P, L) and noise (P, K, d) with a clean first copy."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randint(2, VOCABULARY, shape, generator=generator)  # noqa: E731
+    noise = torch.randn(prompts, COPIES, D, generator=generator) * 0.1
+    noise[:, 0] = 0
+    return draw(prompts, PROMPT_TOKENS), draw(prompts, ANSWER_TOKENS), noise
+
+
+def our_sft_loss(model: LatentR3Model, prompt_PT: Tensor, answer_PL: Tensor) -> Tensor:
+    """Stage 1 as the trainer computes it."""
+    batch = {
+        "input_ids": prompt_PT,
+        "attention_mask": torch.ones_like(prompt_PT),
+        "labels": answer_PL[:, None],
+    }
+    return -answer_log_probs(model, batch).sum() / answer_PL.numel()
+
+
+def our_grpo_loss(model: LatentR3Model, prompt_PT: Tensor, answer_PL: Tensor, noise_PKD: Tensor) -> Tensor:
+    """Stage 2's published estimator as the trainer computes it: one prompt pass, one suffix pass."""
+    with torch.no_grad():
+        state = model.encode_prompt(prompt_PT)
+    rollout = model.roll_out(state, copies=COPIES, noise_BMND=noise_PKD[:, :, None])
+    log_probs = model.answer_log_probs(state, rollout, answer_PL[:, None])
+    counted = torch.ones_like(answer_PL, dtype=torch.bool)
+    rewards = objective.likelihood_reward("perplexity", log_probs.detach(), counted)
+    advantage = objective.advantages(rewards, "batch")[..., None]
+    loss, _ = objective.clipped_surrogate(log_probs - log_probs.detach(), advantage, 0.2, 0.28)
+    return loss.mean()
+
+
+def stepper(model: LatentR3Model, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Forward and backward."""
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        loss().backward()
+
+    return step
+
+
+def frozen(model: LatentR3Model) -> LatentR3Model:
+    """Stage 2's model: only LatentRATT learns."""
+    model.backbone.requires_grad_(False)
+    return model
+
+
+def sft_step() -> None:
+    """``sft_step_vs_authors``: steps a second, also against target-only logits; with the gradients' gap."""
+    prompt, answer, _ = inputs()
+    model = make_model()
+    sides = {
+        "ours": stepper(model, lambda: our_sft_loss(model, prompt, answer)),
+        "reference": stepper(model, lambda: authors.sft_loss(model, prompt, answer)),
+        "target_only": stepper(model, lambda: authors.sft_loss(model, prompt, answer, all_positions=False)),
+    }
+    seconds = in_turns(sides, REPEATS, warm_up=2)
+    middle = medians(seconds)
+    sides["ours"]()
+    ours = flat_gradient(model)
+    sides["reference"]()
+    gap = float((ours - flat_gradient(model)).norm() / flat_gradient(model).norm())
+    record(
+        "sft_step_vs_authors",
+        middle["ours"] * 1e3,
+        middle["reference"] * 1e3,
+        "ms a step",
+        REPEATS,
+        SIZES,
+        reference_is="two encodings of the prompt, logits at every position (benchmarks/training_authors.py)",
+        note="against the double forward with target-only logits: "
+        f"{middle['target_only'] / middle['ours']:.2f}; best of {REPEATS}: {min(seconds['reference']) / min(seconds['ours']):.2f} and "
+        f"{min(seconds['target_only']) / min(seconds['ours']):.2f}; relative gradient difference {gap:.1e}",
+    )
+
+
+def grpo_step() -> None:
+    """``grpo_step_vs_authors``: a step with rewards, advantages and backward."""
+    prompt, answer, noise = inputs()
+    model, reference = frozen(make_model()), frozen(make_model())
+    sides = {
+        "ours": stepper(model, lambda: our_grpo_loss(model, prompt, answer, noise)),
+        "reference": stepper(model, lambda: authors.grpo_loss(model, reference, prompt, answer, noise)),
+    }
+    seconds = in_turns(sides, REPEATS, warm_up=2)
+    middle = medians(seconds)
+    sides["ours"]()
+    ours = flat_gradient(model)
+    sides["reference"]()
+    gap = float((ours - flat_gradient(model)).norm() / flat_gradient(model).norm())
+    record(
+        "grpo_step_vs_authors",
+        middle["ours"] * 1e3,
+        middle["reference"] * 1e3,
+        "ms a step",
+        REPEATS,
+        SIZES | {"copies": COPIES},
+        reference_is="4 x K encodings of every prompt (benchmarks/training_authors.py)",
+        note=f"best of {REPEATS}: {min(seconds['reference']) / min(seconds['ours']):.2f}; "
+        f"relative gradient difference {gap:.1e}",
+    )
+
+
+def grpo_memory() -> None:
+    """``grpo_memory_vs_authors``: peak resident growth of a step, each side in processes of its own."""
+    repeats = 3
+    found: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(repeats):
+        for side in found:
+            command = [sys.executable, "-m", "benchmarks.training", side]
+            root = Path(__file__).resolve().parents[1]
+            output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+            found[side].append(json.loads(output.splitlines()[-1])["grown_mb"])
+    middle = medians(found)
+    record(
+        "grpo_memory_vs_authors",
+        middle["ours"],
+        middle["reference"],
+        "MB above the model",
+        repeats,
+        SIZES | {"copies": COPIES, "prompts": 32},
+        reference_is="4 x K encodings of every prompt (benchmarks/training_authors.py)",
+        note="a published batch: 32 prompts x 8 copies; peak resident size of a fresh process less its size "
+        "before the first step",
+    )
+
+
+def memory_of(side: str) -> None:
+    """Take three steps in this process and print by how much its resident size rose at its peak."""
+    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "2")))
+    prompt, answer, noise = inputs(prompts=32)
+    model, reference = frozen(make_model()), frozen(make_model())
+    small = [tensor[:1, :, ...] for tensor in (prompt, answer, noise)]
+    our_grpo_loss(model, *small).backward()  # libraries and threads are there before the measurement
+    watcher = _Resident()
+    before = watcher.now()
+    with watcher:
+        for _ in range(3):
+            if side == "ours":
+                our_grpo_loss(model, prompt, answer, noise).backward()
+            else:
+                authors.grpo_loss(model, reference, prompt, answer, noise).backward()
+    peak = max(watcher.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(json.dumps({"grown_mb": (peak - before) / 2**20}))
+
+
+def packed_epoch() -> None:
+    """``sft_packed_epoch_vs_unpacked``: an epoch on histories with the lengths of Video Games' users."""
+    tokens = video_games_like(users=PACKED_USERS)
+    model = make_model()
+    sides = {}
+    for name, rows in (("ours", tokens.packed_rows()), ("reference", tokens.single_rows())):
+        counts = [len(row.samples) for row in rows]
+        plan = BatchPlan(
+            [tokens.row_length(row) for row in rows],
+            counts,
+            batch_size=64,
+            micro_batches=1,
+            seed=0,
+            alike=counts,
+        )
+        sides[name] = _epoch(model, plan, RowCollator(tokens, rows))
+    repeats = 3
+    middle = medians(in_turns(sides, repeats, warm_up=0))
+    record(
+        "sft_packed_epoch_vs_unpacked",
+        len(tokens) / middle["ours"],
+        len(tokens) / middle["reference"],
+        "samples/s",
+        repeats,
+        {
+            "d": D,
+            "layers": LAYERS,
+            "users": PACKED_USERS,
+            "samples": len(tokens),
+            "batch": 64,
+            "precision": "fp32",
+        },
+        lower_is_better=False,
+        reference_is="one sample a row, prompt encoded once, length buckets",
+        note="histories drawn with the lengths of Amazon Video Games (mean 8.7 events a user, leave-one-"
+        f"out), mean prompt {float(tokens.prompt_lengths.mean()):.0f} tokens",
+    )
+
+
+def video_games_like(users: int, seed: int = 0) -> NextItemTokens:
+    """Leave-one-out training samples of users with 5 or more events, mean 8.7, and titles of 5 to 9 words."""
+    generator = np.random.default_rng(seed)
+    words = [
+        f"{a}{b}" for a in ("Ga", "Mo", "Li", "Tor", "Bel", "Su") for b in ("ra", "nex", "dio", "vum", "sta")
+    ]
+    titles = [" ".join(generator.choice(words, generator.integers(5, 10))) + f" {i}" for i in range(400)]
+    tokenizer = train_tokenizer([f'"{title}"\n' for title in titles], VOCABULARY)
+    histories, targets, user_ids = [], [], []
+    for user in range(users):
+        events = generator.integers(0, len(titles), 5 + generator.geometric(1 / 4.7) - 1)
+        for position in range(1, len(events) - 2):
+            histories.append(events[max(0, position - 10) : position])
+            targets.append(events[position])
+            user_ids.append(user)
+    count = len(targets)
+    samples = Samples(
+        user_ids=np.array(user_ids, np.int32),
+        history_offsets=np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64),
+        history_items=np.concatenate(histories).astype(np.int32),
+        targets=np.array(targets, np.int32),
+        ratings=np.ones(count, np.float32),
+        timestamps=np.arange(count),
+    )
+    return NextItemTokens(samples, titles, NextItemPrompt(tokenizer))
+
+
+def _epoch(model: LatentR3Model, plan: BatchPlan, collate: RowCollator) -> Callable[[], None]:
+    def epoch() -> None:
+        for indices in plan:
+            batch = collate(indices)
+            model.zero_grad(set_to_none=True)
+            (-answer_log_probs(model, batch).sum() / (batch["labels"] != IGNORED).sum()).backward()
+
+    return epoch
+
+
+def flat_gradient(model: LatentR3Model) -> Tensor:
+    """All gradients as one vector."""
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+class _Resident:
+    """Watches this process's resident size."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def now(self) -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def __enter__(self) -> _Resident:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.peak = max(self.peak, self.now())
+            time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    memory_of(sys.argv[1])

@@ -1,0 +1,83 @@
+"""LatentR³'s training steps in the formulation of the authors' published code, written plainly.
+
+Stage 1 encodes the prompt to find the latent, then the whole sequence ``[x, r, y]`` again, with logits at
+every position. Stage 2 repeats each prompt K times and, for each copy, encodes the prompt for the latent and
+the whole sequence for the answer, in each of its passes: the reward, the old policy, the reference policy,
+and the loss: 4 × K prompt encodings, and as many whole sequences.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentrec.models.latentr3 import LatentR3Model
+
+
+def latent_of(model: LatentR3Model, prompt_BT: Tensor) -> Tensor:
+    """Encode the whole prompt and apply LatentRATT at its last position, (B, 1, d)."""
+    assert model.latent_ratt is not None
+    lm = model.backbone.model
+    hidden_BTD = lm.get_decoder()(input_ids=prompt_BT, use_cache=False).last_hidden_state
+    positions_BT = torch.arange(prompt_BT.shape[1]).expand_as(prompt_BT)
+    keys, values = model.latent_ratt.keys_values(hidden_BTD, positions_BT)
+    visible = torch.ones(len(prompt_BT), 1, prompt_BT.shape[1], dtype=torch.bool)
+    return model.latent_ratt(hidden_BTD[:, -1:], positions_BT[:, -1:], keys, values, visible)
+
+
+def sequence_log_probs(
+    model: LatentR3Model,
+    prompt_BT: Tensor,
+    latent_B1D: Tensor,
+    answer_BL: Tensor,
+    *,
+    all_positions: bool = True,
+) -> Tensor:
+    """Encode ``[x, r, y]`` whole; logits at every position, or at the answer's only; (B, L)."""
+    lm = model.backbone.model
+    embed = lm.get_input_embeddings()
+    whole = torch.cat([embed(prompt_BT), latent_B1D, embed(answer_BL)], dim=1)
+    length = answer_BL.shape[1]
+    if all_positions:
+        logits = lm(inputs_embeds=whole, use_cache=False).logits.float()
+        log_probs = F.log_softmax(logits, dim=-1)[:, -length - 1 : -1]
+    else:
+        hidden = lm.get_decoder()(inputs_embeds=whole, use_cache=False).last_hidden_state
+        log_probs = F.log_softmax(lm.get_output_embeddings()(hidden[:, -length - 1 : -1]).float(), dim=-1)
+    return log_probs.gather(2, answer_BL[..., None])[..., 0]
+
+
+def sft_loss(
+    model: LatentR3Model, prompt_BT: Tensor, answer_BL: Tensor, *, all_positions: bool = True
+) -> Tensor:
+    """Stage 1: two encodings of the prompt."""
+    latent = latent_of(model, prompt_BT)
+    return -sequence_log_probs(model, prompt_BT, latent, answer_BL, all_positions=all_positions).mean()
+
+
+def grpo_loss(
+    model: LatentR3Model,
+    reference: LatentR3Model,
+    prompt_PT: Tensor,
+    answer_PL: Tensor,
+    noise_PKD: Tensor,
+) -> Tensor:
+    """Stage 2: rewards, old and reference probabilities without gradient, then the loss; one step."""
+    copies = noise_PKD.shape[1]
+    prompts = prompt_PT.repeat_interleave(copies, dim=0)
+    answers = answer_PL.repeat_interleave(copies, dim=0)
+    noise = noise_PKD.flatten(0, 1)[:, None]
+
+    def log_probs(policy: LatentR3Model) -> Tensor:
+        return sequence_log_probs(policy, prompts, latent_of(policy, prompts) + noise, answers)
+
+    with torch.no_grad():
+        rewards = -torch.exp(-log_probs(model).mean(dim=1))
+        old = log_probs(model)
+        log_probs(reference)
+    rewards_PK = rewards.view(-1, copies)
+    centred = rewards_PK - rewards_PK[:, 0].mean()
+    advantage = (centred / (centred.norm() + 1e-6)).flatten()[:, None]
+    ratio = torch.exp(log_probs(model) - old)
+    return -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage).mean()

@@ -1,0 +1,30 @@
+"""Run small trainings as one process of a world: ``python -m tests.training.distributed_runs FOLDER``."""
+
+import sys
+from pathlib import Path
+
+from tests.training.latentr3_runs import grpo, sft
+
+SFT_OPTIONS = {"epochs": 1, "looks_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
+GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3}
+RUNS = {
+    "sft_packed": ("sft", {"packing": "exact"}),
+    "sft_plain": ("sft", {"packing": "none"}),
+    "grpo_target_likelihood": ("grpo", {"estimator": "target_likelihood", "advantage": "batch"}),
+    "grpo_gaussian": ("grpo", {"estimator": "gaussian", "advantage": "own", "diagnostics_every": 0}),
+}
+
+
+def train_all(folder: Path, accumulation: int) -> None:
+    """Train each run of :data:`RUNS` into ``folder``; stage 2 starts from ``folder/../stage_1``."""
+    dataset = folder.parent / "dataset"
+    for name, (stage, options) in RUNS.items():
+        if stage == "sft":
+            sft(dataset, folder / name, accumulation=accumulation, **(SFT_OPTIONS | options))
+        else:
+            options = GRPO_OPTIONS | options
+            grpo(dataset, folder.parent / "stage_1", folder / name, accumulation=accumulation, **options)
+
+
+if __name__ == "__main__":
+    train_all(Path(sys.argv[1]), accumulation=1)

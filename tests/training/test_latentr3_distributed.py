@@ -1,0 +1,68 @@
+"""Two gloo processes take the steps of one process at equal batch, in both stages and both estimators."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sequential_data import write_dataset
+from tests.training.distributed_runs import RUNS, train_all
+from tests.training.latentr3_runs import sft, weight_difference
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    """Folder with ``one`` and ``two``: the same runs by one process and by two."""
+    folder = tmp_path_factory.mktemp("worlds")
+    write_dataset(folder / "dataset", n_users=40, n_items=24, length=(4, 9))
+    sft(folder / "dataset", folder / "stage_1", epochs=1, ranking_samples=0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        world = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": 2,
+            "LOCAL_WORLD_SIZE": 2,
+            "MASTER_PORT": port,
+        }
+        environment = os.environ | {name: str(value) for name, value in world.items()}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        command = [sys.executable, "-m", "tests.training.distributed_runs", str(folder / "two")]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                cwd=ROOT,
+                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    train_all(folder / "one", accumulation=1)
+    train_all(folder / "parts", accumulation=2)
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_take_the_steps_of_one(worlds, name, record_property):
+    largest, mean = weight_difference(worlds / "one" / name, worlds / "two" / name)
+    print(f"{name}: two processes against one: max {largest:.2e}, mean {mean:.2e}")
+    assert largest < 2e-4
+    assert mean < 1e-6
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_take_the_steps_of_two_micro_batches(worlds, name):
+    largest, mean = weight_difference(worlds / "parts" / name, worlds / "two" / name)
+    assert largest < 2e-4
+    assert mean < 1e-6
