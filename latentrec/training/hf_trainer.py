@@ -53,6 +53,7 @@ class HouseTrainer:
         plan: Any,
         label: str,
         judge_first: bool = False,
+        keep_best: bool = True,
         on_step: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         """Hand in what a training needs besides its engine.
@@ -67,6 +68,7 @@ class HouseTrainer:
             plan: the order of samples; told which epoch begins (``set_epoch``, ``steps_per_epoch``).
             label: name of the progress bar.
             judge_first: look at validation before the first step too: training may then end where it began.
+            keep_best: end with the best weights; else with the last.
             on_step: extra figures, asked for at each log.
         """
         self.house_checkpoints = checkpoints
@@ -78,6 +80,7 @@ class HouseTrainer:
         self.house_on_step = on_step
         self.house_plan = plan
         self.house_judge_first = judge_first
+        self.house_keep_best = keep_best
         self._handled_step = -1
         trainer: Any = self
         trainer.remove_callback(PrinterCallback)
@@ -104,6 +107,8 @@ class HouseTrainer:
                     trainer.state = TrainerState.load_from_json(str(directory / STATE_FILE))
                 else:
                     trainer.train(resume_from_checkpoint=str(directory))
+        if not self.house_keep_best:
+            return
         with self.house_checkpoints.best() as found:
             if found is not None:
                 self._load_from_checkpoint(str(found[0]))

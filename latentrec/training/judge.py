@@ -46,6 +46,11 @@ class Judge:
         self.notes: list[str] = []
         self._bad_looks = 0
 
+    @property
+    def last_metrics(self) -> Metrics:
+        """Figures of the last look."""
+        return {name: value for name, value in self.history[-1].items() if name != "step"}
+
     def look(self, step: int) -> tuple[Metrics, bool]:
         """Measure; returns the figures and whether they are the best so far."""
         metrics = self._measure()

@@ -121,6 +121,7 @@ def train_grpo(
                 plan=plan,
                 label="grpo",
                 judge_first=True,
+                keep_best=config.keep == "best",
                 on_step=throughput.figures,
             )
             trainer.run()
@@ -142,6 +143,7 @@ def train_grpo(
         config=config,
         parent=loaded.fingerprint,
         judge=judge,
+        keep=config.keep,
         notes=list(loaded.info.notes),
         counts=counts,
     )

@@ -90,6 +90,9 @@ class GRPOConfig:
     select_on: str = option(
         "loss", help="validation figure that decides which weights are kept", choices=("loss", "ndcg_at_10")
     )
+    keep: str = option(
+        "best", help="weights that the model ends with: best on validation, or last", choices=("best", "last")
+    )
     collapse_below: float = option(
         0.5, help="stop when validation HR@10 falls below this share of stage 1's; 0: no guard"
     )

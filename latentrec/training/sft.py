@@ -167,6 +167,7 @@ def train_sft(
                 save_every=config.save_every,
                 plan=plan,
                 label="sft",
+                keep_best=config.keep == "best",
                 on_step=throughput.figures,
             )
             trainer.run()
@@ -191,6 +192,7 @@ def train_sft(
         config=config,
         parent=None,
         judge=judge,
+        keep=config.keep,
         notes=notes,
         counts=counts,
     )

@@ -59,6 +59,9 @@ class SFTConfig:
     max_train_samples: int = option(0, help="train on a seeded draw of so many samples; 0: all")
     looks_per_epoch: int = option(2, help="times an epoch that validation is looked at")
     patience: int = option(2, help="looks without a better validation loss before training stops; 0: never")
+    keep: str = option(
+        "best", help="weights that the model ends with: best on validation, or last", choices=("best", "last")
+    )
     validation_samples: int = option(2000, help="validation samples of a look, a seeded draw; 0: all")
     ranking_samples: int = option(200, help="of these, how many are ranked by the real decoder; 0: none")
     save_every: int = option(200, help="steps between checkpoints, besides one at each look")

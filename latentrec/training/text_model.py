@@ -107,6 +107,7 @@ def write_model(
     config: Any,
     parent: str | None,
     judge: Judge,
+    keep: str,
     notes: list[str],
     counts: dict[str, Any],
 ) -> Manifest:
@@ -120,7 +121,7 @@ def write_model(
             stage=stage,
             config=artifact.config,
             architecture=architecture(model, prompt),
-            metrics=judge.best_metrics,
+            metrics=judge.best_metrics if keep == "best" else judge.last_metrics,
             dataset_fingerprint=dataset.fingerprint,
             parent=parent,
             train_end=int(dataset.manifest.extra.get("train_end", 0)),

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.training.latentr3_runs import grpo, sft
 
 SFT_OPTIONS = {"epochs": 1, "looks_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
-GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3}
+GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3, "keep": "last"}
 RUNS = {
     "sft_packed": ("sft", {"packing": "exact"}),
     "sft_plain": ("sft", {"packing": "none"}),

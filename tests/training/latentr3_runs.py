@@ -31,6 +31,7 @@ GRPO = {
     "save_every": 2,
     "log_every": 1,
     "diagnostics_every": 3,
+    "keep": "last",
 }
 
 
