@@ -146,7 +146,8 @@ def sft_step() -> None:
         SIZES,
         reference_is="two encodings of the prompt, logits at every position (benchmarks/training_authors.py)",
         note="against the double forward with target-only logits "
-        f"{middle['target_only'] / middle['ours']:.2f}; best of {REPEATS}: {best('reference'):.2f} and {best('target_only'):.2f}; "
+        f"{middle['target_only'] / middle['ours']:.2f}; best of {REPEATS}: "
+        f"{best('reference'):.2f} and {best('target_only'):.2f}; "
         f"relative gradient difference {gap:.1e}",
     )
 

@@ -96,6 +96,10 @@ class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
         return self._plan
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        with self.accelerator.autocast():  # as the loss pass runs
+            return self._make_copies(inputs)
+
+    def _make_copies(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         config, model = self._latent_config, self._latentr3
         copies = config.group_size
         indices = [row["prompt"] for row in inputs][::copies]

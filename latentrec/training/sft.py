@@ -144,7 +144,7 @@ def train_sft(
     )
     throughput = Throughput()
     rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed)
-    judge = Judge(make_measure(model, valid, rank), patience=config.patience)
+    judge = Judge(make_measure(model, valid, rank), patience=config.patience or 0)
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(
             model=model,
@@ -163,7 +163,7 @@ def train_sft(
                 judge=judge,
                 sink=sink,
                 interruption=interruption,
-                judge_every=plan.batches_per_epoch // config.looks_per_epoch,
+                judge_every=plan.batches_per_epoch // (config.looks_per_epoch or 1),
                 save_every=config.save_every,
                 plan=plan,
                 label="sft",

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from latentrec.core import UserError, option
 from latentrec.models.presets import PRESETS
 
 SCRATCH_LEARNING_RATE = 2e-3
-PAPER_LEARNING_RATE = 3e-4
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "learning_rate": 3e-4,
+        "schedule": "linear",
+        "precision": "bf16",
+        "packing": "none",
+        "looks_per_epoch": 1,
+        "patience": 1,
+    },
+    "default": {
+        "learning_rate": 3e-4,
+        "schedule": "cosine",
+        "precision": "fp32",
+        "packing": "exact",
+        "looks_per_epoch": 2,
+        "patience": 2,
+    },
+}
+"""What unset options become. ``paper`` is the publication (its 3 epochs, batch 128 and warm-up 20 are defaults)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +60,36 @@ class SFTConfig:
         None, help="peak of the schedule; unset: 2e-3 for presets, 3e-4 otherwise and in the paper profile"
     )
     warmup_steps: int = option(20, help="steps of linear warm-up")
-    schedule: str = option(
-        "cosine", help="what follows the warm-up", choices=("cosine", "linear", "constant_with_warmup")
+    schedule: str | None = option(
+        None,
+        help="what follows the warm-up (default cosine, paper linear)",
+        choices=("cosine", "linear", "constant_with_warmup"),
     )
     weight_decay: float = option(0.0, help="AdamW's decay")
     max_grad_norm: float = option(1.0, help="gradients are clipped to this norm; 0: not")
-    precision: str = option("fp32", help="bf16: autocast; weights stay fp32", choices=("fp32", "bf16"))
+    precision: str | None = option(
+        None,
+        help="bf16: autocast, weights stay fp32 (default profile fp32, paper bf16)",
+        choices=("fp32", "bf16"),
+    )
     gradient_checkpointing: bool = option(False, help="recompute activations to save memory")
-    packing: str = option(
-        "exact",
-        help="exact: prefixes of a user share a row where the loss stays the same; none: one sample a row",
+    packing: str | None = option(
+        None,
+        help="exact: prefixes of a user share a row where the loss stays the same; none: one sample a row "
+        "(default profile exact, paper none)",
         choices=("none", "exact"),
     )
     max_history: int = option(10, help="titles of a prompt, counted from the newest")
     max_prompt_tokens: int = option(512, help="longest prompt; oldest titles are dropped to fit")
     max_title_tokens: int = option(128, help="longest title; a longer one is refused")
     max_train_samples: int = option(0, help="train on a seeded draw of so many samples; 0: all")
-    looks_per_epoch: int = option(2, help="times an epoch that validation is looked at")
-    patience: int = option(2, help="looks without a better validation loss before training stops; 0: never")
+    looks_per_epoch: int | None = option(
+        None, help="times an epoch that validation is looked at (default 2, paper 1)"
+    )
+    patience: int | None = option(
+        None,
+        help="looks without a better validation loss before training stops; 0: never (default 2, paper 1)",
+    )
     keep: str = option(
         "best", help="weights that the model ends with: best on validation, or last", choices=("best", "last")
     )
@@ -70,10 +101,12 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         """Fill what the profile decides, and refuse what cannot be meant."""
-        if self.learning_rate is None:
-            scratch = self.backbone in PRESETS and self.profile == "default"
-            rate = SCRATCH_LEARNING_RATE if scratch else PAPER_LEARNING_RATE
-            object.__setattr__(self, "learning_rate", rate)
+        values = dict(PROFILES[self.profile])
+        if self.profile == "default" and self.backbone in PRESETS:
+            values["learning_rate"] = SCRATCH_LEARNING_RATE
+        for name, value in values.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         at_least = {
             "reasoning_tokens": 0,
             "epochs": 1,

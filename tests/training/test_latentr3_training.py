@@ -219,6 +219,16 @@ def test_stage_1_trains_with_any_number_of_latents(dataset, n_latents, tmp_path)
     assert (tmp_path / "model" / "latent_ratt.safetensors").exists() == (n_latents > 0)
 
 
+def test_paper_profile_and_gradient_checkpointing_train(dataset, tmp_path):
+    recorder = Recorder()
+    options = {"profile": "paper", "gradient_checkpointing": True, "epochs": 1, "packing": "exact"}
+    sft(dataset, tmp_path / "model", recorder, **options)
+    losses = recorder.series("train/loss")
+    assert losses[max(losses)] < losses[min(losses)]
+    config = read_model(tmp_path / "model")[0].config
+    assert (config["precision"], config["schedule"], config["patience"]) == ("bf16", "linear", 1)
+
+
 @pytest.mark.parametrize("packing", ["none", "exact"])
 def test_accumulation_gives_what_one_large_batch_gives(dataset, packing, tmp_path):
     options = {"packing": packing, "epochs": 1, "looks_per_epoch": 1}
@@ -279,6 +289,8 @@ def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):
         {"train_backbone": True},
         {"train_backbone": True, "estimator": "target_likelihood", "beta": 0.1},
         {"profile": "paper", "warmup_steps": 1},
+        {"precision": "bf16"},
+        {"precision": "bf16", "estimator": "target_likelihood", "accumulation": 2},
     ],
     ids=str,
 )

@@ -1,0 +1,40 @@
+"""Stage 1's settings: the paper's profile, and what is refused before any training."""
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.training.sft_config import SFTConfig
+
+
+def test_paper_profile_is_the_publication():
+    config = SFTConfig(profile="paper", backbone="Qwen/Qwen2.5-1.5B")
+    assert (config.learning_rate, config.warmup_steps, config.epochs) == (3e-4, 20, 3)
+    assert (config.batch_size, config.max_prompt_tokens, config.precision) == (128, 512, "bf16")
+    assert (config.reasoning_tokens, config.patience, config.looks_per_epoch) == (1, 1, 1)
+
+
+def test_preset_learns_faster_unless_told_otherwise():
+    assert SFTConfig(backbone="tiny").learning_rate == 2e-3
+    assert SFTConfig(backbone="tiny", profile="paper").learning_rate == 3e-4
+    assert SFTConfig(backbone="tiny", learning_rate=1e-4).learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reasoning_tokens": -1}, "reasoning_tokens is -1; it must be at least 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": 2.0}, "learning_rate is 2.0"),
+        ({"train_backbone": "frozen", "reasoning_tokens": 0}, "nothing would learn"),
+        ({"train_backbone": "frozen", "latent": "last_hidden"}, "nothing would learn"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        SFTConfig(**options)
+
+
+def test_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(UserError, match=r"batch_size is 100, .* use a multiple of 8"):
+        SFTConfig(batch_size=100, accumulation=2).check_world(4)
