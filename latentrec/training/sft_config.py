@@ -27,7 +27,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "patience": 2,
     },
 }
-"""What unset options become. ``paper`` is the publication (its 3 epochs, batch 128 and warm-up 20 are defaults)."""
+"""What unset options become. ``paper`` is the publication; its epochs, batch and warm-up are the defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
