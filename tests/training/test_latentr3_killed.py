@@ -1,4 +1,4 @@
-"""Both commands killed from outside, as a preempted pod is: SIGKILL at any moment, SIGTERM with exit code 143."""
+"""Both commands killed from outside, as a preempted pod is: SIGKILL at any moment, SIGTERM with exit 143."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.training.latentr3_runs import same_weights
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {
     "sft": "--backbone micro --epochs 6 --batch-size 32 --save-every 2 --ranking-samples 10",
-    "grpo": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --judge-every 8 --ranking-samples 10",
+    "grpo": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --ranking-samples 10",
 }
 
 
