@@ -35,6 +35,7 @@ COLUMNS = (
 )
 WITHOUT_BEST = frozenset({"coverage_at_10", "repeat_share_at_10", "unscorable_share"})
 LIST_SHOWN = 5
+SIGNIFICANT = 0.05
 PHASES = ("prefill", "latent", "decode")
 
 
@@ -100,11 +101,11 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
 def _verdict(evaluation: Evaluation) -> dict[str, Any]:
     gate = evaluation.gate
     if gate.promote:
-        headline = f"{gate.challenger_name} becomes the champion"
+        headline = f"Promote {gate.challenger_name}"
     elif not gate.comparable:
-        headline = f"{gate.challenger_name} is not promoted: not comparable with the champion"
+        headline = f"Do not promote {gate.challenger_name}: not comparable with the champion"
     else:
-        headline = f"{gate.challenger_name} is not promoted"
+        headline = f"Do not promote {gate.challenger_name}"
     label = dict(COLUMNS).get(gate.metric, gate.metric)
     facts = [(f"challenger {gate.challenger_name}, {label}", f"{gate.challenger:.4f}")]
     if gate.champion is not None and gate.difference is not None and gate.low is not None:
@@ -120,7 +121,20 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any]:
         facts.append(("champion", "none yet"))
     facts.append((f"floor: {gate.floor_name}", f"{gate.floor:.4f}"))
     reason = (gate.reason[:1].upper() + gate.reason[1:] + ".").replace(gate.metric, label)
-    return {"headline": headline, "sentence": reason, "facts": facts}
+    return {"headline": headline, "sentence": reason, "facts": facts, "caution": _caution(evaluation)}
+
+
+def _caution(evaluation: Evaluation) -> str:
+    """What the gate does not ask but the reader should know: models that beat the challenger for certain."""
+    challenger = evaluation.gate.challenger_name
+    better = [
+        f"{row['model']} ({row['difference']:+.4f})"
+        for row in against(evaluation.comparisons, challenger)
+        if row["metric"] == "ndcg_at_10" and row["low"] > 0 and row["p_holm"] < SIGNIFICANT
+    ]
+    if not better:
+        return ""
+    return f"In the same evaluation {', '.join(better)} stood above {challenger} in NDCG@10, beyond chance."
 
 
 def _setting(evaluation: Evaluation) -> str:
@@ -199,7 +213,7 @@ def _comparison_blocks(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _comparison_row(row: dict[str, Any]) -> dict[str, str]:
-    real = (row["low"] > 0 or row["high"] < 0) and row["p_holm"] < 0.05
+    real = (row["low"] > 0 or row["high"] < 0) and row["p_holm"] < SIGNIFICANT
     return {
         "model": row["model"],
         "metric": dict(COLUMNS)[row["metric"]],

@@ -73,8 +73,26 @@ class Tags(HTMLParser):
 
 def test_verdict_stands_before_the_table_and_names_the_challenger(report):
     page = (report / "report.html").read_text()
-    assert "latentr3-grpo becomes the champion" in page
+    assert "Promote latentr3-grpo" in page
     assert page.index('id="verdict"') < page.index('id="results"')
+
+
+def test_reader_is_told_when_another_model_beats_the_challenger(report, tmp_path, oracle_system):
+    from latentrec.data import Dataset
+    from tests.evaluation.shop import write_model
+
+    dataset = report.parent / "dataset"
+    fingerprint = Dataset(dataset).fingerprint
+    models = {
+        name: write_model(tmp_path / name, skill=skill, dataset_fingerprint=fingerprint)
+        for name, skill in (("sasrec", 0.9), ("latentr3-grpo", 0.4))
+    }
+    config = EvaluateConfig(n_resamples=200, cost_samples=0)
+    evaluate(config, dataset=dataset, models=models, output=tmp_path / "e")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "e" / name).read_text()
+        assert re.search(r"In the same evaluation sasrec \(\+0\.\d+\) stood above latentr3-grpo", text)
+    assert "stood above" not in (report / "report.html").read_text()
 
 
 def test_page_needs_nothing_from_outside(report):
