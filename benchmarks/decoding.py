@@ -222,7 +222,7 @@ def against_transformers(device: str, names: tuple[str, ...]) -> None:
 def mask_share(device: str) -> None:
     """``trie_mask_share_of_step``: what finding the allowed tokens costs within one step."""
     titles, source = titles_of_cds()
-    model, prompt = small_model(titles, vocabulary=16_384, rows=LARGE_VOCABULARY, steps=20)
+    model, prompt = small_model(titles, vocabulary=16_384, rows=LARGE_VOCABULARY, steps=0)
     model.to(device)
     trie = TrieTensors(TokenTrie.build([prompt.encode_target(title) for title in titles]), device)
     ids, mask = (tensor.to(device) for tensor in padded(random_prompts(prompt, titles, USERS), prompt.pad_id))
@@ -344,7 +344,7 @@ def latent_overhead(device: str) -> None:
 def scaling(device: str) -> None:
     """``decode_catalogue_scaling``: memory, build and step time from 1 thousand to 100 thousand titles."""
     every = generated_titles(100_000)
-    model, prompt = small_model(every[:20_000], vocabulary=4096, steps=100)
+    model, prompt = small_model(every[:20_000], vocabulary=4096, steps=30)
     model.to(device)
     ids, mask = (tensor.to(device) for tensor in padded(random_prompts(prompt, every, USERS), prompt.pad_id))
     rows = []
