@@ -42,7 +42,7 @@ class Instruction:
 
 def tokenizer_texts(titles: Sequence[str], reviews: Sequence[str], *, limit: int = 20_000) -> Iterator[str]:
     """What the stand-in's tokenizer is trained on: titles, reviews of the training period, stock phrases."""
-    for _ in range(8):
+    for _ in range(300):  # often enough that each of their words becomes one token
         yield from (*REMARKS, *HABITS, *MATCHES, *QUESTIONS)
         yield "Analyze the user, the item and their match, then rate from 1 to 5."
         yield 'Target "x"\nItem mean 4.1. User mean unknown.\ngives 3.9 on average, gets it, I would give it'

@@ -153,20 +153,21 @@ def tokenizer(dataset):
 
 
 TINY = PretrainRatingConfig(
-    steps=40,
+    steps=200,
     batch_size=16,
-    learning_rate=5e-3,
+    learning_rate=1e-2,
     hidden_size=32,
     heads=2,
     layers=2,
-    vocabulary=400,
+    vocabulary=600,
     max_prompt_tokens=120,
     max_history=2,
     max_review_tokens=3,
     max_completion_tokens=48,
     measured_prompts=16,
     checkpoint_every=10,
-    format_rate=0.6,
+    format_rate=0.95,
+    reading_share=0.05,
 )
 
 

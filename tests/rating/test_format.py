@@ -221,7 +221,7 @@ def test_no_text_crashes_the_parser_or_earns_more_than_the_maximum(text, truth):
 
 
 def test_long_hostile_texts_take_linear_time():
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("<" * 300_000, "<rate>" * 50_000, "<analyze user>" + " " * 300_000, answer("4" * 300_000)):
         assert isinstance(parse_answer(text), FormatFault)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0

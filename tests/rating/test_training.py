@@ -161,6 +161,10 @@ def test_grpo_logs_each_part_of_the_reward_while_it_trains(trained):
     assert [entry["step"] for entry in curve] == sorted(by_step)
 
 
+def test_grpo_changes_the_weights(base, trained):
+    assert not same(weights(base), weights(trained[0]))
+
+
 def test_grpo_states_validity_before_and_after_on_the_same_prompts(trained):
     info, _ = read_model(trained[0])
     assert info.system == "reczero"
