@@ -2,7 +2,7 @@
 
 The trainers' own functions are timed: what a step of ``train_sft`` and ``train_grpo`` computes, forward and
 backward, on random tokens (speed does not depend on what they say). Memory is the peak resident size of a
-fresh process that takes three steps, less its size before the first.
+fresh process that takes two steps, less its size before the first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from latentrec.training.sft import RowCollator
 
 D, LAYERS, VOCABULARY = 128, 4, 4096
 PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10
-REPEATS = 9
+REPEATS = 5
 PACKED_USERS = 80
 SIZES = {
     "d": D,
@@ -73,13 +73,13 @@ def make_model(seed: int = 0) -> LatentR3Model:
     return LatentR3Model(Qwen2ForCausalLM(config))
 
 
-def inputs(prompts: int = PROMPTS) -> tuple[Tensor, Tensor, Tensor]:
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
     """Random prompts (P, T), answers (P, L) and noise (P, K, d) with a clean first copy."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randint(2, VOCABULARY, shape, generator=generator)  # noqa: E731
-    noise = torch.randn(prompts, COPIES, D, generator=generator) * 0.1
+    noise = torch.randn(PROMPTS, COPIES, D, generator=generator) * 0.1
     noise[:, 0] = 0
-    return draw(prompts, PROMPT_TOKENS), draw(prompts, ANSWER_TOKENS), noise
+    return draw(PROMPTS, PROMPT_TOKENS), draw(PROMPTS, ANSWER_TOKENS), noise
 
 
 def our_sft_loss(model: LatentR3Model, prompt_PT: Tensor, answer_PL: Tensor) -> Tensor:
@@ -196,24 +196,23 @@ def grpo_memory() -> None:
         middle["reference"],
         "MB above the model",
         repeats,
-        SIZES | {"copies": COPIES, "prompts": 32},
+        SIZES | {"copies": COPIES},
         reference_is="4 x K encodings of every prompt (benchmarks/training_authors.py)",
-        note="a published batch: 32 prompts x 8 copies; peak resident size of a fresh process less its size "
-        "before the first step",
+        note="peak resident size of a fresh process that takes two steps, less its size before them",
     )
 
 
 def memory_of(side: str) -> None:
-    """Take three steps in this process and print by how much its resident size rose at its peak."""
+    """Take two steps in this process and print by how much its resident size rose at its peak."""
     torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "2")))
-    prompt, answer, noise = inputs(prompts=32)
+    prompt, answer, noise = inputs()
     model, reference = frozen(make_model()), frozen(make_model())
     small = [tensor[:1, :, ...] for tensor in (prompt, answer, noise)]
     our_grpo_loss(model, *small).backward()  # libraries and threads are there before the measurement
     watcher = _Resident()
     before = watcher.now()
     with watcher:
-        for _ in range(3):
+        for _ in range(2):
             if side == "ours":
                 our_grpo_loss(model, prompt, answer, noise).backward()
             else:
