@@ -32,7 +32,7 @@ from latentrec.training.batching import BatchPlan
 from latentrec.training.next_item import NextItemTokens, answer_log_probs
 from latentrec.training.sft import RowCollator
 
-D, LAYERS, VOCABULARY = 128, 4, 4096
+D, LAYERS, VOCABULARY = 128, 4, 8192
 PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10
 REPEATS = 5
 PACKED_USERS = 80

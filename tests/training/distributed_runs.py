@@ -15,16 +15,16 @@ RUNS = {
 }
 
 
-def train_all(folder: Path, accumulation: int) -> None:
+def train_all(folder: Path) -> None:
     """Train each run of :data:`RUNS` into ``folder``; stage 2 starts from ``folder/../stage_1``."""
     dataset = folder.parent / "dataset"
     for name, (stage, options) in RUNS.items():
         if stage == "sft":
-            sft(dataset, folder / name, accumulation=accumulation, **(SFT_OPTIONS | options))
+            sft(dataset, folder / name, **(SFT_OPTIONS | options))
         else:
             options = GRPO_OPTIONS | options
-            grpo(dataset, folder.parent / "stage_1", folder / name, accumulation=accumulation, **options)
+            grpo(dataset, folder.parent / "stage_1", folder / name, **options)
 
 
 if __name__ == "__main__":
-    train_all(Path(sys.argv[1]), accumulation=1)
+    train_all(Path(sys.argv[1]))
