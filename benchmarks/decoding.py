@@ -234,7 +234,8 @@ def mask_share(device: str) -> None:
     for depth in range(4):
         children = trie.children(states)
         log_probs = state.logits_BWV.gather(2, children.tokens).masked_fill(~children.valid, -torch.inf)
-        best = log_probs.flatten(1).topk(BEAMS, dim=1).indices
+        totals = log_probs.flatten(1)
+        best = totals.topk(min(BEAMS, totals.shape[1]), dim=1).indices
         states = children.states.flatten(1).gather(1, best)
         tokens = children.tokens.flatten(1).gather(1, best)
         origin = best // children.tokens.shape[2]
