@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -85,3 +86,41 @@ def test_shared_registry_without_a_place_for_locks_is_refused(monkeypatch):
         lock_root("http://mlflow:5000")
     monkeypatch.setenv("LATENTREC_LOCK_ROOT", "gs://bucket/locks")
     assert lock_root("http://mlflow:5000") == "gs://bucket/locks"
+
+
+def test_lock_in_a_bucket_admits_one_of_eight_at_a_time(gcs_server, monkeypatch):
+    monkeypatch.setattr("latentrec.tracking.lock._POLL_S", 0.01)
+    inside, overlaps, entered = [], [], []
+
+    def enter(number):
+        with promotion_lock("gs://bucket/locks", "latentr3", expects="1", version=str(number)):
+            inside.append(number)
+            overlaps.extend(inside[1:])
+            time.sleep(0.02)
+            inside.remove(number)
+            entered.append(number)
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(entered) == list(range(8))
+    assert overlaps == []
+
+
+def test_batch_scores_into_a_bucket(gcs_server, register, tmp_path):
+    import pyarrow.parquet as pq
+    from shop import decision
+
+    from latentrec.storage import store_for
+    from latentrec.tracking import batch_score
+
+    model = register(decision()).model
+    users = tmp_path / "users.jsonl"
+    users.write_text('{"user_key": "u1", "history": ["B0003"]}\n')
+    store_for("gs://bucket/users.jsonl").upload_file(users, "gs://bucket/users.jsonl")
+    result = batch_score(model=model.uri, users="gs://bucket/users.jsonl", output="gs://bucket/serving")
+    assert result.uri == "gs://bucket/serving/recommendations.parquet"
+    store_for(result.uri).download_file(result.uri, tmp_path / "copy.parquet")
+    assert pq.read_table(tmp_path / "copy.parquet")["user_key"].to_pylist() == ["u1"]
