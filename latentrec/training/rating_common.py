@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,10 +37,17 @@ CURVE = "training_curve.json"
 def open_checkpoints(
     root: str | None, *, step: str, config: Any, dataset: str, parent: str | None
 ) -> CheckpointStore | None:
-    """The checkpoint store of this work; ``None`` without a root."""
+    """The checkpoint store of this work, ``None`` without a root; the first of several processes writes."""
     if root is None:
         return None
-    return CheckpointStore.for_work(root, step=step, config=config, dataset=dataset, parent=parent)
+    return CheckpointStore.for_work(
+        root,
+        step=step,
+        config=config,
+        dataset=dataset,
+        parent=parent,
+        acquire=os.environ.get("RANK", "0") == "0",
+    )
 
 
 def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> RatingPromptSettings:

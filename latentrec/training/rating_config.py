@@ -120,6 +120,7 @@ class RatingGRPOConfig:
     vllm: str = option(
         "off", help="rollouts by vLLM, where a GPU and vLLM are", choices=("off", "colocate", "server")
     )
+    vllm_url: str = option("", help="base URL of the vLLM server, for vllm=server")
     measured_prompts: int = option(
         256, help="validation prompts on which validity is measured before and after"
     )
@@ -141,6 +142,10 @@ class RatingGRPOConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.learning_rate is None or self.learning_rate <= 0:
             raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if (self.vllm == "server") != bool(self.vllm_url):
+            raise UserError(
+                f"vllm is {self.vllm!r} and vllm_url is {self.vllm_url!r}; a server needs its URL"
+            )
         if self.temperature <= 0:
             raise UserError(f"temperature is {self.temperature}; rollouts must differ, so it must be above 0")
         if self.micro_batch and self.completions_per_step % self.micro_batch:

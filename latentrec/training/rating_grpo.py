@@ -8,6 +8,7 @@ how checkpoints are stored is ours. The profile ``default`` is sized for the sma
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from pathlib import Path
@@ -76,6 +77,8 @@ def train_rating_grpo(
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
     sink = sink or NullSink()
+    if config.vllm != "off" and importlib.util.find_spec("vllm") is None:
+        raise UserError(f"vllm is {config.vllm!r}, but vLLM is not installed; install it, or use --vllm off")
     if (model is None) == (config.backbone is None):
         raise UserError("give either --model (from pretrain-rating or cold-start-sft) or --backbone")
     data = Dataset(dataset)
@@ -187,6 +190,7 @@ def _train(
                 bf16=training_precision(config.dtype, config.lora_rank)[1],
                 use_vllm=config.vllm != "off",
                 vllm_mode=config.vllm if config.vllm != "off" else "colocate",
+                vllm_server_base_url=config.vllm_url or None,
             ),
             train_dataset=Rows.from_list(rows),
             processing_class=prompt.tokenizer,

@@ -254,6 +254,7 @@ def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, tra
         ({"micro_batch": 7}, "micro_batch is 7; it must divide"),
         ({"max_error": 0.0}, "max_error is 0.0"),
         ({"reward_valid": -1.0}, "must be higher"),
+        ({"vllm": "server"}, "a server needs its URL"),
         ({"profile": "fast"}, "profile is 'fast'"),
     ],
 )
