@@ -254,7 +254,7 @@ def mask_share(device: str) -> None:
         seconds = medians(
             in_turns(
                 clock=_clock(device),
-                repeats=9,
+                repeats=3,
                 sides={
                     "mask": lambda f=constrain: _done(f(), device),
                     "step": lambda f=step: _done(f(), device),
@@ -277,7 +277,7 @@ def mask_share(device: str) -> None:
         share,
         0.02,
         "share of a step",
-        9,
+        3,
         {
             "users": USERS,
             "beams": BEAMS,
