@@ -13,7 +13,7 @@ from latentrec.training.rating_rewards import RatingReward
 
 PRESET = "tiny"
 PROFILES: dict[str, dict[str, Any]] = {
-    "default": {"learning_rate": 1e-3, "steps": 100, "prompts_per_step": 8, "max_completion_tokens": 48},
+    "default": {"learning_rate": 1.5e-3, "steps": 100, "prompts_per_step": 8, "max_completion_tokens": 64},
     "paper": {"learning_rate": 2e-6, "steps": 0, "prompts_per_step": 16, "max_completion_tokens": 1024},
 }
 
@@ -37,7 +37,7 @@ class PretrainRatingConfig:
     max_prompt_tokens: int = option(144, help="budget of a prompt, in tokens")
     max_history: int = option(3, help="most recent rated items in a prompt")
     max_review_tokens: int = option(6, help="tokens kept of each review text")
-    max_completion_tokens: int = option(48, help="budget of an answer, in tokens")
+    max_completion_tokens: int = option(64, help="budget of an answer, in tokens")
     rating_low: float = option(1.0, help="lowest rating")
     rating_high: float = option(5.0, help="highest rating")
     measured_prompts: int = option(
@@ -83,7 +83,7 @@ class RatingGRPOConfig:
 
     profile: str = option("default", help="where empty fields come from", choices=tuple(PROFILES))
     backbone: str | None = option(None, help="directory or hub id to start from, where no --model is given")
-    learning_rate: float | None = option(None, help="AdamW's rate; 1e-3 default, 2e-6 paper")
+    learning_rate: float | None = option(None, help="AdamW's rate; 1.5e-3 default, 2e-6 paper")
     steps: int | None = option(None, help="optimiser steps; 0 for --epochs; 100 default, 0 paper")
     epochs: int = option(1, help="passes over the training samples where steps is 0")
     prompts_per_step: int | None = option(None, help="prompts an optimiser step; 8 default, 16 paper")
@@ -98,7 +98,7 @@ class RatingGRPOConfig:
     )
     max_grad_norm: float = option(1.0, help="gradient clip")
     warmup_steps: int = option(5, help="linear warm-up, then constant")
-    max_completion_tokens: int | None = option(None, help="budget of an answer; 48 default, 1024 paper")
+    max_completion_tokens: int | None = option(None, help="budget of an answer; 64 default, 1024 paper")
     reward_valid: float = option(0.5, help="format reward of a valid answer")
     reward_invalid: float = option(-0.5, help="format reward of anything else")
     max_error: float = option(4.0, help="error at which the answer reward is 0")
