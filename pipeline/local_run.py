@@ -16,6 +16,7 @@ from kfp import local
 
 from latentrec.storage import StepStatus, read_step_statuses
 from pipeline.catalogue import pipeline_of
+from pipeline.console import quiet_console
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class RunFolders:
             "LATENTREC_CHECKPOINT_ROOT": str(self.root / "checkpoints"),
         }
         return {name: os.environ.get(name) or value for name, value in defaults.items()}
+
+    def log(self, run_id: str) -> Path:
+        """Everything that KFP and the steps of one run have printed."""
+        return self.root / "logs" / f"{run_id}.log"
 
 
 @dataclass
@@ -93,7 +98,8 @@ def run_pipeline(
     )
     begin = time.monotonic()
     try:
-        pipeline_of(system)(**parameters)
+        with quiet_console(folders.log(run_id)):
+            pipeline_of(system)(**parameters)
         succeeded = True
     except RuntimeError as error:
         logging.getLogger(__name__).info("%s", error)

@@ -107,6 +107,7 @@ def _report(outcome: Outcome, folders: RunFolders) -> str:
     seconds = {s.step: s.ended - s.started for s in outcome.statuses if s.ended}
     lines.append("steps:      " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))
     lines.append(f"run:        {outcome.run_id}, {outcome.seconds:.0f} s, tracked in {tracking}")
+    lines.append(f"log:        {folders.log(outcome.run_id)}")
     lines.append("MLflow UI:  make mlflow-ui   (then open the address that it prints)")
     if not outcome.succeeded:
         failed = outcome.failed_step
