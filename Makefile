@@ -15,7 +15,7 @@ RUNNER ?= process
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
+.PHONY: help setup locks golden run test test-slow lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
 	images push bench results mlflow-ui recommend clean
 
@@ -38,7 +38,7 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml
 locks: ## resolve the hash-locked requirements again (needs uv)
 	docker/requirements/lock.sh
 
-run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= RUNNER=
+run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS=
 	@$(BIN)/python -m pipeline.run_local --system '$(SYSTEM)' --runner '$(RUNNER)' \
 		--reviews '$(REVIEWS)' --metadata '$(META)' --category '$(CATEGORY)' --params '$(PARAMS)' \
 		$(if $(K_CORE),--set 'k_core=$(K_CORE)') $(if $(SPLIT),--set 'split=$(SPLIT)') $(if $(SEED),--set 'seed=$(SEED)')
@@ -48,9 +48,6 @@ test: setup ## unit, property, equivalence and end-to-end tests
 
 test-slow: setup ## the long acceptance runs; writes docs/slow-tests.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 7200 $(PYTEST_ARGS)
-
-test-containers: setup ## build the images and run the DAG with each step in its container
-	$(BIN)/python -m pytest -m containers --timeout 3600 -s $(PYTEST_ARGS) tests/containers
 
 lint: setup ## formatter, linter, type checker
 	$(BIN)/ruff format --check .
@@ -79,10 +76,10 @@ pipeline-schedules: setup ## list the recurring runs (KFP_HOST=)
 pipeline-pause pipeline-resume pipeline-unschedule: setup ## pause, resume or delete a recurring run (KFP_HOST= ID=)
 	$(BIN)/python -m pipeline.schedule $(subst unschedule,delete,$(@:pipeline-%=%)) --id '$(ID)'
 
-smoke-cluster: setup ## a tiny run on a cluster, end to end, with checks (KFP_HOST=)
+smoke-cluster: setup ## a tiny run on a cluster, end to end, with checks (KFP_HOST= SMOKE_LOCATION=gs://…)
 	$(BIN)/python -m pipeline.smoke_cluster
 
-images: ## build every component image with docker or podman
+images: ## build every component image with docker or podman (IMAGE_REGISTRY= IMAGE_TAG= TORCH_VARIANT=)
 	docker/build.sh
 
 push: ## push the images and write their digests to images.lock.json

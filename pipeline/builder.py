@@ -40,7 +40,15 @@ class Run:
     def step(self, task: dsl.PipelineTask, profile: Profile, *, name: str, title: str) -> dsl.PipelineTask:
         """Place a task as the step ``name``."""
         self.steps.append(name)
-        return place(task, profile, system=self.system, step=name, title=title)
+        return place(
+            task,
+            profile,
+            system=self.system,
+            step=name,
+            title=title,
+            parameters=self.parameters,
+            pool=self.checked.outputs if self.checked else {},
+        )
 
     def options(self, group: str) -> Any:
         """The checked further options of one group."""
@@ -103,8 +111,9 @@ def run_of(system: str, steps: list[str], parameters: Mapping[str, Any]) -> Iter
         parameters: the pipeline's parameters by name.
     """
     summary = run_summary(steps=steps)
-    place(summary, placement.SUMMARY, system=system, step="run_summary", title="Run summary")
     run = Run(system, parameters)
+    run.step(summary, placement.SUMMARY, name="run_summary", title="Run summary")
+    run.steps.clear()
     with dsl.ExitHandler(summary, name="run"):
         yield run
     assert run.steps == steps, f"{system}: steps are {run.steps}, announced were {steps}"

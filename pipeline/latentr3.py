@@ -48,6 +48,13 @@ def latentr3(
     eval_host: str = "bigrec",
     promotion_margin: float = 0.0,
     model_name: str = "latentr3",
+    gpu_count: int = 1,
+    gpu_type: str = "nvidia-a100-80gb",
+    gpu_spot: bool = False,
+    gpu_node_selector: dict = {},  # noqa: B006
+    gpu_tolerations: list = [],  # noqa: B006
+    train_cpu: str = "8",
+    train_memory: str = "32Gi",
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -79,6 +86,13 @@ def latentr3(
         eval_host: Decoding of the title models, bigrec or d3.
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
+        gpu_count: Accelerators of a training or evaluation pod, 0 or 1; 0 runs on CPU nodes.
+        gpu_type: GKE accelerator type; preflight holds the model's size against its memory.
+        gpu_spot: Use spot nodes; interrupted steps resume from their checkpoint.
+        gpu_node_selector: Node labels instead of those that gpu_type and gpu_spot give, as JSON.
+        gpu_tolerations: Tolerations besides those of GPU and spot nodes, as a JSON list.
+        train_cpu: CPUs of a training pod, in Kubernetes notation.
+        train_memory: Memory of a training pod, in Kubernetes notation.
         seed: Seed of everything random.
         options: Further fields of the steps' settings, {"sft": {...}, "grpo": {...}, "evaluate": {...}}.
     """
@@ -88,7 +102,7 @@ def latentr3(
 
         popularity = run.step(
             train_sequential(dataset=dataset, encoder="popularity", seed=seed),
-            placement.TRAIN,
+            placement.TRAIN_CPU,
             name="popularity",
             title="Popularity",
         )
@@ -100,7 +114,7 @@ def latentr3(
                 seed=seed,
                 options=run.options("sequential"),
             ),
-            placement.TRAIN,
+            placement.TRAIN_CPU,
             name="sasrec",
             title="SASRec",
         )

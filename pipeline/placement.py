@@ -1,10 +1,36 @@
-"""Where and how a step's pod runs: resources, caching, retries, names. One profile a kind of step."""
+"""Where and how a step's pod runs: nodes, resources, caching, retries, names. One profile a kind of step.
+
+What a user may choose comes from run parameters (KFP takes them at run time): cpu and memory of training
+pods, the number of accelerators, and, through preflight's outputs, node selector and tolerations. The rest
+is fixed when the pipeline is compiled.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from kfp import dsl
+from kfp import dsl, kubernetes
+
+ACCELERATOR = "nvidia.com/gpu"
+USER = 10001
+"""Numeric user and group of every image."""
+
+SETTINGS = "latentrec-settings"
+"""ConfigMap with what every step of an installation shares (``manifests/base/settings.env``)."""
+
+SETTING_NAMES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "LATENTREC_STATUS_ROOT",
+    "LATENTREC_CHECKPOINT_ROOT",
+    "LATENTREC_ARTIFACT_ROOT",
+)
+CREDENTIALS = "latentrec-credentials"
+"""Secret with the tokens that a step may need; made by the operator, never part of a pipeline."""
+
+CREDENTIAL_NAMES = {"hf-token": "HF_TOKEN", "endpoint-key": "OPENAI_API_KEY"}
 
 
 @dataclass(frozen=True)
@@ -12,11 +38,14 @@ class Profile:
     """What all steps of one kind have in common.
 
     Attributes:
-        cpu: limit, Kubernetes notation.
-        memory: limit, Kubernetes notation.
+        cpu: limit, Kubernetes notation; empty for the run parameter ``train_cpu``.
+        memory: limit, Kubernetes notation; empty for the run parameter ``train_memory``.
         cached: whether KFP may serve the step from its cache; never for a step that reads the world.
         retries: attempts after a failure; only for steps that resume from a checkpoint.
         timeout_s: seconds after which the step is stopped.
+        gpu: whether the step goes to the run's GPU pool.
+        shm: size of /dev/shm in memory, for the loaders of training steps; empty for the container's 64 MiB.
+        credentials: whether the step may need a token: of the model hub, or of RecOne's endpoint.
     """
 
     cpu: str
@@ -24,21 +53,32 @@ class Profile:
     cached: bool
     retries: int
     timeout_s: int
+    gpu: bool = False
+    shm: str = ""
+    credentials: bool = False
 
 
-PREFLIGHT = Profile(cpu="1", memory="2Gi", cached=False, retries=0, timeout_s=900)
-DATA = Profile(cpu="4", memory="16Gi", cached=True, retries=0, timeout_s=4 * 3600)
-TRAIN = Profile(cpu="8", memory="32Gi", cached=True, retries=3, timeout_s=48 * 3600)
-TRACES = Profile(cpu="2", memory="8Gi", cached=True, retries=2, timeout_s=24 * 3600)
-EVALUATE = Profile(cpu="8", memory="32Gi", cached=False, retries=0, timeout_s=12 * 3600)
-REGISTER = Profile(cpu="2", memory="8Gi", cached=False, retries=0, timeout_s=3600)
-SUMMARY = Profile(cpu="1", memory="2Gi", cached=False, retries=0, timeout_s=900)
+PREFLIGHT = Profile("1", "2Gi", cached=False, retries=0, timeout_s=900, credentials=True)
+DATA = Profile("4", "16Gi", cached=True, retries=0, timeout_s=4 * 3600)
+TRAIN_CPU = Profile("", "", cached=True, retries=3, timeout_s=48 * 3600, shm="2Gi")
+TRAIN = Profile("", "", cached=True, retries=3, timeout_s=48 * 3600, gpu=True, shm="8Gi", credentials=True)
+TRACES = Profile("2", "8Gi", cached=True, retries=2, timeout_s=24 * 3600, credentials=True)
+EVALUATE = Profile("", "", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
+REGISTER = Profile("2", "8Gi", cached=False, retries=0, timeout_s=3600)
+SUMMARY = Profile("1", "2Gi", cached=False, retries=0, timeout_s=900)
 
 
 def place(
-    task: dsl.PipelineTask, profile: Profile, *, system: str, step: str, title: str
+    task: dsl.PipelineTask,
+    profile: Profile,
+    *,
+    system: str,
+    step: str,
+    title: str,
+    parameters: Mapping[str, Any],
+    pool: Mapping[str, Any],
 ) -> dsl.PipelineTask:
-    """Give a task its name, environment, resources, caching and retries.
+    """Give a task its name, environment, resources, nodes, caching and retries.
 
     Args:
         task: the task.
@@ -46,15 +86,40 @@ def place(
         system: name of the pipeline.
         step: name under which the step records its status.
         title: display name.
+        parameters: the pipeline's parameters by name.
+        pool: preflight's outputs ``node_selector`` and ``tolerations``; needed by GPU steps only.
     """
     task.set_display_name(title)
-    task.set_env_variable("LATENTREC_PIPELINE", system)
-    task.set_env_variable("LATENTREC_STEP", step)
-    task.set_cpu_limit(profile.cpu)
-    task.set_memory_limit(profile.memory)
+    task.set_cpu_limit(profile.cpu or parameters["train_cpu"])
+    task.set_memory_limit(profile.memory or parameters["train_memory"])
     task.set_caching_options(profile.cached)
     if profile.retries:
         task.set_retry(
             num_retries=profile.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s"
         )
+    kubernetes.set_timeout(task, profile.timeout_s)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    if profile.shm:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=profile.shm)
+    if profile.gpu:
+        task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(parameters["gpu_count"])
+        kubernetes.add_node_selector_json(task, pool["node_selector"])
+        kubernetes.add_toleration_json(task, pool["tolerations"])
+    _environment(task, profile, system, step)
+    for key, value in (("app.kubernetes.io/part-of", "latentrec"), ("latentrec/system", system)):
+        kubernetes.add_pod_label(task, key, value)
+    kubernetes.add_pod_label(task, "latentrec/step", step)
     return task
+
+
+def _environment(task: dsl.PipelineTask, profile: Profile, system: str, step: str) -> None:
+    """The run's id from the pod's label, never from a parameter: that would defeat caching."""
+    task.set_env_variable("LATENTREC_PIPELINE", system)
+    task.set_env_variable("LATENTREC_STEP", step)
+    image = task.container_spec.image if task.container_spec else ""
+    if "@" in image:
+        task.set_env_variable("LATENTREC_IMAGE_DIGEST", image.partition("@")[2])
+    kubernetes.use_field_path_as_env(task, "LATENTREC_RUN_ID", "metadata.labels['pipeline/runid']")
+    kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in SETTING_NAMES}, optional=True)
+    if profile.credentials:
+        kubernetes.use_secret_as_env(task, CREDENTIALS, dict(CREDENTIAL_NAMES), optional=True)

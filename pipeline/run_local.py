@@ -1,7 +1,7 @@
 """``make run``: one whole pipeline on this machine, from reviews to a registered model and its table.
 
-By default it runs on a small generated sample in the Amazon format, each step a process of this environment
-(``RUNNER=docker``: each in its own container), with an embedded MLflow below ``RUNS_DIR``.
+By default it runs on a small generated sample in the Amazon format, each step a process of this environment,
+with an embedded MLflow below ``RUNS_DIR``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pipeline.catalogue import SYSTEMS, parse_parameters, typed_parameters
 from pipeline.local_run import Outcome, RunFolders, run_pipeline
 
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
-    "latentr3": {"backbone": "tiny"},
+    "latentr3": {"backbone": "tiny", "gpu_count": 0},
     "lares": {"sasrec_epochs": 20, "lares_epochs": 12, "rpt_epochs": 2},
-    "reczero": {"backbone": "tiny"},
-    "recone": {"backbone": "tiny"},
+    "reczero": {"backbone": "tiny", "gpu_count": 0},
+    "recone": {"backbone": "tiny", "gpu_count": 0},
 }
 """What `make run` sets where the user says nothing: models that two cores can train."""
 
@@ -35,6 +35,7 @@ SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
+    _check_runner(arguments.runner)
     folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
     parameters = dict(LOCAL_SETTINGS.get(arguments.system, {}))
     if not (arguments.reviews or arguments.category):
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parameters |= typed_parameters(arguments.system, pairs)
     parameters |= _inputs(arguments, folders, parameters)
     print(f"pipeline {arguments.system} on {parameters['reviews']}", flush=True)
-    outcome = run_pipeline(arguments.system, parameters, folders, runner=_runner(arguments.runner, folders))
+    outcome = run_pipeline(arguments.system, parameters, folders)
     print(_report(outcome, folders))
     if not outcome.succeeded:
         failed = outcome.failed_step
@@ -86,12 +87,13 @@ def _absolute(locations: str) -> str:
     return ",".join(str(local_path(part).resolve()) if is_local(part) else part for part in parts)
 
 
-def _runner(name: str, folders: RunFolders) -> Any:
+def _check_runner(name: str) -> None:
     if name == "process":
-        return None
-    from pipeline.containers import docker_runner
-
-    return docker_runner(folders)
+        return
+    raise UserError(
+        "RUNNER=docker is not available: steps in containers run on a cluster (make pipeline-submit); leave "
+        "RUNNER out to run each step as a process of this machine"
+    )
 
 
 def _report(outcome: Outcome, folders: RunFolders) -> str:

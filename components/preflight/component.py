@@ -25,6 +25,8 @@ def preflight(
     eval_host: str = "",
     train_memory: str = "",
     gpu_type: str = "",
+    gpu_node_selector: dict = {},  # noqa: B006
+    gpu_tolerations: list = [],  # noqa: B006
     model_name: str = "",
     options: dict = {},  # noqa: B006
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -32,6 +34,8 @@ def preflight(
     [
         ("inputs_fingerprint", str),
         ("data_cutoff", str),
+        ("node_selector", dict),
+        ("tolerations", list),
         ("data_options", dict),
         ("sequential_options", dict),
         ("lares_options", dict),
@@ -66,12 +70,16 @@ def preflight(
         eval_host: Decoding of the title models.
         train_memory: Memory of a training pod.
         gpu_type: Accelerator of a training pod.
+        gpu_node_selector: Node labels instead of the accelerator's.
+        gpu_tolerations: Further tolerations.
         model_name: Registered model.
         options: Further fields of the steps' settings, by step.
 
     Returns:
         inputs_fingerprint: Changes when the content behind the input locations does.
         data_cutoff: Day that ends the data, or empty.
+        node_selector: Node labels of the GPU steps' pool.
+        tolerations: Tolerations of the GPU steps' pool.
         data_options: Further settings of data preparation, checked.
         sequential_options: Further settings of the ID-based baselines, checked.
         lares_options: Further settings of LARES, checked.

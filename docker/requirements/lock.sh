@@ -29,7 +29,6 @@ for package in torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cu
 done
 
 lock dev pyproject.toml docker/requirements/dev.in -- data gcs train report tracking pipeline
-lock preflight pyproject.toml -- component data gcs tracking-client
 lock data-prep pyproject.toml -- component data gcs report tracking-client
 lock train pyproject.toml -- component data gcs train report tracking-client
 lock evaluate pyproject.toml -- component data gcs train report tracking-client

@@ -1,7 +1,24 @@
-"""Scoring of models on a split, slices, the promotion decision, the report."""
+"""Scoring of models on a split, slices, the promotion decision, the report.
+
+``evaluate`` is imported when it is first used: steps without torch read the gate's decision too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from latentrec.evaluation.config import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision, decide
-from latentrec.evaluation.run import evaluate
+
+if TYPE_CHECKING:
+    from latentrec.evaluation.run import evaluate
 
 __all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide", "evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "evaluate":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from latentrec.evaluation.run import evaluate
+
+    return evaluate

@@ -123,7 +123,10 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     with exit_code_on_error(), step_run("preflight") as run:
         checked = run_preflight(parameters)
         run.status.details.update(checked.details)
-    return (checked.inputs_fingerprint, checked.data_cutoff, *(checked.options[g] for g in OPTION_GROUPS))
+    pool = checked.pool
+    placed = (pool.node_selector, pool.tolerations)
+    options = (checked.options[group] for group in OPTION_GROUPS)
+    return (checked.inputs_fingerprint, checked.data_cutoff, *placed, *options)
 
 
 def register_door(name: str, **directories: Any) -> Registration:

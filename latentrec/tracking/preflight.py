@@ -22,6 +22,7 @@ from latentrec.core import UserError
 from latentrec.storage import ABSENT, join, store_for
 from latentrec.tracking.backbone_check import check_backbone
 from latentrec.tracking.doors import CHECKPOINT_VARIABLE
+from latentrec.tracking.node_pools import Pool, choose_pool
 from latentrec.tracking.parameters import CONFIGS, SYSTEMS, check_parameters, locations
 from latentrec.tracking.steps import ensure_parent_run
 
@@ -39,12 +40,14 @@ class Checked:
         data_cutoff: day (UTC) that ends the data, ``YYYY-MM-DD``, or empty.
         options: further configuration fields of each step, checked.
         details: what the run summary shows.
+        pool: nodes of the GPU steps.
     """
 
     inputs_fingerprint: str = ""
     data_cutoff: str = ""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    pool: Pool = field(default_factory=Pool)
 
 
 def run_preflight(parameters: Mapping[str, Any]) -> Checked:
@@ -74,6 +77,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
 
     options = attempt("parameters", lambda: check_parameters(system, given, given.get("options", {})))
     checked.options |= options or {}
+    checked.pool = attempt("nodes", lambda: choose_pool(given)) or Pool()
     checked.data_cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
     checked.inputs_fingerprint = (
         attempt("inputs", lambda: fingerprint_inputs(given.get("reviews"), given.get("metadata"))) or ""

@@ -1,0 +1,22 @@
+#!/bin/sh
+# usage: install.sh REQUIREMENTS [TORCH_VERSION cpu|cuda]
+# Installs locked requirements into /venv with the pip of /builder, so that the final image carries no pip.
+set -eu
+requirements=$1 torch=${2:-} variant=${3:-}
+if [ -f /run/secrets/pip_conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip_conf; fi
+if [ -f /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi
+pip() { /builder/bin/python -m pip --python /venv/bin/python "$@"; }
+pip install --no-deps --require-hashes -r "$requirements"
+if [ -n "$torch" ]; then
+    pip install "torch==$torch"
+    TORCH=$torch VARIANT=$variant /venv/bin/python - <<'PYTHON'
+import os
+
+import torch
+
+assert torch.__version__.split("+")[0] == os.environ["TORCH"], f"torch is {torch.__version__}"
+if os.environ["VARIANT"] == "cuda":
+    assert torch.version.cuda, f"torch {torch.__version__} was built without CUDA; check the builder's pip"
+PYTHON
+fi
+find /venv -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,83 @@
+"""Which nodes a run's GPU steps go to, from a few parameters: labels and tolerations of GKE's pools."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from latentrec.core import UserError
+
+ACCELERATOR_LABEL = "cloud.google.com/gke-accelerator"
+SPOT_LABEL = "cloud.google.com/gke-spot"
+GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+SPOT_TOLERATION = {"key": SPOT_LABEL, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+_TOLERATION_FIELDS = {"key", "operator", "value", "effect", "toleration_seconds"}
+_QUANTITY = re.compile(r"^\d+(\.\d+)?([KMGTPE]i?|m)?$")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where pods go.
+
+    Attributes:
+        node_selector: labels that a node must have; empty for any node.
+        tolerations: taints of nodes that the pods may go to, as KFP takes them.
+    """
+
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def choose_pool(parameters: Mapping[str, Any]) -> Pool:
+    """The pool of a run's GPU steps.
+
+    Args:
+        parameters: ``gpu_count``, ``gpu_type``, ``gpu_spot``, ``gpu_node_selector``, ``gpu_tolerations``,
+            ``train_cpu`` and ``train_memory`` of the pipeline; each may be absent.
+
+    Raises:
+        UserError: naming the parameter that is wrong.
+    """
+    count = str(parameters.get("gpu_count", "0")).removesuffix(".0")
+    if count not in ("0", "1"):
+        raise UserError(f"gpu_count is {count}, expected 0 or 1: a step's pod uses one accelerator")
+    for name in ("train_cpu", "train_memory"):
+        value = str(parameters.get(name, "1"))
+        if not _QUANTITY.match(value):
+            raise UserError(f"{name} is {value!r}, expected Kubernetes notation like 8 or 32Gi")
+    spot = str(parameters.get("gpu_spot", "")).lower() in ("true", "1")
+    selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    if count == "1":
+        selector[ACCELERATOR_LABEL] = str(parameters.get("gpu_type", ""))
+        tolerations.append(GPU_TOLERATION)
+        if not selector[ACCELERATOR_LABEL]:
+            raise UserError("gpu_type is empty with gpu_count=1; give a GKE accelerator type like nvidia-l4")
+    if spot:
+        selector[SPOT_LABEL] = "true"
+        tolerations.append(SPOT_TOLERATION)
+    return Pool(
+        _selector(parameters.get("gpu_node_selector") or {}) or selector,
+        tolerations + _tolerations(parameters.get("gpu_tolerations") or []),
+    )
+
+
+def _selector(given: Any) -> dict[str, str]:
+    if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
+        raise UserError(
+            f'gpu_node_selector is {given!r}, expected a JSON object of texts like {{"pool": "a100"}}'
+        )
+    return dict(given)
+
+
+def _tolerations(given: Any) -> list[dict[str, Any]]:
+    if not isinstance(given, list) or not all(isinstance(entry, Mapping) for entry in given):
+        raise UserError(f"gpu_tolerations is {given!r}, expected a JSON list of objects")
+    for entry in given:
+        unknown = sorted(set(entry) - _TOLERATION_FIELDS)
+        if unknown:
+            fields = ", ".join(sorted(_TOLERATION_FIELDS))
+            raise UserError(f"gpu_tolerations has the field {unknown[0]!r}; there are: {fields}")
+    return [dict(entry) for entry in given]

@@ -1,0 +1,226 @@
+"""A KFP installation as the commands see it: whatever fails is told in one line; pipelines are uploaded once.
+
+Where it is and who asks comes from the environment: ``KFP_HOST``, ``KFP_TOKEN`` (a bearer token),
+``KFP_NAMESPACE`` (multi-user installations), ``KFP_EXPERIMENT``, ``KFP_SERVICE_ACCOUNT``,
+``KFP_PIPELINE_ROOT`` and ``KFP_CA_CERT``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from latentrec import __version__
+from latentrec.core import UserError
+
+HEALTH = "/apis/v2beta1/healthz"
+PROBE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Address and identity, from the environment.
+
+    Attributes:
+        host: of the KFP API, without a slash at the end.
+        token: bearer token; empty for none.
+        namespace: of a multi-user installation; empty for a single-user one.
+        experiment: KFP experiment that groups the runs.
+        service_account: of the steps' pods; empty for the installation's own.
+        pipeline_root: ``gs://`` location of artifacts; empty for the installation's own.
+        ca_cert: file of the host's certificate authority; empty for the system's.
+    """
+
+    host: str
+    token: str = ""
+    namespace: str = ""
+    experiment: str = "latentrec"
+    service_account: str = ""
+    pipeline_root: str = ""
+    ca_cert: str = ""
+
+    @classmethod
+    def from_environment(cls) -> Cluster:
+        """Read the environment.
+
+        Raises:
+            UserError: ``KFP_HOST`` is missing.
+        """
+        host = os.environ.get("KFP_HOST", "").strip().rstrip("/")
+        if not host:
+            raise UserError(
+                "KFP_HOST is not set; give the address of the KFP API, for example "
+                "KFP_HOST=http://localhost:8080 after "
+                "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`"
+            )
+        if not host.startswith(("http://", "https://")):
+            host = f"https://{host}"
+        found = {
+            name: os.environ.get(f"KFP_{name.upper()}", "")
+            for name in ("token", "namespace", "experiment", "service_account", "pipeline_root", "ca_cert")
+        }
+        found["experiment"] = found["experiment"] or cls.experiment
+        return cls(host=host, **found)
+
+    def run_link(self, run_id: str) -> str:
+        """Address of a run in KFP's UI."""
+        return f"{self.host}/#/runs/details/{run_id}"
+
+
+@contextlib.contextmanager
+def connect(cluster: Cluster) -> Iterator[Any]:
+    """A ``kfp.Client``, after a probe; what goes wrong inside becomes one line.
+
+    Raises:
+        UserError: the host is dead, no KFP API, or refuses us; or the API refuses a request.
+    """
+    import kfp_server_api
+    import urllib3
+
+    _probe(cluster)
+    try:
+        yield _client(cluster)
+    except kfp_server_api.ApiException as error:
+        raise UserError(_refusal(cluster, error)) from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise UserError(f"KFP_HOST {cluster.host}: connection lost ({type(error).__name__})") from None
+
+
+def _client(cluster: Cluster) -> Any:
+    from kfp import Client
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return Client(
+            host=cluster.host,
+            existing_token=cluster.token or None,
+            namespace=cluster.namespace or "kubeflow",
+            ssl_ca_cert=cluster.ca_cert or None,
+        )
+
+
+def _probe(cluster: Cluster) -> None:
+    """One request with a short timeout: the client itself would retry for half a minute."""
+    headers = {"Authorization": f"Bearer {cluster.token}"} if cluster.token else {}
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # as the client: no proxies from the environment
+            answer = session.get(
+                cluster.host + HEALTH, headers=headers, timeout=PROBE_SECONDS, verify=cluster.ca_cert or True
+            )
+    except requests.RequestException as error:
+        raise UserError(
+            f"KFP_HOST {cluster.host} does not answer ({type(error).__name__}); is the address right, the "
+            "port-forward running, the network there?"
+        ) from None
+    if answer.status_code in (401, 403):
+        raise UserError(_unauthorised(cluster, answer.status_code))
+    try:
+        known = answer.status_code == 200 and isinstance(answer.json(), dict)
+    except ValueError:
+        known = False
+    if not known:
+        raise UserError(
+            f"KFP_HOST {cluster.host} answers {HEALTH} with HTTP {answer.status_code} and no KFP v2 status; "
+            "is it the KFP API (2.0 or later), or a login page in front of it (then set KFP_TOKEN)?"
+        )
+
+
+def _unauthorised(cluster: Cluster, status: int) -> str:
+    held = "refuses the token in KFP_TOKEN" if cluster.token else "wants a token; set KFP_TOKEN"
+    space = f" (namespace {cluster.namespace})" if cluster.namespace else ""
+    return f"KFP_HOST {cluster.host}{space} {held} (HTTP {status})"
+
+
+def _refusal(cluster: Cluster, error: Any) -> str:
+    if error.status in (401, 403):
+        return _unauthorised(cluster, error.status)
+    try:
+        reason = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        reason = error.reason
+    return f"KFP_HOST {cluster.host} refused (HTTP {error.status}): {' '.join(str(reason).split())[:300]}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow the links that the client prints; the commands print their own."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A pipeline version on the installation.
+
+    Attributes:
+        pipeline_id: of the pipeline.
+        version_id: of the version.
+        name: of the version.
+        created: false when the same bytes had been uploaded before.
+    """
+
+    pipeline_id: str
+    version_id: str
+    name: str
+    created: bool
+
+
+def version_name(package: Path) -> str:
+    """Name of a compiled pipeline's version: release and a hash of its bytes."""
+    return f"{__version__}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
+
+
+def upload(client: Any, system: str, package: Path, *, description: str = "") -> Uploaded:
+    """Upload a compiled pipeline as a version of the pipeline ``system``; the same bytes only once.
+
+    Args:
+        client: of :func:`connect`.
+        system: name of the pipeline; made when it is not there.
+        package: the compiled YAML.
+        description: of the version.
+    """
+    import kfp_server_api
+
+    name = version_name(package)
+    pipeline_id = client.get_pipeline_id(system)
+    if pipeline_id is None:
+        made = client.pipelines.pipeline_service_create_pipeline(
+            pipeline=kfp_server_api.V2beta1Pipeline(display_name=system, name=system)
+        )
+        pipeline_id = made.pipeline_id
+    same = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+    listed = client.list_pipeline_versions(pipeline_id, filter=json.dumps(same))
+    for version in listed.pipeline_versions or []:
+        if version.display_name == name:
+            return Uploaded(pipeline_id, version.pipeline_version_id, name, created=False)
+    with quiet():
+        version = client.upload_pipeline_version(
+            str(package), name, pipeline_id=pipeline_id, description=description or None
+        )
+    return Uploaded(pipeline_id, version.pipeline_version_id, name, created=True)
+
+
+def experiment_id(client: Any, cluster: Cluster) -> str:
+    """Id of the experiment that groups the runs; made when it is not there."""
+    with quiet():
+        made = client.create_experiment(cluster.experiment, namespace=cluster.namespace or None)
+    return made.experiment_id
+
+
+def run_settings(cluster: Cluster) -> Mapping[str, Any]:
+    """What every run takes from the environment, as arguments of the client's calls."""
+    return {
+        "service_account": cluster.service_account or None,
+        "pipeline_root": cluster.pipeline_root or None,
+    }

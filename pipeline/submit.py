@@ -1,0 +1,93 @@
+"""``make pipeline-submit``: compile, upload as a version, start one run.
+
+Parameters are checked here, with the same code as the preflight step, before anything reaches the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latentrec.core import UserError
+from latentrec.storage import exit_code_on_error, is_local
+from latentrec.tracking.parameters import check_parameters, locations
+from pipeline.catalogue import SYSTEMS, parse_parameters, pipeline_of
+from pipeline.cluster import Cluster, connect, experiment_id, quiet, run_settings, upload
+from pipeline.compile import compile_pipelines
+
+BUILD = Path("build/pipelines")
+
+
+def checked_parameters(system: str, text: str) -> dict[str, Any]:
+    """Parameters of a run on a cluster, from ``PARAMS``.
+
+    Raises:
+        UserError: one is unknown, of the wrong type or out of range; an input is missing or only on this
+            machine.
+    """
+    given = parse_parameters(system, text)
+    if not given.get("reviews"):
+        raise UserError(
+            "PARAMS has no reviews; give their location: PARAMS='reviews=gs://bucket/reviews.json.gz'"
+        )
+    for name in ("reviews", "metadata"):
+        for location in locations(given.get(name)):
+            if is_local(location):
+                raise UserError(
+                    f"{name} is {location!r}, a path of this machine, which a cluster cannot read; copy it "
+                    "to object storage and give gs://… (or an https:// location)"
+                )
+    signature = inspect.signature(pipeline_of(system).pipeline_func)
+    defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
+    every = {**defaults, **given}
+    check_parameters(system, every, every.get("options", {}))
+    return given
+
+
+def submit(system: str, parameters: Mapping[str, Any], cluster: Cluster) -> str:
+    """Upload and start a run; returns its id.
+
+    Args:
+        system: name of the pipeline.
+        parameters: those that differ from the pipeline's defaults.
+        cluster: where.
+
+    Raises:
+        UserError: the cluster cannot be reached or refuses.
+    """
+    with connect(cluster) as client:
+        (package,) = compile_pipelines(BUILD, (system,))
+        version = upload(client, system, package)
+        told = "uploaded" if version.created else "already there"
+        print(f"pipeline:   {system}, version {version.name} ({told})")
+        with quiet():
+            run = client.run_pipeline(
+                experiment_id(client, cluster),
+                f"{system}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
+                params=dict(parameters),
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
+                **run_settings(cluster),
+            )
+    print(f"run:        {run.run_id}")
+    print(f"watch:      {cluster.run_link(run.run_id)}")
+    return run.run_id
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse and submit."""
+    parser = argparse.ArgumentParser(prog="make pipeline-submit", description=__doc__)
+    parser.add_argument("--system", default="latentr3", help=f"one of {', '.join(SYSTEMS)}")
+    parser.add_argument("--params", default="", help="'reviews=gs://… name=value': pipeline parameters")
+    arguments = parser.parse_args(argv)
+    cluster = Cluster.from_environment()
+    submit(arguments.system, checked_parameters(arguments.system, arguments.params), cluster)
+
+
+if __name__ == "__main__":
+    with exit_code_on_error():
+        main()

@@ -1,0 +1,141 @@
+"""The image builds: what can be held without building them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.images import IMAGES
+from pipeline.placement import USER
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
+STAGES = {
+    match.group(2): (match.group(1), match.group(3))
+    for match in re.finditer(
+        r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL
+    )
+}
+REQUIREMENTS = ROOT / "docker/requirements"
+LOCKS = {name: "train" if name == "preflight" else name for name in IMAGES}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_image_is_a_target_that_gets_its_own_requirements(name):
+    base, body = STAGES[name]
+    assert base == "component"
+    assert f"--from=build-{name} /venv /venv" in body
+    assert f"docker/requirements/{LOCKS[name]}.txt" in STAGES[f"build-{name}"][1]
+
+
+def test_images_run_as_the_numeric_user_that_the_pods_ask_for():
+    assert f"USER {USER}:{USER}" in STAGES["component"][1]
+
+
+def test_the_final_layers_run_nothing():
+    """So nothing is installed there: neither a compiler nor pip."""
+    for name in ("component", *IMAGES):
+        assert not re.search(r"^RUN ", STAGES[name][1], re.MULTILINE), name
+
+
+def test_the_base_image_is_an_argument_with_a_tag():
+    assert re.search(r"^ARG BASE_IMAGE=\S+:\S+$", DOCKERFILE, re.MULTILINE)
+    assert ":latest" not in DOCKERFILE
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_requirements_are_locked_by_hash_and_leave_torch_to_the_builder(name):
+    text = (REQUIREMENTS / f"{LOCKS[name]}.txt").read_text(encoding="utf-8")
+    entries = re.findall(r"^([A-Za-z0-9_.-]+)==", text, re.MULTILINE)
+    blocks = re.split(r"^(?=[A-Za-z0-9_.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "torch" not in entries
+    assert "kfp" in entries, "the compiled command runs kfp.dsl.executor_main"
+
+
+def test_data_preparation_s_image_carries_no_training_library():
+    text = (REQUIREMENTS / "data-prep.txt").read_text(encoding="utf-8")
+    assert not re.search(r"^(transformers|trl|peft|accelerate|safetensors)==", text, re.MULTILINE)
+    assert "TORCH_VERSION" not in STAGES["build-data-prep"][1]
+
+
+def test_data_preparation_s_door_opens_without_training_libraries():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'trl', 'peft', 'accelerate', 'safetensors'):\n"
+        "    sys.modules[name] = None\n"
+        "from latentrec.data import prepare\n"
+        "from latentrec.tracking.doors import open_step\n"
+        "from latentrec.tracking.parameters import make_config\n"
+        "make_config('data', {'reviews': ('r.json',)})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def build(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run the build with an engine that only writes down what it is asked."""
+    engine = tmp_path / "bin" / "engine"
+    engine.parent.mkdir()
+    engine.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {tmp_path}/calls\n'
+        'if [ "$1" = inspect ]; then for last; do :; done\n'
+        f'echo "${{last%:*}}@sha256:{"a" * 64}"; fi\n'
+    )
+    engine.chmod(0o755)
+    settings = {"ENGINE": "engine", "PATH": f"{engine.parent}:{os.environ['PATH']}"}
+    settings |= {
+        "IMAGE_REGISTRY": "eu.example/r",
+        "IMAGE_TAG": "v1",
+        "IMAGE_LOCK": str(tmp_path / "lock.json"),
+    }
+    return subprocess.run(
+        [str(ROOT / "docker/build.sh"), *words],
+        env={**os.environ, **settings, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_build_asks_for_every_target_under_the_name_that_pipelines_use(tmp_path):
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    built = [line for line in calls if line.startswith("build ")]
+    assert len(built) == len(IMAGES)
+    for name, line in zip(IMAGES, built, strict=True):
+        assert f"--target {name} --tag eu.example/r/{name}:v1" in line
+        assert re.search(r"--build-arg GIT_SHA=[0-9a-f]{40}", line)
+    assert not any(line.startswith("push ") for line in calls)
+
+
+def test_push_writes_the_lock_that_a_release_compiles_from(tmp_path, monkeypatch):
+    from components.images import image
+
+    done = build(tmp_path, "--push")
+    assert done.returncode == 0, done.stderr
+    for name, value in (("RELEASE", "1"), ("IMAGE_REGISTRY", "eu.example/r")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("IMAGE_LOCK", str(tmp_path / "lock.json"))
+    for name in IMAGES:
+        assert image(name) == f"eu.example/r/{name}@sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "message"),
+    [
+        ((), {"IMAGE_TAG": "latest"}, "IMAGE_TAG is 'latest'"),
+        (("--push",), {"IMAGE_REGISTRY": ""}, "nothing can be pushed"),
+        ((), {"ENGINE": "no-such-engine"}, "which is not on the PATH"),
+    ],
+)
+def test_a_build_that_cannot_end_well_is_refused_first(tmp_path, words, environment, message):
+    done = build(tmp_path, *words, **environment)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "calls").exists()

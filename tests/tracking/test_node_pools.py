@@ -1,0 +1,52 @@
+"""Node labels and tolerations of a run's GPU steps."""
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.tracking.node_pools import choose_pool
+
+GPU = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+SPOT = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+
+
+def test_one_accelerator_goes_to_its_pool():
+    pool = choose_pool({"gpu_count": "1", "gpu_type": "nvidia-l4"})
+    assert pool.node_selector == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    assert pool.tolerations == [GPU]
+
+
+def test_spot_adds_its_label_and_its_toleration():
+    pool = choose_pool({"gpu_count": 1, "gpu_type": "nvidia-l4", "gpu_spot": "True"})
+    assert pool.node_selector["cloud.google.com/gke-spot"] == "true"
+    assert pool.tolerations == [GPU, SPOT]
+
+
+def test_without_accelerators_any_node_will_do():
+    pool = choose_pool({"gpu_count": "0", "gpu_type": "nvidia-l4", "gpu_spot": "False"})
+    assert (pool.node_selector, pool.tolerations) == ({}, [])
+
+
+def test_labels_given_by_hand_replace_and_tolerations_add():
+    more = {"key": "team", "operator": "Exists"}
+    pool = choose_pool(
+        {"gpu_count": 1, "gpu_type": "x", "gpu_node_selector": {"pool": "a"}, "gpu_tolerations": [more]}
+    )
+    assert pool.node_selector == {"pool": "a"}
+    assert pool.tolerations == [GPU, more]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gpu_count": 2}, "gpu_count is 2"),
+        ({"gpu_count": 1}, "gpu_type is empty"),
+        ({"gpu_node_selector": {"a": 1}}, "gpu_node_selector is"),
+        ({"gpu_tolerations": {"key": "a"}}, "expected a JSON list"),
+        ({"gpu_tolerations": [{"kee": "a"}]}, "field 'kee'"),
+        ({"train_memory": "32 GB"}, "train_memory is '32 GB'"),
+        ({"train_cpu": "many"}, "train_cpu is 'many'"),
+    ],
+)
+def test_what_is_wrong_is_named(given, message):
+    with pytest.raises(UserError, match=message):
+        choose_pool(given)
