@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build every component image with docker or podman; with --push, push them and write images.lock.json.
+# Build every component image, and MLflow's, with docker or podman; with --push, push them and write images.lock.json.
 #   IMAGE_REGISTRY, IMAGE_TAG   names of the images (as the pipelines are compiled)
 #   BASE_IMAGE, TORCH_VARIANT   build arguments of docker/Dockerfile
 #   ENGINE                      docker or podman; default: the first that is there
@@ -26,7 +26,7 @@ secrets=()
 [ -z "${PIP_CONF:-}" ] || secrets+=(--secret "id=pip_conf,src=$PIP_CONF")
 [ -z "${CA_BUNDLE:-}" ] || secrets+=(--secret "id=ca_bundle,src=$CA_BUNDLE")
 digests=()
-for name in preflight data-prep train evaluate register; do
+for name in preflight data-prep train evaluate register mlflow; do
     image="$registry/$name:$tag"
     echo "== $image"
     # shellcheck disable=SC2086
