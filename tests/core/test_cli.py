@@ -25,3 +25,11 @@ def test_exceptions_become_exit_codes(error, code):
     with pytest.raises(SystemExit) as caught, exit_code_on_error():
         raise error
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_shows_its_help(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--help"])
+    assert caught.value.code == 0
+    assert "usage: latentrec " + name in capsys.readouterr().out
