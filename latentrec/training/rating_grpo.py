@@ -40,6 +40,7 @@ from latentrec.training.rating_config import RatingGRPOConfig
 from latentrec.training.rating_rewards import RatingReward, reward_functions
 from latentrec.training.sink import MetricSink, NullSink
 
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 FIGURES = {
     "reward": "reward",
     "reward_std": "reward_std",
@@ -178,7 +179,7 @@ def _train(
                 top_k=0,
                 repetition_penalty=1.0,
                 learning_rate=float(config.learning_rate or 0),
-                lr_scheduler_type="constant_with_warmup",
+                lr_scheduler_type=SCHEDULES[config.schedule],
                 warmup_steps=config.warmup_steps,
                 max_grad_norm=config.max_grad_norm,
                 beta=config.beta,
