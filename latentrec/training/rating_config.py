@@ -13,8 +13,20 @@ from latentrec.training.rating_rewards import RatingReward
 
 PRESET = "tiny"
 PROFILES: dict[str, dict[str, Any]] = {
-    "default": {"learning_rate": 7e-4, "steps": 100, "prompts_per_step": 8, "max_completion_tokens": 64},
-    "paper": {"learning_rate": 2e-6, "steps": 0, "prompts_per_step": 16, "max_completion_tokens": 1024},
+    "default": {
+        "learning_rate": 1e-3,
+        "steps": 100,
+        "prompts_per_step": 8,
+        "max_completion_tokens": 64,
+        "mask_truncated": False,
+    },
+    "paper": {
+        "learning_rate": 2e-6,
+        "steps": 0,
+        "prompts_per_step": 16,
+        "max_completion_tokens": 1024,
+        "mask_truncated": True,
+    },
 }
 
 
@@ -83,7 +95,7 @@ class RatingGRPOConfig:
 
     profile: str = option("default", help="where empty fields come from", choices=tuple(PROFILES))
     backbone: str | None = option(None, help="directory or hub id to start from, where no --model is given")
-    learning_rate: float | None = option(None, help="AdamW's rate; 7e-4 default, 2e-6 paper")
+    learning_rate: float | None = option(None, help="AdamW's rate; 1e-3 default, 2e-6 paper")
     steps: int | None = option(None, help="optimiser steps; 0 for --epochs; 100 default, 0 paper")
     epochs: int = option(1, help="passes over the training samples where steps is 0")
     prompts_per_step: int | None = option(None, help="prompts an optimiser step; 8 default, 16 paper")
@@ -95,6 +107,9 @@ class RatingGRPOConfig:
     loss: str = option("grpo", help="trl's loss_type", choices=("grpo", "dapo", "dr_grpo", "bnpo"))
     scale_rewards: str = option(
         "group", help="what the advantage is divided by", choices=("group", "batch", "none")
+    )
+    mask_truncated: bool | None = option(
+        None, help="leave answers that the budget cut off out of the loss; no default, yes paper"
     )
     max_grad_norm: float = option(1.0, help="gradient clip")
     warmup_steps: int = option(5, help="steps of linear warm-up")

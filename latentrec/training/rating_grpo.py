@@ -1,7 +1,7 @@
 """RecZero's reinforcement learning, and RecOne's second stage: trl's GRPO on rule-based rating rewards.
 
 The trainer is trl's ``GRPOTrainer`` as it stands: advantage ``(R − mean) / std`` within a group of
-rollouts, PPO clip, KL off, truncated completions masked out of the loss (arXiv 2510.23077, §3.3). Only
+rollouts, PPO clip, KL off (arXiv 2510.23077, §3.3). Only
 how checkpoints are stored is ours. The profile ``default`` is sized for the small stand-in on two cores,
 ``paper`` holds the published settings for an instruct model of 0.5–7 B.
 """
@@ -186,7 +186,7 @@ def _train(
                 epsilon=config.epsilon,
                 loss_type=config.loss,
                 scale_rewards=config.scale_rewards,
-                mask_truncated_completions=True,
+                mask_truncated_completions=bool(config.mask_truncated),
                 shuffle_dataset=False,
                 bf16=training_precision(config.dtype, config.lora_rank)[1],
                 use_vllm=config.vllm != "off",
