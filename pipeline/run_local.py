@@ -19,7 +19,13 @@ from pipeline.catalogue import SYSTEMS, parse_parameters, typed_parameters
 from pipeline.local_run import Outcome, RunFolders, run_pipeline
 
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
-    "latentr3": {"backbone": "tiny", "gpu_count": 0},
+    "latentr3": {
+        "backbone": "tiny",
+        "gpu_count": 0,
+        "sft_batch_size": 32,
+        "sft_epochs": 2,
+        "grpo_epochs": 0.5,
+    },
     "lares": {"sasrec_epochs": 20, "lares_epochs": 12, "rpt_epochs": 2},
     "reczero": {"backbone": "tiny", "gpu_count": 0},
     "recone": {"backbone": "tiny", "gpu_count": 0},
