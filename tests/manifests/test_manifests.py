@@ -1,0 +1,202 @@
+"""The manifests: rendered by kubectl, held against Kubernetes' schemas and against the house's policy."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.placement import SETTING_NAMES, SETTINGS, USER
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "manifests"
+OVERLAYS = ("local", "gke", "gke-spot")
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def overlay(request) -> str:
+    return request.param
+
+
+_rendered: dict[str, list[dict]] = {}
+
+
+@pytest.fixture
+def objects(overlay) -> list[dict]:
+    """Every object of one overlay, rendered once."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on the PATH")
+    if overlay not in _rendered:
+        command = ["kubectl", "kustomize", str(MANIFESTS / "overlays" / overlay)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        _rendered[overlay] = list(yaml.safe_load_all(done.stdout))
+    return _rendered[overlay]
+
+
+def problems(found: list[dict], version: str) -> list[str]:
+    """What is wrong with objects by the strict schema of a Kubernetes version, or by ours of a CRD."""
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    jsonschema = pytest.importorskip("jsonschema")
+    wrong = []
+    for entry in found:
+        name = f"{entry['kind']}/{entry['metadata']['name']}"
+        try:
+            validate.validate(entry, version, strict=True)
+        except validate.SchemaNotFoundError:
+            file = SCHEMAS / f"{entry['kind'].lower()}_{entry['apiVersion'].replace('/', '_')}.json"
+            if not file.is_file():
+                wrong.append(f"{name}: no schema of Kubernetes, and none in {file.name}")
+                continue
+            checker = jsonschema.Draft7Validator(json.loads(file.read_text()))
+            wrong += [f"{name}: {error.message}" for error in checker.iter_errors(entry)]
+        except validate.ValidationError as error:
+            wrong.append(f"{name}: {error.message}")
+    return wrong
+
+
+def last_three_minors() -> list[str]:
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    newest = validate.latest_version().split(".")
+    return [f"{newest[0]}.{int(newest[1]) - back}" for back in range(3)]
+
+
+@pytest.mark.parametrize("back", range(3))
+def test_every_object_is_valid_in_the_last_three_minors_of_kubernetes(objects, back):
+    assert problems(objects, last_three_minors()[back]) == []
+
+
+def test_a_misspelt_field_is_found(objects):
+    broken = json.loads(json.dumps(objects))
+    pod(next(entry for entry in broken if entry["kind"] == "Deployment"))["securityContexts"] = {}
+    assert any("securityContexts" in line for line in problems(broken, last_three_minors()[0]))
+
+
+def test_a_kind_without_a_schema_is_found(objects):
+    unknown = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "x"}}
+    assert problems([*objects, unknown], last_three_minors()[0]) == [
+        "Widget/x: no schema of Kubernetes, and none in widget_example.com_v1.json"
+    ]
+
+
+def test_a_misspelt_field_of_a_custom_kind_is_found():
+    entry = yaml.safe_load((MANIFESTS / "overlays/gke/compute-class.yaml").read_text())
+    assert problems([entry], last_three_minors()[0]) == []
+    entry["spec"]["priorities"][0]["spott"] = True
+    assert any("spott" in line for line in problems([entry], last_three_minors()[0]))
+
+
+def pod(entry: dict) -> dict:
+    return entry["spec"]["template"]["spec"]
+
+
+def workloads(objects: list[dict]) -> list[dict]:
+    found = [entry for entry in objects if entry["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job")]
+    assert {entry["metadata"]["name"] for entry in found} == {"mlflow", "mlflow-database"}
+    return found
+
+
+def containers(objects: list[dict]) -> list[dict]:
+    return [container for entry in workloads(objects) for container in pod(entry)["containers"]]
+
+
+def test_nothing_runs_as_root(objects):
+    for entry in workloads(objects):
+        context = pod(entry)["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] > 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers(objects):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "runAsUser" not in context, "the pod's is meant"
+
+
+def test_mlflow_runs_as_the_user_of_our_images(objects):
+    (entry,) = [entry for entry in workloads(objects) if entry["metadata"]["name"] == "mlflow"]
+    assert pod(entry)["securityContext"]["runAsUser"] == USER
+
+
+def test_every_container_has_limits_and_requests(objects):
+    for container in containers(objects):
+        for kind in ("limits", "requests"):
+            assert set(container["resources"][kind]) >= {"cpu", "memory"}
+
+
+def test_every_container_has_probes(objects):
+    for container in containers(objects):
+        assert container["livenessProbe"]
+        assert container["readinessProbe"]
+
+
+def test_every_image_has_a_tag_that_is_not_latest(objects):
+    for container in containers(objects):
+        name, _, tag = container["image"].rpartition(":")
+        assert name
+        assert re.match(r"^[\w.-]+$", tag)
+        assert tag != "latest"
+
+
+def test_roles_name_what_they_allow(objects):
+    roles = [entry for entry in objects if entry["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    for role in roles:
+        assert role["kind"] == "Role", "nothing of ours reaches beyond its namespace"
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert "secrets" not in rule["resources"]
+
+
+def test_secrets_are_references_only(objects):
+    assert not [entry for entry in objects if entry["kind"] == "Secret"]
+    for container in containers(objects):
+        for variable in container["env"]:
+            if re.search(r"PASSWORD|TOKEN|KEY|SECRET", variable["name"]):
+                assert set(variable["valueFrom"]) == {"secretKeyRef"}, variable["name"]
+
+
+def test_settings_are_those_that_the_steps_read(objects, overlay):
+    (settings,) = [
+        entry for entry in objects if entry["kind"] == "ConfigMap" and entry["metadata"]["name"] == SETTINGS
+    ]
+    assert set(settings["data"]) <= set(SETTING_NAMES)
+    assert settings["data"]["MLFLOW_TRACKING_URI"] == "http://mlflow.latentrec.svc.cluster.local:5000"
+    if overlay != "local":
+        assert set(settings["data"]) == set(SETTING_NAMES)
+
+
+def test_the_database_is_reached_by_mlflow_only(objects):
+    policies = {
+        entry["metadata"]["name"]: entry["spec"] for entry in objects if entry["kind"] == "NetworkPolicy"
+    }
+    (rule,) = policies["mlflow-database"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "mlflow"}}}]
+    assert "mlflow" in policies
+
+
+def test_accounts_on_gke_are_bound_by_workload_identity(objects, overlay):
+    accounts = {entry["metadata"]["name"]: entry for entry in objects if entry["kind"] == "ServiceAccount"}
+    assert set(accounts) == {"latentrec-steps", "mlflow"}
+    bound = [name for name, entry in accounts.items() if "annotations" in entry["metadata"]]
+    assert bound == ([] if overlay == "local" else list(accounts))
+
+
+def test_spot_is_for_gpu_steps_and_never_for_what_serves(objects, overlay):
+    for entry in objects:
+        if entry["kind"] == "ComputeClass":
+            assert {rule["spot"] for rule in entry["spec"]["priorities"]} == {overlay == "gke-spot"}
+    if overlay == "gke-spot":
+        for entry in workloads(objects):
+            required = pod(entry)["affinity"]["nodeAffinity"][
+                "requiredDuringSchedulingIgnoredDuringExecution"
+            ]
+            (term,) = required["nodeSelectorTerms"]
+            assert term["matchExpressions"] == [
+                {"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"}
+            ]
