@@ -187,7 +187,7 @@ def server(served, bare_python, tmp_path_factory):
         )
     running = Server(f"http://127.0.0.1:{port}", process, log)
     try:
-        for _ in range(240):
+        for _ in range(480):
             if running.is_up():
                 break
             assert process.poll() is None, log.read_text()

@@ -51,7 +51,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self._root
             )
-        for _ in range(240):
+        for _ in range(480):
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=2):
                     return
