@@ -7,8 +7,9 @@ import os
 import time
 from pathlib import Path
 
+from benchmarks.results.datasets import DATASETS
 from benchmarks.results.page import write_page
-from benchmarks.results.plan import CELLS, DATASETS, SEEDS
+from benchmarks.results.plan import CELLS, SEEDS
 from benchmarks.results.run import ROOT, Runner, record_path
 from latentrec.storage import exit_code_on_error
 
@@ -20,18 +21,22 @@ def main() -> None:
         "--data", type=Path, default=Path(os.environ.get("RESULTS_DATA", ROOT / "../shared/data"))
     )
     parser.add_argument("--work", type=Path, default=ROOT / os.environ.get("RUNS_DIR", "runs") / "results")
-    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument(
+        "--profile", default=os.environ.get("PROFILE", "cpu"), choices=("cpu", "gpu"), help="whose datasets"
+    )
+    parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), help="default: the profile's")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no cell after so long")
     parser.add_argument("--page-only", action="store_true", help="only write docs/results.md again")
     arguments = parser.parse_args()
+    profile = [name for name, plan in DATASETS.items() if plan.profile == arguments.profile]
     deadline = time.monotonic() + 60 * arguments.minutes
     with exit_code_on_error():
         if not arguments.page_only:
             runner = Runner(arguments.data.resolve(), arguments.work)
             for seed in arguments.seeds:
-                for dataset in arguments.datasets:
+                for dataset in arguments.datasets or profile:
                     for cell in arguments.cells:
                         if time.monotonic() > deadline:
                             break

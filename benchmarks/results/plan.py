@@ -1,77 +1,11 @@
-"""What is compared: the datasets, the cells, and the commands that make them."""
+"""What is compared: the cells, and the commands that make them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 SEEDS = (1, 2, 3)
-GAMES_USERS = 12_000
-SMALL_GAMES_USERS = 4_000
-
-
-@dataclass(frozen=True)
-class DatasetPlan:
-    """One dataset: its files under the data root, the flags of ``data-prep``, and the sizes that it needs.
-
-    Attributes:
-        title_tokens: longest title that the text models read and write.
-        backbone: preset of the text models.
-        epochs: of stage 1, at most; early stopping on validation loss ends sooner.
-        limits: further flags by command, where a machine must pay less than the defaults ask.
-    """
-
-    name: str
-    title: str
-    reviews: str
-    metadata: str
-    flags: tuple[str, ...]
-    backbone: str = "small"
-    epochs: int = 8
-    limits: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-DATASETS = {
-    plan.name: plan
-    for plan in (
-        DatasetPlan(
-            "office",
-            "Office Products 2018 (rebuilt events), temporal 8:1:1",
-            "amazon2018/Office_Products/Office_Products.json.gz",
-            "amazon2018/Office_Products/meta_Office_Products.json.gz",
-            ("--k-core", "1", "--split", "temporal"),
-        ),
-        DatasetPlan(
-            "cds",
-            "CDs and Vinyl 2018 (rebuilt events), temporal 8:1:1",
-            "amazon2018/CDs_and_Vinyl/CDs_and_Vinyl.json.gz",
-            "amazon2018/CDs_and_Vinyl/meta_CDs_and_Vinyl.json.gz",
-            ("--k-core", "1", "--split", "temporal"),
-        ),
-        DatasetPlan(
-            "games",
-            f"Video Games, leave-one-out, {GAMES_USERS:,} users drawn with seed 42",
-            "amazon2018/Video_Games_sequences/Video_Games.json.gz",
-            "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
-            ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
-            epochs=5,
-        ),
-        DatasetPlan(
-            "games-small",
-            f"Video Games, leave-one-out, {SMALL_GAMES_USERS:,} of these users, histories of 20",
-            "amazon2018/Video_Games_sequences/Video_Games.json.gz",
-            "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
-            (
-                *("--k-core", "1", "--split", "leave_one_out", "--max-history", "20"),
-                *("--max-users", str(SMALL_GAMES_USERS)),
-            ),
-            epochs=5,
-            limits={
-                "train-sequential": ("--max-epochs", "20", "--patience", "5"),
-                "rpt": ("--epochs", "4", "--patience", "3"),
-            },
-        ),
-    )
-}
+CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
 
 
 @dataclass(frozen=True)
@@ -87,6 +21,7 @@ class Cell:
         host: ``bigrec`` or ``d3``; d3 takes the seed's SASRec as assistant and tunes α on validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
         ablation: shown in the ablation table instead of the main one.
+        needs: cells whose models it reads.
     """
 
     name: str
@@ -100,7 +35,7 @@ class Cell:
 
 
 def _sft(*flags: str) -> tuple[str, ...]:
-    return ("sft", "--backbone", "{backbone}", "--epochs", "{epochs}", *flags)
+    return ("sft", "--backbone", "{backbone}", *flags)
 
 
 def _grpo(*flags: str) -> tuple[str, ...]:
@@ -188,6 +123,36 @@ CELLS = {
             _rpt("--estimator", "target_likelihood"),
             ablation=True,
             needs=("lares-spt",),
+        ),
+        Cell(
+            "sft-continued",
+            "control: stage 1 continued for as long as stage 2 takes",
+            _sft("--reasoning-tokens", "1", "--init-from", "{model:latentr3-sft}", *CONTINUED),
+            ablation=True,
+            needs=("latentr3-sft",),
+        ),
+        Cell(
+            "bigrec-continued",
+            "control: N = 0 continued as long: equal compute",
+            _sft("--reasoning-tokens", "0", "--init-from", "{model:bigrec}", *CONTINUED),
+            ablation=True,
+            needs=("bigrec",),
+        ),
+        Cell(
+            "bigrec-wide",
+            "control: N = 0 with LatentRATT's parameters in wider layers: equal parameters",
+            ("sft", "--backbone", "{wide}", "--reasoning-tokens", "0"),
+            ablation=True,
+        ),
+        Cell(
+            "ratt-only",
+            "LatentRATT alone on the frozen BIGRec model",
+            _sft(
+                *("--reasoning-tokens", "1", "--init-from", "{model:bigrec}"),
+                *("--train-backbone", "frozen", "--epochs", "2"),
+            ),
+            ablation=True,
+            needs=("bigrec",),
         ),
         Cell(
             "mean-latent",

@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.results.datasets import DATASETS, DatasetPlan
 from benchmarks.results.judge import judge
-from benchmarks.results.plan import CELLS, DATASETS, Cell, DatasetPlan
+from benchmarks.results.plan import CELLS, Cell
+from benchmarks.results.wide import write_wide_backbone
 from latentrec.core import UserError
 from latentrec.storage import read_manifest
 
@@ -73,6 +75,7 @@ class Runner:
             "command": " ".join(self._command(plan, CELLS[cell], "DATASET", "OUTPUT", seed, shown=True)),
             "config": model_json["config"],
             "training_metrics": model_json["metrics"],
+            "curve": read_manifest(directory, verify=False).extra.get("looks", []),
             "validation": verdict.validation,
             "alpha": verdict.alpha,
             "alphas_on_validation": verdict.alphas,
@@ -126,10 +129,13 @@ class Runner:
                 name = word[len("{model:") : -1]
                 words.append(name.upper() if shown else str(self._model(plan.name, name, seed)))
             else:
-                words.append(word.format(backbone=plan.backbone, epochs=plan.epochs))
+                words.append(word.replace("{backbone}", plan.backbone))
+            if word == "{wide}" and not shown:
+                place = self._model(plan.name, "wide-backbone", seed)
+                words[-1] = str(write_wide_backbone(Path(data), plan.backbone, seed, place))
         if not words:
             return []
-        words += plan.limits.get(words[0], ())
+        words[1:1] = plan.limits.get(words[0], ())
         return [*words, "--dataset", data, "--output", output, "--seed", str(seed)]
 
     def _call(self, arguments: list[str], dataset: str, log: str) -> None:

@@ -16,6 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, metavar="DIR", help="next-item dataset directory")
     parser.add_argument("--output", required=True, metavar="DIR", help="model directory to make")
     parser.add_argument(
+        "--init-from",
+        metavar="DIR",
+        help="model directory whose weights training begins with, in place of a fresh backbone; the learning "
+        "rate stays --learning-rate's, and to go on with a trained model a lower one is right (3e-4)",
+    )
+    parser.add_argument(
         "--checkpoint-root", metavar="DIR|gs://…", help="keep checkpoints here and resume from them"
     )
     add_config_arguments(parser, SFTConfig)
@@ -31,6 +37,7 @@ def run(namespace: argparse.Namespace) -> None:
             config,
             dataset=namespace.dataset,
             output=namespace.output,
+            init_from=namespace.init_from,
             sink=step.sink,
             checkpoint_root=namespace.checkpoint_root,
         )

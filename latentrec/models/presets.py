@@ -79,11 +79,17 @@ def build_preset(name: str, texts: Sequence[str], *, seed: int, max_positions: i
     Raises:
         UserError: there is no such preset.
     """
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
     if name not in PRESETS:
         raise UserError(f"no preset '{name}'; there are {', '.join(PRESETS)}")
-    preset = PRESETS[name]
+    return build_backbone(PRESETS[name], texts, seed=seed, max_positions=max_positions)
+
+
+def build_backbone(
+    preset: Preset, texts: Sequence[str], *, seed: int, max_positions: int = 4096
+) -> tuple[Any, Any]:
+    """A randomly initialised backbone of any shape and its tokenizer; see :func:`build_preset`."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     tokenizer = train_tokenizer(texts, preset.vocabulary)
     config: Any = Qwen2Config(
         vocab_size=len(tokenizer),

@@ -21,11 +21,11 @@ from latentrec.models.latentr3 import LoadedLatentR3, load_latentr3
 from latentrec.storage import Manifest
 from latentrec.training.batching import PromptPlan
 from latentrec.training.checkpointing import Checkpoints, Interruption
+from latentrec.training.engine_options import engine_options
 from latentrec.training.judge import Judge
 from latentrec.training.latent_grpo_config import GRPOConfig
 from latentrec.training.next_item import NextItemTokens
 from latentrec.training.ranking import NdcgReward, ranking_measure
-from latentrec.training.sft import engine_options
 from latentrec.training.sink import MetricSink, NullSink
 from latentrec.training.text_model import (
     Throughput,

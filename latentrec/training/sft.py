@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Rows
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers import set_seed as set_all_seeds
 
 from latentrec.data import Dataset
@@ -28,6 +28,7 @@ from latentrec.prompts.latentr3 import INSTRUCTION, RESPONSE
 from latentrec.storage import Manifest
 from latentrec.training.batching import BLANK, BatchPlan
 from latentrec.training.checkpointing import Checkpoints, Interruption
+from latentrec.training.engine_options import training_arguments
 from latentrec.training.hf_trainer import HouseTrainer
 from latentrec.training.judge import Judge
 from latentrec.training.next_item import NextItemTokens, Row, answer_log_probs, packed_batch, plain_batch
@@ -42,6 +43,7 @@ from latentrec.training.text_model import (
     world_size,
     write_model,
 )
+from latentrec.training.warm_start import start_from
 
 STAND_IN_NOTE = (
     "backbone '{0}' is a small stand-in trained from scratch on this catalogue: it knows no language"
@@ -106,6 +108,7 @@ def train_sft(
     *,
     dataset: str | Path,
     output: str | Path,
+    init_from: str | Path | None = None,
     sink: MetricSink | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
@@ -115,6 +118,7 @@ def train_sft(
         config: what to train and how.
         dataset: a next-item dataset directory with titles.
         output: the model directory to make.
+        init_from: a model directory whose weights training begins with (see :func:`start_from`).
         sink: receives figures while training runs.
         checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
 
@@ -130,7 +134,13 @@ def train_sft(
     config.check_world(world_size())
     data = open_text_dataset(dataset)
     set_all_seeds(config.seed)
-    model, prompt, notes = build_model(config, data)
+    parent = None
+    if init_from is None:
+        model, prompt, notes = build_model(config, data)
+    else:
+        model, prompt, notes, parent = start_from(config, data, init_from)
+    if config.gradient_checkpointing:
+        model.backbone.enable_checkpointing()
     train, valid = tokens_of(config, data, prompt)
     adapters = _choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
@@ -155,7 +165,7 @@ def train_sft(
         )
         main = trainer.accelerator.is_main_process
         checkpoints = Checkpoints(
-            checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=None, main=main
+            checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=parent, main=main
         )
         try:
             trainer.equip(
@@ -167,6 +177,7 @@ def train_sft(
                 save_every=config.save_every,
                 plan=plan,
                 label="sft",
+                judge_first=parent is not None,
                 keep_best=config.keep == "best",
                 on_step=throughput.figures,
             )
@@ -190,7 +201,7 @@ def train_sft(
         dataset=data,
         stage="sft",
         config=config,
-        parent=None,
+        parent=parent,
         judge=judge,
         keep=config.keep,
         notes=notes,
@@ -198,10 +209,14 @@ def train_sft(
     )
 
 
+def tokenizer_texts(data: Dataset) -> list[str]:
+    """What the tokenizer of a preset learns from: the catalogue's titles and the prompt's own text."""
+    return [title_line(title) for title in dict.fromkeys(data.titles)] + [INSTRUCTION, RESPONSE] * 100
+
+
 def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextItemPrompt, list[str]]:
     """Backbone, LatentRATT and prompt as configured; and what users must be told of them."""
-    texts = [title_line(title) for title in dict.fromkeys(data.titles)] + [INSTRUCTION, RESPONSE] * 100
-    backbone, tokenizer = load_backbone(config.backbone, texts=texts, seed=config.seed)
+    backbone, tokenizer = load_backbone(config.backbone, texts=tokenizer_texts(data), seed=config.seed)
     prompt = NextItemPrompt(
         tokenizer,
         max_history=config.max_history,
@@ -211,8 +226,6 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
     torch.manual_seed(config.seed)
     model = LatentR3Model(backbone, n_latents=config.reasoning_tokens, latent_source=config.latent)
     model.backbone.check()
-    if config.gradient_checkpointing:
-        model.backbone.enable_checkpointing()
     notes = [STAND_IN_NOTE.format(config.backbone)] if config.backbone in PRESETS else []
     return model, prompt, notes
 
@@ -247,40 +260,6 @@ class RowCollator:
             if index == BLANK:
                 batch["labels"][i] = IGNORED
         return batch
-
-
-def training_arguments(config: Any, directory: str, *, epochs: float, **more: Any) -> TrainingArguments:
-    """The engine's own settings: ours to judge, save and report, so all of that is off."""
-    return TrainingArguments(**engine_options(config, directory, epochs=epochs), **more)
-
-
-def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
-    """What both stages tell their engine."""
-    return {
-        "output_dir": directory,
-        "num_train_epochs": epochs,
-        "gradient_accumulation_steps": config.accumulation,
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": config.schedule,
-        "warmup_steps": config.warmup_steps,
-        "weight_decay": config.weight_decay,
-        "max_grad_norm": config.max_grad_norm,
-        "optim": "adamw_torch",
-        "bf16": config.precision == "bf16",
-        "logging_strategy": "steps",
-        "logging_steps": config.log_every,
-        "logging_nan_inf_filter": False,
-        "save_strategy": "no",
-        "eval_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "seed": config.seed,
-        "remove_unused_columns": False,
-        "use_cpu": not torch.cuda.is_available(),
-        "ddp_find_unused_parameters": False,
-        "accelerator_config": {"even_batches": False},
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
 
 
 def _choose_trainable(config: SFTConfig, model: LatentR3Model) -> Any:

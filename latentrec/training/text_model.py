@@ -111,7 +111,10 @@ def write_model(
     notes: list[str],
     counts: dict[str, Any],
 ) -> Manifest:
-    """Write the model directory: weights, tokenizer, catalogue, ``model.json``, manifest last."""
+    """Write the model directory: weights, tokenizer, catalogue, ``model.json``, manifest last.
+
+    The manifest's ``looks`` are the judge's figures, a dictionary for each look at validation.
+    """
     inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
     with ArtifactWriter(output, "model", config, inputs) as artifact:
         save_latentr3(model, prompt.tokenizer, artifact.path)
@@ -128,6 +131,7 @@ def write_model(
             notes=notes + judge.notes,
         ).write(artifact.path)
         artifact.counts = counts
+        artifact.extra = {"looks": judge.history}
     assert artifact.manifest is not None
     return artifact.manifest
 

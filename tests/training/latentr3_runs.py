@@ -57,9 +57,14 @@ class Recorder:
         return {step: metrics[name] for step, metrics in self.metrics if name in metrics}
 
 
-def sft(dataset: Path, output: Path, sink=None, root=None, **options):
+def sft(dataset: Path, output: Path, sink=None, root=None, init_from=None, **options):
     return train_sft(
-        SFTConfig(**(SFT | options)), dataset=dataset, output=output, sink=sink, checkpoint_root=root
+        SFTConfig(**(SFT | options)),
+        dataset=dataset,
+        output=output,
+        init_from=init_from,
+        sink=sink,
+        checkpoint_root=root,
     )
 
 

@@ -1,0 +1,100 @@
+"""The datasets that are compared on, and what each lets a training cost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+GAMES_USERS = 12_000
+SMALL_GAMES_USERS = 4_000
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """One dataset: its files under the data root, the flags of ``data-prep``, and the sizes that it needs.
+
+    Attributes:
+        profile: ``cpu``, or ``gpu`` for what needs one (``make results PROFILE=gpu``).
+        backbone: preset of the text models, or a directory in Hugging Face layout.
+        limits: flags by command: the settings chosen on validation, the same for every cell of the dataset
+            (a cell's own flags come after them and win).
+        budget: what a model may cost, for the page.
+        not_run: why a cell without a record has none, for the page.
+    """
+
+    name: str
+    title: str
+    reviews: str
+    metadata: str
+    flags: tuple[str, ...]
+    profile: str = "cpu"
+    backbone: str = "small"
+    limits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    budget: str = ""
+    not_run: str = "the time that the CPU cells were given was up before it"
+
+
+TEXT_LIMITS: dict[str, tuple[str, ...]] = {}
+"""Chosen on validation (Office, seed 1; docs/estimator.md holds the trials of stage 2)."""
+
+DATASETS = {
+    plan.name: plan
+    for plan in (
+        DatasetPlan(
+            "office",
+            "Office Products 2018 (rebuilt events), temporal 8:1:1",
+            "amazon2018/Office_Products/Office_Products.json.gz",
+            "amazon2018/Office_Products/meta_Office_Products.json.gz",
+            ("--k-core", "1", "--split", "temporal"),
+            limits=TEXT_LIMITS,
+        ),
+        DatasetPlan(
+            "cds",
+            "CDs and Vinyl 2018 (rebuilt events), temporal 8:1:1",
+            "amazon2018/CDs_and_Vinyl/CDs_and_Vinyl.json.gz",
+            "amazon2018/CDs_and_Vinyl/meta_CDs_and_Vinyl.json.gz",
+            ("--k-core", "1", "--split", "temporal"),
+            limits=TEXT_LIMITS,
+        ),
+        DatasetPlan(
+            "games",
+            f"Video Games, leave-one-out, {GAMES_USERS:,} users drawn with seed 42",
+            "amazon2018/Video_Games_sequences/Video_Games.json.gz",
+            "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
+            ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
+            limits=TEXT_LIMITS,
+        ),
+        DatasetPlan(
+            "games-small",
+            f"Video Games, leave-one-out, {SMALL_GAMES_USERS:,} of these users, histories of 20",
+            "amazon2018/Video_Games_sequences/Video_Games.json.gz",
+            "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
+            (
+                *("--k-core", "1", "--split", "leave_one_out", "--max-history", "20"),
+                *("--max-users", str(SMALL_GAMES_USERS)),
+            ),
+            limits={
+                **TEXT_LIMITS,
+                "train-sequential": ("--max-epochs", "20", "--patience", "5"),
+                "rpt": ("--epochs", "4", "--patience", "3"),
+            },
+        ),
+        DatasetPlan(
+            "games-full",
+            "Video Games, leave-one-out, all 50,546 users",
+            "amazon2018/Video_Games_sequences/Video_Games.json.gz",
+            "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
+            ("--k-core", "1", "--split", "leave_one_out"),
+            profile="gpu",
+            not_run="no GPU was to be had; `make results PROFILE=gpu` runs it",
+            backbone=os.environ.get("RESULTS_BACKBONE", "large"),
+            limits={
+                "sft": (
+                    *("--epochs", "5", "--batch-size", "128", "--learning-rate", "3e-4"),
+                    *("--precision", "bf16", "--warmup-steps", "500"),
+                ),
+                "grpo": ("--precision", "bf16"),
+            },
+        ),
+    )
+}

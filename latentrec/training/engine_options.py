@@ -1,0 +1,42 @@
+"""What both stages of LatentR³ tell their engine, ``transformers.Trainer`` or trl's trainer on top of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+
+def training_arguments(config: Any, directory: str, *, epochs: float, **more: Any) -> TrainingArguments:
+    """The engine's own settings: ours to judge, save and report, so all of that is off."""
+    return TrainingArguments(**engine_options(config, directory, epochs=epochs), **more)
+
+
+def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
+    """What both stages tell their engine."""
+    return {
+        "output_dir": directory,
+        "num_train_epochs": epochs,
+        "gradient_accumulation_steps": config.accumulation,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": config.warmup_steps,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": "adamw_torch",
+        "bf16": config.precision == "bf16",
+        "logging_strategy": "steps",
+        "logging_steps": config.log_every,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": config.seed,
+        "remove_unused_columns": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,
+        "accelerator_config": {"even_batches": False},
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
