@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.page import write_page
 from benchmarks.results.plan import CELLS, SEEDS
-from benchmarks.results.run import ROOT, Runner, record_path
+from benchmarks.results.records import ROOT, record_path
+from benchmarks.results.run import Runner
 from latentrec.storage import exit_code_on_error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,11 @@ import pyarrow.parquet as pq
 from benchmarks.results.datasets import DATASETS, DatasetPlan
 from benchmarks.results.judge import judge
 from benchmarks.results.plan import CELLS, Cell
+from benchmarks.results.records import RECORDS, ROOT, record_path
 from benchmarks.results.wide import write_wide_backbone
 from latentrec.core import UserError
 from latentrec.storage import read_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ROOT / "docs" / "results"
 TEST_LOG = RECORDS / "test-split.log"
 RANK_CUT = 255
 
@@ -57,12 +57,12 @@ class Runner:
             self.run(dataset, needed, seed)
         plan = DATASETS[dataset]
         data = self._dataset(plan)
-        seconds = self._train(plan, CELLS[cell], data, seed) if CELLS[cell].command else 0.0
+        trained = self._train(plan, CELLS[cell], data, seed) if CELLS[cell].command else (0.0, 0.0)
         models = {name: self._model(dataset, name, seed) for name in (cell, *CELLS[cell].needs)}
         models = {name: directory for name, directory in models.items() if directory.is_dir()}
-        started = time.perf_counter()
+        started = _clocks()
         verdict = judge(CELLS[cell], data, models)
-        judged = time.perf_counter() - started
+        judged = [now - then for now, then in zip(_clocks(), started, strict=True)]
         _log_test_use(dataset, cell, seed)
         directory = models[CELLS[cell].model or cell]
         model_json = json.loads((directory / "model.json").read_text(encoding="utf-8"))
@@ -91,7 +91,8 @@ class Runner:
                 )
             },
             "test_samples": len(verdict.test.title_ranks),
-            "seconds": {"train": round(seconds, 1), "judge": round(judged, 1)},
+            "seconds": {"train": round(trained[0], 1), "judge": round(judged[0], 1)},
+            "processor_seconds": {"train": round(trained[1], 1), "judge": round(judged[1], 1)},
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "machine": machine(),
             "versions": {name: version(name) for name in ("torch", "transformers", "trl", "numpy")},
@@ -110,15 +111,18 @@ class Runner:
     def _model(self, dataset: str, cell: str, seed: int) -> Path:
         return self.work / dataset / f"seed{seed}" / cell
 
-    def _train(self, plan: DatasetPlan, cell: Cell, data: Path, seed: int) -> float:
+    def _train(self, plan: DatasetPlan, cell: Cell, data: Path, seed: int) -> tuple[float, float]:
+        """Train unless it was done; wall and processor seconds, of the call that finished it."""
         output = self._model(plan.name, cell.name, seed)
         timing = output.with_name(f"{cell.name}.seconds")
         if not (output / "manifest.json").is_file():
             command = self._command(plan, cell, str(data), str(output), seed)
-            started = time.perf_counter()
+            started = _clocks()
             self._call(command, plan.name, f"{cell.name}-s{seed}")
-            timing.write_text(str(time.perf_counter() - started), encoding="utf-8")
-        return float(timing.read_text(encoding="utf-8")) if timing.is_file() else 0.0
+            spent = [now - then for now, then in zip(_clocks(), started, strict=True)]
+            timing.write_text(json.dumps(spent), encoding="utf-8")
+        wall, processor = json.loads(timing.read_text(encoding="utf-8")) if timing.is_file() else (0.0, 0.0)
+        return wall, processor
 
     def _command(
         self, plan: DatasetPlan, cell: Cell, data: str, output: str, seed: int, *, shown: bool = False
@@ -163,9 +167,11 @@ class Runner:
             raise UserError(f"latentrec {arguments[0]} exited with {code} (log: {path}):\n{tail}")
 
 
-def record_path(dataset: str, cell: str, seed: int) -> Path:
-    """Where the record of a cell stands; the ranks are beside it as ``.parquet``."""
-    return RECORDS / dataset / f"{cell}-s{seed}.json"
+def _clocks() -> tuple[float, float]:
+    """Wall seconds, and processor seconds of this process and of the commands that it has called."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    called = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter(), own.ru_utime + own.ru_stime + called.ru_utime + called.ru_stime
 
 
 def machine() -> str:

@@ -1,0 +1,91 @@
+"""`make results`' machinery: commands are whole, no record is made twice, pages need only records."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.results import curves, page, records, run
+from benchmarks.results.datasets import DATASETS
+from benchmarks.results.plan import CELLS
+from benchmarks.results.wide import widened
+from latentrec.models.presets import PRESETS
+
+
+@pytest.fixture
+def own_records(tmp_path, monkeypatch):
+    places = {"RECORDS": tmp_path / "docs/results", "ROOT": tmp_path, "TEST_LOG": tmp_path / "test-split.log"}
+    for module in (records, run, page, curves):
+        for name, place in places.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, place)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "docs/results.md")
+    return tmp_path
+
+
+def write_record(cell, seed, ranks, **more):
+    path = records.record_path("office", cell, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ranks = np.asarray(ranks, np.uint8)
+    users = pa.array(np.arange(len(ranks)) // 2, pa.int32())
+    pq.write_table(pa.table({"user_id": users, "title_rank": ranks}), path.with_suffix(".parquet"))
+    record = {
+        "command": "sft",
+        "dataset_fingerprint": "f" * 64,
+        "curve": [{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.5}],
+        "validation": {"ndcg_at_10": 0.5},
+        "alpha": None,
+        "seconds": {"train": 3.0, "judge": 1.0},
+        "machine": "a machine",
+        "versions": {"torch": "2"},
+    }
+    path.write_text(json.dumps(record | more))
+
+
+def test_every_cell_s_models_are_made_by_cells_it_needs():
+    for cell in CELLS.values():
+        read = {word[len("{model:") : -1] for word in cell.command if word.startswith("{model:")}
+        read |= {cell.model} if cell.model else set()
+        read |= {"sasrec"} if cell.host == "d3" else set()
+        assert read <= set(cell.needs), cell.name
+        assert cell.command or cell.model
+
+
+def test_flags_of_a_cell_come_after_those_of_its_dataset(tmp_path):
+    runner = run.Runner(tmp_path, tmp_path)
+    plan = DATASETS["games-small"]
+    words = runner._command(plan, CELLS["sasrec-deep"], "D", "O", 7)
+    assert words[0] == "train-sequential"
+    assert words.index("--max-epochs") < words.index("--layers")
+    assert words[-2:] == ["--seed", "7"]
+    shown = runner._command(plan, CELLS["latentr3"], "D", "O", 7, shown=True)
+    assert shown[shown.index("--model") + 1] == "LATENTR3-SFT"
+
+
+def test_finished_cell_is_not_run_again(own_records):
+    write_record("bigrec", 1, [1, 0])
+    assert run.Runner(own_records, own_records).run("office", "bigrec", 1) is False
+
+
+def test_page_compares_the_seeds_that_both_cells_have(own_records):
+    write_record("bigrec", 1, [0, 0, 0, 0])
+    write_record("bigrec", 2, [1, 1, 1, 1])
+    write_record("latentr3-sft", 2, [1, 1, 1, 0])
+    text = page.write_page().read_text()
+    assert "| latent reasoning, SFT: latentr3-sft − bigrec | HR@5 | -0.2500" in text
+    row = next(line for line in text.splitlines() if line.startswith("| BIGRec (backbone"))
+    assert "0.5000 [0.5000, 0.5000]" in row
+    assert row.endswith("| 0.0000, 1.0000 |")
+    assert "| SASRec | *not run* |" in text
+    assert DATASETS["games-full"].not_run in text
+    assert (own_records / "docs/results/office/curves.svg").is_file()
+
+
+def test_wide_backbone_has_the_parameters_of_latent_ratt():
+    small = PRESETS["small"]
+    wide = widened(small)
+    extra = 3 * small.hidden_size * small.layers * (wide.intermediate_size - small.intermediate_size)
+    ratt = 3 * (small.hidden_size**2 + small.hidden_size)
+    assert abs(extra - ratt) / ratt < 0.02
