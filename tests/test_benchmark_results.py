@@ -10,7 +10,7 @@ import pytest
 from benchmarks.results import curves, page, records, run
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
-from benchmarks.results.wide import widened
+from benchmarks.results.pretrained import widened
 from latentrec.models.presets import PRESETS
 
 

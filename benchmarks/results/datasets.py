@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 GAMES_USERS = 12_000
 SMALL_GAMES_USERS = 4_000
+TITLE_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class DatasetPlan:
     Attributes:
         profile: ``cpu``, or ``gpu`` for what needs one (``make results PROFILE=gpu``).
         backbone: preset of the text models, or a directory in Hugging Face layout.
+        title_epochs: passes over the catalogue's titles that make the text models' common backbone, the
+            stand-in for a pretrained one; 0: the backbone is used as it is.
         limits: flags by command: the settings chosen on validation, the same for every cell of the dataset
             (a cell's own flags come after them and win).
         budget: what a model may cost, for the page.
@@ -28,7 +31,8 @@ class DatasetPlan:
     metadata: str
     flags: tuple[str, ...]
     profile: str = "cpu"
-    backbone: str = "small"
+    backbone: str = "tiny"
+    title_epochs: int = TITLE_EPOCHS
     limits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     budget: str = ""
     not_run: str = "the time that the CPU cells were given was up before it"
@@ -88,6 +92,7 @@ DATASETS = {
             profile="gpu",
             not_run="no GPU was to be had; `make results PROFILE=gpu` runs it",
             backbone=os.environ.get("RESULTS_BACKBONE", "large"),
+            title_epochs=0,
             limits={
                 "sft": (
                     *("--epochs", "5", "--batch-size", "128", "--learning-rate", "3e-4"),

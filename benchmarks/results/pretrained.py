@@ -99,7 +99,7 @@ def train_on_lines(
             optimiser.step()
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
-            nats += float(loss)
+            nats += loss.item()
     model.eval()
     return nats / len(lines)
 

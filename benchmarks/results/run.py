@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -18,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.results.command import call
 from benchmarks.results.datasets import DATASETS, DatasetPlan
 from benchmarks.results.judge import judge
 from benchmarks.results.plan import CELLS, Cell
-from benchmarks.results.records import RECORDS, ROOT, record_path
-from benchmarks.results.wide import write_wide_backbone
+from benchmarks.results.pretrained import write_backbone
+from benchmarks.results.records import RECORDS, record_path
 from latentrec.core import UserError
 from latentrec.storage import read_manifest
 
@@ -134,9 +134,15 @@ class Runner:
                 words.append(name.upper() if shown else str(self._model(plan.name, name, seed)))
             else:
                 words.append(word.replace("{backbone}", plan.backbone))
-            if word == "{wide}" and not shown:
-                place = self._model(plan.name, "wide-backbone", seed)
-                words[-1] = str(write_wide_backbone(Path(data), plan.backbone, seed, place))
+            if word in ("{backbone}", "{wide}") and plan.title_epochs:
+                wide = word == "{wide}"
+                words[-1] = "WIDE_BACKBONE" if wide else "BACKBONE"
+                if not shown:
+                    place = self._model(plan.name, f"backbone{'-wide' if wide else ''}", seed)
+                    write_backbone(
+                        Path(data), plan.backbone, seed, place, epochs=plan.title_epochs, wide=wide
+                    )
+                    words[-1] = str(place)
         if not words:
             return []
         words[1:1] = plan.limits.get(words[0], ())
@@ -150,18 +156,11 @@ class Runner:
         """
         path = self.work / dataset / "logs" / f"{log}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        environment.pop("MLFLOW_TRACKING_URI", None)
         if arguments[0] in ("sft", "grpo", "train-sequential"):
             arguments = [*arguments, "--checkpoint-root", str(self.work / "checkpoints")]
         print(f"{dataset}: latentrec {' '.join(arguments)}", file=sys.stderr, flush=True)
         with path.open("w", encoding="utf-8") as stream:
-            code = subprocess.call(
-                [sys.executable, "-m", "latentrec.cli", *arguments],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
+            code = call(arguments, stream)
         if code:
             tail = "\n".join(path.read_text(encoding="utf-8").splitlines()[-8:])
             raise UserError(f"latentrec {arguments[0]} exited with {code} (log: {path}):\n{tail}")

@@ -1,0 +1,140 @@
+"""Tables and plots of ``docs/estimator.md``, between its two markers; the words around them are written by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from benchmarks.estimator.directions import ESTIMATORS
+from benchmarks.estimator.trials import TRIALS
+from benchmarks.results.records import ROOT
+
+FIGURES = ROOT / "docs" / "estimator"
+PAGE = ROOT / "docs" / "estimator.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#444444", "#B00020")
+
+
+def write_page() -> Path:
+    """Put today's figures between the markers; returns the page."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else f"# Stage 2\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    parts = [part for part in (_directions(), _trials()) if part]
+    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"{END}{after}", encoding="utf-8")
+    return PAGE
+
+
+def _directions() -> str:
+    rows = [
+        row
+        for path in sorted((FIGURES / "directions").glob("*.json"))
+        for row in json.loads(path.read_text())
+    ]
+    if not rows:
+        return ""
+    rows.sort(
+        key=lambda row: (
+            row["parameters"],
+            row["model"],
+            row["sigma"],
+            list(ESTIMATORS).index(row["estimator"]),
+        )
+    )
+    lines = [
+        "### Directions\n",
+        "| model (d, parameters) | σ / rms | estimator | cos with SFT | cos with ∇J | slope of J | two draws agree "
+        "| copies that beat the clean one | ΣA² in 1 % of prompts |",
+        "|---" * 9 + "|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['model']} ({row['hidden_size']}, {row['parameters'] / 1e6:.2f} M) | {row['sigma']:g} | "
+            f"{row['estimator']} | {row['with_sft']:+.2f} | {row['with_reward']:+.2f} | {row['slope']:+.2f} | "
+            f"{row['agreement']:+.2f} | {row['beats_clean']:.0%} | {row['concentration']:.0%} |"
+        )
+    _draw_directions(rows)
+    return "\n".join([*lines, "", "![cosines](estimator/cosines.svg)", ""])
+
+
+def _trials() -> str:
+    records = [json.loads(path.read_text()) for path in sorted((FIGURES / "trials").glob("*.json"))]
+    starts = {record["on"]: record["ndcg_at_10"] for record in records if "trial" not in record}
+    records = [record for record in records if "trial" in record]
+    if not records:
+        return ""
+    records.sort(key=lambda record: (record["on"], list(TRIALS).index(record["trial"])))
+    lines = [
+        "### Trials\n",
+        "| on | trial | steps | validation loss, start → last (best) | NDCG@10, start → last | cos with SFT, mean "
+        "| processor s |",
+        "|---" * 7 + "|",
+    ]
+    for record in records:
+        losses = record["series"]["valid/loss"]
+        cosines = [value for _, value in record["series"].get("train/cosine_with_sft", [])]
+        mean = f"{sum(cosines) / len(cosines):+.2f}" if cosines else "–"
+        lines.append(
+            f"| {record['on']} | {record['trial']} | {losses[-1][0]:.0f} | {losses[0][1]:.4f} → "
+            f"{losses[-1][1]:.4f} ({min(value for _, value in losses):.4f}) | {starts[record['on']]:.4f} → "
+            f"{record['ndcg_at_10']:.4f} | {mean} | {record['processor_seconds']:.0f} |"
+        )
+    labels = list(dict.fromkeys(record["on"] for record in records))
+    for label in labels:
+        _draw_trials(label, [record for record in records if record["on"] == label])
+    plots = [f"![trials on {label}](estimator/trials-{label}.svg)\n" for label in labels]
+    return "\n".join([*lines, "", *plots])
+
+
+def _draw_directions(rows: list[dict[str, Any]]) -> None:
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True, sharey=True)
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for axis, field, title in zip(axes, ("with_sft", "with_reward"), ("SFT gradient", "∇J"), strict=True):
+        for colour, estimator in zip(COLOURS, ESTIMATORS, strict=False):
+            for marker, model in zip("osD^v", models, strict=False):
+                own = [row for row in rows if row["model"] == model and row["estimator"] == estimator]
+                label = estimator if model == models[0] else None
+                x, y = [row["sigma"] for row in own], [row[field] for row in own]
+                axis.plot(x, y, color=colour, marker=marker, linewidth=1, markersize=4, label=label)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=f"cosine with the {title}", xlabel="σ / rms of the latent", xscale="log", ylim=(-1, 1))
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=6)
+    figure.savefig(FIGURES / "cosines.svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _draw_trials(label: str, records: list[dict[str, Any]]) -> None:
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
+    names = ("train/reward_clean", "valid/loss", "train/cosine_with_sft")
+    titles = ("reward of the clean latent − first", "validation loss − start", "cosine with the SFT gradient")
+    for axis, name, title in zip(axes, names, titles, strict=True):
+        for colour, record in zip(COLOURS * 2, records, strict=False):
+            series = record["series"].get(name, [])
+            perplexity = record["options"].get("profile") == "paper"
+            if not series or (name == "train/reward_clean" and perplexity):
+                continue
+            zero = 0.0 if name == "train/cosine_with_sft" else series[0][1]
+            x, y = [step for step, _ in series], [value - zero for _, value in series]
+            axis.plot(x, y, color=colour, linewidth=1.2, label=record["trial"])
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=6)
+    figure.savefig(FIGURES / f"trials-{label}.svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    os.environ.setdefault("MPLCONFIGDIR", "/tmp/matplotlib")
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "latentrec"
+    from matplotlib import pyplot
+
+    return pyplot
