@@ -1,8 +1,8 @@
 """Which way do the estimators of stage 2 point? Cosines and slopes at models that stage 1 has trained.
 
 The expected reward of the noised latent, ``J(θ) = E_ε[s(r_θ + ε)]``, has an analytic gradient where the
-reward is a likelihood: the derivative of ``s`` through the latent, averaged over noise. Each estimator's gradient
-is compared with it, with the gradient of stage 1's loss, and with finite differences of J.
+reward is a likelihood: the derivative of ``s`` through the latent, averaged over noise. Each estimator's
+gradient is compared with it, with the gradient of stage 1's loss, and with finite differences of J.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables and plots of ``docs/estimator.md``, between its two markers; the words around them are written by hand."""
+"""Tables and plots of ``docs/estimator.md``, between two markers; the words around them are by hand."""
 
 from __future__ import annotations
 
@@ -28,25 +28,16 @@ def write_page() -> Path:
 
 
 def _directions() -> str:
-    rows = [
-        row
-        for path in sorted((FIGURES / "directions").glob("*.json"))
-        for row in json.loads(path.read_text())
-    ]
+    files = sorted((FIGURES / "directions").glob("*.json"))
+    rows = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
     if not rows:
         return ""
-    rows.sort(
-        key=lambda row: (
-            row["parameters"],
-            row["model"],
-            row["sigma"],
-            list(ESTIMATORS).index(row["estimator"]),
-        )
-    )
+    order = list(ESTIMATORS)
+    rows.sort(key=lambda row: (row["parameters"], row["model"], row["sigma"], order.index(row["estimator"])))
     lines = [
         "### Directions\n",
-        "| model (d, parameters) | σ / rms | estimator | cos with SFT | cos with ∇J | slope of J | two draws agree "
-        "| copies that beat the clean one | ΣA² in 1 % of prompts |",
+        "| model (d, parameters) | σ / rms | estimator | cos with SFT | cos with ∇J | slope of J "
+        "| two draws agree | copies that beat the clean one | ΣA² in 1 % of prompts |",
         "|---" * 9 + "|",
     ]
     for row in rows:
@@ -60,7 +51,8 @@ def _directions() -> str:
 
 
 def _trials() -> str:
-    records = [json.loads(path.read_text()) for path in sorted((FIGURES / "trials").glob("*.json"))]
+    files = sorted((FIGURES / "trials").glob("*.json"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     starts = {record["on"]: record["ndcg_at_10"] for record in records if "trial" not in record}
     records = [record for record in records if "trial" in record]
     if not records:
@@ -68,8 +60,8 @@ def _trials() -> str:
     records.sort(key=lambda record: (record["on"], list(TRIALS).index(record["trial"])))
     lines = [
         "### Trials\n",
-        "| on | trial | steps | validation loss, start → last (best) | NDCG@10, start → last | cos with SFT, mean "
-        "| processor s |",
+        "| on | trial | steps | validation loss, start → last (best) | NDCG@10, start → last "
+        "| cos with SFT, mean | processor s |",
         "|---" * 7 + "|",
     ]
     for record in records:
