@@ -15,8 +15,9 @@ from latentrec.data import Dataset, Samples
 from latentrec.decoding import load_recommender
 from latentrec.evaluation.scoring import ModelScores, score_model
 
-ALPHAS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
-VALIDATION_SAMPLES = 1_000
+ALPHAS = (0.3, 0.5, 0.7, 0.9)
+ALPHA_SAMPLES = 300
+VALIDATION_SAMPLES = 600
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ def judge(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
     valid = draw(data.split("valid"), VALIDATION_SAMPLES)
     alpha, alphas = None, {}
     if cell.host == "d3":
+        few = draw(data.split("valid"), ALPHA_SAMPLES)
         for value in ALPHAS:
-            found = score_model(_recommender(cell, catalogue, models, value), valid, catalogue)
+            found = score_model(_recommender(cell, catalogue, models, value), few, catalogue)
             alphas[str(value)] = float(found.values("ndcg_at_10").mean())
         alpha = float(max(alphas, key=lambda name: alphas[name]))
     recommender = _recommender(cell, catalogue, models, alpha)
