@@ -44,7 +44,8 @@ def _directions() -> str:
         lines.append(
             f"| {row['model']} ({row['hidden_size']}, {row['parameters'] / 1e6:.2f} M) | "
             f"{row['sigma']:g} | {row['estimator']} | {row['with_sft']:+.2f} | {row['with_reward']:+.2f} | "
-            f"{row['slope']:+.2f} | {row['agreement']:+.2f} | {row['beats_clean']:.0%} | {row['concentration']:.0%} |"
+            f"{row['slope']:+.2f} | {row['agreement']:+.2f} | {row['beats_clean']:.0%} | "
+            f"{row['concentration']:.0%} |"
         )
     _draw_directions(rows)
     return "\n".join([*lines, "", "![cosines](estimator/cosines.svg)", ""])
