@@ -178,9 +178,11 @@ def make_loss(
             trajectory_weight=config.trajectory_weight,
             step_weight=config.step_weight,
             temperature=config.temperature,
+            similarity=config.similarity,
             step_sampler=config.step_sampler,
             negatives=config.negatives,
             anchors=config.anchors,
+            views=config.views,
         )
     device = next(encoder.parameters()).device
 

@@ -55,6 +55,11 @@ class SequentialConfig:
     trajectory_weight: float = option(0.1, help="lares: weight of trajectory-level alignment (alpha)")
     step_weight: float = option(0.5, help="lares: weight of step-level alignment (gamma)")
     temperature: float = option(1.0, help="lares: temperature of both alignments (tau)")
+    similarity: str = option(
+        "dot",
+        help="lares: of two states in both alignments; dot (published) or cosine",
+        choices=("dot", "cosine"),
+    )
     negatives: str = option(
         "others",
         help="lares: negatives of both alignments; all (published) or others: of another target and row",
@@ -64,6 +69,11 @@ class SequentialConfig:
         "row",
         help="lares: anchors of both alignments; one random position of each row, or all (published)",
         choices=("row", "all"),
+    )
+    views: str = option(
+        "separate",
+        help="lares: forward that the alignments start from; its own (published) or the loss's (shared)",
+        choices=("separate", "shared"),
     )
     cpu_threads: int = option(
         1, help="threads of torch on a CPU; matrices this small gain little from more (0: torch's own choice)"

@@ -10,7 +10,9 @@
 Decisions where the published code leaves them open: CE and the alignments draw their step counts apart; s is
 never the last step (it would be a1 itself); examples that share the target, and positions of one row, are no
 negatives (``negatives: all`` restores the published way); a target without a second prefix is its own a2,
-under another dropout and initial state.
+under another dropout and initial state; states are compared by their cosine (``similarity: dot`` is the
+published way: states come out of a layer norm with a length of about √d, so that at τ = 1 the alignments'
+gradient is many times the cross-entropy's).
 
 Where the time goes: a user's prefixes share one pass (:mod:`latentrec.training.sequence_rows`), and only a2
 has to be run prefix by prefix, in batches of like length. Therefore the anchors of the alignments are, unless
@@ -64,9 +66,11 @@ class SPTLoss:
         rows: training rows.
         trajectory_weight, step_weight: α and γ; a term of weight 0 costs nothing.
         temperature: τ.
+        similarity: ``dot`` or ``cosine`` of two states, in both alignments.
         step_sampler: see :func:`~latentrec.models.sequential.sample_steps`.
         negatives: ``others`` or ``all``.
         anchors: ``row`` (one random position of each row) or ``all`` positions that count.
+        views: where a1 comes from: ``separate``, a forward of its own, or ``shared``, the cross-entropy's.
     """
 
     def __init__(
@@ -78,15 +82,18 @@ class SPTLoss:
         trajectory_weight: float = 0.1,
         step_weight: float = 0.5,
         temperature: float = 1.0,
+        similarity: str = "dot",
         step_sampler: str = "poisson_lognormal",
         negatives: str = "others",
         anchors: str = "row",
+        views: str = "separate",
     ):
         self.encoder, self.rows = encoder, rows
         self.same_target = SameTarget.build(rows)
         self.mean_steps, self.step_sampler = mean_steps, step_sampler
         self.trajectory_weight, self.step_weight = trajectory_weight, step_weight
-        self.temperature, self.negatives, self.anchors = temperature, negatives, anchors
+        self.temperature, self.similarity = temperature, similarity
+        self.negatives, self.anchors, self.views = negatives, anchors, views
         self.device = next(encoder.parameters()).device
 
     def __call__(self, indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
@@ -96,29 +103,33 @@ class SPTLoss:
         counted_BL = batch.counted_BL
         targets_P = batch.targets_BL[counted_BL]
         steps = sample_steps(self.step_sampler, self.mean_steps)
-        final_BLD = encoder.trajectory(encoder.prelude(batch.items_BL), steps)[-1]
-        loss = F.cross_entropy(encoder.score(final_BLD[counted_BL]), targets_P)
+        thoughts = encoder.trajectory(encoder.prelude(batch.items_BL), steps)
+        loss = F.cross_entropy(encoder.score(thoughts[-1][counted_BL]), targets_P)
         parts = {"cross_entropy": loss.item(), "steps": float(steps)}
         if self.trajectory_weight == 0 and self.step_weight == 0:
             return loss, parts
         chosen_A = self._anchors(counted_BL)
         excluded_AA = self._excluded(targets_P[chosen_A], counted_BL.nonzero()[chosen_A, 0])
-        steps = sample_steps(self.step_sampler, self.mean_steps)
-        thoughts = encoder.trajectory(encoder.prelude(batch.items_BL), steps)
+        if self.views == "separate":
+            steps = sample_steps(self.step_sampler, self.mean_steps)
+            thoughts = encoder.trajectory(encoder.prelude(batch.items_BL), steps)
         view_AD = thoughts[-1][counted_BL][chosen_A]
         if self.trajectory_weight:
             positions = self.same_target.positions_of(indices)[chosen_A.cpu().numpy()]
-            trajectory = alignment(
-                view_AD, self._same_target_states(positions, steps), self.temperature, excluded_AA
-            )
+            trajectory = self._align(view_AD, self._same_target_states(positions, steps), excluded_AA)
             loss = loss + self.trajectory_weight * trajectory
             parts["trajectory_alignment"] = trajectory.item()
         if self.step_weight and steps > 1:
             earlier_AD = thoughts[int(torch.randint(steps - 1, ()))][counted_BL][chosen_A]
-            step = alignment(view_AD, earlier_AD, self.temperature, excluded_AA)
+            step = self._align(view_AD, earlier_AD, excluded_AA)
             loss = loss + self.step_weight * step
             parts["step_alignment"] = step.item()
         return loss, parts
+
+    def _align(self, a_AD: Tensor, b_AD: Tensor, excluded_AA: Tensor | None) -> Tensor:
+        if self.similarity == "cosine":
+            a_AD, b_AD = F.normalize(a_AD, dim=-1), F.normalize(b_AD, dim=-1)
+        return alignment(a_AD, b_AD, self.temperature, excluded_AA)
 
     def _anchors(self, counted_BL: Tensor) -> Tensor:
         """int64 (A,): which of the batch's positions that count are anchors, in order."""

@@ -21,6 +21,7 @@ from latentrec.training.sequence_rows import NO_TARGET, pack_by_user
 from latentrec.training.sequence_state import reseed
 from latentrec.training.sequential import SequentialConfig, SequentialData, train_sequential
 from tests.sequential_data import write_dataset
+from tests.training.killing import count_steps, kill_after_first_checkpoint
 
 FEW = {"epochs": 2, "batch_size": 100, "filter_top": 10, "group_size": 2}
 
@@ -181,6 +182,21 @@ def test_interrupted_post_training_resumes_bit_for_bit(pretrained, tmp_path, mon
     with pytest.raises(Interrupted):
         train_rpt(config, **paths, checkpoint_root=str(tmp_path / "c"))
     resumed = train_rpt(config, **paths, checkpoint_root=str(tmp_path / "c"))
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_post_training_resumes_bit_for_bit_after_sigkill(pretrained, tmp_path, monkeypatch):
+    """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
+    dataset, model = pretrained
+    settings = {**FEW, "epochs": 6, "patience": 6}
+    paths = {"dataset": dataset, "model": model, "output": tmp_path / "m"}
+    kill_after_first_checkpoint("rpt", {**settings, **paths}, tmp_path / "c")
+    assert not (tmp_path / "m").exists()
+    config, steps = RPTConfig(**settings), count_steps(monkeypatch)
+    resumed = train_rpt(config, **paths, checkpoint_root=str(tmp_path / "c"))
+    left = len(steps)
+    whole = train_rpt(config, dataset=dataset, model=model, output=tmp_path / "whole")
+    assert left < len(steps) - left
     assert resumed.fingerprint == whole.fingerprint
 
 

@@ -12,6 +12,7 @@ from latentrec.training.sequence_rows import NO_TARGET, Rows, one_row_per_sample
 from latentrec.training.sequential import SequentialConfig, SequentialData, make_loss, train_sequential
 from latentrec.training.spt import SPTLoss, alignment, info_nce, not_negatives
 from tests.sequential_data import write_dataset
+from tests.training.killing import count_steps, kill_after_first_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +118,16 @@ def test_packed_rows_give_the_loss_and_gradient_of_separate_samples(data, encode
         torch.testing.assert_close(packed, separate, rtol=1e-3, atol=1e-6)
 
 
-def test_the_loss_is_the_sum_of_its_parts_written_out(data, monkeypatch):
+@pytest.mark.parametrize(("similarity", "views"), [("dot", "separate"), ("cosine", "shared")])
+def test_the_loss_is_the_sum_of_its_parts_written_out(data, monkeypatch, similarity, views):
     """Every draw is recorded, so that the three forwards can be repeated prefix by prefix."""
     model = make_lares()
     rows = pack_by_user(data.train, 10)
     indices = np.arange(0, len(rows), 2)
-    loss = SPTLoss(model, rows, mean_steps=3, anchors="all", temperature=0.8, step_sampler="constant")
+    loss = SPTLoss(
+        model, rows, mean_steps=3, anchors="all", temperature=0.8, step_sampler="constant",
+        similarity=similarity, views=views,
+    )  # fmt: skip
     monkeypatch.setattr(model, "draw_initial", torch.ones_like)
     drawn = {}
     real_draw = SameTarget.draw
@@ -146,13 +151,22 @@ def test_the_loss_is_the_sum_of_its_parts_written_out(data, monkeypatch):
     targets = torch.from_numpy(rows.targets[positions])
     excluded = not_negatives(targets, torch.from_numpy(loss.same_target.row_of[positions]))
     a1, a2, s = states(positions, 3), states(partners, 3), states(positions, 2)
-    expected = (
-        torch.nn.functional.cross_entropy(model.score(a1), targets)
-        + 0.1 * alignment(a1, a2, 0.8, excluded)
-        + 0.5 * alignment(a1, s, 0.8, excluded)
-    )
+    cross_entropy = torch.nn.functional.cross_entropy(model.score(a1), targets)
+    if similarity == "cosine":
+        a1, a2, s = (state / state.norm(dim=-1, keepdim=True) for state in (a1, a2, s))
+    expected = cross_entropy + 0.1 * alignment(a1, a2, 0.8, excluded) + 0.5 * alignment(a1, s, 0.8, excluded)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     assert set(parts) == {"cross_entropy", "steps", "trajectory_alignment", "step_alignment"}
+
+
+@pytest.mark.parametrize(("views", "forwards"), [("separate", 2), ("shared", 1)])
+def test_a_view_of_its_own_is_a_second_forward_of_the_batch(data, monkeypatch, views, forwards):
+    model = make_lares()
+    loss = SPTLoss(model, pack_by_user(data.train, 10), mean_steps=2, trajectory_weight=0, views=views)
+    real, read = model.prelude, []
+    monkeypatch.setattr(model, "prelude", lambda items: read.append(items) or real(items))
+    loss(np.arange(10))
+    assert len(read) == forwards
 
 
 def test_one_anchor_a_row_is_a_position_that_counts(data):
@@ -176,38 +190,20 @@ def test_one_step_has_no_step_level_term(data):
     assert "trajectory_alignment" in parts
 
 
-def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path):
+def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path, monkeypatch):
     """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
-    import os
-    import signal
-    import subprocess
-    import sys
-    import time
-
     dataset = write_dataset(tmp_path / "data", n_users=30)
     config = {
         "encoder": "lares", "dim": 8, "inner_dim": 16, "max_epochs": 6, "batch_size": 64, "patience": 6,
     }  # fmt: skip
-    whole = train_sequential(SequentialConfig(**config), dataset=dataset, output=tmp_path / "whole")
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in config.items()]
-    command = [
-        sys.executable, "-m", "latentrec.cli", "train-sequential", *flags, f"--dataset={dataset}",
-        f"--output={tmp_path / 'm'}", f"--checkpoint-root={tmp_path / 'checkpoints'}",
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "checkpoints").glob("*/*/state.safetensors")):
-        assert time.monotonic() < deadline
-        assert child.poll() is None
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    paths = {"dataset": dataset, "output": tmp_path / "m"}
+    kill_after_first_checkpoint("train-sequential", {**config, **paths}, tmp_path / "c")
     assert not (tmp_path / "m").exists()
-    resumed = train_sequential(
-        SequentialConfig(**config), dataset=dataset, output=tmp_path / "m",
-        checkpoint_root=str(tmp_path / "checkpoints"),
-    )  # fmt: skip
+    steps = count_steps(monkeypatch)
+    resumed = train_sequential(SequentialConfig(**config), **paths, checkpoint_root=str(tmp_path / "c"))
+    left = len(steps)
+    whole = train_sequential(SequentialConfig(**config), dataset=dataset, output=tmp_path / "whole")
+    assert left < len(steps) - left
     assert resumed.fingerprint == whole.fingerprint
 
 
