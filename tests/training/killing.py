@@ -1,5 +1,6 @@
 """A training command in a process of its own, killed without warning, and proof that it was resumed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ PATIENCE_S = 120
 
 
 def kill_after_first_checkpoint(command: str, flags: Mapping[str, Any], checkpoints: Path) -> None:
-    """Start ``latentrec COMMAND --FLAG=VALUE …`` and send SIGKILL as soon as a checkpoint can be seen.
+    """Start ``latentrec COMMAND --FLAG=VALUE …`` and send SIGKILL as soon as the index names a checkpoint.
 
     Raises:
         AssertionError: it ended by itself, or no checkpoint came in time.
@@ -27,7 +28,7 @@ def kill_after_first_checkpoint(command: str, flags: Mapping[str, Any], checkpoi
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + PATIENCE_S
-    while not list(checkpoints.glob("*/*/state.safetensors")):
+    while not any(json.loads(index.read_text())["checkpoints"] for index in checkpoints.glob("*/index.json")):
         assert time.monotonic() < deadline
         assert child.poll() is None
         time.sleep(0.01)

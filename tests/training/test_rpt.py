@@ -188,7 +188,7 @@ def test_interrupted_post_training_resumes_bit_for_bit(pretrained, tmp_path, mon
 def test_post_training_resumes_bit_for_bit_after_sigkill(pretrained, tmp_path, monkeypatch):
     """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
     dataset, model = pretrained
-    settings = {**FEW, "epochs": 6, "patience": 6}
+    settings = {**FEW, "epochs": 10, "patience": 10}
     paths = {"dataset": dataset, "model": model, "output": tmp_path / "m"}
     kill_after_first_checkpoint("rpt", {**settings, **paths}, tmp_path / "c")
     assert not (tmp_path / "m").exists()
