@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import ceil, floor
 
 from latentrec.metrics import Interval
 
@@ -63,6 +64,40 @@ def curves_plot(title: str, curves: Mapping[str, Sequence[float]], colours: Mapp
         f'<text x="{(left + right) / 2}" y="{bottom + 32}" class="tick" text-anchor="middle">k</text>'
     )
     return _svg(title, bottom + 38, parts)
+
+
+def lines_plot(title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Lines over steps, (steps, values) each, on one axis that holds 0, 1 and all values."""
+    left, right, bottom = 44.0, WIDTH - 12.0, TOP + 190.0
+    values = [value for _, ys in lines.values() for value in ys]
+    low, high = min(0.0, *values), max(1.0, *values)
+    last = max(step for xs, _ in lines.values() for step in xs)
+    ticks = [tick / 2 for tick in range(floor(2 * low), ceil(2 * high) + 1)]
+
+    def y(value: float) -> float:
+        return bottom - (bottom - TOP - 6) * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+    def x(step: float) -> float:
+        return left + (right - left) * step / last
+
+    parts = []
+    for tick in ticks:
+        parts.append(f'<line x1="{left}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" class="grid"/>')
+        parts.append(
+            f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" class="tick" text-anchor="end">{tick:g}</text>'
+        )
+    for step in (0, last / 2, last):
+        parts.append(
+            f'<text x="{x(step):.1f}" y="{bottom + 18}" class="tick" text-anchor="middle">{step:.0f}</text>'
+        )
+    for index, ((name, (xs, ys)), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
+        points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in zip(xs, ys, strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        parts.append(
+            f'<text x="{left + 170 * index:.0f}" y="{bottom + 42}" class="label" style="fill:{colour}">'
+            f"{escape(name)}</text>"
+        )
+    return _svg(title, bottom + 52, parts)
 
 
 def slices_plot(

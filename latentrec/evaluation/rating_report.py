@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation import plots
 from latentrec.evaluation.config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.rating_reading import against_the_floor, by_name, where_it_began
 from latentrec.evaluation.rating_scores import FLOOR, RatingScores
 from latentrec.metrics import Interval
 from latentrec.metrics.ratings import confusion
 from latentrec.models import ModelInfo
 from latentrec.prompts.rating_examples import RatingExample
+from latentrec.prompts.rating_format import FAULTS
 
 COLUMNS = (
     ("mae", "MAE", 4),
@@ -85,6 +87,8 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
             for note in info.notes
             if "stand-in" in note
         ],
+        "reading": _reading(evaluation),
+        "began": where_it_began(evaluation.infos),
         "columns": [label for _, label, _ in COLUMNS],
         "rows": _rows(evaluation),
         "figures": [
@@ -113,6 +117,19 @@ def _setting(evaluation: RatingEvaluation) -> str:
         f"{len(evaluation.examples):,} {evaluation.config.split} ratings of {users:,} users{until}. "
         f"Dataset {evaluation.dataset.fingerprint[:12]}."
     )
+
+
+def _reading(evaluation: RatingEvaluation) -> list[str]:
+    """The challenger against the floor in words; nothing where another baseline was asked for."""
+    name = evaluation.gate.challenger_name
+    rows = [
+        row
+        for row in evaluation.comparisons["against_baseline"]
+        if (row["model"], row["reference"]) == (name, FLOOR)
+    ]
+    truth = np.array([example.rating for example in evaluation.examples])
+    challenger, floor, median = (by_name(evaluation.scores, each) for each in (name, FLOOR, "global median"))
+    return [sentence for row in rows for sentence in against_the_floor(challenger, floor, median, row, truth)]
 
 
 def _rows(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
@@ -194,7 +211,7 @@ def _curves(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
         }
         lines = {label: points for label, points in lines.items() if len(points[0]) > 1}
         if lines:
-            found.append({"name": name, "svg": Markup(line_plot(f"{name}: training", lines))})
+            found.append({"name": name, "svg": Markup(plots.lines_plot(f"{name}: training", lines))})
     return found
 
 
@@ -202,13 +219,21 @@ def _measured(evaluation: RatingEvaluation) -> list[dict[str, str]]:
     """Validation figures before and after training, where a model carries them."""
     rows = []
     for name, info in evaluation.infos.items():
-        for key, label in (
-            ("format_valid", "format validity, sampled at temperature 1"),
-            ("format_valid_greedy", "format validity, greedy"),
-            ("reward", "mean reward, sampled"),
-            ("mae_greedy", "MAE of valid answers, greedy"),
+        kinds = [
+            kind
+            for kind in (*FAULTS, "truncated")
+            if {f"start_fault_{kind}", f"end_fault_{kind}"} & info.metrics.keys()
+        ]
+        for key, label, absent in (
+            ("format_valid", "format validity, sampled at temperature 1", None),
+            *((f"fault_{kind}", f"not valid: {kind.replace('_', ' ')}", 0.0) for kind in kinds),
+            ("format_valid_greedy", "format validity, greedy", None),
+            ("reward", "mean reward, sampled", None),
+            ("mae_greedy", "MAE of valid answers, greedy", None),
         ):
-            before, after = info.metrics.get(f"start_{key}"), info.metrics.get(f"end_{key}")
+            measured = "start_format_valid" in info.metrics
+            before = info.metrics.get(f"start_{key}", absent if measured else None)
+            after = info.metrics.get(f"end_{key}", absent)
             if before is not None or after is not None:
                 rows.append(
                     {"name": name, "label": label, "before": _or_none(before), "after": _or_none(after)}
@@ -236,44 +261,3 @@ def _examples(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
         }
         for index in chosen.tolist()
     ]
-
-
-def line_plot(title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
-    """Lines over steps on one axis that holds all values, as SVG text in the style of :mod:`.plots`."""
-    width, height, left, bottom = plots.WIDTH, 240, 40, 200
-    steps = [step for xs, _ in lines.values() for step in xs]
-    values = [value for _, ys in lines.values() for value in ys]
-    low, high = min(0.0, *values), max(1.0, *values)
-    last = max(steps)
-
-    def x(step: float) -> float:
-        return left + (width - left - 12) * step / last
-
-    def y(value: float) -> float:
-        return bottom - (bottom - 12) * (value - low) / (high - low)
-
-    parts = [
-        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
-        'xmlns="http://www.w3.org/2000/svg">'
-    ]
-    for tick in np.linspace(low, high, 5):
-        parts.append(
-            f'<line x1="{left}" x2="{width - 12}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" class="grid"/>'
-            f'<text x="{left - 4}" y="{y(tick) + 4:.1f}" class="tick" text-anchor="end">{tick:.2f}</text>'
-        )
-    for tick in (0, last / 2, last):
-        label = f"{tick:.0f}"
-        parts.append(
-            f'<text x="{x(tick):.1f}" y="{bottom + 16}" class="tick" text-anchor="middle">{label}</text>'
-        )
-    colours = plots.colour_of(list(lines))
-    for index, (name, (xs, ys)) in enumerate(lines.items()):
-        points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in zip(xs, ys, strict=True))
-        colour = colours[name]
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-        parts.append(
-            f'<text x="{left + 4 + 170 * index}" y="{bottom + 34}" class="label" '
-            f'fill="{colour}">{escape(name)}</text>'
-        )
-    parts.append("</svg>")
-    return "".join(parts)

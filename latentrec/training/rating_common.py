@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +147,9 @@ class Validity:
     truths: np.ndarray
 
     def metrics(self, prefix: str, reward: RatingReward) -> dict[str, float]:
-        """``<prefix>_format_valid`` and ``_reward``, sampled; ``_format_valid_greedy``, ``_mae_greedy``."""
+        """``<prefix>_format_valid``, ``_reward`` and ``_fault_<kind>`` (shares of all answers), sampled;
+        ``_format_valid_greedy`` and ``_mae_greedy``.
+        """
         valid_greedy = np.array([prediction.fault is None for prediction in self.greedy])
         errors = np.abs([p.rating for p in self.greedy] - self.truths)[valid_greedy]
         rewards = [
@@ -158,6 +161,9 @@ class Validity:
             f"{prefix}_reward": float(np.mean(rewards)),
             f"{prefix}_format_valid_greedy": float(valid_greedy.mean()),
         }
+        faults = Counter(prediction.fault for prediction in self.sampled if prediction.fault is not None)
+        for kind, count in sorted(faults.items()):
+            figures[f"{prefix}_fault_{kind}"] = count / len(self.sampled)
         if len(errors):
             figures[f"{prefix}_mae_greedy"] = float(errors.mean())
         return figures

@@ -13,6 +13,7 @@ from latentrec.core import UserError
 from latentrec.evaluation import Champion, EvaluateConfig, evaluate
 from latentrec.evaluation.printed import results_table
 from latentrec.evaluation.rating_scores import FLOOR
+from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import RatingPrediction, TextRatingPredictor
 from latentrec.prompts.rating_format import RatingAnswer, parse_answer, render_answer
 
@@ -125,6 +126,42 @@ def test_report_calls_a_stand_in_a_stand_in(rating_dataset, base, answers, tmp_p
         assert "user mean" in text
     html = (tmp_path / "e" / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
+
+
+def test_report_says_whether_the_floor_is_beaten_and_if_not_what_the_model_did(
+    rating_dataset, base, answers, tmp_path
+):
+    def reading(name, text):
+        answers["text"] = text
+        found = run(rating_dataset, base, tmp_path / name)
+        row = next(r for r in found["comparison"]["against_baseline"] if r["model"] == "reczero")
+        page = (tmp_path / name / "report.md").read_text()
+        assert (
+            f"{row['difference']:+.4f} stars, 95 % interval [{row['low']:+.4f}, {row['high']:+.4f}]" in page
+        )
+        return page
+
+    assert "reczero beats the user mean" in reading("right", lambda example: answer(example.rating))
+    constant = reading("constant", lambda example: answer(1.0))
+    assert "reczero does not beat the user mean, it is worse" in constant
+    assert "1 different ratings, 1 to 100.0% of the samples: one number for all" in constant
+    assert "of the true ratings are" in constant
+    silent = reading("silent", lambda example: "no idea")
+    assert "cannot be told" in silent
+    assert "None of its answers could be read" in silent
+
+
+def test_report_states_the_validity_from_which_training_started(
+    rating_dataset, base, answers, tmp_path, monkeypatch
+):
+    info, manifest = read_model(base)
+    measured = {"start_format_valid": 0.137, "end_format_valid": 0.962}
+    trained = replace(info, stage="rating_grpo", metrics=measured)
+    monkeypatch.setattr("latentrec.evaluation.ratings.read_model", lambda directory: (trained, manifest))
+    run(rating_dataset, base, tmp_path / "e")
+    said = "Reinforcement learning of reczero starts at 13.7% valid answers and ends at 96.2%"
+    assert said in (tmp_path / "e" / "report.md").read_text()
+    assert said in (tmp_path / "e" / "report.html").read_text()
 
 
 def test_answers_cannot_act_as_markup_in_the_report(rating_dataset, base, answers, tmp_path):

@@ -1,0 +1,84 @@
+"""What the figures of a rating evaluation say in words: against the floor, why not better, where RL began.
+
+Every sentence is made from numbers of this evaluation; none is fixed text about a model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from latentrec.evaluation.rating_scores import FLOOR, RatingScores
+from latentrec.models import ModelInfo
+
+
+def against_the_floor(
+    challenger: RatingScores,
+    floor: RatingScores,
+    median: RatingScores,
+    comparison: Mapping[str, Any],
+    truth: np.ndarray,
+) -> list[str]:
+    """Whether the challenger's error is below the floor's, and where it is not, what stands in its way.
+
+    Args:
+        challenger, floor, median: scores of the challenger, the user mean and the global median.
+        comparison: paired difference of absolute errors, challenger minus floor: ``difference, low, high``.
+        truth: float64 (S,), the true ratings.
+    """
+    difference, low, high = (comparison[name] for name in ("difference", "low", "high"))
+    interval = f"{difference:+.4f} stars, 95 % interval [{low:+.4f}, {high:+.4f}], paired"
+    name = challenger.name
+    if high < 0:
+        said = [f"{name} beats the {FLOOR}: its mean absolute error differs by {interval}."]
+    elif low > 0:
+        said = [f"{name} does not beat the {FLOOR}, it is worse: {interval}."]
+    else:
+        said = [f"{name} does not beat the {FLOOR}; which of the two is better cannot be told: {interval}."]
+    return said + _what_it_does(challenger, median, truth) + ([] if high < 0 else _obstacles(floor, truth))
+
+
+def _what_it_does(challenger: RatingScores, median: RatingScores, truth: np.ndarray) -> list[str]:
+    """How much the predictions vary, and whether they say more than one number for all would."""
+    read = np.isfinite(challenger.predicted)
+    if not read.any():
+        return ["None of its answers could be read, so every sample is scored with the user's mean."]
+    given = challenger.predicted[read]
+    value, count = Counter(np.round(given, 2).tolist()).most_common(1)[0]
+    share = count / len(given)
+    said = f"It gives {len(np.unique(given)):,} different ratings, {value:g} to {share:.1%} of the samples"
+    if given.std() > 0 and truth[read].std() > 0:
+        said += f"; their correlation with the truth is {np.corrcoef(given, truth[read])[0, 1]:.2f}"
+    else:
+        said += ": one number for all, which tells no user or item from another"
+    own, constant = float(challenger.errors.absolute.mean()), float(median.errors.absolute.mean())
+    relation = "as much as" if abs(own - constant) < 5e-5 else "less than" if own < constant else "more than"
+    return [f"{said}. It errs by {own:.4f} on average, {relation} the global median ({constant:.4f})."]
+
+
+def _obstacles(floor: RatingScores, truth: np.ndarray) -> list[str]:
+    star, count = Counter(np.round(truth, 2).tolist()).most_common(1)[0]
+    return [
+        f"{count / len(truth):.1%} of the true ratings are {star:g}, and the {FLOOR} errs by "
+        f"{floor.errors.absolute.mean():.4f}: what is left to gain lies in telling the others apart."
+    ]
+
+
+def where_it_began(infos: Mapping[str, ModelInfo]) -> list[str]:
+    """The format validity from which each model's training started, sampled on validation prompts."""
+    said = []
+    for name, info in infos.items():
+        before, after = info.metrics.get("start_format_valid"), info.metrics.get("end_format_valid")
+        if before is None or after is None:
+            continue
+        kind = "The cold start" if info.stage == "cold_start_sft" else "Reinforcement learning"
+        said.append(f"{kind} of {name} starts at {before:.1%} valid answers and ends at {after:.1%}.")
+    return said
+
+
+def by_name(scores: Sequence[RatingScores], name: str) -> RatingScores:
+    """The scores of one model."""
+    return next(score for score in scores if score.name == name)
