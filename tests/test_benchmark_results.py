@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.results import curves, page, records, run
+from benchmarks.results import command, curves, page, records, run
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
-from benchmarks.results.pretrained import widened
+from benchmarks.results.pretrained import widened, write_backbone
 from latentrec.models.presets import PRESETS
+from tests.sequential_data import write_dataset
 
 
 @pytest.fixture
@@ -89,3 +90,23 @@ def test_wide_backbone_has_the_parameters_of_latent_ratt():
     extra = 3 * small.hidden_size * small.layers * (wide.intermediate_size - small.intermediate_size)
     ratt = 3 * (small.hidden_size**2 + small.hidden_size)
     assert abs(extra - ratt) / ratt < 0.02
+
+
+def test_command_runs_apart_with_its_output_in_the_log(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        assert command.call(["--help"], log) == 0
+        assert command.call(["nonsense"], log) == 2
+    text = (tmp_path / "log").read_text()
+    assert "usage: latentrec COMMAND" in text
+    assert "no command 'nonsense'" in text
+
+
+def test_text_cells_share_one_backbone_that_can_spell(tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", n_users=20, n_items=24)
+    place = write_backbone(dataset, "micro", 1, tmp_path / "backbone", epochs=150)
+    figures = json.loads((place / "pretraining.json").read_text())
+    assert figures["titles"] == 24
+    assert figures["nats_per_title"] < 2 * figures["nats_of_a_uniform_guess"]
+    before = (place / "model.safetensors").stat().st_mtime_ns
+    write_backbone(dataset, "micro", 1, place, epochs=150)
+    assert (place / "model.safetensors").stat().st_mtime_ns == before

@@ -44,6 +44,7 @@ def _forked(arguments: list[str], log: IO[str]) -> int:
     try:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+        sys.stdout = sys.stderr = log  # type: ignore[assignment]
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         main(arguments)
         code = 0

@@ -23,7 +23,6 @@ from latentrec.training.sft import tokenizer_texts
 
 BATCH = 64
 PEAK = 4e-3
-WARM_UP = 100
 IGNORED = -100
 
 
@@ -77,10 +76,11 @@ def train_on_lines(
     """Next-token training on lines, their first ``skip`` predictions not counted; nats a line at the end."""
     generator = np.random.default_rng(seed)
     steps = epochs * int(np.ceil(len(lines) / BATCH))
+    warm_up = max(1, steps // 20)
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.0, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
-        lambda step: min((step + 1) / WARM_UP, 0.5 + 0.5 * float(np.cos(np.pi * min(1.0, step / steps)))),
+        lambda step: min((step + 1) / warm_up, 0.5 + 0.5 * float(np.cos(np.pi * min(1.0, step / steps)))),
     )
     model.train()
     nats = 0.0
