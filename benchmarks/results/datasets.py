@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 GAMES_USERS = 12_000
 SMALL_GAMES_USERS = 4_000
-TITLE_EPOCHS = 20
+TITLE_EPOCHS = 0
 
 
 @dataclass(frozen=True)
