@@ -17,25 +17,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import training_authors as authors
 from benchmarks.harness import in_turns, medians, record
-from latentrec.data import Samples
-from latentrec.models.latentr3 import IGNORED, LatentR3Model
-from latentrec.models.presets import train_tokenizer
-from latentrec.prompts import NextItemPrompt
+from benchmarks.training_packed import packed_epoch
+from latentrec.models.latentr3 import LatentR3Model
 from latentrec.training import grpo_objective as objective
-from latentrec.training.batching import BatchPlan
-from latentrec.training.next_item import NextItemTokens, answer_log_probs
-from latentrec.training.sft import RowCollator
+from latentrec.training.next_item import answer_log_probs
 
 D, LAYERS, VOCABULARY = 128, 4, 8192
 PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10
 REPEATS = 5
-PACKED_USERS = 80
 SIZES = {
     "d": D,
     "layers": LAYERS,
@@ -53,7 +47,7 @@ def run() -> None:
     sft_step()
     grpo_step()
     grpo_memory()
-    packed_epoch()
+    packed_epoch(make_model())
 
 
 def make_model(seed: int = 0) -> LatentR3Model:
@@ -219,82 +213,6 @@ def memory_of(side: str) -> None:
                 authors.grpo_loss(model, reference, prompt, answer, noise).backward()
     peak = max(watcher.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     print(json.dumps({"grown_mb": (peak - before) / 2**20}))
-
-
-def packed_epoch() -> None:
-    """``sft_packed_epoch_vs_unpacked``: an epoch on histories with the lengths of Video Games' users."""
-    tokens = video_games_like(users=PACKED_USERS)
-    model = make_model()
-    sides = {}
-    for name, rows in (("ours", tokens.packed_rows()), ("reference", tokens.single_rows())):
-        counts = [len(row.samples) for row in rows]
-        plan = BatchPlan(
-            [tokens.row_length(row) for row in rows],
-            counts,
-            batch_size=64,
-            micro_batches=1,
-            seed=0,
-            alike=counts,
-        )
-        sides[name] = _epoch(model, plan, RowCollator(tokens, rows))
-    repeats = 3
-    middle = medians(in_turns(sides, repeats, warm_up=0))
-    record(
-        "sft_packed_epoch_vs_unpacked",
-        len(tokens) / middle["ours"],
-        len(tokens) / middle["reference"],
-        "samples/s",
-        repeats,
-        {
-            "d": D,
-            "layers": LAYERS,
-            "users": PACKED_USERS,
-            "samples": len(tokens),
-            "batch": 64,
-            "precision": "fp32",
-        },
-        lower_is_better=False,
-        reference_is="one sample a row, prompt encoded once, length buckets",
-        note="histories drawn with the lengths of Amazon Video Games (mean 8.7 events a user, leave-one-"
-        f"out), mean prompt {float(tokens.prompt_lengths.mean()):.0f} tokens",
-    )
-
-
-def video_games_like(users: int, seed: int = 0) -> NextItemTokens:
-    """Leave-one-out training samples of users with 5 or more events, mean 8.7, and titles of 5 to 9 words."""
-    generator = np.random.default_rng(seed)
-    words = [
-        f"{a}{b}" for a in ("Ga", "Mo", "Li", "Tor", "Bel", "Su") for b in ("ra", "nex", "dio", "vum", "sta")
-    ]
-    titles = [" ".join(generator.choice(words, generator.integers(5, 10))) + f" {i}" for i in range(400)]
-    tokenizer = train_tokenizer([f'"{title}"\n' for title in titles], VOCABULARY)
-    histories, targets, user_ids = [], [], []
-    for user in range(users):
-        events = generator.integers(0, len(titles), 5 + generator.geometric(1 / 4.7) - 1)
-        for position in range(1, len(events) - 2):
-            histories.append(events[max(0, position - 10) : position])
-            targets.append(events[position])
-            user_ids.append(user)
-    count = len(targets)
-    samples = Samples(
-        user_ids=np.array(user_ids, np.int32),
-        history_offsets=np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64),
-        history_items=np.concatenate(histories).astype(np.int32),
-        targets=np.array(targets, np.int32),
-        ratings=np.ones(count, np.float32),
-        timestamps=np.arange(count),
-    )
-    return NextItemTokens(samples, titles, NextItemPrompt(tokenizer))
-
-
-def _epoch(model: LatentR3Model, plan: BatchPlan, collate: RowCollator) -> Callable[[], None]:
-    def epoch() -> None:
-        for indices in plan:
-            batch = collate(indices)
-            model.zero_grad(set_to_none=True)
-            (-answer_log_probs(model, batch).sum() / (batch["labels"] != IGNORED).sum()).backward()
-
-    return epoch
 
 
 def flat_gradient(model: LatentR3Model) -> Tensor:
