@@ -2,7 +2,8 @@
 
 The plain copy is one streamed HTTP request with no checksum, no precondition and no resume; the library's own
 one-line transfer is timed besides. Every transfer runs in a process of its own, in turns, against one server
-process that keeps objects on disk; peak memory is that of the whole process, libraries included.
+process that keeps objects on disk, and begins when nothing is left to be written from the one before it. Peak
+memory is that of the whole process, libraries included.
 
     python -m benchmarks.upload --megabytes 2048 --repeats 3
 """
@@ -59,14 +60,16 @@ def run(megabytes: int = 2048, repeats: int = 3, folder: str | None = None) -> d
     return {"upload_vs_plain_copy": entry}
 
 
-def measure(megabytes: int, repeats: int, folder: str | None = None) -> dict[str, list[dict[str, float]]]:
+def measure(
+    megabytes: int, repeats: int, folder: str | None = None, sides: tuple[str, ...] = SIDES
+) -> dict[str, list[dict[str, float]]]:
     """Per side, one row a repeat: ``up_s``, ``down_s``, ``peak_mb``."""
-    measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    measured: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory(dir=folder) as name, _server(Path(name) / "server") as url:
         source = Path(name) / "source.bin"
         _write_random(source, megabytes)
         for turn in range(repeats):
-            for side in SIDES if turn % 2 == 0 else SIDES[::-1]:
+            for side in sides if turn % 2 == 0 else sides[::-1]:
                 measured[side].append(_measure_apart(side, source, url))
                 print(f"{side:8} {measured[side][-1]}", file=sys.stderr, flush=True)
     return measured
@@ -77,6 +80,7 @@ def _measure_apart(side: str, source: Path, url: str) -> dict[str, float]:
     row: dict[str, float] = {"peak_mb": 0.0}
     copy = source.with_name("copy.bin")
     for direction in ("up", "down"):
+        os.sync()  # what earlier transfers left to be written must not slow this one
         command = [sys.executable, "-m", "benchmarks.upload", "--side", side, "--direction", direction]
         done = subprocess.run(
             [*command, "--source", str(source), "--copy", str(copy)],
