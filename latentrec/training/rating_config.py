@@ -18,14 +18,12 @@ PROFILES: dict[str, dict[str, Any]] = {
         "steps": 100,
         "prompts_per_step": 8,
         "max_completion_tokens": 64,
-        "mask_truncated": False,
     },
     "paper": {
         "learning_rate": 2e-6,
         "steps": 0,
         "prompts_per_step": 16,
         "max_completion_tokens": 1024,
-        "mask_truncated": True,
     },
 }
 
@@ -39,9 +37,9 @@ class PretrainRatingConfig:
     )
     format_rate: float = option(0.3, help="share of rating prompts answered in the format")
     reading_share: float = option(0.2, help="share of prompts that ask for something to be read out")
-    steps: int = option(300, help="optimiser steps")
-    batch_size: int = option(32, help="texts a step")
-    learning_rate: float = option(3e-3, help="peak rate, cosine after 5 % warm-up")
+    steps: int = option(800, help="optimiser steps")
+    batch_size: int = option(16, help="texts a step")
+    learning_rate: float = option(6e-3, help="peak rate, cosine after 5 % warm-up")
     hidden_size: int = option(96, help="width of the stand-in")
     layers: int = option(2, help="decoder layers")
     heads: int = option(4, help="attention heads")
@@ -108,9 +106,7 @@ class RatingGRPOConfig:
     scale_rewards: str = option(
         "group", help="what the advantage is divided by", choices=("group", "batch", "none")
     )
-    mask_truncated: bool | None = option(
-        None, help="leave answers that the budget cut off out of the loss; no default, yes paper"
-    )
+    mask_truncated: bool = option(True, help="leave answers that the budget cut off out of the loss")
     max_grad_norm: float = option(1.0, help="gradient clip")
     warmup_steps: int = option(5, help="steps of linear warm-up")
     schedule: str = option(

@@ -45,7 +45,7 @@ def tokenizer_texts(titles: Sequence[str], reviews: Sequence[str], *, limit: int
     for _ in range(300):  # often enough that each of their words becomes one token
         yield from (*REMARKS, *HABITS, *MATCHES, *QUESTIONS)
         yield "Analyze the user, the item and their match, then rate from 1 to 5."
-        yield 'Target "x"\nItem mean 4.1. User mean unknown.\ngives 3.9 on average, gets it, I would give it'
+        yield 'Target "x"\nItem mean 4.1. User mean unknown.\ngives 3.9, gets it, I would give it'
     yield from (plain(title) for title in titles)
     yield from (plain(review)[:400] for review in reviews[:limit])
 
@@ -96,8 +96,8 @@ class InstructionCorpus:
         level = int(self._rng.integers(len(MATCHES)))
         rating = self._rating(level)
         sections = (
-            f"gives {_said(example.user_mean)} on average, {self._choice(HABITS)}",
-            f"gets {_said(example.item_mean)} on average",
+            f"gives {_said(example.user_mean)}, {self._choice(HABITS)}",
+            f"gets {_said(example.item_mean)}",
             MATCHES[level],
         )
         keeps = bool(self._rng.random() < self._format_rate)
@@ -151,10 +151,12 @@ class InstructionCorpus:
         return f"{rating:.1f}"
 
     def _rating(self, level: int) -> float:
-        """A rating for a match drawn: uniform over the fifth of the scale that the match names."""
+        """A rating for a match drawn: in half stars, from the fifth of the scale that the match names."""
         scale: RatingScale = self._prompt.scale
         step = scale.span / len(MATCHES)
-        return round(float(scale.low + step * (level + self._rng.random())), 1)
+        low, high = scale.low + step * level, scale.low + step * (level + 1)
+        halves = np.arange(np.ceil(2 * low - 1e-6), np.floor(2 * high + 1e-6) + 1) / 2
+        return float(self._rng.choice(halves)) if len(halves) else round((low + high) / 2, 1)
 
     def _mean(self) -> float | None:
         scale = self._prompt.scale

@@ -186,7 +186,7 @@ def _train(
                 epsilon=config.epsilon,
                 loss_type=config.loss,
                 scale_rewards=config.scale_rewards,
-                mask_truncated_completions=bool(config.mask_truncated),
+                mask_truncated_completions=config.mask_truncated,
                 shuffle_dataset=False,
                 bf16=training_precision(config.dtype, config.lora_rank)[1],
                 use_vllm=config.vllm != "off",

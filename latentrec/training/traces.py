@@ -172,8 +172,8 @@ def template_answer(example: RatingExample, scale: RatingScale) -> str:
         position = (user - scale.low) / scale.span
         habit = "often pleased" if position > 0.75 else "hard to please" if position < 0.5 else habit
     return render_answer(
-        f"gives {_said(user)} on average, {habit}",
-        f"gets {_said(item)} on average",
+        f"gives {_said(user)}, {habit}",
+        f"gets {_said(item)}",
         match,
         example.rating,
     )

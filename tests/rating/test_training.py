@@ -170,6 +170,9 @@ def test_grpo_states_validity_before_and_after_on_the_same_prompts(trained):
     assert info.system == "reczero"
     for name in ("start_format_valid", "end_format_valid", "start_reward", "end_reward"):
         assert name in info.metrics
+    for when in ("start", "end"):
+        faults = [value for name, value in info.metrics.items() if name.startswith(f"{when}_fault_")]
+        assert sum(faults) == pytest.approx(1 - info.metrics[f"{when}_format_valid"])
     assert any("stand-in" in note for note in info.notes)
 
 
