@@ -52,6 +52,12 @@ TEXT_LIMITS: dict[str, tuple[str, ...]] = {
 """Chosen on validation (Office and CDs, seed 1): what a small model learns most from in a few processor
 minutes; docs/estimator.md holds the trials of stage 2. Looks and checkpoints are few because they cost."""
 
+GAMES_LIMITS: dict[str, tuple[str, ...]] = {
+    "train-sequential": ("--batch-size", "256", "--max-epochs", "20", "--patience", "3"),
+    "rpt": ("--batch-size", "256", "--epochs", "2", "--patience", "2", "--learning-rate", "1e-4"),
+}
+"""Chosen on validation (Video Games, 4,000 users, seed 42; docs/lares.md)."""
+
 DATASETS = {
     plan.name: plan
     for plan in (
@@ -77,7 +83,7 @@ DATASETS = {
             "amazon2018/Video_Games_sequences/Video_Games.json.gz",
             "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
             ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
-            limits=TEXT_LIMITS,
+            limits={**TEXT_LIMITS, **GAMES_LIMITS},
         ),
         DatasetPlan(
             "games-small",
@@ -88,11 +94,7 @@ DATASETS = {
                 *("--k-core", "1", "--split", "leave_one_out", "--max-history", "20"),
                 *("--max-users", str(SMALL_GAMES_USERS)),
             ),
-            limits={
-                **TEXT_LIMITS,
-                "train-sequential": ("--max-epochs", "20", "--patience", "5"),
-                "rpt": ("--epochs", "4", "--patience", "3"),
-            },
+            limits={**TEXT_LIMITS, **GAMES_LIMITS},
         ),
         DatasetPlan(
             "games-full",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 SEEDS = (1, 2, 3)
+LARES_DROPOUT = ("--hidden-dropout", "0.4", "--attention-dropout", "0.4")
 CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
 
 
@@ -57,7 +58,7 @@ CELLS = {
         Cell("gru4rec", "GRU4Rec", _sequential("gru4rec")),
         Cell("sasrec", "SASRec", _sequential("sasrec")),
         Cell("caser", "Caser", _sequential("caser")),
-        Cell("lares-spt", "LARES, SPT", _sequential("lares")),
+        Cell("lares-spt", "LARES, SPT", _sequential("lares", *LARES_DROPOUT)),
         Cell("lares", "LARES, SPT + RPT", _rpt(), needs=("lares-spt",)),
         Cell("bigrec", "BIGRec (backbone, N = 0)", _sft("--reasoning-tokens", "0")),
         Cell("latentr3-sft", "BIGRec + LatentR³, SFT", _sft("--reasoning-tokens", "1")),

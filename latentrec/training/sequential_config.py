@@ -54,9 +54,9 @@ class SequentialConfig:
     injection: str = option("add", help="lares: how the sequence enters each step", choices=INJECTIONS)
     trajectory_weight: float = option(0.1, help="lares: weight of trajectory-level alignment (alpha)")
     step_weight: float = option(0.5, help="lares: weight of step-level alignment (gamma)")
-    temperature: float = option(1.0, help="lares: temperature of both alignments (tau)")
+    temperature: float = option(0.2, help="lares: temperature of both alignments (tau; published: 1)")
     similarity: str = option(
-        "dot",
+        "cosine",
         help="lares: of two states in both alignments; dot (published) or cosine",
         choices=("dot", "cosine"),
     )
@@ -71,8 +71,8 @@ class SequentialConfig:
         choices=("row", "all"),
     )
     views: str = option(
-        "separate",
-        help="lares: forward that the alignments start from; its own (published) or the loss's (shared)",
+        "shared",
+        help="lares: forward that the alignments start from; separate (published) or the loss's (shared)",
         choices=("separate", "shared"),
     )
     cpu_threads: int = option(
