@@ -26,7 +26,13 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
         "sft_epochs": 2,
         "grpo_epochs": 0.5,
     },
-    "lares": {"sasrec_epochs": 20, "lares_epochs": 12, "rpt_epochs": 2},
+    "lares": {
+        "sasrec_epochs": 20,
+        "lares_epochs": 16,
+        "rpt_epochs": 2,
+        "rpt_learning_rate": 1e-4,
+        "options": {"lares": {"hidden_dropout": 0.2, "attention_dropout": 0.2}},
+    },
     "reczero": {"backbone": "tiny", "gpu_count": 0},
     "recone": {"backbone": "tiny", "gpu_count": 0},
 }

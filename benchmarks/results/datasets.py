@@ -56,7 +56,7 @@ GAMES_LIMITS: dict[str, tuple[str, ...]] = {
     "train-sequential": ("--batch-size", "256", "--max-epochs", "20", "--patience", "3"),
     "rpt": ("--batch-size", "256", "--epochs", "2", "--patience", "2", "--learning-rate", "1e-4"),
 }
-"""Chosen on validation (Video Games, 4,000 users, seed 42; docs/lares.md)."""
+"""Chosen on validation (Video Games, 4,000 users, histories of 20, seed 42; docs/lares.md)."""
 
 DATASETS = {
     plan.name: plan
@@ -87,13 +87,10 @@ DATASETS = {
         ),
         DatasetPlan(
             "games-small",
-            f"Video Games, leave-one-out, {SMALL_GAMES_USERS:,} of these users, histories of 20",
+            f"Video Games, leave-one-out, {SMALL_GAMES_USERS:,} of these users",
             "amazon2018/Video_Games_sequences/Video_Games.json.gz",
             "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
-            (
-                *("--k-core", "1", "--split", "leave_one_out", "--max-history", "20"),
-                *("--max-users", str(SMALL_GAMES_USERS)),
-            ),
+            ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(SMALL_GAMES_USERS)),
             limits={**TEXT_LIMITS, **GAMES_LIMITS},
         ),
         DatasetPlan(
