@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     parser.add_argument("--dataset", required=True, help="dataset directory")
     parser.add_argument("--model", required=True, help="LARES model directory")
-    parser.add_argument("--output", required=True, help="directory to make: depth.json and depth.md")
+    parser.add_argument("--output", required=True, help="directory to make: depth.json, depth.md, depth.svg")
     add_config_arguments(parser, DepthConfig)
 
 

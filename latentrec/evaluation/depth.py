@@ -14,12 +14,14 @@ import torch
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError, option
 from latentrec.data import SPLITS, Dataset, Samples
+from latentrec.evaluation.depth_plot import depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import LARES, SequentialRecommender
 from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.training.sequence_state import cpu_threads
 
 FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
-LATENCY_REPEATS = 5
+LATENCY_REPEATS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class DepthPoint:
     Attributes:
         spread: standard deviation of NDCG over the seeds of the initial state.
         top1_agreement: share of samples whose first item is the same under two seeds.
-        latency_ms: median time of one user's forward and scoring.
+        latency_ms: median time of one user's forward and scoring, on one thread.
     """
 
     depth: int
@@ -69,7 +71,7 @@ class DepthPoint:
 def depth_study(
     config: DepthConfig, *, dataset: str | Path, model: str | Path, output: str | Path
 ) -> Manifest:
-    """Judge a LARES model at several depths; writes ``depth.json`` and ``depth.md``.
+    """Judge a LARES model at several depths; writes ``depth.json``, ``depth.md`` and ``depth.svg``.
 
     Raises:
         UserError: not a LARES model, or the split is empty.
@@ -81,7 +83,7 @@ def depth_study(
         raise UserError(f"{model} holds a {recommender.name} model; only lares has a depth")
     samples = _drawn(data.split(config.split), config)
     mean = encoder.depth
-    depths = list(config.depths) or sorted({max(1, round(factor * mean)) for factor in FACTORS})
+    depths = sorted(set(config.depths)) or sorted({max(1, round(factor * mean)) for factor in FACTORS})
     bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=1000, seed=config.seed)
     points = [_judge(recommender, encoder, samples, depth, config, bootstrap) for depth in depths]
     body = {"mean_steps": mean, "split": config.split, "samples": len(samples), "k": config.k}
@@ -89,6 +91,8 @@ def depth_study(
         text = json.dumps({**body, "points": [asdict(point) for point in points]}, indent=2)
         (artifact.path / "depth.json").write_text(text + "\n", encoding="utf-8")
         (artifact.path / "depth.md").write_text(as_markdown(points, config), encoding="utf-8")
+        plot = depth_plot(points, k=config.k, split=config.split, mean_steps=mean)
+        (artifact.path / "depth.svg").write_text(plot, encoding="utf-8")
     assert artifact.manifest is not None
     return artifact.manifest
 
@@ -152,12 +156,18 @@ def _judge(
 
 
 def _latency_ms(recommender: SequentialRecommender, samples: Samples, k: int) -> float:
-    """Median milliseconds to rank the catalogue for one user."""
+    """Median milliseconds to rank the catalogue for one user: of the processor on a CPU, else of the wall.
+
+    The processor's seconds do not count the time in which other work has the core.
+    """
+    on_cpu = recommender.device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
     seconds = []
-    for index in range(min(LATENCY_REPEATS, len(samples))):
-        start = time.perf_counter()
-        recommender.rank([samples.history(index)], k)
-        if recommender.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+    with cpu_threads(1):
+        for index in range(min(LATENCY_REPEATS, len(samples))):
+            start = clock()
+            recommender.rank([samples.history(index)], k)
+            if not on_cpu:
+                torch.cuda.synchronize()
+            seconds.append(clock() - start)
     return 1000 * statistics.median(seconds)

@@ -27,7 +27,7 @@ def colour_of(names: Sequence[str]) -> dict[str, str]:
 
 def intervals_plot(title: str, rows: Mapping[str, Interval], colours: Mapping[str, str]) -> str:
     """Dots with whiskers, one row a model; the axis begins at 0."""
-    ticks = _ticks(max((row.high for row in rows.values()), default=1.0))
+    ticks = round_ticks(max((row.high for row in rows.values()), default=1.0))
     x = _scale(ticks[-1])
     parts = [_axis(ticks, x, TOP + ROW * len(rows))]
     for index, (name, row) in enumerate(rows.items()):
@@ -43,7 +43,7 @@ def intervals_plot(title: str, rows: Mapping[str, Interval], colours: Mapping[st
 def curves_plot(title: str, curves: Mapping[str, Sequence[float]], colours: Mapping[str, str]) -> str:
     """One line a model over k = 1, 2, …; used for HR@k."""
     length = max((len(curve) for curve in curves.values()), default=1)
-    ticks = _ticks(max((max(curve) for curve in curves.values()), default=1.0))
+    ticks = round_ticks(max((max(curve) for curve in curves.values()), default=1.0))
     left, right, bottom = 44.0, WIDTH - 12.0, TOP + 210.0
     parts = []
     for tick in ticks:
@@ -108,7 +108,7 @@ def slices_plot(
 ) -> str:
     """For each group one band with a dot and whisker for each model."""
     high = max((row.high for rows in groups.values() for row in rows.values()), default=1.0)
-    ticks = _ticks(high)
+    ticks = round_ticks(high)
     x = _scale(ticks[-1])
     models = max((len(rows) for rows in groups.values()), default=1)
     band = 11 * models + 14
@@ -131,7 +131,7 @@ def slices_plot(
 
 def latency_plot(title: str, bars: Mapping[str, Mapping[str, float]]) -> str:
     """Stacked bars of milliseconds a request, one row a model, one colour a phase."""
-    ticks = _ticks(max((sum(parts.values()) for parts in bars.values()), default=1.0))
+    ticks = round_ticks(max((sum(parts.values()) for parts in bars.values()), default=1.0))
     x = _scale(ticks[-1])
     parts = [_axis(ticks, x, TOP + ROW * len(bars))]
     for index, (name, phases) in enumerate(bars.items()):
@@ -192,7 +192,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def _ticks(highest: float, wanted: int = 4) -> list[float]:
+def round_ticks(highest: float, wanted: int = 4) -> list[float]:
     """Round values from 0 to at least ``highest``."""
     highest = max(highest, 1e-6)
     power = 10.0**-12

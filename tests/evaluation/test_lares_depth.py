@@ -1,6 +1,7 @@
 """The depth study: what it writes is what the model does at that depth, and it repeats itself."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -50,6 +51,21 @@ def test_figures_are_those_of_the_model_at_that_depth(trained, tmp_path):
 def test_default_depths_span_the_models_mean(trained, tmp_path):
     body = study(trained, tmp_path / "d", state_seeds=1)
     assert [point["depth"] for point in body["points"]] == [1, 2, 4, 8, 12, 16]
+
+
+def test_the_plot_shows_every_depth_within_its_frame(trained, tmp_path):
+    body = study(trained, tmp_path / "d", depths=(8, 1, 3), state_seeds=1)
+    assert [point["depth"] for point in body["points"]] == [1, 3, 8]
+    root = ElementTree.parse(tmp_path / "d/depth.svg").getroot()
+    name = "{http://www.w3.org/2000/svg}"
+    dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter(f"{name}circle")]
+    assert [x for x, _ in dots] == sorted(x for x, _ in dots)
+    assert len(dots) == 3
+    _, _, width, height = (float(part) for part in root.get("viewBox").split())
+    assert all(0 < x < width and 0 < y < height for x, y in dots)
+    highest = max(range(3), key=lambda index: body["points"][index]["ndcg"])
+    assert dots[highest][1] == min(y for _, y in dots)
+    assert {"1", "3", "8", "μ"} <= {text.text for text in root.iter(f"{name}text")}
 
 
 def test_the_study_repeats_itself(trained, tmp_path):
