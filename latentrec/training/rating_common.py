@@ -138,6 +138,23 @@ class FiguresCallback(TrainerCallback):
         return [entry for entry in entries if len(entry) > 1]
 
 
+def hide_means(examples: Sequence[RatingExample], share: float, seed: int) -> list[RatingExample]:
+    """The same examples, a random ``share`` without the user's mean and as many without the item's.
+
+    Users and items that are new after the training period have no mean, and no training sample is like that:
+    a model that never met 'unknown' while it learned breaks the format there.
+    """
+    hidden = np.random.default_rng([seed, 1]).random((len(examples), 2)) < share
+    return [
+        replace(
+            example,
+            user_mean=None if user else example.user_mean,
+            item_mean=None if item else example.item_mean,
+        )
+        for example, (user, item) in zip(examples, hidden.tolist(), strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Validity:
     """How a model answers: measured by sampling at temperature 1, and greedily, on the same prompts."""

@@ -18,12 +18,14 @@ PROFILES: dict[str, dict[str, Any]] = {
         "steps": 100,
         "prompts_per_step": 8,
         "max_completion_tokens": 64,
+        "hidden_means": 0.25,
     },
     "paper": {
         "learning_rate": 2e-6,
         "steps": 0,
         "prompts_per_step": 16,
         "max_completion_tokens": 1024,
+        "hidden_means": 0.0,
     },
 }
 
@@ -127,6 +129,9 @@ class RatingGRPOConfig:
     max_description_tokens: int | None = option(
         None, help="tokens of the description; empty for the model's own"
     )
+    hidden_means: float | None = option(
+        None, help="share of prompts trained on with the user's mean 'unknown', and the item's; 0.25, paper 0"
+    )
     lora_rank: int = option(0, help="rank of LoRA adapters on every linear layer; 0 trains all weights")
     lora_alpha: int = option(32, help="LoRA's scale")
     gradient_checkpointing: bool = option(False, help="recompute activations in backward, for large models")
@@ -156,6 +161,8 @@ class RatingGRPOConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.learning_rate is None or self.learning_rate <= 0:
             raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 <= (self.hidden_means or 0.0) <= 1:
+            raise UserError(f"hidden_means is {self.hidden_means}; it must be between 0 and 1")
         if (self.vllm == "server") != bool(self.vllm_url):
             raise UserError(
                 f"vllm is {self.vllm!r} and vllm_url is {self.vllm_url!r}; a server needs its URL"

@@ -151,16 +151,13 @@ class InstructionCorpus:
         return f"{rating:.1f}"
 
     def _rating(self, level: int) -> float:
-        """A rating for a match drawn: in half stars, from the fifth of the scale that the match names."""
+        """The star that a match drawn names: of five matches the lowest is the scale's low end."""
         scale: RatingScale = self._prompt.scale
-        step = scale.span / len(MATCHES)
-        low, high = scale.low + step * level, scale.low + step * (level + 1)
-        halves = np.arange(np.ceil(2 * low - 1e-6), np.floor(2 * high + 1e-6) + 1) / 2
-        return float(self._rng.choice(halves)) if len(halves) else round((low + high) / 2, 1)
+        return round(scale.low + scale.span * level / (len(MATCHES) - 1), 1)
 
     def _mean(self) -> float | None:
         scale = self._prompt.scale
-        if self._rng.random() < 0.05:
+        if self._rng.random() < 0.15:
             return None
         return round(float(self._rng.uniform(scale.low, scale.high)), 1)
 

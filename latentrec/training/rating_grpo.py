@@ -24,6 +24,7 @@ from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
 from latentrec.training.rating_common import (
     CURVE,
     FiguresCallback,
+    hide_means,
     lora,
     measure_validity,
     open_checkpoints,
@@ -148,7 +149,7 @@ def _train(
         pass
 
     rewards: list[Any] = [*reward_functions(reward)]
-    examples = task.examples("train")
+    examples = hide_means(task.examples("train"), config.hidden_means or 0.0, config.seed)
     per_step = int(config.prompts_per_step or 0)
     steps = config.steps or max(1, config.epochs * len(examples) // per_step)
     order = training_order(len(examples), steps, per_step, config.seed)

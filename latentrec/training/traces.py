@@ -18,6 +18,7 @@ from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
 from latentrec.prompts.rating_words import WordTokenizer
+from latentrec.training.rating_corpus import MATCHES
 from latentrec.training.sink import MetricSink, NullSink
 from latentrec.training.trace_endpoint import Answer, ChatEndpoint, EndpointError, RateLimit
 from latentrec.training.trace_records import Journal, Trace, write_traces
@@ -151,22 +152,14 @@ def make_traces(
 
 
 def template_answer(example: RatingExample, scale: RatingScale) -> str:
-    """A trace without a teacher: what the prompt says of user and item, and how the truth compares with it.
+    """A trace without a teacher: what the prompt says of user and item, and the truth.
 
-    The match is chosen by where the true rating stands against the user's mean, so that the text leads to the
-    rating; it is the cold start of a pipeline that has no endpoint, and no reasoning of a stronger model.
+    The match is the one that names the true rating, so that the text leads to it; it is the cold start of a
+    pipeline that has no endpoint, and no reasoning of a stronger model.
     """
     user, item = example.user_mean, example.item_mean
-    expected = user if user is not None else item if item is not None else (scale.low + scale.high) / 2
-    gap = example.rating - expected
-    if gap < -1.0:
-        match = "poor match"
-    elif gap < -0.4:
-        match = "weak match"
-    elif gap <= 0.4:
-        match = "fair match"
-    else:
-        match = "good match" if gap <= 1.0 else "close match"
+    share = (example.rating - scale.low) / scale.span
+    match = MATCHES[round(share * (len(MATCHES) - 1))]
     habit = "rates as most do"
     if user is not None:
         position = (user - scale.low) / scale.span

@@ -15,6 +15,7 @@ from latentrec.prompts.rating import RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_format import RatingAnswer, parse_answer
 from latentrec.training.cold_start import train_cold_start
+from latentrec.training.rating_common import hide_means
 from latentrec.training.rating_config import ColdStartConfig, RatingGRPOConfig
 from latentrec.training.rating_corpus import InstructionCorpus
 from latentrec.training.rating_grpo import train_rating_grpo
@@ -115,6 +116,20 @@ def test_corpus_keeps_the_stated_format_rate_and_its_ratings_say_nothing_of_the_
     ]
     ratings, means = np.array(pairs).T
     assert abs(np.corrcoef(ratings, means)[0, 1]) < 3 / np.sqrt(len(pairs))
+
+
+def test_each_mean_is_hidden_from_the_stated_share_of_prompts_and_nothing_else_changes(dataset):
+    examples = RatingTask(dataset).examples("train") * 30
+    hidden = hide_means(examples, 0.25, seed=3)
+    for name in ("user_mean", "item_mean"):
+        unknown = [getattr(example, name) is None for example in hidden]
+        before = np.mean([getattr(example, name) is None for example in examples])
+        assert abs(np.mean(unknown) - (before + 0.25 * (1 - before))) < 0.03
+    assert [replace(example, user_mean=1.0, item_mean=1.0) for example in hidden] == [
+        replace(example, user_mean=1.0, item_mean=1.0) for example in examples
+    ]
+    assert hide_means(examples, 0.25, seed=3) == hidden
+    assert hide_means(examples, 0.0, seed=3) == examples
 
 
 def test_stand_in_has_seen_no_rating_of_the_dataset(tiny, rating_dataset, tmp_path):
@@ -256,6 +271,7 @@ def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, tra
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"micro_batch": 7}, "micro_batch is 7; it must divide"),
         ({"max_error": 0.0}, "max_error is 0.0"),
+        ({"hidden_means": 1.5}, "hidden_means is 1.5"),
         ({"reward_valid": -1.0}, "must be higher"),
         ({"vllm": "server"}, "a server needs its URL"),
         ({"profile": "fast"}, "profile is 'fast'"),
