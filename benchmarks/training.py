@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks import training_authors as authors
 from benchmarks.harness import in_turns, medians, record
-from benchmarks.training_packed import packed_epoch
+from benchmarks.training_packed import packed_epochs
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.training import grpo_objective as objective
 from latentrec.training.next_item import answer_log_probs
@@ -47,7 +47,7 @@ def run() -> None:
     sft_step()
     grpo_step()
     grpo_memory()
-    packed_epoch(make_model())
+    packed_epochs(make_model())
 
 
 def make_model(seed: int = 0) -> LatentR3Model:

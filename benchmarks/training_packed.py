@@ -26,24 +26,33 @@ from latentrec.training.sft import RowCollator, tokenizer_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = 100
+WINDOWS = {"": 10, "_window_20": 20}
+"""Suffix of the entry → titles that a prompt holds at most; a prompt that was cut shares no beginning."""
 DATASET_USERS = 4_000
+LONGEST_TITLE = 160
 REPEATS = 3
 
 
-def packed_epoch(model: LatentR3Model) -> None:
-    """``sft_packed_epoch_vs_unpacked``: samples a second, forward and backward over an epoch."""
-    tokens = video_games(model.backbone.vocab_size)
+def packed_epochs(model: LatentR3Model) -> None:
+    """``sft_packed_epoch_vs_unpacked`` (window of 10) and the same with a window of 20."""
+    for suffix, window in WINDOWS.items():
+        packed_epoch(model, f"sft_packed_epoch_vs_unpacked{suffix}", window)
+
+
+def packed_epoch(model: LatentR3Model, name: str, window: int) -> None:
+    """Samples a second, forward and backward over an epoch."""
+    tokens = video_games(model.backbone.vocab_size, window)
     sides, positions = {}, {}
-    for name, rows in (("ours", tokens.packed_rows()), ("reference", tokens.single_rows())):
+    for side, rows in (("ours", tokens.packed_rows()), ("reference", tokens.single_rows())):
         counts = [len(row.samples) for row in rows]
         lengths = [tokens.row_length(row) for row in rows]
         plan = BatchPlan(lengths, counts, batch_size=64, micro_batches=1, seed=0, alike=counts)
-        sides[name] = _epoch(model, plan, RowCollator(tokens, rows))
-        positions[name] = sum(lengths) + int(tokens.answer_lengths.sum())
+        sides[side] = _epoch(model, plan, RowCollator(tokens, rows))
+        positions[side] = sum(lengths) + int(tokens.answer_lengths.sum())
     seconds = in_turns(sides, REPEATS, warm_up=0)
-    best = {name: min(values) for name, values in seconds.items()}
+    best = {side: min(values) for side, values in seconds.items()}
     record(
-        "sft_packed_epoch_vs_unpacked",
+        name,
         len(tokens) / best["ours"],
         len(tokens) / best["reference"],
         "samples/s",
@@ -53,6 +62,7 @@ def packed_epoch(model: LatentR3Model) -> None:
             "users": USERS,
             "samples": len(tokens),
             "batch": 64,
+            "window": window,
             "mean_prompt_tokens": round(float(tokens.prompt_lengths.mean()), 1),
             "precision": "fp32",
         },
@@ -63,7 +73,7 @@ def packed_epoch(model: LatentR3Model) -> None:
     )
 
 
-def video_games(vocabulary: int) -> NextItemTokens:
+def video_games(vocabulary: int, window: int) -> NextItemTokens:
     """Training samples of :data:`USERS` users, tokenised as ``sft`` does.
 
     Raises:
@@ -83,6 +93,7 @@ def video_games(vocabulary: int) -> NextItemTokens:
         k_core=1,
         split="leave_one_out",
         max_users=DATASET_USERS,
+        max_history=window,
     )
     with tempfile.TemporaryDirectory() as scratch:
         prepare(config, Path(scratch) / "dataset")
@@ -91,7 +102,9 @@ def video_games(vocabulary: int) -> NextItemTokens:
         tokenizer = train_tokenizer(tokenizer_texts(data), vocabulary)
     users = np.random.default_rng(0).choice(np.unique(train.user_ids), USERS, replace=False)
     drawn = train.subset(np.flatnonzero(np.isin(train.user_ids, users)))
-    return NextItemTokens(drawn, titles, NextItemPrompt(tokenizer))
+    return NextItemTokens(
+        drawn, titles, NextItemPrompt(tokenizer, max_history=window, max_title_tokens=LONGEST_TITLE)
+    )
 
 
 def _epoch(model: LatentR3Model, plan: BatchPlan, collate: RowCollator) -> Callable[[], None]:
