@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.tracking import step_run
+from latentrec.cli.training_command import add_training_arguments, run_training
+from latentrec.core import config_from_namespace
 from latentrec.training.latent_grpo_config import GRPOConfig
 
 HELP = "LatentR3 stage 2: GRPO on the latent, LatentRATT learns, the backbone is frozen"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags."""
-    parser.add_argument("--dataset", required=True, metavar="DIR", help="the dataset of stage 1")
-    parser.add_argument("--model", required=True, metavar="DIR", help="stage 1's model directory")
-    parser.add_argument("--output", required=True, metavar="DIR", help="model directory to make")
-    parser.add_argument(
-        "--checkpoint-root", metavar="DIR|gs://…", help="keep checkpoints here and resume from them"
+    """Declare the command's flags."""
+    add_training_arguments(
+        parser, GRPOConfig, dataset="the dataset of stage 1", model="stage 1's model directory"
     )
-    add_config_arguments(parser, GRPOConfig)
 
 
-def run(namespace: argparse.Namespace) -> None:
-    """Train and say where the model is."""
-    config = config_from_namespace(GRPOConfig, namespace)
-    with step_run("grpo", config=config, dataset=namespace.dataset) as step:
-        from latentrec.training.latent_grpo import train_grpo
+def run(arguments: argparse.Namespace) -> None:
+    """Train from a model of ``sft``."""
+    from latentrec.training.latent_grpo import train_grpo
 
-        manifest = train_grpo(
-            config,
-            dataset=namespace.dataset,
-            model=namespace.model,
-            output=namespace.output,
-            sink=step.sink,
-            checkpoint_root=namespace.checkpoint_root,
-        )
-        if manifest is not None:
-            step.status.details |= manifest.counts
-            print(f"{namespace.output}: {manifest.counts}")
+    config = config_from_namespace(GRPOConfig, arguments)
+    run_training("grpo", train_grpo, config, arguments, model=arguments.model)

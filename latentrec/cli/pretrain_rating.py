@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.tracking import step_run
+from latentrec.cli.training_command import add_training_arguments, run_training
+from latentrec.core import config_from_namespace
 from latentrec.training.rating_config import PretrainRatingConfig
 
 HELP = "pre-train the small stand-in for an instruct model, or name a real one to start from"
@@ -13,29 +13,14 @@ HELP = "pre-train the small stand-in for an instruct model, or name a real one t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
-    parser.add_argument("--dataset", required=True, help="dataset directory, made with --task rating")
-    parser.add_argument("--output", required=True, help="model directory to make")
-    parser.add_argument("--checkpoint-root", help="directory or gs:// location; the same work resumes there")
-    add_config_arguments(parser, PretrainRatingConfig)
+    add_training_arguments(parser, PretrainRatingConfig, dataset="dataset directory, made with --task rating")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Pre-train and print the format rate reached, which is where reinforcement learning starts."""
-    from latentrec.models import read_model
+    """Pre-train; the format rate printed is where reinforcement learning starts."""
     from latentrec.training.rating_pretrain import pretrain_rating
 
     config = config_from_namespace(PretrainRatingConfig, arguments)
-    with step_run("pretrain-rating", config=config, dataset=arguments.dataset) as step:
-        manifest = pretrain_rating(
-            config,
-            dataset=arguments.dataset,
-            output=arguments.output,
-            sink=step.sink,
-            checkpoint_root=arguments.checkpoint_root,
-        )
-        info, _ = read_model(arguments.output, verify=False)
-        step.status.details.update(info.metrics)
-    for note in info.notes:
+    info = run_training("pretrain-rating", pretrain_rating, config, arguments)
+    for note in info.notes if info else []:
         print(note)
-    figures = " ".join(f"{name} {value:.4f}" for name, value in info.metrics.items())
-    print(f"{arguments.output}: {info.system} {figures}; fingerprint {manifest.fingerprint[:12]}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.tracking import step_run
+from latentrec.cli.training_command import add_training_arguments, run_training
+from latentrec.core import config_from_namespace
 from latentrec.training.sequential_config import SequentialConfig
 
 HELP = "train popularity or an ID-based sequence model, early-stopped on validation NDCG@10"
@@ -13,27 +13,12 @@ HELP = "train popularity or an ID-based sequence model, early-stopped on validat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
-    parser.add_argument("--dataset", required=True, help="dataset directory")
-    parser.add_argument("--output", required=True, help="model directory to make")
-    parser.add_argument("--checkpoint-root", help="directory or gs:// location; the same work resumes there")
-    add_config_arguments(parser, SequentialConfig)
+    add_training_arguments(parser, SequentialConfig)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train and print where the model is and what it reached on validation."""
-    from latentrec.models import read_model
+    """Train the encoder that is asked for."""
     from latentrec.training.sequential import train_sequential
 
     config = config_from_namespace(SequentialConfig, arguments)
-    with step_run(f"train-sequential-{config.encoder}", config=config, dataset=arguments.dataset) as step:
-        manifest = train_sequential(
-            config,
-            dataset=arguments.dataset,
-            output=arguments.output,
-            sink=step.sink,
-            checkpoint_root=arguments.checkpoint_root,
-        )
-        info, _ = read_model(arguments.output, verify=False)
-        step.status.details.update(info.metrics)
-    figures = " ".join(f"{name} {value:.4f}" for name, value in info.metrics.items())
-    print(f"{arguments.output}: {info.system}, validation {figures}; fingerprint {manifest.fingerprint[:12]}")
+    run_training(f"train-sequential-{config.encoder}", train_sequential, config, arguments)

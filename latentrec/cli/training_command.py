@@ -1,0 +1,79 @@
+"""What every training command shares: its folders as flags, a tracked step, and what it prints at the end."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from latentrec.core import add_config_arguments
+from latentrec.models import ModelInfo
+from latentrec.storage import Manifest
+from latentrec.tracking import step_run
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+    config_class: type,
+    *,
+    dataset: str = "dataset directory",
+    model: str | None = None,
+    model_required: bool = True,
+) -> None:
+    """Declare the flags of the folders and those of the configuration.
+
+    Args:
+        parser: of the command.
+        config_class: dataclass of the options.
+        dataset, model: help of the flags; without ``model`` the command takes no model.
+        model_required: whether ``--model`` may be left out.
+    """
+    parser.add_argument("--dataset", required=True, metavar="DIR", help=dataset)
+    if model is not None:
+        parser.add_argument("--model", required=model_required, metavar="DIR", help=model)
+    parser.add_argument("--output", required=True, metavar="DIR", help="model directory to make")
+    parser.add_argument(
+        "--checkpoint-root",
+        metavar="DIR|gs://…",
+        help="keep checkpoints here; the same work resumes from them",
+    )
+    add_config_arguments(parser, config_class)
+
+
+def run_training(
+    step_name: str,
+    train: Callable[..., Manifest | None],
+    config: Any,
+    arguments: argparse.Namespace,
+    **inputs: Any,
+) -> ModelInfo | None:
+    """Train inside a tracked step and print where the model is and what it reached on validation.
+
+    Args:
+        step_name: as tracking and the run's summary call it.
+        train: the library's function.
+        config: its configuration.
+        arguments: the command's flags.
+        inputs: what ``train`` takes besides dataset, output, sink and checkpoint root.
+
+    Returns:
+        What the model directory says of itself; ``None`` on every process of a distributed run but the first.
+    """
+    from latentrec.models import read_model
+
+    with step_run(step_name, config=config, dataset=arguments.dataset) as step:
+        manifest = train(
+            config,
+            dataset=arguments.dataset,
+            output=arguments.output,
+            sink=step.sink,
+            checkpoint_root=arguments.checkpoint_root,
+            **inputs,
+        )
+        if manifest is None:
+            return None
+        info, _ = read_model(arguments.output, verify=False)
+        step.status.details.update({**manifest.counts, **info.metrics})
+    figures = " ".join(f"{name} {value:.4f}" for name, value in info.metrics.items())
+    print(f"{arguments.output}: {info.system}, validation {figures}; fingerprint {manifest.fingerprint[:12]}")
+    return info
