@@ -1,6 +1,7 @@
 """`make results`' machinery: commands are whole, no record is made twice, pages need only records."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -110,3 +111,23 @@ def test_text_cells_share_one_backbone_that_can_spell(tmp_path):
     before = (place / "model.safetensors").stat().st_mtime_ns
     write_backbone(dataset, "micro", 1, place, epochs=150)
     assert (place / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_wide_cell_gets_a_backbone_though_none_reads_titles_first(tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", n_users=20, n_items=24)
+    runner = run.Runner(tmp_path, tmp_path / "work")
+    plan = DATASETS["office"]
+    words = runner._command(plan, CELLS["bigrec-wide"], str(dataset), "O", 7)
+    place = Path(words[words.index("--backbone") + 1])
+    assert json.loads((place / "config.json").read_text())["intermediate_size"] > 192
+    assert json.loads((place / "pretraining.json").read_text())["nats_per_title"] is None
+
+
+def test_page_says_whether_a_goal_is_reached(own_records):
+    write_record("bigrec", 1, [0, 0, 1, 1])
+    write_record("latentr3-sft", 1, [1, 1, 1, 1])
+    write_record("latentr3", 1, [1, 1, 1, 1])
+    rows = [line for line in page.write_page().read_text().splitlines() if line.startswith("| LatentR³ over")]
+    assert rows[0].endswith("| Office Products 2018 | 1 | +0.5000 [+0.0000, +1.0000] | +100.0% | no |")
+    harm = next(line for line in page.PAGE.read_text().splitlines() if line.startswith("| RL does not harm"))
+    assert harm.endswith("+0.0000 [+0.0000, +0.0000] | +0.0% | yes |")

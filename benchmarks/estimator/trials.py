@@ -19,8 +19,8 @@ from latentrec.training.latent_grpo_config import GRPOConfig
 
 COMMON: dict[str, Any] = {
     "max_steps": 120,
-    "judge_every": 30,
-    "validation_samples": 500,
+    "judge_every": 40,
+    "validation_samples": 400,
     "ranking_samples": 0,
     "log_every": 10,
     "diagnostics_every": 10,
@@ -55,7 +55,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     },
 }
 """All end with their last weights, so that harm shows; the default profile keeps the best."""
-DRAWN = 1_000
+DRAWN = 600
 SERIES = (
     "train/reward",
     "train/reward_clean",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 GAMES_USERS = 12_000
 SMALL_GAMES_USERS = 4_000
 TITLE_EPOCHS = 0
+"""The option to read titles first is off: what it would bring has not been measured."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.results.curves import write_curves
 from benchmarks.results.datasets import DATASETS, DatasetPlan
+from benchmarks.results.goal import goal_table
 from benchmarks.results.plan import CELLS
 from benchmarks.results.records import METRICS, RECORDS, ROOT, Results, load_results, test_users
 from latentrec.metrics import ClusterBootstrap, holm
@@ -46,9 +47,13 @@ PAGE = ROOT / "docs" / "results.md"
 
 def write_page() -> Path:
     """Write the page from the records that exist and return its path."""
-    parts = [_HEAD]
+    every = {
+        dataset: {cell: found for cell in CELLS if (found := load_results(dataset, cell))}
+        for dataset in DATASETS
+    }
+    parts = [_HEAD, goal_table({dataset: results for dataset, results in every.items() if results})]
     for dataset, plan in DATASETS.items():
-        results = {cell: found for cell in CELLS if (found := load_results(dataset, cell))}
+        results = every[dataset]
         parts.append(f"## {plan.title}\n")
         if not results:
             parts.append(f"*not run*: {plan.not_run}.\n")

@@ -43,7 +43,7 @@ def write_backbone(
         preset: its shape.
         seed: of weights and order.
         directory: the place; ``pretraining.json`` beside the weights says what it cost and reached.
-        epochs: passes over the titles.
+        epochs: passes over the titles; 0: weights stay as they were drawn.
         wide: with LatentRATT's parameters in its layers (the control of equal parameters).
     """
     if (directory / "pretraining.json").is_file():
@@ -53,16 +53,18 @@ def write_backbone(
     model, tokenizer = build_backbone(shape, tokenizer_texts(data), seed=seed)
     prompt = NextItemPrompt(tokenizer)
     lines = [prompt.response_ids + prompt.encode_target(title) for title in dict.fromkeys(data.titles)]
-    loss = train_on_lines(
-        model, lines, skip=len(prompt.response_ids) - 1, pad=prompt.pad_id, epochs=epochs, seed=seed
-    )
+    loss = float("nan")
+    if epochs:
+        loss = train_on_lines(
+            model, lines, skip=len(prompt.response_ids) - 1, pad=prompt.pad_id, epochs=epochs, seed=seed
+        )
     tokenizer.save_pretrained(directory)
     model.save_pretrained(directory, safe_serialization=True)
     spent = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
         "titles": len(lines),
         "epochs": epochs,
-        "nats_per_title": round(loss, 3),
+        "nats_per_title": round(loss, 3) if epochs else None,
         "nats_of_a_uniform_guess": round(float(np.log(len(lines))), 3),
         "processor_seconds_of_the_process": round(spent.ru_utime + spent.ru_stime, 1),
     }

@@ -134,8 +134,8 @@ class Runner:
                 words.append(name.upper() if shown else str(self._model(plan.name, name, seed)))
             else:
                 words.append(word.replace("{backbone}", plan.backbone))
-            if word in ("{backbone}", "{wide}") and plan.title_epochs:
-                wide = word == "{wide}"
+            wide = word == "{wide}"
+            if wide or (word == "{backbone}" and plan.title_epochs):
                 words[-1] = "WIDE_BACKBONE" if wide else "BACKBONE"
                 if not shown:
                     place = self._model(plan.name, f"backbone{'-wide' if wide else ''}", seed)

@@ -1,0 +1,81 @@
+"""What was asked of the figures, beside what they are: the head of ``docs/results.md``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.results.datasets import DATASETS
+from benchmarks.results.records import Results, test_users
+from latentrec.metrics import ClusterBootstrap
+
+HARM = -0.002
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A pair of cells and what their difference should be.
+
+    Attributes:
+        first, second: cells; the difference is first − second.
+        metric: on which.
+        gain: relative gain that the paper reports as its mean, ``None`` where above zero is the goal.
+        least: smallest absolute difference that counts as reached when no interval is asked for.
+        meaning: for people.
+    """
+
+    first: str
+    second: str
+    metric: str
+    meaning: str
+    gain: float | None = None
+    least: float | None = None
+
+
+GOALS = (
+    Goal("latentr3", "bigrec", "HR@5", "LatentR³ over BIGRec", gain=0.170),
+    Goal("d3-latentr3", "d3", "HR@5", "LatentR³ over D3", gain=0.084),
+    Goal("latentr3", "latentr3-sft", "HR@5", "RL over SFT"),
+    Goal("latentr3", "latentr3-sft", "NDCG@10", "RL does not harm", least=HARM),
+)
+
+
+def goal_table(found: dict[str, dict[str, Results]]) -> str:
+    """Markdown: each goal, what each dataset shows, and whether that reaches it.
+
+    Args:
+        found: dataset → cell → its records.
+    """
+    rows = []
+    for goal in GOALS:
+        asked = "difference and its interval above zero"
+        if goal.gain is not None:
+            asked = f"{goal.gain:+.1%}, interval above zero"
+        if goal.least is not None:
+            asked = f"difference at least {goal.least}"
+        for dataset, results in found.items():
+            if goal.first in results and goal.second in results:
+                row = _row(goal, dataset, results)
+                rows.append(f"| {goal.meaning} ({goal.metric}) | {asked} | {row} |")
+    if not rows:
+        return ""
+    head = "| goal | asked | dataset | seeds | difference [95 %] | relative | reached |\n" + "|---" * 7 + "|"
+    return "## Against the goal\n\n" + head + "\n" + "\n".join(rows) + "\n"
+
+
+def _row(goal: Goal, dataset: str, results: dict[str, Results]) -> str:
+    first, second = results[goal.first], results[goal.second]
+    shared = sorted(set(first.seeds) & set(second.seeds))
+    one, other = first.mean_over(goal.metric, shared), second.mean_over(goal.metric, shared)
+    compared = ClusterBootstrap(test_users(dataset), n_resamples=2000, seed=42).compare(one, other)
+    relative = compared.difference / max(float(np.mean(other)), 1e-12)
+    if goal.least is not None:
+        reached = compared.difference >= goal.least
+    else:
+        reached = compared.low > 0 and relative >= (goal.gain or 0.0)
+    return (
+        f"{DATASETS[dataset].title.split(' (')[0].split(',')[0]} | {len(shared)} | "
+        f"{compared.difference:+.4f} [{compared.low:+.4f}, {compared.high:+.4f}] | {relative:+.1%} | "
+        f"{'yes' if reached else 'no'}"
+    )
