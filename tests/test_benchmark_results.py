@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.results import command, curves, page, records, run
+from benchmarks.results import command, curves, judge, page, records, run
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
+from latentrec.data import Dataset
 from latentrec.models.presets import PRESETS
 from tests.sequential_data import write_dataset
 
@@ -131,3 +133,22 @@ def test_page_says_whether_a_goal_is_reached(own_records):
     assert rows[0].endswith("| Office Products 2018 | 1 | +0.5000 [+0.0000, +1.0000] | +100.0% | no |")
     harm = next(line for line in page.PAGE.read_text().splitlines() if line.startswith("| RL does not harm"))
     assert harm.endswith("+0.0000 [+0.0000, +0.0000] | +0.0% | yes |")
+
+
+def test_alpha_is_chosen_on_validation_and_test_is_scored_once(tmp_path, monkeypatch):
+    dataset = write_dataset(tmp_path / "dataset", n_users=20, n_items=24)
+    sizes = {split: len(Dataset(dataset).split(split)) for split in ("valid", "test")}
+    monkeypatch.setattr(judge, "ALPHA_SAMPLES", sizes["valid"] - 1)
+    asked = []
+
+    def scored(recommender, samples, catalogue):
+        asked.append((recommender.alpha, len(samples)))
+        quality = 1 - abs(recommender.alpha - 0.5)
+        return SimpleNamespace(values=lambda metric: np.full(len(samples), quality))
+
+    monkeypatch.setattr(judge, "load_recommender", lambda *_, **__: SimpleNamespace(alpha=None))
+    monkeypatch.setattr(judge, "score_model", scored)
+    found = judge.judge(CELLS["d3"], dataset, {"bigrec": tmp_path, "sasrec": tmp_path})
+    assert found.alpha == 0.5
+    assert found.validation["ndcg_at_10"] == 1.0
+    assert asked == [(alpha, sizes["valid"] - 1) for alpha in judge.ALPHAS] + [(0.5, sizes["test"])]

@@ -16,7 +16,7 @@ from latentrec.decoding import load_recommender
 from latentrec.evaluation.scoring import ModelScores, score_model
 
 ALPHAS = (0.3, 0.5, 0.7, 0.9)
-ALPHA_SAMPLES = 300
+ALPHA_SAMPLES = 250
 VALIDATION_SAMPLES = 600
 
 
@@ -40,22 +40,26 @@ def judge(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
     """
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
-    valid = draw(data.split("valid"), VALIDATION_SAMPLES)
-    alpha, alphas = None, {}
-    if cell.host == "d3":
-        few = draw(data.split("valid"), ALPHA_SAMPLES)
-        for value in ALPHAS:
-            found = score_model(_recommender(cell, catalogue, models, value), few, catalogue)
-            alphas[str(value)] = float(found.values("ndcg_at_10").mean())
-        alpha = float(max(alphas, key=lambda name: alphas[name]))
-    recommender = _recommender(cell, catalogue, models, alpha)
-    validation = score_model(recommender, valid, catalogue)
+    valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.host != "d3" else ALPHA_SAMPLES)
+    looks: dict[float | None, ModelScores] = {}
+    recommender = _recommender(cell, catalogue, models)
+    for value in ALPHAS if cell.host == "d3" else (None,):
+        if value is not None:
+            recommender.alpha = value
+        looks[value] = score_model(recommender, valid, catalogue)
+    alpha = max(looks, key=lambda value: _mean(looks[value], "ndcg_at_10"))
+    if alpha is not None:
+        recommender.alpha = alpha
     return Judgement(
-        validation={name: float(validation.values(name).mean()) for name in ("hr_at_5", "ndcg_at_10")},
+        validation={name: _mean(looks[alpha], name) for name in ("hr_at_5", "ndcg_at_10")},
         alpha=alpha,
-        alphas=alphas,
+        alphas={str(value): _mean(look, "ndcg_at_10") for value, look in looks.items() if value is not None},
         test=score_model(recommender, data.split("test"), catalogue),
     )
+
+
+def _mean(scores: ModelScores, metric: str) -> float:
+    return float(scores.values(metric).mean())
 
 
 def draw(samples: Samples, count: int) -> Samples:
@@ -65,11 +69,11 @@ def draw(samples: Samples, count: int) -> Samples:
     return samples.subset(np.sort(np.random.default_rng(42).choice(len(samples), count, replace=False)))
 
 
-def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path], alpha: float | None) -> Any:
+def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path]) -> Any:
     directory = models[cell.model or cell.name]
     options: dict[str, Any] = {"name": cell.name}
     if cell.host == "d3":
-        options |= {"host": "d3", "assistant_dir": models["sasrec"], "alpha": alpha}
+        options |= {"host": "d3", "assistant_dir": models["sasrec"]}
     recommender = load_recommender(directory, catalogue, **options)
     if cell.latents != "own":
         _replace_latents(recommender, cell.latents)
