@@ -14,6 +14,7 @@ def evaluate(
     model_1: dsl.Input[dsl.Model],
     evaluation: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    report_markdown: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
     model_2: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
     model_3: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
@@ -48,6 +49,7 @@ def evaluate(
     Returns:
         evaluation: The evaluation directory.
         report: The report.
+        report_markdown: The same report as Markdown.
         metrics: The challenger's metrics.
         promote: Whether the gate lets the challenger become champion.
         reason: Why.
@@ -69,5 +71,6 @@ def evaluate(
             champion=champion,
             sink=step.sink,
         )
-        verdict = step.finish_evaluation(evaluation, manifest, report=report, metrics=metrics)
+        reports = {"report.html": report, "report.md": report_markdown}
+        verdict = step.finish_evaluation(evaluation, manifest, reports=reports, metrics=metrics)
     return (verdict.promote, verdict.reason)  # type: ignore[return-value]

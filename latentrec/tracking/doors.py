@@ -59,12 +59,20 @@ class Step:
         self.status.details["counts"] = manifest.counts
 
     def finish_evaluation(
-        self, artifact: Any, manifest: Manifest, *, report: Any, metrics: Any
+        self, artifact: Any, manifest: Manifest, *, reports: Mapping[str, Any], metrics: Any
     ) -> GateDecision:
-        """The same for an evaluation directory, with its report and the challenger's metrics; the verdict."""
+        """The same for an evaluation directory, with its reports and the challenger's metrics; the verdict.
+
+        Args:
+            artifact: KFP's output that is the directory.
+            manifest: of the directory.
+            reports: KFP's output for each file of the directory that the run's page shows.
+            metrics: KFP's output for the figures.
+        """
         self.finish(artifact, manifest)
         directory = Path(artifact.path)
-        shutil.copyfile(directory / "report.html", report.path)
+        for name, shown in reports.items():
+            shutil.copyfile(directory / name, shown.path)
         gate = GateDecision.read(directory / "gate.json")
         table = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
         for name, entry in table[gate.challenger_name].items():

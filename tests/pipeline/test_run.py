@@ -44,6 +44,12 @@ def test_metrics_hold_the_five_models_with_intervals(finished):
         assert entry["low"] <= entry["value"] <= entry["high"]
 
 
+def test_both_reports_are_outputs_that_the_run_s_page_shows(finished):
+    evaluation = evaluation_of(finished)
+    for output, file in (("report", "report.html"), ("report_markdown", "report.md")):
+        assert (evaluation.parent / output).read_bytes() == (evaluation / file).read_bytes()
+
+
 def test_backbone_is_the_same_model_without_reasoning(finished):
     models = {
         json.loads(p.read_text())["architecture"]["n_latents"]
