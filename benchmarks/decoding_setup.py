@@ -1,18 +1,25 @@
-"""What the decoding benchmarks stand on: real or generated titles, a small model trained briefly, prompts."""
+"""What the decoding benchmarks stand on: titles, a small model trained briefly, prompts, clocks."""
 
 from __future__ import annotations
 
 import gzip
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
+from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import train_tokenizer
 from latentrec.prompts import NextItemPrompt
 
+USERS, BEAMS = 16, 10
+SMALL = {"d": 128, "layers": 2, "dtype": "fp32", "threads": 1}
+CLOCK = "on a CPU, processor seconds of the one thread: the machine was shared"
 CDS = Path(__file__).resolve().parents[2] / "shared/data/amazon2018/CDs_and_Vinyl/published/info.txt.gz"
 TEXT = (
     "live greatest hits best of the love songs symphony no concerto in major minor blue night road moon "
@@ -113,3 +120,36 @@ def padded(prompts: list[list[int]], pad: int, *, left: bool = False) -> tuple[t
         at = slice(length - len(tokens), length) if left else slice(0, len(tokens))
         ids[row, at], mask[row, at] = torch.tensor(tokens), 1
     return ids, mask
+
+
+def ours(
+    model: Any, trie: TrieTensors, ids: torch.Tensor, mask: torch.Tensor, penalty: float = 1.0
+) -> BeamResult:
+    """Prefill, latents, search."""
+    search = ConstrainedBeamSearch(trie, beam_width=BEAMS, length_penalty=penalty)
+    return search.search(model, model.start_decoding(ids, mask))
+
+
+def timed(work: Any, device: str) -> float:
+    """Seconds of one call, by the device's clock."""
+    clock = clock_of(device)
+    begin = clock()
+    done(work(), device)
+    return clock() - begin
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Processor seconds of this (single-threaded) process on a CPU, so that neighbours do not count."""
+    return time.process_time if device == "cpu" else time.perf_counter
+
+
+def done(result: Any, device: str) -> Any:
+    """Wait until the device has made ``result``; returns it."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return result
+
+
+def named(name: str, device: str) -> str:
+    """Name of an entry: figures of a GPU stand beside those of a CPU."""
+    return name if device == "cpu" else f"{name}_gpu"
