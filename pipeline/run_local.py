@@ -23,7 +23,8 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
         "backbone": "tiny",
         "gpu_count": 0,
         "sft_batch_size": 32,
-        "sft_epochs": 2,
+        "sft_epochs": 4,
+        "sft_learning_rate": 3e-3,
         "grpo_epochs": 0.5,
     },
     "lares": {
@@ -39,7 +40,13 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
 """What `make run` sets where the user says nothing: models that two cores can train."""
 
 SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
-    "latentr3": {"sft_epochs": 1, "sft_batch_size": 16, "grpo_epochs": 0.5, "sasrec_epochs": 40},
+    "latentr3": {
+        "sft_epochs": 1,
+        "sft_batch_size": 16,
+        "sft_learning_rate": 2e-3,
+        "grpo_epochs": 0.5,
+        "sasrec_epochs": 40,
+    },
 }
 """And on the generated sample: epochs after which the whole run has taken a few minutes."""
 
