@@ -20,19 +20,22 @@ from latentrec.evaluation.scoring import K_MAX
 from latentrec.evaluation.summary import against
 from latentrec.metrics import Interval, hit_rate_at_k
 
-COLUMNS = (
+TITLE_COLUMNS = (
     ("ndcg_at_10", "NDCG@10"),
     ("hr_at_10", "HR@10"),
     ("ndcg_at_5", "NDCG@5"),
     ("hr_at_5", "HR@5"),
     ("hr_at_1", "HR@1"),
     ("mrr_at_10", "MRR@10"),
+)
+ITEM_COLUMNS = (
     ("item_ndcg_at_10", "item NDCG@10"),
     ("item_hr_at_10", "item HR@10"),
     ("coverage_at_10", "coverage@10"),
     ("repeat_share_at_10", "repeats@10"),
     ("unscorable_share", "cannot score"),
 )
+COLUMNS = (*TITLE_COLUMNS, *ITEM_COLUMNS)
 WITHOUT_BEST = frozenset({"coverage_at_10", "repeat_share_at_10", "unscorable_share"})
 LIST_SHOWN = 5
 SIGNIFICANT = 0.05
@@ -79,8 +82,10 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "gate": evaluation.gate,
         "verdict": _verdict(evaluation),
         "setting": _setting(evaluation),
-        "columns": [{"label": label} for _, label in COLUMNS],
-        "rows": _rows(evaluation),
+        "tables": [
+            _table(evaluation, "results", "Titles", TITLE_COLUMNS),
+            _table(evaluation, "items", "Items, and what the lists hold", ITEM_COLUMNS),
+        ],
         "colours": colours,
         "figures": _figures(evaluation, colours),
         "comparison_blocks": _comparison_blocks(evaluation),
@@ -152,10 +157,13 @@ def _date(stamp: int) -> str:
     return datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%d")
 
 
-def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _table(
+    evaluation: Evaluation, anchor: str, title: str, columns: tuple[tuple[str, str], ...]
+) -> dict[str, Any]:
+    """One row a model, narrow enough for a screen of 1280 pixels."""
     best = {
         metric: max(row[metric].value for row in evaluation.table.values())
-        for metric, _ in COLUMNS
+        for metric, _ in columns
         if metric not in WITHOUT_BEST
     }
     roles = {
@@ -168,10 +176,10 @@ def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     for name, metrics in evaluation.table.items():
         cells = [
             {**_cell(metrics[metric]), "best": metric in best and metrics[metric].value == best[metric]}
-            for metric, _ in COLUMNS
+            for metric, _ in columns
         ]
         rows.append({"name": name, "role": roles.get(name, ""), "cells": cells})
-    return rows
+    return {"anchor": anchor, "title": title, "columns": [label for _, label in columns], "rows": rows}
 
 
 def _cell(interval: Interval) -> dict[str, str]:

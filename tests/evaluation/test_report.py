@@ -20,6 +20,7 @@ parent.postMessage(JSON.stringify({
   width: innerWidth,
   page: document.documentElement.scrollWidth,
   plots: plots.length,
+  cut: [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length,
   inside: boxes.every(box => box.width > 200 && box.height > 60 && box.right <= innerWidth),
   drawn: plots.map(plot => plot.querySelectorAll('circle,polyline,rect').length),
   smallest: Math.min(...texts.map(text => text.getBoundingClientRect().height)),
@@ -165,6 +166,7 @@ def test_report_opens_in_a_browser_without_errors_and_fits_the_screen(report, tm
     assert measured["page"] <= width
     assert measured["plots"] >= 9
     assert measured["inside"]
+    assert width < 1280 or not measured["cut"], "a table is cut off on a wide screen"
     assert min(measured["drawn"]) >= 4
     assert measured["smallest"] >= 11
     assert measured["body"] >= 16
