@@ -1,0 +1,1 @@
+"""Our SASRec against RecBole's on the same samples: ``python -m benchmarks.recbole --help``."""
