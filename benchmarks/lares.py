@@ -23,7 +23,7 @@ from latentrec.training.sequence_state import cpu_threads, reseed
 from latentrec.training.sequential import make_loss
 from latentrec.training.sequential_config import SequentialConfig
 
-N_ITEMS, N_USERS, MAX_LENGTH, BATCH, REPEATS = 16_859, 500, 20, 1024, 3
+N_ITEMS, N_USERS, MAX_LENGTH, BATCH, REPEATS = 16_859, 200, 20, 1024, 3
 THREE_FORWARDS = {"similarity": "dot", "temperature": 1.0, "views": "separate"}
 """What the reference computes; the default takes the alignments' anchor from the loss's own forward."""
 RANKED_USERS = 12_000
