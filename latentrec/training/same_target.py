@@ -11,6 +11,8 @@ from torch import Tensor
 from latentrec.training.sequence_rows import NO_TARGET, Rows
 
 LENGTH_BUCKETS = 4
+PREFIXES_PER_BUCKET = 25
+"""Smaller buckets cost more in operations than they spare in padding."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class SameTarget:
         """
         starts = self.rows.offsets[self.row_of[positions]]
         lengths = positions - starts + 1
-        parts = np.array_split(np.argsort(lengths, kind="stable"), min(LENGTH_BUCKETS, len(positions)))
+        count = min(LENGTH_BUCKETS, max(1, len(positions) // PREFIXES_PER_BUCKET))
+        parts = np.array_split(np.argsort(lengths, kind="stable"), count)
         batches = []
         for part in parts:
             columns = np.arange(lengths[part].max())
