@@ -145,8 +145,9 @@ def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """KFP may hand a whole number on as ``5.0``."""
-    return value[:-2] if isinstance(value, str) and value.endswith(".0") and value[:-2].isdigit() else value
+    """KFP may hand a whole number on as ``5.0`` or ``-1.0``."""
+    whole = isinstance(value, str) and value.endswith(".0") and value[:-2].removeprefix("-").isdigit()
+    return value[:-2] if whole else value
 
 
 def locations(value: Any) -> tuple[str, ...]:

@@ -98,3 +98,17 @@ def test_rates_left_at_zero_are_the_profile_s():
     given = {**defaults_of("latentr3"), "profile": "paper"}
     assert make_config("grpo", values_of("grpo", given)).noise_std == 1.5
     assert make_config("grpo", values_of("grpo", {**given, "grpo_noise_std": 0.7})).noise_std == 0.7
+
+
+@pytest.mark.parametrize("system", ["reczero", "recone"])
+def test_rating_defaults_pass_as_kfp_hands_them_on(system):
+    """KFP turns -1, 'as the profile says', into the text '-1.0'."""
+    given = {
+        "backbone": "tiny",
+        "rating_steps": "-1.0",
+        "rating_group_size": "8.0",
+        "rating_learning_rate": "0.0",
+    }
+    check_parameters(system, {**given, "reviews": "r.json", "metadata": "m.json", "seed": "42.0"}, {})
+    assert values_of("rating", given)["steps"] is None
+    assert values_of("rating", {**given, "rating_steps": "0.0"})["steps"] == "0"
