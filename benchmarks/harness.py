@@ -164,7 +164,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
         lines += ["", f"## {name}", "", f"- sizes: {sizes}", f"- device: {entry['device']}"]
         if "versions" in entry:
             lines.append("- versions: " + ", ".join(f"{k} {v}" for k, v in entry["versions"].items()))
-        for key in ("reference_is", "note", "clock", "measured"):
+        for key in ("reference_is", "note", "command", "clock", "measured"):
             if key in entry:
                 lines.append(f"- {key.replace('_', ' ')}: {entry[key]}")
         if isinstance(entry.get("table"), list) and entry["table"]:
