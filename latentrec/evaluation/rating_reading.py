@@ -48,12 +48,13 @@ def _what_it_does(challenger: RatingScores, median: RatingScores, truth: np.ndar
         return ["None of its answers could be read, so every sample is scored with the user's mean."]
     given = challenger.predicted[read]
     value, count = Counter(np.round(given, 2).tolist()).most_common(1)[0]
-    share = count / len(given)
-    said = f"It gives {len(np.unique(given)):,} different ratings, {value:g} to {share:.1%} of the samples"
-    if given.std() > 0 and truth[read].std() > 0:
-        said += f"; their correlation with the truth is {np.corrcoef(given, truth[read])[0, 1]:.2f}"
+    if given.std() > 0:
+        share = count / len(given)
+        said = f"It gives {len(np.unique(given)):,} different ratings, {value:g} to {share:.1%} of all"
+        if truth[read].std() > 0:
+            said += f"; their correlation with the truth is {np.corrcoef(given, truth[read])[0, 1]:.2f}"
     else:
-        said += ": one number for all, which tells no user or item from another"
+        said = f"It gives {value:g} to every sample, which tells no user or item from another"
     own, constant = float(challenger.errors.absolute.mean()), float(median.errors.absolute.mean())
     relation = "as much as" if abs(own - constant) < 5e-5 else "less than" if own < constant else "more than"
     return [f"{said}. It errs by {own:.4f} on average, {relation} the global median ({constant:.4f})."]

@@ -92,8 +92,8 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
         "columns": [label for _, label, _ in COLUMNS],
         "rows": _rows(evaluation),
         "figures": [
-            Markup(plots.intervals_plot("MAE", absolute, colours)),
-            Markup(plots.intervals_plot("RMSE", squared, colours)),
+            {"title": title, "svg": Markup(plots.intervals_plot(title, rows, colours))}
+            for title, rows in (("MAE", absolute), ("RMSE", squared))
         ],
         "floor": FLOOR,
         "comparisons": [_comparison(row) for rows in evaluation.comparisons.values() for row in rows],

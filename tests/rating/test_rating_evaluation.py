@@ -144,7 +144,7 @@ def test_report_says_whether_the_floor_is_beaten_and_if_not_what_the_model_did(
     assert "reczero beats the user mean" in reading("right", lambda example: answer(example.rating))
     constant = reading("constant", lambda example: answer(1.0))
     assert "reczero does not beat the user mean, it is worse" in constant
-    assert "1 different ratings, 1 to 100.0% of the samples: one number for all" in constant
+    assert "It gives 1 to every sample, which tells no user or item from another" in constant
     assert "of the true ratings are" in constant
     silent = reading("silent", lambda example: "no idea")
     assert "cannot be told" in silent
