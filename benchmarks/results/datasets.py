@@ -87,8 +87,8 @@ DATASETS = {
             "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
             ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
             limits={**TEXT_LIMITS, **GAMES_LIMITS},
-            not_run="by its sizes (68,581 training and 12,000 test samples, 3.8 and 5.3 times those of CDs) a "
-            "seed of the text cells would cost half an hour of a quiet core or more (an extrapolation), "
+            not_run="by its sizes (68,581 training and 12,000 test samples, 3.8 and 5.3 times those of CDs) "
+            "a seed of the text cells would cost half an hour of a quiet core or more (an extrapolation), "
             "and the time that the CPU cells were given was up",
         ),
         DatasetPlan(
