@@ -55,7 +55,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     },
 }
 """All end with their last weights, so that harm shows; the default profile keeps the best."""
-DRAWN = 600
+DRAWN = 300
 SERIES = (
     "train/reward",
     "train/reward_clean",
