@@ -26,6 +26,7 @@ STEP = 0.01
 REWARDS = ("nll", "perplexity")
 ESTIMATORS = {
     "published: target likelihood, perplexity, batch": ("target_likelihood", "perplexity", "batch"),
+    "target likelihood, perplexity, own": ("target_likelihood", "perplexity", "own"),
     "target likelihood, nll, own": ("target_likelihood", "nll", "own"),
     "score function, perplexity, batch": ("gaussian", "perplexity", "batch"),
     "score function, nll, own": ("gaussian", "nll", "own"),

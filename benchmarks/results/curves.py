@@ -14,6 +14,7 @@ SHOWN = {
     "bigrec-wide": "#CC79A7",
     "latentr3": "#E69F00",
     "rl-published": "#444444",
+    "ratt-exact": "#56B4E9",
 }
 
 

@@ -33,6 +33,8 @@ ABLATION_PAIRS = (
     ("ratt-only", "bigrec", "LatentRATT alone over its frozen backbone"),
     ("sft-continued", "latentr3-sft", "more of stage 1"),
     ("latentr3", "sft-continued", "stage 2 over as much more of stage 1"),
+    ("ratt-exact", "latentr3-sft", "LatentRATT by the exact gradient"),
+    ("latentr3", "ratt-exact", "stage 2 over the exact gradient"),
     ("bigrec-continued", "bigrec", "more of N = 0"),
     ("latentr3", "bigrec-continued", "SFT + RL over N = 0 at equal compute"),
     ("latentr3-sft", "bigrec-wide", "SFT over N = 0 with equal parameters"),
@@ -92,7 +94,7 @@ def _table(
     ]
     for cell in cells:
         if cell not in results:
-            lines.append(f"| {CELLS[cell].label} |" + " *not run* |" * (len(METRICS) + 1))
+            lines.append(f"| {CELLS[cell].label} | *not run* |" + " |" * len(METRICS))
             continue
         found = results[cell]
         intervals = bootstrap.intervals(np.column_stack(list(found.values.values())))

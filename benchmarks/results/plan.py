@@ -133,6 +133,16 @@ CELLS = {
             needs=("latentr3-sft",),
         ),
         Cell(
+            "ratt-exact",
+            "control: LatentRATT alone goes on by the exact gradient, where stage 2 has noisy ones",
+            _sft(
+                *("--reasoning-tokens", "1", "--init-from", "{model:latentr3-sft}"),
+                *("--train-backbone", "frozen", "--epochs", "1", "--learning-rate", "1e-3"),
+            ),
+            ablation=True,
+            needs=("latentr3-sft",),
+        ),
+        Cell(
             "bigrec-continued",
             "control: N = 0 continued as long: equal compute",
             _sft("--reasoning-tokens", "0", "--init-from", "{model:bigrec}", *CONTINUED),
