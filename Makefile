@@ -15,7 +15,7 @@ RUNNER ?= process
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup locks golden run test test-slow lint format pipeline-compile pipeline-submit \
+.PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
 	images push bench results mlflow-ui recommend clean
 
@@ -38,7 +38,7 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml
 locks: ## resolve the hash-locked requirements again (needs uv)
 	docker/requirements/lock.sh
 
-run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS=
+run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= RUNNER=process|docker
 	@$(BIN)/python -m pipeline.run_local --system '$(SYSTEM)' --runner '$(RUNNER)' \
 		--reviews '$(REVIEWS)' --metadata '$(META)' --category '$(CATEGORY)' --params '$(PARAMS)' \
 		$(if $(K_CORE),--set 'k_core=$(K_CORE)') $(if $(SPLIT),--set 'split=$(SPLIT)') $(if $(SEED),--set 'seed=$(SEED)')
@@ -48,6 +48,9 @@ test: setup ## unit, property, equivalence and end-to-end tests
 
 test-slow: setup ## the long acceptance runs; writes docs/slow-tests.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 7200 $(PYTEST_ARGS)
+
+test-containers: setup ## build the images and run the whole DAG with each step in its own container
+	docker/test.sh $(BIN)/python -m pytest -m containers --timeout 1800 tests/containers $(PYTEST_ARGS)
 
 lint: setup ## formatter, linter, type checker
 	$(BIN)/ruff format --check .

@@ -3,15 +3,13 @@
 #   IMAGE_REGISTRY, IMAGE_TAG   names of the images (as the pipelines are compiled)
 #   BASE_IMAGE, TORCH_VARIANT   build arguments of docker/Dockerfile
 #   ENGINE                      docker or podman; default: the first that is there
-#   PIP_CONF, CA_BUNDLE         files that pip needs on this machine; they stay out of the images
+#   PIP_CONF, CA_BUNDLE         files that pip needs on this machine; they stay out of the images. Default: this
+#                               machine's own pip configuration; podman also sees the local folders that it names
 #   BUILD_ARGS                  further words for `build`, such as --network=host
 set -euo pipefail
 cd "$(dirname "$0")/.."
-fail() { echo "error: $*" >&2; exit 2; }
+. docker/engine.sh
 
-engine=${ENGINE:-$(command -v podman >/dev/null && echo podman || { command -v docker >/dev/null && echo docker || true; })}
-[ -n "$engine" ] || fail "neither podman nor docker is on the PATH; install one of them, or give ENGINE="
-command -v "$engine" >/dev/null || fail "ENGINE is '$engine', which is not on the PATH"
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' latentrec/__init__.py)
 registry=${IMAGE_REGISTRY:-localhost/latentrec} tag=${IMAGE_TAG:-$version}
 [ "$tag" != latest ] || fail "IMAGE_TAG is 'latest', which names another image tomorrow; use a version or git sha"
@@ -22,26 +20,39 @@ push=false
 [ "${1:-}" != --push ] || push=true
 $push && [[ "$registry" == localhost/* ]] && fail "IMAGE_REGISTRY is '$registry', to which nothing can be pushed; give IMAGE_REGISTRY="
 
-secrets=()
-[ -z "${PIP_CONF:-}" ] || secrets+=(--secret "id=pip_conf,src=$PIP_CONF")
-[ -z "${CA_BUNDLE:-}" ] || secrets+=(--secret "id=ca_bundle,src=$CA_BUNDLE")
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+from_machine=()
+if [ -z "${PIP_CONF:-}" ]; then
+    PIP_CONF=$scratch/pip.conf
+    python3 docker/pip_conf.py "$PIP_CONF" > "$scratch/folders"
+    if [ "$ENGINE" = podman ]; then
+        while read -r folder; do
+            [ -z "$folder" ] || from_machine+=(--volume "$folder:$folder:ro")
+        done < "$scratch/folders"
+    fi
+fi
+CA_BUNDLE=${CA_BUNDLE:-${PIP_CERT:-}}
+from_machine+=(--secret "id=pip_conf,src=$PIP_CONF")
+[ -z "$CA_BUNDLE" ] || from_machine+=(--secret "id=ca_bundle,src=$CA_BUNDLE")
 digests=()
-for name in preflight data-prep train evaluate register mlflow; do
-    image="$registry/$name:$tag"
+for name in ${IMAGES:-preflight data-prep train evaluate register mlflow}; do
+    image="$registry/$name:$tag" variant=${TORCH_VARIANT:-cpu}
+    case $name in preflight | register) variant=cpu ;; esac
     echo "== $image"
     # shellcheck disable=SC2086
-    DOCKER_BUILDKIT=1 "$engine" build --file docker/Dockerfile --target "$name" --tag "$image" \
+    DOCKER_BUILDKIT=1 "$ENGINE" build --file docker/Dockerfile --target "$name" --tag "$image" \
         --build-arg BASE_IMAGE="${BASE_IMAGE:-python:3.11-slim}" \
-        --build-arg TORCH_VERSION="$torch" --build-arg TORCH_VARIANT="${TORCH_VARIANT:-cpu}" \
-        --build-arg GIT_SHA="$sha" --build-arg VERSION="$version" "${secrets[@]}" ${BUILD_ARGS:-} .
+        --build-arg TORCH_VERSION="$torch" --build-arg TORCH_VARIANT="$variant" --build-arg GIT_SHA="$sha" \
+        "${from_machine[@]}" ${BUILD_ARGS:-} .
     if $push; then
-        "$engine" push "$image"
-        digest=$("$engine" inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image" |
-            grep -m 1 -F "$registry/$name@") || fail "$engine tells no digest of $image after the push"
+        "$ENGINE" push "$image"
+        digest=$("$ENGINE" inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image" |
+            grep -m 1 -F "$registry/$name@") || fail "$ENGINE tells no digest of $image after the push"
         digests+=("\"$name\": \"${digest##*@}\"")
     fi
 done
-"$engine" images --filter "reference=$registry/*:$tag" --format 'table {{.Repository}}\t{{.Tag}}\t{{.Size}}'
+"$ENGINE" images --filter "reference=$registry/*:$tag" --format 'table {{.Repository}}\t{{.Tag}}\t{{.Size}}'
 if $push; then
     joined=$(IFS=,; echo "${digests[*]}")
     printf '{"registry": "%s", "tag": "%s", "git_sha": "%s", "digests": {%s}}\n' "$registry" "$tag" "$sha" "$joined" \

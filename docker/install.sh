@@ -19,4 +19,4 @@ if os.environ["VARIANT"] == "cuda":
     assert torch.version.cuda, f"torch {torch.__version__} was built without CUDA; check the builder's pip"
 PYTHON
 fi
-find /venv -name __pycache__ -type d -prune -exec rm -rf {} +
+# The compiled modules stay: under a read-only root no step could write them, and each would compile them anew.

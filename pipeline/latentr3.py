@@ -86,7 +86,7 @@ def latentr3(
         eval_host: Decoding of the title models, bigrec or d3.
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
-        gpu_count: Accelerators of a training or evaluation pod, 0 or 1; 0 runs on CPU nodes.
+        gpu_count: Accelerators of a training pod, one process each; evaluation takes one. 0 runs on CPU nodes.
         gpu_type: GKE accelerator type; preflight holds the model's size against its memory.
         gpu_spot: Use spot nodes; interrupted steps resume from their checkpoint.
         gpu_node_selector: Node labels instead of those that gpu_type and gpu_spot give, as JSON.

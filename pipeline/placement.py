@@ -44,6 +44,7 @@ class Profile:
         retries: attempts after a failure; only for steps that resume from a checkpoint.
         timeout_s: seconds after which the step is stopped.
         gpu: whether the step goes to the run's GPU pool.
+        several_gpus: whether it can use as many accelerators as the run asks for, and not just one.
         shm: size of /dev/shm in memory, for the loaders of training steps; empty for the container's 64 MiB.
         credentials: whether the step may need a token: of the model hub, or of RecOne's endpoint.
     """
@@ -54,6 +55,7 @@ class Profile:
     retries: int
     timeout_s: int
     gpu: bool = False
+    several_gpus: bool = False
     shm: str = ""
     credentials: bool = False
 
@@ -61,7 +63,17 @@ class Profile:
 PREFLIGHT = Profile("1", "2Gi", cached=False, retries=0, timeout_s=900, credentials=True)
 DATA = Profile("4", "16Gi", cached=True, retries=0, timeout_s=4 * 3600)
 TRAIN_CPU = Profile("", "", cached=True, retries=3, timeout_s=48 * 3600, shm="2Gi")
-TRAIN = Profile("", "", cached=True, retries=3, timeout_s=48 * 3600, gpu=True, shm="8Gi", credentials=True)
+TRAIN = Profile(
+    "",
+    "",
+    cached=True,
+    retries=3,
+    timeout_s=48 * 3600,
+    gpu=True,
+    several_gpus=True,
+    shm="8Gi",
+    credentials=True,
+)
 TRACES = Profile("2", "8Gi", cached=True, retries=2, timeout_s=24 * 3600, credentials=True)
 EVALUATE = Profile("", "", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
 REGISTER = Profile("2", "8Gi", cached=False, retries=0, timeout_s=3600)
@@ -87,7 +99,7 @@ def place(
         step: name under which the step records its status.
         title: display name.
         parameters: the pipeline's parameters by name.
-        pool: preflight's outputs ``node_selector`` and ``tolerations``; needed by GPU steps only.
+        pool: preflight's outputs ``node_selector``, ``tolerations`` and ``one_gpu``; needed by GPU steps only.
     """
     task.set_display_name(title)
     task.set_cpu_limit(profile.cpu or parameters["train_cpu"])
@@ -102,7 +114,8 @@ def place(
     if profile.shm:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=profile.shm)
     if profile.gpu:
-        task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(parameters["gpu_count"])
+        limit = parameters["gpu_count"] if profile.several_gpus else pool["one_gpu"]
+        task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(limit)
         kubernetes.add_node_selector_json(task, pool["node_selector"])
         kubernetes.add_toleration_json(task, pool["tolerations"])
     _environment(task, profile, system, step)

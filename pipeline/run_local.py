@@ -1,7 +1,7 @@
 """``make run``: one whole pipeline on this machine, from reviews to a registered model and its table.
 
 By default it runs on a small generated sample in the Amazon format, each step a process of this environment,
-with an embedded MLflow below ``RUNS_DIR``.
+with an embedded MLflow below ``RUNS_DIR``. ``RUNNER=docker`` runs each step in its own container instead.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
-    _check_runner(arguments.runner)
     folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
     parameters = dict(LOCAL_SETTINGS.get(arguments.system, {}))
     if not (arguments.reviews or arguments.category):
@@ -64,7 +63,10 @@ def main(argv: list[str] | None = None) -> None:
     parameters |= typed_parameters(arguments.system, pairs)
     parameters |= _inputs(arguments, folders, parameters)
     print(f"pipeline {arguments.system} on {parameters['reviews']}", flush=True)
-    outcome = run_pipeline(arguments.system, parameters, folders)
+    if arguments.runner == "docker":
+        outcome = _run_in_containers(arguments.system, parameters, folders)
+    else:
+        outcome = run_pipeline(arguments.system, parameters, folders)
     print(_report(outcome, folders))
     if not outcome.succeeded:
         failed = outcome.failed_step
@@ -106,13 +108,15 @@ def _absolute(locations: str) -> str:
     return ",".join(str(local_path(part).resolve()) if is_local(part) else part for part in parts)
 
 
-def _check_runner(name: str) -> None:
-    if name == "process":
-        return
-    raise UserError(
-        "RUNNER=docker is not available: steps in containers run on a cluster (make pipeline-submit); leave "
-        "RUNNER out to run each step as a process of this machine"
-    )
+def _run_in_containers(system: str, parameters: dict[str, Any], folders: RunFolders) -> Outcome:
+    from pipeline.containers import check_images, container_runner, engine, tracking_server
+
+    texts = (str(parameters.get(name) or "") for name in ("reviews", "metadata"))
+    inputs = [part for text in texts for part in text.split(",") if part]
+    with engine() as client:
+        check_images(system, client)
+        with tracking_server(folders), container_runner(folders, inputs=inputs) as runner:
+            return run_pipeline(system, parameters, folders, runner=runner)
 
 
 def _report(outcome: Outcome, folders: RunFolders) -> str:

@@ -45,7 +45,7 @@ def grpo(
         "learning_rate": learning_rate or None,
         "seed": seed,
     }
-    with open_step("grpo", "grpo", values, options, dataset=dataset.path) as step:
+    with open_step("grpo", "grpo", values, options, dataset=dataset.path, distributed=True) as step:
         manifest = train_grpo(
             step.config,
             dataset=dataset.path,

@@ -36,6 +36,7 @@ def preflight(
         ("data_cutoff", str),
         ("node_selector", dict),
         ("tolerations", list),
+        ("one_gpu", int),
         ("data_options", dict),
         ("sequential_options", dict),
         ("lares_options", dict),
@@ -80,6 +81,7 @@ def preflight(
         data_cutoff: Day that ends the data, or empty.
         node_selector: Node labels of the GPU steps' pool.
         tolerations: Tolerations of the GPU steps' pool.
+        one_gpu: Accelerators of a GPU step that can use one at most.
         data_options: Further settings of data preparation, checked.
         sequential_options: Further settings of the ID-based baselines, checked.
         lares_options: Further settings of LARES, checked.

@@ -46,7 +46,7 @@ def sft(
         "learning_rate": learning_rate or None,
         "seed": seed,
     }
-    with open_step("sft", "sft", values, options, dataset=dataset.path) as step:
+    with open_step("sft", "sft", values, options, dataset=dataset.path, distributed=True) as step:
         manifest = train_sft(
             step.config,
             dataset=dataset.path,

@@ -31,6 +31,5 @@ done
 lock dev pyproject.toml docker/requirements/dev.in -- data gcs train report tracking pipeline
 lock data-prep pyproject.toml -- component data gcs report tracking-client
 lock train pyproject.toml -- component data gcs train report tracking-client
-lock evaluate pyproject.toml -- component data gcs train report tracking-client
 lock register pyproject.toml -- component data gcs train report tracking
 lock mlflow docker/requirements/mlflow.in --

@@ -3,6 +3,16 @@
 from latentrec.data.config import DataPrepConfig
 from latentrec.data.dataset import SPLITS, Dataset, Samples
 from latentrec.data.prepare import is_no_new_data, prepare
+from latentrec.data.previous import content_of
 from latentrec.data.sample import generate_sample
 
-__all__ = ["SPLITS", "DataPrepConfig", "Dataset", "Samples", "generate_sample", "is_no_new_data", "prepare"]
+__all__ = [
+    "SPLITS",
+    "DataPrepConfig",
+    "Dataset",
+    "Samples",
+    "content_of",
+    "generate_sample",
+    "is_no_new_data",
+    "prepare",
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError
 from latentrec.data.checks import Check
-from latentrec.storage import MANIFEST, join, store_for
+from latentrec.storage import MANIFEST, Manifest, join, store_for
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,19 @@ def read_previous(uri: str) -> Previous:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{where}: not a manifest ({error})") from None
+
+
+def content_of(manifest: Manifest) -> str:
+    """Hash of a dataset's tables alone.
+
+    The fingerprint also holds the configuration, and with it the day that ends the window, which a schedule
+    moves on every time: two datasets of the same events before and after a week without any differ in
+    fingerprint and agree in this.
+    """
+    tables = sorted(
+        (name, file["sha256"]) for name, file in manifest.files.items() if name.endswith(".parquet")
+    )
+    return hashlib.sha256(json.dumps(tables).encode()).hexdigest()
 
 
 def volume_check(previous: Previous, interactions: int, max_drop: float) -> Check:

@@ -19,6 +19,8 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.evaluation.gate import GateDecision
 from latentrec.storage import Manifest, StepStatus, exit_code_on_error, step_status
+from latentrec.tracking.environment import is_main_process
+from latentrec.tracking.launch import launch_distributed
 from latentrec.tracking.parameters import locations, make_config
 from latentrec.tracking.register import Registration, register_model
 from latentrec.tracking.steps import StepRun, step_run
@@ -89,6 +91,7 @@ def open_step(
     options: Mapping[str, Any] | None = None,
     *,
     dataset: str | None = None,
+    distributed: bool = False,
 ) -> Iterator[Step]:
     """Run a component's body as a step; ``LATENTREC_STEP`` replaces ``name`` where a DAG has it twice.
 
@@ -98,11 +101,14 @@ def open_step(
         values: the component's typed inputs, by field; locations of inputs may hold commas.
         options: further fields.
         dataset: dataset directory that the step reads.
+        distributed: the trainer may have one process for each accelerator of the pod.
     """
     fields = dict(values)
     if group == "data":
         fields |= {key: locations(fields.get(key)) for key in ("reviews", "metadata")}
     with exit_code_on_error():
+        if distributed:
+            launch_distributed()
         try:
             config = make_config(group, fields, options)
         except UserError:
@@ -110,6 +116,8 @@ def open_step(
                 raise
         with step_run(name, config=config, dataset=dataset) as run:
             yield Step(config, run)
+    if not is_main_process():
+        raise SystemExit(0)  # rank 0 alone writes the step's outputs
 
 
 def checkpoint_root() -> str | None:
@@ -132,7 +140,7 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
         checked = run_preflight(parameters)
         run.status.details.update(checked.details)
     pool = checked.pool
-    placed = (pool.node_selector, pool.tolerations)
+    placed = (pool.node_selector, pool.tolerations, pool.one_gpu)
     options = (checked.options[group] for group in OPTION_GROUPS)
     return (checked.inputs_fingerprint, checked.data_cutoff, *placed, *options)
 

@@ -24,25 +24,33 @@ class Pool:
     Attributes:
         node_selector: labels that a node must have; empty for any node.
         tolerations: taints of nodes that the pods may go to, as KFP takes them.
+        one_gpu: accelerators of a step that can use no more than one: 0 or 1.
     """
 
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
+    one_gpu: int = 0
+
+
+SEVERAL_GPUS = ("latentr3",)
+"""Systems whose trainers share the work between the accelerators of a pod (through torchrun)."""
 
 
 def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     """The pool of a run's GPU steps.
 
     Args:
-        parameters: ``gpu_count``, ``gpu_type``, ``gpu_spot``, ``gpu_node_selector``, ``gpu_tolerations``,
-            ``train_cpu`` and ``train_memory`` of the pipeline; each may be absent.
+        parameters: ``system``, ``gpu_count``, ``gpu_type``, ``gpu_spot``, ``gpu_node_selector``,
+            ``gpu_tolerations``, ``train_cpu`` and ``train_memory`` of the pipeline; each may be absent.
 
     Raises:
         UserError: naming the parameter that is wrong.
     """
     count = str(parameters.get("gpu_count", "0")).removesuffix(".0")
-    if count not in ("0", "1"):
-        raise UserError(f"gpu_count is {count}, expected 0 or 1: a step's pod uses one accelerator")
+    system = str(parameters.get("system", ""))
+    most = 8 if system in SEVERAL_GPUS else 1
+    if not count.isdigit() or int(count) > most:
+        raise UserError(f"gpu_count is {count}, expected 0 to {most} for {system or 'this pipeline'}")
     for name in ("train_cpu", "train_memory"):
         value = str(parameters.get(name, "1"))
         if not _QUANTITY.match(value):
@@ -50,17 +58,20 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     spot = str(parameters.get("gpu_spot", "")).lower() in ("true", "1")
     selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
-    if count == "1":
+    if count != "0":
         selector[ACCELERATOR_LABEL] = str(parameters.get("gpu_type", ""))
         tolerations.append(GPU_TOLERATION)
         if not selector[ACCELERATOR_LABEL]:
-            raise UserError("gpu_type is empty with gpu_count=1; give a GKE accelerator type like nvidia-l4")
+            raise UserError(
+                f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4"
+            )
     if spot:
         selector[SPOT_LABEL] = "true"
         tolerations.append(SPOT_TOLERATION)
     return Pool(
         _selector(parameters.get("gpu_node_selector") or {}) or selector,
         tolerations + _tolerations(parameters.get("gpu_tolerations") or []),
+        min(int(count), 1),
     )
 
 

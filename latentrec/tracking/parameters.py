@@ -121,8 +121,11 @@ def check_parameters(system: str, parameters: Mapping[str, Any], options: Any) -
             raise UserError(f"options has no group '{group}' for {system}; there are: {', '.join(groups)}")
         if not isinstance(entry, Mapping):
             raise UserError(f"options['{group}'] is {entry!r}, expected a JSON object of fields")
+    devices = str(parameters.get("gpu_count") or 0).removesuffix(".0")
     for group in groups:
-        make_config(group, values_of(group, parameters), options.get(group))
+        config = make_config(group, values_of(group, parameters), options.get(group))
+        if hasattr(config, "check_world") and devices.isdigit() and int(devices) > 1:
+            config.check_world(int(devices))
     return {group: dict(options.get(group, {})) for group in CONFIGS}
 
 

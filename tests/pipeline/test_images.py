@@ -20,24 +20,24 @@ STAGES = {
     )
 }
 REQUIREMENTS = ROOT / "docker/requirements"
-LOCKS = {name: "train" if name == "preflight" else name for name in IMAGES}
+LOCKS = {name: "train" if name in ("preflight", "evaluate") else name for name in IMAGES}
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_image_is_a_target_that_gets_its_own_requirements(name):
     base, body = STAGES[name]
-    assert base == "component"
-    assert f"--from=build-{name} /venv /venv" in body
-    assert f"docker/requirements/{LOCKS[name]}.txt" in STAGES[f"build-{name}"][1]
+    assert base == "runtime"
+    assert f"--from=build-{LOCKS[name]} /venv /venv" in body
+    assert f"docker/requirements/{LOCKS[name]}.txt" in STAGES[f"build-{LOCKS[name]}"][1]
 
 
 def test_images_run_as_the_numeric_user_that_the_pods_ask_for():
-    assert f"USER {USER}:{USER}" in STAGES["component"][1]
+    assert f"USER {USER}:{USER}" in STAGES["runtime"][1]
 
 
 def test_the_final_layers_run_nothing():
     """So nothing is installed there: neither a compiler nor pip."""
-    for name in ("component", *IMAGES):
+    for name in ("runtime", "mlflow", *IMAGES):
         assert not re.search(r"^RUN ", STAGES[name][1], re.MULTILINE), name
 
 
@@ -110,7 +110,38 @@ def test_build_asks_for_every_target_under_the_name_that_pipelines_use(tmp_path)
     for name, line in zip((*IMAGES, "mlflow"), built, strict=True):
         assert f"--target {name} --tag eu.example/r/{name}:v1" in line
         assert re.search(r"--build-arg GIT_SHA=[0-9a-f]{40}", line)
+        assert (
+            f'image.title="latentrec-{name}" org.opencontainers.image.revision="${{GIT_SHA}}"'
+            in STAGES[name][1]
+        )
     assert not any(line.startswith("push ") for line in calls)
+
+
+def test_only_gpu_steps_images_are_built_with_cuda(tmp_path):
+    assert build(tmp_path, TORCH_VARIANT="cuda").returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    variants = {
+        match.group(1): match.group(2)
+        for match in (re.search(r"--target (\S+) .*TORCH_VARIANT=(\w+)", line) for line in calls)
+        if match
+    }
+    assert (variants["train"], variants["evaluate"]) == ("cuda", "cuda")
+    assert (variants["preflight"], variants["register"]) == ("cpu", "cpu")
+
+
+def test_a_build_takes_the_machine_s_pip_configuration_along(tmp_path):
+    """Without a word of the user: indexes and folders of wheels, from pip's files or its environment."""
+    wheels, index = tmp_path / "wheels", tmp_path / "index" / "simple"
+    for folder in (wheels, index):
+        folder.mkdir(parents=True)
+    settings = {"PIP_FIND_LINKS": str(wheels), "PIP_EXTRA_INDEX_URL": index.as_uri(), "PIP_TIMEOUT": "7"}
+    command = [sys.executable, str(ROOT / "docker/pip_conf.py"), str(tmp_path / "pip.conf")]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=True)
+    written = (tmp_path / "pip.conf").read_text().splitlines()
+    assert f"find-links = {wheels}" in written
+    assert f"extra-index-url = {index.as_uri()}" in written
+    assert not any("timeout" in line for line in written)
+    assert done.stdout.splitlines() == sorted([str(index.parent), str(wheels)])
 
 
 def test_push_writes_the_lock_that_a_release_compiles_from(tmp_path, monkeypatch):

@@ -109,7 +109,8 @@ def test_accelerators_are_asked_for_exactly_by_gpu_steps(compiled):
     for step in asked:
         accelerator = compiled.container(step)["resources"]["accelerator"]
         assert accelerator["resourceType"] == "nvidia.com/gpu"
-        assert "gpu_count" in accelerator["resourceCount"], "a run parameter"
+        expected = "one_gpu" if step == "evaluate" else "gpu_count"
+        assert expected in accelerator["resourceCount"], "decided by a run parameter"
 
 
 def test_gpu_nodes_come_from_preflight(compiled):

@@ -26,6 +26,13 @@ def test_without_accelerators_any_node_will_do():
     assert (pool.node_selector, pool.tolerations) == ({}, [])
 
 
+def test_several_accelerators_are_for_steps_that_can_share_their_work():
+    pool = choose_pool({"system": "latentr3", "gpu_count": 4, "gpu_type": "nvidia-l4"})
+    assert pool.node_selector == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    assert pool.one_gpu == 1
+    assert choose_pool({"system": "latentr3", "gpu_count": 0}).one_gpu == 0
+
+
 def test_labels_given_by_hand_replace_and_tolerations_add():
     more = {"key": "team", "operator": "Exists"}
     pool = choose_pool(
@@ -38,7 +45,8 @@ def test_labels_given_by_hand_replace_and_tolerations_add():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gpu_count": 2}, "gpu_count is 2"),
+        ({"system": "lares", "gpu_count": 2}, "gpu_count is 2, expected 0 to 1 for lares"),
+        ({"system": "latentr3", "gpu_count": 16}, "gpu_count is 16, expected 0 to 8"),
         ({"gpu_count": 1}, "gpu_type is empty"),
         ({"gpu_node_selector": {"a": 1}}, "gpu_node_selector is"),
         ({"gpu_tolerations": {"key": "a"}}, "expected a JSON list"),
