@@ -30,12 +30,14 @@ class Run:
         parameters: the pipeline's parameters by name.
         steps: names of the steps, in order.
         checked: the preflight task; its outputs are the checked options of each step.
+        prepared: the data preparation task.
     """
 
     system: str
     parameters: Mapping[str, Any]
     steps: list[str] = field(default_factory=list)
     checked: dsl.PipelineTask | None = None
+    prepared: dsl.PipelineTask | None = None
 
     def step(self, task: dsl.PipelineTask, profile: Profile, *, name: str, title: str) -> dsl.PipelineTask:
         """Place a task as the step ``name``."""
@@ -77,7 +79,15 @@ class Run:
             options=self.options("data"),
             **{name: value for name, value in self.parameters.items() if name in known},
         )
-        return self.step(prepared, placement.DATA, name="data_prep", title="Prepare data")
+        self.prepared = self.step(prepared, placement.DATA, name="data_prep", title="Prepare data")
+        return self.prepared
+
+    def unless_known(self) -> dsl.If:
+        """What a run does with its data; skipped where it is to stop without new data and has found none."""
+        assert self.checked is not None
+        assert self.prepared is not None
+        content, known = self.prepared.outputs["content"], self.checked.outputs["known_content"]
+        return dsl.If(content != known, name="new-data")
 
     def evaluate(self, dataset: Any, models: Mapping[str, Any], **settings: Any) -> dsl.PipelineTask:
         """Score models, the last of which is the challenger; ``models`` maps table names to model outputs."""

@@ -17,6 +17,7 @@ def lares(
     reviews: str,
     metadata: str = "",
     data_cutoff: str = "",
+    only_new_data: bool = False,
     k_core: int = 5,
     max_history: int = 10,
     split: str = "leave_one_out",
@@ -46,6 +47,7 @@ def lares(
         reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
         metadata: Product metadata files, like reviews; may be empty, as items are ids here.
         data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
+        only_new_data: Stop after data preparation where the newest registered version had the same data.
         k_core: Least number of events of every user and item.
         max_history: Events of a user's past that a sample carries at most.
         split: temporal (8:1:1), dates or leave_one_out.
@@ -72,34 +74,35 @@ def lares(
     with run_of("lares", STEPS, dict(locals())) as run:
         run.preflight()
         dataset = run.data_prep().outputs["dataset"]
+        with run.unless_known():
 
-        def encoder(kind: str, epochs: int, group: str, name: str, title: str) -> dsl.PipelineTask:
-            task = train_sequential(
-                dataset=dataset, encoder=kind, max_epochs=epochs, seed=seed, options=run.options(group)
+            def encoder(kind: str, epochs: int, group: str, name: str, title: str) -> dsl.PipelineTask:
+                task = train_sequential(
+                    dataset=dataset, encoder=kind, max_epochs=epochs, seed=seed, options=run.options(group)
+                )
+                return run.step(task, placement.TRAIN, name=name, title=title)
+
+            popularity = run.step(
+                train_sequential(dataset=dataset, encoder="popularity", seed=seed),
+                placement.TRAIN_CPU,
+                name="popularity",
+                title="Popularity",
             )
-            return run.step(task, placement.TRAIN, name=name, title=title)
-
-        popularity = run.step(
-            train_sequential(dataset=dataset, encoder="popularity", seed=seed),
-            placement.TRAIN_CPU,
-            name="popularity",
-            title="Popularity",
-        )
-        sasrec = encoder("sasrec", sasrec_epochs, "sequential", "sasrec", "SASRec")
-        spt = encoder("lares", lares_epochs, "lares", "spt", "LARES SPT")
-        post = run.step(
-            rpt(
-                dataset=dataset,
-                parent=spt.outputs["model"],
-                epochs=rpt_epochs,
-                learning_rate=rpt_learning_rate,
-                seed=seed,
-                options=run.options("rpt"),
-            ),
-            placement.TRAIN,
-            name="rpt",
-            title="LARES RPT",
-        )
-        tasks = {"popularity": popularity, "sasrec": sasrec, "lares-spt": spt, "lares": post}
-        judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
-        run.register(post.outputs["model"], judged.outputs["evaluation"], dataset)
+            sasrec = encoder("sasrec", sasrec_epochs, "sequential", "sasrec", "SASRec")
+            spt = encoder("lares", lares_epochs, "lares", "spt", "LARES SPT")
+            post = run.step(
+                rpt(
+                    dataset=dataset,
+                    parent=spt.outputs["model"],
+                    epochs=rpt_epochs,
+                    learning_rate=rpt_learning_rate,
+                    seed=seed,
+                    options=run.options("rpt"),
+                ),
+                placement.TRAIN,
+                name="rpt",
+                title="LARES RPT",
+            )
+            tasks = {"popularity": popularity, "sasrec": sasrec, "lares-spt": spt, "lares": post}
+            judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
+            run.register(post.outputs["model"], judged.outputs["evaluation"], dataset)

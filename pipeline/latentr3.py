@@ -26,6 +26,7 @@ def latentr3(
     reviews: str,
     metadata: str = "",
     data_cutoff: str = "",
+    only_new_data: bool = False,
     profile: str = "default",
     k_core: int = 5,
     max_history: int = 10,
@@ -64,6 +65,7 @@ def latentr3(
         reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
         metadata: Product metadata files, like reviews; titles come from here.
         data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
+        only_new_data: Stop after data preparation where the newest registered version had the same data.
         profile: default, or paper for the published recipe of data, SFT and GRPO.
         k_core: Least number of events of every user and item.
         max_history: Events of a user's past that a sample carries at most.
@@ -86,7 +88,7 @@ def latentr3(
         eval_host: Decoding of the title models, bigrec or d3.
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
-        gpu_count: Accelerators of a training pod, one process each; evaluation takes one. 0 runs on CPU nodes.
+        gpu_count: Accelerators of a training pod, one process each (evaluation takes one); 0 is CPU nodes.
         gpu_type: GKE accelerator type; preflight holds the model's size against its memory.
         gpu_spot: Use spot nodes; interrupted steps resume from their checkpoint.
         gpu_node_selector: Node labels instead of those that gpu_type and gpu_spot give, as JSON.
@@ -99,65 +101,65 @@ def latentr3(
     with run_of("latentr3", STEPS, dict(locals())) as run:
         run.preflight()
         dataset = run.data_prep().outputs["dataset"]
-
-        popularity = run.step(
-            train_sequential(dataset=dataset, encoder="popularity", seed=seed),
-            placement.TRAIN_CPU,
-            name="popularity",
-            title="Popularity",
-        )
-        sasrec = run.step(
-            train_sequential(
-                dataset=dataset,
-                encoder="sasrec",
-                max_epochs=sasrec_epochs,
-                seed=seed,
-                options=run.options("sequential"),
-            ),
-            placement.TRAIN_CPU,
-            name="sasrec",
-            title="SASRec",
-        )
-
-        def tune(tokens: int, name: str, title: str) -> dsl.PipelineTask:
-            task = sft(
-                dataset=dataset,
-                backbone=backbone,
-                reasoning_tokens=tokens,
-                profile=profile,
-                epochs=sft_epochs,
-                batch_size=sft_batch_size,
-                learning_rate=sft_learning_rate,
-                seed=seed,
-                options=run.options("sft"),
+        with run.unless_known():
+            popularity = run.step(
+                train_sequential(dataset=dataset, encoder="popularity", seed=seed),
+                placement.TRAIN_CPU,
+                name="popularity",
+                title="Popularity",
             )
-            return run.step(task, placement.TRAIN, name=name, title=title)
+            sasrec = run.step(
+                train_sequential(
+                    dataset=dataset,
+                    encoder="sasrec",
+                    max_epochs=sasrec_epochs,
+                    seed=seed,
+                    options=run.options("sequential"),
+                ),
+                placement.TRAIN_CPU,
+                name="sasrec",
+                title="SASRec",
+            )
 
-        plain = tune(0, "backbone", "Backbone (N = 0)")
-        stage_1 = tune(reasoning_tokens, "sft", "LatentR3 SFT")
-        stage_2 = run.step(
-            grpo(
-                dataset=dataset,
-                parent=stage_1.outputs["model"],
-                profile=profile,
-                epochs=grpo_epochs,
-                group_size=grpo_group_size,
-                noise_std=grpo_noise_std,
-                learning_rate=grpo_learning_rate,
-                seed=seed,
-                options=run.options("grpo"),
-            ),
-            placement.TRAIN,
-            name="grpo",
-            title="LatentR3 GRPO",
-        )
-        tasks = {
-            "popularity": popularity,
-            "sasrec": sasrec,
-            "backbone": plain,
-            "latentr3-sft": stage_1,
-            "latentr3-grpo": stage_2,
-        }
-        models = {name: task.outputs["model"] for name, task in tasks.items()}
-        judged = run.evaluate(dataset, models, beam_width=eval_beam_width, host=eval_host)
-        run.register(stage_2.outputs["model"], judged.outputs["evaluation"], dataset)
+            def tune(tokens: int, name: str, title: str) -> dsl.PipelineTask:
+                task = sft(
+                    dataset=dataset,
+                    backbone=backbone,
+                    reasoning_tokens=tokens,
+                    profile=profile,
+                    epochs=sft_epochs,
+                    batch_size=sft_batch_size,
+                    learning_rate=sft_learning_rate,
+                    seed=seed,
+                    options=run.options("sft"),
+                )
+                return run.step(task, placement.TRAIN, name=name, title=title)
+
+            plain = tune(0, "backbone", "Backbone (N = 0)")
+            stage_1 = tune(reasoning_tokens, "sft", "LatentR3 SFT")
+            stage_2 = run.step(
+                grpo(
+                    dataset=dataset,
+                    parent=stage_1.outputs["model"],
+                    profile=profile,
+                    epochs=grpo_epochs,
+                    group_size=grpo_group_size,
+                    noise_std=grpo_noise_std,
+                    learning_rate=grpo_learning_rate,
+                    seed=seed,
+                    options=run.options("grpo"),
+                ),
+                placement.TRAIN,
+                name="grpo",
+                title="LatentR3 GRPO",
+            )
+            tasks = {
+                "popularity": popularity,
+                "sasrec": sasrec,
+                "backbone": plain,
+                "latentr3-sft": stage_1,
+                "latentr3-grpo": stage_2,
+            }
+            models = {name: task.outputs["model"] for name, task in tasks.items()}
+            judged = run.evaluate(dataset, models, beam_width=eval_beam_width, host=eval_host)
+            run.register(stage_2.outputs["model"], judged.outputs["evaluation"], dataset)

@@ -99,11 +99,12 @@ def place(
         step: name under which the step records its status.
         title: display name.
         parameters: the pipeline's parameters by name.
-        pool: preflight's outputs ``node_selector``, ``tolerations`` and ``one_gpu``; needed by GPU steps only.
+        pool: preflight's outputs ``node_selector``, ``tolerations``, ``one_gpu``; for GPU steps only.
     """
     task.set_display_name(title)
-    task.set_cpu_limit(profile.cpu or parameters["train_cpu"])
-    task.set_memory_limit(profile.memory or parameters["train_memory"])
+    cpu, memory = profile.cpu or parameters["train_cpu"], profile.memory or parameters["train_memory"]
+    _use(task, cpu, memory)
+    task.set_cpu_limit(cpu).set_memory_limit(memory)
     task.set_caching_options(profile.cached)
     if profile.retries:
         task.set_retry(
@@ -115,6 +116,7 @@ def place(
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=profile.shm)
     if profile.gpu:
         limit = parameters["gpu_count"] if profile.several_gpus else pool["one_gpu"]
+        _use(task, limit)
         task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(limit)
         kubernetes.add_node_selector_json(task, pool["node_selector"])
         kubernetes.add_toleration_json(task, pool["tolerations"])
@@ -123,6 +125,13 @@ def place(
         kubernetes.add_pod_label(task, key, value)
     kubernetes.add_pod_label(task, "latentrec/step", step)
     return task
+
+
+def _use(task: dsl.PipelineTask, *values: Any) -> None:
+    """Tell KFP that a task reads these: its resource setters do not, and a task in a condition needs it."""
+    task.register_pipeline_channels(
+        [v for v in values if isinstance(v, dsl.pipeline_channel.PipelineChannel)]
+    )
 
 
 def _environment(task: dsl.PipelineTask, profile: Profile, system: str, step: str) -> None:

@@ -25,6 +25,7 @@ def recone(
     reviews: str,
     metadata: str = "",
     data_cutoff: str = "",
+    only_new_data: bool = False,
     profile: str = "default",
     k_core: int = 5,
     max_history: int = 10,
@@ -33,7 +34,7 @@ def recone(
     window_end: str = "",
     title_filter: str = "none",
     skip_bad_lines: bool = False,
-    backbone: str = "Qwen/Qwen2.5-7B-Instruct",
+    backbone: str = "Qwen/Qwen2.5-1.5B-Instruct",
     endpoint: str = "template",
     cold_start_epochs: int = 2,
     cold_start_learning_rate: float = 1e-3,
@@ -43,7 +44,7 @@ def recone(
     promotion_margin: float = 0.0,
     model_name: str = "recone",
     gpu_count: int = 1,
-    gpu_type: str = "nvidia-h200-141gb",
+    gpu_type: str = "nvidia-a100-80gb",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006
     gpu_tolerations: list = [],  # noqa: B006
@@ -58,6 +59,7 @@ def recone(
         reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
         metadata: Product metadata files, like reviews; may be empty.
         data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
+        only_new_data: Stop after data preparation where the newest registered version had the same data.
         profile: default, or paper for the published recipe.
         k_core: Least number of events of every user and item.
         max_history: Events of a user's past that a sample carries at most.
@@ -88,28 +90,29 @@ def recone(
     with run_of("recone", STEPS, dict(locals())) as run:
         run.preflight()
         dataset = run.data_prep(task="rating").outputs["dataset"]
-        start = starting_model(run, dataset)
-        written = run.step(
-            traces(dataset=dataset, endpoint=endpoint, seed=seed, options=run.options("traces")),
-            placement.TRACES,
-            name="traces",
-            title="Reasoning traces",
-        )
-        cold = run.step(
-            cold_start_sft(
-                dataset=dataset,
-                parent=start.outputs["model"],
-                traces=written.outputs["records"],
-                epochs=cold_start_epochs,
-                learning_rate=cold_start_learning_rate,
-                seed=seed,
-                options=run.options("cold_start"),
-            ),
-            placement.TRAIN,
-            name="cold_start_sft",
-            title="Cold start",
-        )
-        trained = reinforce(run, dataset, cold)
-        tasks = {"start": start, "cold-start": cold, "recone": trained}
-        judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
-        run.register(trained.outputs["model"], judged.outputs["evaluation"], dataset)
+        with run.unless_known():
+            start = starting_model(run, dataset)
+            written = run.step(
+                traces(dataset=dataset, endpoint=endpoint, seed=seed, options=run.options("traces")),
+                placement.TRACES,
+                name="traces",
+                title="Reasoning traces",
+            )
+            cold = run.step(
+                cold_start_sft(
+                    dataset=dataset,
+                    parent=start.outputs["model"],
+                    traces=written.outputs["records"],
+                    epochs=cold_start_epochs,
+                    learning_rate=cold_start_learning_rate,
+                    seed=seed,
+                    options=run.options("cold_start"),
+                ),
+                placement.TRAIN,
+                name="cold_start_sft",
+                title="Cold start",
+            )
+            trained = reinforce(run, dataset, cold)
+            tasks = {"start": start, "cold-start": cold, "recone": trained}
+            judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
+            run.register(trained.outputs["model"], judged.outputs["evaluation"], dataset)

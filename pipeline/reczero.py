@@ -13,6 +13,7 @@ def reczero(
     reviews: str,
     metadata: str = "",
     data_cutoff: str = "",
+    only_new_data: bool = False,
     profile: str = "default",
     k_core: int = 5,
     max_history: int = 10,
@@ -21,14 +22,14 @@ def reczero(
     window_end: str = "",
     title_filter: str = "none",
     skip_bad_lines: bool = False,
-    backbone: str = "Qwen/Qwen2.5-7B-Instruct",
+    backbone: str = "Qwen/Qwen2.5-1.5B-Instruct",
     rating_steps: int = -1,
     rating_group_size: int = 8,
     rating_learning_rate: float = 0.0,
     promotion_margin: float = 0.0,
     model_name: str = "reczero",
     gpu_count: int = 1,
-    gpu_type: str = "nvidia-h200-141gb",
+    gpu_type: str = "nvidia-a100-80gb",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006
     gpu_tolerations: list = [],  # noqa: B006
@@ -43,6 +44,7 @@ def reczero(
         reviews: Review files: paths, gs:// or https:// locations, plain or compressed; several with commas.
         metadata: Product metadata files, like reviews; may be empty.
         data_cutoff: Day or time that ends the data where window_end is empty; a schedule gives its own time.
+        only_new_data: Stop after data preparation where the newest registered version had the same data.
         profile: default, or paper for the published recipe.
         k_core: Least number of events of every user and item.
         max_history: Events of a user's past that a sample carries at most.
@@ -70,8 +72,9 @@ def reczero(
     with run_of("reczero", STEPS, dict(locals())) as run:
         run.preflight()
         dataset = run.data_prep(task="rating").outputs["dataset"]
-        start = starting_model(run, dataset)
-        trained = reinforce(run, dataset, start)
-        models = {"start": start.outputs["model"], "reczero": trained.outputs["model"]}
-        judged = run.evaluate(dataset, models)
-        run.register(trained.outputs["model"], judged.outputs["evaluation"], dataset)
+        with run.unless_known():
+            start = starting_model(run, dataset)
+            trained = reinforce(run, dataset, start)
+            models = {"start": start.outputs["model"], "reczero": trained.outputs["model"]}
+            judged = run.evaluate(dataset, models)
+            run.register(trained.outputs["model"], judged.outputs["evaluation"], dataset)

@@ -125,6 +125,8 @@ def _report(outcome: Outcome, folders: RunFolders) -> str:
     evaluation = outcome.details("evaluate").get("output")
     if evaluation and Path(evaluation).is_dir():
         lines += [results_table(evaluation), "", f"report:     {evaluation}/report.html"]
+    if outcome.succeeded and not evaluation and outcome.details("preflight").get("known_content"):
+        lines.append("nothing new: the data is that of the newest registered version; training was left out")
     registered = outcome.details("register")
     if registered.get("registered"):
         lines.append(f"model:      {registered['registered']}, served as {registered['served_as']}")

@@ -106,7 +106,8 @@ def scheduled_package(package: Path) -> Path:
 def create(system: str, cron: str, parameters: Mapping[str, Any], cluster: Cluster) -> str:
     """Upload the scheduled version and start a recurring run; returns its id.
 
-    With ``data_cutoff`` among the parameters, that is kept and the schedule's time is not used.
+    With ``data_cutoff`` among the parameters, that is kept and the schedule's time is not used. A scheduled
+    run that finds no new data stops after data preparation, unless ``only_new_data=false`` is given.
 
     Args:
         system: name of the pipeline.
@@ -120,6 +121,7 @@ def create(system: str, cron: str, parameters: Mapping[str, Any], cluster: Clust
     expression = check_cron(cron)
     with connect(cluster) as client:
         (package,) = compile_pipelines(BUILD, (system,))
+        parameters = {"only_new_data": True, **parameters}
         if not parameters.get("data_cutoff"):
             package = scheduled_package(package)
         version = upload(client, system, package, description="ends its data at the scheduled time")

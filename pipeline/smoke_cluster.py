@@ -30,6 +30,8 @@ TINY = (
 )
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 CACHED = ("SKIPPED", "CACHED")
+SHOWN = {"data-prep": "prepare data"}
+"""Display names, in small letters, that are not the task's own name with spaces."""
 
 
 def upload_sample(location: str) -> dict[str, str]:
@@ -83,8 +85,9 @@ def checks(states: Mapping[str, str], again: Mapping[str, str]) -> dict[str, boo
     """
 
     def state_of(states: Mapping[str, str], step: str) -> str:
-        names = (step, step.replace("_", "-"), step.replace("-", " "))
-        return next((states[name] for name in names if name in states), "absent")
+        # Some installations tell a task's name, others the name that the UI shows.
+        names = {step, step.replace("-", " "), SHOWN.get(step, step)}
+        return next((state for name, state in states.items() if name.lower() in names), "absent")
 
     return {
         "the run succeeded": states[""] == "SUCCEEDED",

@@ -1,5 +1,7 @@
 """Door to data preparation: raw Amazon reviews in, dataset directory out."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import image
@@ -24,8 +26,8 @@ def data_prep(
     skip_bad_lines: bool = False,
     seed: int = 42,
     options: dict = {},  # noqa: B006
-) -> str:
-    """Clean, filter and split Amazon reviews; returns the dataset's fingerprint.
+) -> NamedTuple("Prepared", [("fingerprint", str), ("content", str)]):  # type: ignore[valid-type]
+    """Clean, filter and split Amazon reviews.
 
     Args:
         reviews: Review file: path, gs:// or https:// location, plain or compressed; several with commas.
@@ -47,11 +49,12 @@ def data_prep(
     Returns:
         dataset: The dataset directory.
         report: The data report.
-        Output: The dataset's fingerprint.
+        fingerprint: Of the dataset, with the configuration that made it.
+        content: Hash of its tables alone; tells whether there is anything new.
     """
     import shutil
 
-    from latentrec.data import prepare
+    from latentrec.data import content_of, prepare
     from latentrec.tracking.doors import open_step
 
     values = {
@@ -72,4 +75,4 @@ def data_prep(
         manifest = prepare(step.config, dataset.path)
         step.finish(dataset, manifest)
         shutil.copyfile(f"{dataset.path}/report.html", report.path)
-    return manifest.fingerprint
+    return (manifest.fingerprint, content_of(manifest))  # type: ignore[return-value]

@@ -34,6 +34,7 @@ def preflight(
     [
         ("inputs_fingerprint", str),
         ("data_cutoff", str),
+        ("known_content", str),
         ("node_selector", dict),
         ("tolerations", list),
         ("one_gpu", int),
@@ -79,6 +80,7 @@ def preflight(
     Returns:
         inputs_fingerprint: Changes when the content behind the input locations does.
         data_cutoff: Day that ends the data, or empty.
+        known_content: Content of the dataset behind the newest registered version, or empty: train anyhow.
         node_selector: Node labels of the GPU steps' pool.
         tolerations: Tolerations of the GPU steps' pool.
         one_gpu: Accelerators of a GPU step that can use one at most.

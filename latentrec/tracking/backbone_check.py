@@ -23,6 +23,13 @@ GPU_MEMORY_GB = {
 }
 """Memory of GKE's accelerator types, GB."""
 
+LORA_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "latentr3": {"sft": {"train_backbone": "lora"}},
+    "reczero": {"rating": {"lora_rank": 16}},
+    "recone": {"cold_start": {"lora_rank": 16}, "rating": {"lora_rank": 16}},
+}
+"""The options that make each system train adapters."""
+
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -40,16 +47,23 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
         return f"{backbone}: preset, made from the catalogue"
     config = read_model_config(backbone)
     count = parameter_count(config)
-    lora = bool(options.get("sft", {}).get("lora_rank"))
-    need = training_gb(count, lora=lora)
+    system = str(parameters.get("system", ""))
+    need = training_gb(count, lora=trains_adapters(system, options))
     note = f"{backbone}: {count / 1e6:,.0f} M parameters, about {need:.1f} GB to train"
-    kind, devices = parameters.get("gpu_type"), int(parameters.get("gpu_count") or 0)
+    kind, devices = parameters.get("gpu_type"), float(parameters.get("gpu_count") or 0)
     if kind in GPU_MEMORY_GB and devices and need > GPU_MEMORY_GB[kind]:
         raise UserError(
             f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a "
-            'smaller backbone, or LoRA (options={"sft": {"lora_rank": 16}})'
+            f"smaller backbone, or LoRA (options={json.dumps(LORA_OPTIONS.get(system, {}))})"
         )
     return note
+
+
+def trains_adapters(system: str, options: Mapping[str, Any]) -> bool:
+    """Whether every step that trains the backbone trains LoRA adapters instead of its weights."""
+    asked = LORA_OPTIONS.get(system, {})
+    given = [options.get(group, {}).get(name) for group, fields in asked.items() for name in fields]
+    return bool(given) and all(value == "lora" if isinstance(value, str) else value for value in given)
 
 
 def read_model_config(backbone: str) -> dict[str, Any]:

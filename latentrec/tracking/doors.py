@@ -142,7 +142,8 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     pool = checked.pool
     placed = (pool.node_selector, pool.tolerations, pool.one_gpu)
     options = (checked.options[group] for group in OPTION_GROUPS)
-    return (checked.inputs_fingerprint, checked.data_cutoff, *placed, *options)
+    data = (checked.inputs_fingerprint, checked.data_cutoff, checked.known_content)
+    return (*data, *placed, *options)
 
 
 def register_door(name: str, **directories: Any) -> Registration:

@@ -1,8 +1,8 @@
 """One training process for each accelerator of a pod: a component starts itself anew under torchrun.
 
-KFP starts a component as one process (``kfp.dsl.executor_main``). Where the pod has several accelerators, that
-process becomes torchrun, which runs the same command once for each of them. Rank 0 does what the one process
-would have done; the others leave before KFP would have them write the step's outputs too.
+KFP starts a component as one process (``kfp.dsl.executor_main``). Where the pod has several accelerators,
+that process becomes torchrun, which runs the same command once for each of them. Rank 0 does what the one
+process would have done; the others leave before KFP would have them write the step's outputs too.
 """
 
 from __future__ import annotations

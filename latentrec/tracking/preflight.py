@@ -38,6 +38,8 @@ class Checked:
     Attributes:
         inputs_fingerprint: changes when the content behind the input locations does.
         data_cutoff: day (UTC) that ends the data, ``YYYY-MM-DD``, or empty.
+        known_content: of the dataset behind the newest registered version, where the run is to stop when it
+            finds that again; else empty.
         options: further configuration fields of each step, checked.
         details: what the run summary shows.
         pool: nodes of the GPU steps.
@@ -45,6 +47,7 @@ class Checked:
 
     inputs_fingerprint: str = ""
     data_cutoff: str = ""
+    known_content: str = ""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     pool: Pool = field(default_factory=Pool)
@@ -90,11 +93,16 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
         note = attempt("backbone", lambda: check_backbone(given, checked.options))
         if note:
             checked.details["backbone"] = note
+    if str(given.get("only_new_data", "")).lower() in ("true", "1"):
+        known = attempt("registered data", lambda: known_content(str(given.get("model_name", ""))))
+        checked.known_content = known or ""
     shown = {name: value for name, value in given.items() if name != "options"}
     parent = attempt("tracking", lambda: ensure_parent_run({**shown, "options": json.dumps(options or {})}))
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise UserError(f"preflight: {listed}")
+    if checked.known_content:
+        checked.details["known_content"] = checked.known_content
     checked.details |= {"inputs_fingerprint": checked.inputs_fingerprint, "mlflow_parent_run_id": parent}
     return checked
 
@@ -117,6 +125,21 @@ def fingerprint_inputs(reviews: Any, metadata: Any = None) -> str:
             assert info is not None
             entries.append([role, info.uri, info.version, info.size, info.crc32c])
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def known_content(model_name: str) -> str:
+    """Content of the dataset behind the newest version of a registered model; empty where none is known.
+
+    Raises:
+        UserError: the registry cannot be asked.
+    """
+    from latentrec.data import content_of
+    from latentrec.tracking.pull import previous_dataset_manifest
+
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError("only_new_data needs the model registry; MLFLOW_TRACKING_URI is not set")
+    manifest = previous_dataset_manifest(model_name)
+    return content_of(manifest) if manifest is not None else ""
 
 
 def check_writable(root: str) -> str:

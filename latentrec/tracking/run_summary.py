@@ -70,6 +70,11 @@ def render_summary(
             else "No step has told why: see the pods' events and logs.",
             "",
         ]
+    if succeeded and not failed and nothing_new(statuses, steps):
+        lines += [
+            "**Nothing new**: the data is that of the newest registered version; training was left out.",
+            "",
+        ]
     judged = found.get("evaluate", StepStatus("evaluate")).details
     if "verdict" in judged:
         word = "promote" if judged["promote"] else "do not promote"
@@ -85,6 +90,17 @@ def render_summary(
     lines += ["", f"GPU hours: {total:.2f}"]
     lines += [f"- [{label}]({uri})" for label, uri in (links or {}).items()]
     return "\n".join(lines) + "\n"
+
+
+def nothing_new(statuses: Sequence[StepStatus], steps: Sequence[str]) -> bool:
+    """Whether a run that succeeded stopped after data preparation because it had found no new data.
+
+    Data preparation may have come from the cache and tell nothing; the evaluation never does, so that a run
+    that was to stop without new data, ended well and has not evaluated has stopped.
+    """
+    found = {status.step: status for status in statuses}
+    asked = found.get("preflight", StepStatus("preflight")).details.get("known_content")
+    return bool(asked) and "evaluate" in steps and "evaluate" not in found
 
 
 _STATES = {"failed": "failed", "bad_input": "met bad input", "interrupted": "was interrupted"}

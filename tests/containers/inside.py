@@ -43,7 +43,7 @@ found = {
 assert found["uid"] != 0 and found["gid"] != 0, found
 assert found["capabilities"] == 0 and found["no_new_privileges"] == "1", found
 assert found["root"] == "read-only", found
-assert found["write"] == {"/venv": found["write"]["/venv"], "/app": found["write"]["/app"], "/tmp": "writable"}
+assert found["write"]["/tmp"] == "writable", found
 assert {found["write"]["/venv"], found["write"]["/app"]} <= {"EROFS", "EACCES"}, found
 assert found["tmp"] == "tmpfs", found
 assert found["python"].startswith("/venv/"), found

@@ -1,7 +1,7 @@
 """The whole LatentR³ pipeline in real containers, twice: through KFP's DockerRunner, and as on a cluster.
 
-The second run goes from object storage to object storage with KFP's launcher played around each container, and
-its SFT container is killed after a checkpoint: KFP's own retry must end with the first run's weights.
+The second run goes from object storage to object storage with KFP's launcher played around each container,
+and its SFT container is killed after a checkpoint: KFP's own retry must end with the first run's weights.
 """
 
 import hashlib
@@ -106,7 +106,8 @@ def test_figures_are_in_mlflow_and_artifacts_in_object_storage(first, world):
         f" \"tags.`pipeline.run_id` = '{first.outcome.run_id}'\")\n"
         "steps = {r.data.tags.get('latentrec.step'): r for r in runs}\n"
         "version = client.get_model_version_by_alias('latentr3', 'champion')\n"
-        "print(json.dumps({'steps': sorted(filter(None, steps)), 'states': sorted({r.info.status for r in runs}),"
+        "states = sorted({r.info.status for r in runs})\n"
+        "print(json.dumps({'steps': sorted(filter(None, steps)), 'states': states,"
         " 'figures': sorted(steps['sft'].data.metrics), 'artifacts': steps['sft'].info.artifact_uri,"
         " 'champion': version.version}))\n"
     )
@@ -306,7 +307,7 @@ def test_a_step_that_fails_in_its_container_fails_the_run(world, tmp_path):
     assert "| grpo | – |" in summary
 
 
-@pytest.mark.parametrize("name", (*IMAGE_NAMES, "mlflow"))
+@pytest.mark.parametrize("name", [*IMAGE_NAMES, "mlflow"])
 def test_image_carries_labels_and_a_numeric_user(world, name):
     image = world.client.images.get(image_named(name))
     labels = image.labels

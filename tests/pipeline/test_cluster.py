@@ -101,7 +101,13 @@ def test_a_schedule_never_catches_up_and_never_overlaps(server):
     assert int(made["max_concurrency"]) == 1
     assert made["trigger"]["cron_schedule"]["cron"] == "0 30 4 * * MON-FRI"
     assert made["status"] == "ENABLED"
-    assert made["runtime_config"]["parameters"]["reviews"] == "gs://b/reviews.json.gz"
+    given = made["runtime_config"]["parameters"]
+    assert (given["reviews"], given["only_new_data"]) == ("gs://b/reviews.json.gz", True)
+
+
+def test_a_schedule_may_train_without_new_data_too(server):
+    schedule.main(["create", "--params", PARAMS + " only_new_data=false"])
+    assert only(server.recurring)["runtime_config"]["parameters"]["only_new_data"] is False
 
 
 def cutoff_of(version: dict) -> dict:

@@ -56,6 +56,21 @@ class Compiled:
     def pod(self, step: str) -> dict:
         return self.pods[self.tasks[step][2]]
 
+    @property
+    def condition(self) -> tuple[dict, dict]:
+        """The part of the pipeline that runs where there is new data: its component, and the task it is."""
+        (found,) = [
+            (self.spec["components"][task["componentRef"]["name"]], task)
+            for component in self.spec["components"].values()
+            for task in component.get("dag", {}).get("tasks", {}).values()
+            if "triggerPolicy" in task and "condition" in task["triggerPolicy"]
+        ]
+        return found
+
+    def read_by_condition(self) -> dict:
+        """What the tasks inside the condition get from outside it, by the name it has inside."""
+        return self.condition[1]["inputs"]["parameters"]
+
     def steps_with(self, has) -> set[str]:
         return {step for step in self.tasks if has(step)}
 
@@ -116,10 +131,28 @@ def test_accelerators_are_asked_for_exactly_by_gpu_steps(compiled):
 def test_gpu_nodes_come_from_preflight(compiled):
     for step in GPU_STEPS[compiled.system]:
         pod = compiled.pod(step)
-        selector = pod["nodeSelector"]["nodeSelectorJson"]["taskOutputParameter"]
         (toleration,) = pod["tolerations"]
-        assert selector == {"producerTask": "preflight", "outputParameterKey": "node_selector"}
-        assert toleration["tolerationJson"]["taskOutputParameter"]["outputParameterKey"] == "tolerations"
+        read = compiled.read_by_condition()
+        for key, source in (
+            ("node_selector", pod["nodeSelector"]["nodeSelectorJson"]),
+            ("tolerations", toleration["tolerationJson"]),
+        ):
+            given = read[source["componentInputParameter"]]
+            assert given["taskOutputParameter"] == {"producerTask": "preflight", "outputParameterKey": key}
+
+
+def test_everything_that_costs_hangs_on_there_being_new_data(compiled):
+    condition, task = compiled.condition
+    trigger = task["triggerPolicy"]["condition"]
+    content, known = (f"pipelinechannel--{name}" for name in ("data-prep-content", "preflight-known_content"))
+    assert content in trigger
+    assert "!=" in trigger
+    assert known in trigger
+    inside = {
+        compiled.variables(compiled.spec["components"][name]["executorLabel"])["LATENTREC_STEP"]
+        for name in (t["componentRef"]["name"] for t in condition["dag"]["tasks"].values())
+    }
+    assert set(compiled.tasks) - inside == {"preflight", "data_prep", "run_summary"}
 
 
 def test_shared_memory_stands_exactly_on_training_steps(compiled):

@@ -165,3 +165,21 @@ def test_make_run_understands_its_variables():
         "'seed=7'",
     ):
         assert part in shown
+
+
+@pytest.mark.timeout(600)
+def test_a_run_that_finds_no_new_data_stops_after_data_preparation(finished, shop):
+    """Last in this file: it runs in the folder of the finished run, whose model has this data."""
+    reviews, metadata = shop
+    # Another end of the window, as a schedule would give, and yet the same events.
+    params = QUICK + " only_new_data=true data_cutoff=2035-01-01"
+    again = make_run(finished.runs, reviews=reviews, metadata=metadata, params=params)
+    assert again.code == 0, again.text[-4000:]
+    assert "nothing new: the data is that of the newest registered version" in again.text
+    run_id = re.search(r"run: +(latentr3-\S+),", again.text).group(1)
+    steps = {path.stem for path in (finished.runs / "status" / run_id).glob("*.json")}
+    assert steps == {"preflight", "data_prep"}
+    summaries = [path.read_text() for path in finished.runs.rglob("run-summary/summary")]
+    (told,) = [text for text in summaries if run_id in text]
+    assert "succeeded" in told.splitlines()[0]
+    assert "**Nothing new**" in told

@@ -1,0 +1,85 @@
+"""Whether a backbone fits into the memory that a run asks for, before a GPU is paid for."""
+
+import inspect
+import json
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.tracking.backbone_check import (
+    GPU_MEMORY_GB,
+    LORA_OPTIONS,
+    check_backbone,
+    parameter_count,
+    training_gb,
+)
+from latentrec.tracking.parameters import check_parameters
+from pipeline.catalogue import SYSTEMS, pipeline_of
+
+QWEN_1_5B = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+    "vocab_size": 151936,
+}
+QWEN_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_attention_heads": 28,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 4,
+    "tie_word_embeddings": False,
+    "vocab_size": 152064,
+}
+PUBLISHED = {"Qwen/Qwen2.5-1.5B": 1.54e9, "Qwen/Qwen2.5-1.5B-Instruct": 1.54e9}
+"""Parameters by the model cards."""
+
+
+def backbone(folder, sizes) -> str:
+    (folder / "config.json").write_text(json.dumps(sizes))
+    return str(folder)
+
+
+def run(folder, system: str = "latentr3", sizes: dict = QWEN_1_5B, options=None, **more) -> str:
+    given = {"system": system, "backbone": backbone(folder, sizes), "gpu_count": "1", **more}
+    return check_backbone(given, options or {})
+
+
+def test_parameters_are_counted_from_the_sizes():
+    assert parameter_count(QWEN_1_5B) == pytest.approx(1.54e9, rel=0.01)
+    assert parameter_count(QWEN_7B) == pytest.approx(7.62e9, rel=0.01)
+
+
+@pytest.mark.parametrize("system", [system for system in SYSTEMS if system != "lares"])
+def test_a_system_s_own_backbone_fits_its_own_accelerator(system):
+    parameters = inspect.signature(pipeline_of(system).pipeline_func).parameters
+    need = training_gb(int(PUBLISHED[parameters["backbone"].default]))
+    assert need < GPU_MEMORY_GB[parameters["gpu_type"].default]
+
+
+def test_what_does_not_fit_is_refused_with_what_would(tmp_path):
+    with pytest.raises(UserError, match=r"about 158\.\d GB to train; gpu_type nvidia-h200-141gb has 141 GB"):
+        run(tmp_path, "reczero", QWEN_7B, gpu_type="nvidia-h200-141gb")
+    with pytest.raises(UserError, match="nvidia-l4 has 24 GB"):
+        run(tmp_path, gpu_type="nvidia-l4")
+    assert "1,544 M parameters" in run(tmp_path, gpu_type="nvidia-l4", gpu_count="0")
+
+
+@pytest.mark.parametrize("system", LORA_OPTIONS)
+def test_adapters_fit_where_all_weights_do_not(tmp_path, system):
+    """With the very options that the refusal names, which the steps' own configurations take."""
+    options = LORA_OPTIONS[system]
+    with pytest.raises(UserError) as refused:
+        run(tmp_path, system, QWEN_7B, gpu_type="nvidia-a100-80gb")
+    assert json.dumps(options) in str(refused.value)
+    assert run(tmp_path, system, QWEN_7B, options, gpu_type="nvidia-a100-80gb")
+    check_parameters(system, {"reviews": "r.json", "backbone": "tiny"}, options)
+
+
+def test_adapters_in_one_of_two_steps_do_not_count(tmp_path):
+    options = {"rating": {"lora_rank": 16}}
+    with pytest.raises(UserError, match="158"):
+        run(tmp_path, "recone", QWEN_7B, options, gpu_type="nvidia-a100-80gb")
