@@ -57,6 +57,11 @@ class Run:
         assert self.checked is not None
         return self.checked.outputs[f"{group}_options"]
 
+    def champion(self) -> Any:
+        """The registered version that training begins at; empty for none."""
+        assert self.checked is not None
+        return self.checked.outputs["start_from"]
+
     def preflight(self) -> dsl.PipelineTask:
         """Check everything before anything costs."""
         known = set(preflight.component_spec.inputs)

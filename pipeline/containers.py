@@ -6,6 +6,7 @@ as soon as it has ended, finds it gone, and takes that for success whatever the 
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import socket
@@ -25,8 +26,10 @@ from pipeline.local_run import RunFolders
 from pipeline.placement import USER
 
 ROOT = Path(__file__).resolve().parents[1]
-PASSED_ON = ("MLFLOW_", "LATENTREC_", "STORAGE_EMULATOR_HOST", "HF_", "OMP_", "TOKENIZERS_", "NO_PROXY")
-PASSED_ON += ("OPENAI_API_KEY",)
+PASSED_ON = (
+    *("MLFLOW_", "LATENTREC_", "HF_", "OMP_", "TOKENIZERS_"),
+    *("STORAGE_EMULATOR_HOST", "NO_PROXY", "OPENAI_API_KEY"),
+)
 """What of this process's environment a step's container sees: variables that begin like this."""
 
 
@@ -61,6 +64,11 @@ def give_to_containers(folder: Path) -> None:
             os.chown(path, USER, USER, follow_symlinks=False)
 
 
+def _client_library() -> Any:
+    """The package ``docker``, by its name: a type checker takes this repository's folder for it."""
+    return importlib.import_module("docker")
+
+
 @contextmanager
 def engine() -> Iterator[Any]:
     """A client of docker, or of a podman service started for as long as this lasts (``DOCKER_HOST`` set).
@@ -68,8 +76,7 @@ def engine() -> Iterator[Any]:
     Raises:
         UserError: there is neither.
     """
-    import docker
-
+    docker = _client_library()
     with ExitStack() as stack:
         try:
             client = docker.from_env()
@@ -193,8 +200,7 @@ def check_images(system: str, client: Any) -> None:
     Raises:
         UserError: naming those that are missing.
     """
-    import docker
-
+    docker = _client_library()
     missing = []
     for name in sorted(images_of(system)):
         try:

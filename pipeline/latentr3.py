@@ -1,5 +1,7 @@
 """LatentR3: preflight → data → (popularity, SASRec, backbone, SFT → GRPO) → evaluate → register."""
 
+from typing import Any
+
 from kfp import dsl
 
 from components.grpo.component import grpo
@@ -37,6 +39,7 @@ def latentr3(
     skip_bad_lines: bool = False,
     backbone: str = "Qwen/Qwen2.5-1.5B",
     reasoning_tokens: int = 1,
+    warm_start: bool = False,
     sft_epochs: int = 3,
     sft_batch_size: int = 128,
     sft_learning_rate: float = 0.0,
@@ -76,6 +79,7 @@ def latentr3(
         skip_bad_lines: Drop and count unreadable lines instead of stopping.
         backbone: Preset (tiny), hub id, directory or gs:// location of a causal language model.
         reasoning_tokens: N, latent reasoning tokens.
+        warm_start: Begin stage 1 at the champion, where there is one, instead of at the backbone.
         sft_epochs: Stage 1, passes over the training samples.
         sft_batch_size: Stage 1, samples per optimiser step.
         sft_learning_rate: Stage 1, peak learning rate; 0 is the one that suits backbone and profile.
@@ -121,7 +125,7 @@ def latentr3(
                 title="SASRec",
             )
 
-            def tune(tokens: int, name: str, title: str) -> dsl.PipelineTask:
+            def tune(tokens: int, name: str, title: str, start_from: Any = "") -> dsl.PipelineTask:
                 task = sft(
                     dataset=dataset,
                     backbone=backbone,
@@ -130,13 +134,14 @@ def latentr3(
                     epochs=sft_epochs,
                     batch_size=sft_batch_size,
                     learning_rate=sft_learning_rate,
+                    start_from=start_from,
                     seed=seed,
                     options=run.options("sft"),
                 )
                 return run.step(task, placement.TRAIN, name=name, title=title)
 
             plain = tune(0, "backbone", "Backbone (N = 0)")
-            stage_1 = tune(reasoning_tokens, "sft", "LatentR3 SFT")
+            stage_1 = tune(reasoning_tokens, "sft", "LatentR3 SFT", start_from=run.champion())
             stage_2 = run.step(
                 grpo(
                     dataset=dataset,

@@ -35,6 +35,7 @@ def preflight(
         ("inputs_fingerprint", str),
         ("data_cutoff", str),
         ("known_content", str),
+        ("start_from", str),
         ("node_selector", dict),
         ("tolerations", list),
         ("one_gpu", int),
@@ -81,6 +82,7 @@ def preflight(
         inputs_fingerprint: Changes when the content behind the input locations does.
         data_cutoff: Day that ends the data, or empty.
         known_content: Content of the dataset behind the newest registered version, or empty: train anyhow.
+        start_from: Registered version that training begins at, or empty.
         node_selector: Node labels of the GPU steps' pool.
         tolerations: Tolerations of the GPU steps' pool.
         one_gpu: Accelerators of a GPU step that can use one at most.

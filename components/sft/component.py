@@ -15,6 +15,7 @@ def sft(
     epochs: int = 3,
     batch_size: int = 128,
     learning_rate: float = 0.0,
+    start_from: str = "",
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -28,13 +29,14 @@ def sft(
         epochs: Passes over the training samples.
         batch_size: Samples per optimiser step.
         learning_rate: Peak learning rate; 0 is the one that suits backbone and profile.
+        start_from: Registered version to begin at, models:/NAME/VERSION; empty begins at the backbone.
         seed: Seed.
         options: Further fields of SFTConfig.
 
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
+    from latentrec.tracking.doors import checkpoint_root, open_step, registered_model
     from latentrec.training.sft import train_sft
 
     values = {
@@ -47,11 +49,13 @@ def sft(
         "seed": seed,
     }
     with open_step("sft", "sft", values, options, dataset=dataset.path, distributed=True) as step:
-        manifest = train_sft(
-            step.config,
-            dataset=dataset.path,
-            output=model.path,
-            sink=step.sink,
-            checkpoint_root=checkpoint_root(),
-        )
+        with registered_model(start_from) as start:
+            manifest = train_sft(
+                step.config,
+                dataset=dataset.path,
+                output=model.path,
+                init_from=start,
+                sink=step.sink,
+                checkpoint_root=checkpoint_root(),
+            )
         step.finish(model, manifest)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,20 @@ def checkpoint_root() -> str | None:
     return os.environ.get(CHECKPOINT_VARIABLE) or None
 
 
+@contextmanager
+def registered_model(uri: str) -> Iterator[Path | None]:
+    """A registered version's model directory, for as long as this lasts; ``None`` for an empty ``uri``."""
+    if not uri:
+        yield None
+        return
+    from latentrec.tracking.pull import pull_model
+
+    with tempfile.TemporaryDirectory(prefix="latentrec-registered-") as folder:
+        directory = Path(folder) / uri.removeprefix("models:/").replace("/", "-v")
+        pull_model(uri, directory)
+        yield directory
+
+
 def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     """The body of the preflight component: checks everything, opens the pipeline's MLflow run.
 
@@ -142,7 +157,7 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     pool = checked.pool
     placed = (pool.node_selector, pool.tolerations, pool.one_gpu)
     options = (checked.options[group] for group in OPTION_GROUPS)
-    data = (checked.inputs_fingerprint, checked.data_cutoff, checked.known_content)
+    data = (checked.inputs_fingerprint, checked.data_cutoff, checked.known_content, checked.start_from)
     return (*data, *placed, *options)
 
 

@@ -40,6 +40,8 @@ class Checked:
         data_cutoff: day (UTC) that ends the data, ``YYYY-MM-DD``, or empty.
         known_content: of the dataset behind the newest registered version, where the run is to stop when it
             finds that again; else empty.
+        start_from: version that holds the champion's alias now, where training is to begin there; else empty.
+            A version and not the alias, so that the cache tells a new champion from an old one.
         options: further configuration fields of each step, checked.
         details: what the run summary shows.
         pool: nodes of the GPU steps.
@@ -48,6 +50,7 @@ class Checked:
     inputs_fingerprint: str = ""
     data_cutoff: str = ""
     known_content: str = ""
+    start_from: str = ""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     pool: Pool = field(default_factory=Pool)
@@ -93,14 +96,18 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
         note = attempt("backbone", lambda: check_backbone(given, checked.options))
         if note:
             checked.details["backbone"] = note
-    if str(given.get("only_new_data", "")).lower() in ("true", "1"):
-        known = attempt("registered data", lambda: known_content(str(given.get("model_name", ""))))
-        checked.known_content = known or ""
+    name = str(given.get("model_name", ""))
+    if _is_on(given, "only_new_data"):
+        checked.known_content = attempt("registered data", lambda: known_content(name)) or ""
+    if _is_on(given, "warm_start"):
+        checked.start_from = attempt("champion", lambda: champion_version(name)) or ""
     shown = {name: value for name, value in given.items() if name != "options"}
     parent = attempt("tracking", lambda: ensure_parent_run({**shown, "options": json.dumps(options or {})}))
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise UserError(f"preflight: {listed}")
+    if checked.start_from:
+        checked.details["start_from"] = checked.start_from
     if checked.known_content:
         checked.details["known_content"] = checked.known_content
     checked.details |= {"inputs_fingerprint": checked.inputs_fingerprint, "mlflow_parent_run_id": parent}
@@ -125,6 +132,20 @@ def fingerprint_inputs(reviews: Any, metadata: Any = None) -> str:
             assert info is not None
             entries.append([role, info.uri, info.version, info.size, info.crc32c])
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def champion_version(model_name: str) -> str:
+    """``models:/NAME/VERSION`` of the champion; empty where there is none: training begins at the backbone.
+
+    Raises:
+        UserError: the registry cannot be asked.
+    """
+    from latentrec.tracking.registry import CHAMPION, Registry
+
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError("warm_start needs the model registry; MLFLOW_TRACKING_URI is not set")
+    found = Registry().by_alias(model_name, CHAMPION)
+    return found.uri if found is not None else ""
 
 
 def known_content(model_name: str) -> str:
@@ -177,6 +198,10 @@ def cutoff_day(value: str) -> str:
         raise UserError(
             f"data_cutoff is {value!r}, expected YYYY-MM-DD or a time like 2026-01-05T03:00:00Z"
         ) from None
+
+
+def _is_on(given: Mapping[str, Any], name: str) -> bool:
+    return str(given.get(name, "")).lower() in ("true", "1")
 
 
 _KEYS = {

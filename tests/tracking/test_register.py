@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import mlflow
@@ -170,6 +171,38 @@ def test_previous_dataset_is_found_through_the_registry_promoted_or_not(register
     register(decision(promote=False, reason="refused: worse"))
     found = previous_dataset_manifest("latentr3")
     assert found.fingerprint == json.loads((shop.dataset / "manifest.json").read_text())["fingerprint"]
+
+
+def test_next_run_knows_the_content_of_the_data_that_was_trained_on(register, shop, tmp_path):
+    """Another end of the window changes the fingerprint and not the content: nothing new."""
+    from latentrec.data import content_of
+    from latentrec.storage import read_manifest
+    from latentrec.tracking.preflight import known_content
+
+    assert known_content("latentr3") == ""
+    register(decision(promote=False, reason="refused: worse"))
+    manifest = read_manifest(shop.dataset, "dataset")
+    assert known_content("latentr3") == content_of(manifest)
+    later = dataclasses.replace(manifest, fingerprint="other", config={"window_end": "2035-01-01"})
+    assert known_content("latentr3") == content_of(later)
+    files = {name: {**file, "sha256": "0" * 64} for name, file in manifest.files.items()}
+    assert known_content("latentr3") != content_of(dataclasses.replace(manifest, files=files))
+
+
+def test_warm_start_begins_at_the_version_that_is_champion_now(register):
+    from latentrec.tracking.doors import registered_model
+    from latentrec.tracking.preflight import champion_version
+
+    assert champion_version("latentr3") == ""
+    with registered_model(champion_version("latentr3")) as directory:
+        assert directory is None
+    register(decision())
+    register(decision(promote=False, reason="refused: worse"))
+    assert champion_version("latentr3") == "models:/latentr3/1"
+    with registered_model("models:/latentr3/1") as directory:
+        assert (directory / "model.json").is_file()
+        assert directory.name == "latentr3-v1"
+    assert not directory.exists()
 
 
 def test_judged_with_d3_asks_for_the_assistant(tracked, shop, tmp_path):
