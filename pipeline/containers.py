@@ -169,6 +169,8 @@ def container_runner(
         for path in (*(local_path(uri).resolve() for uri in inputs if is_local(uri)), *read)
     }
     give_to_containers(folders.root / "pipeline_root")
+    if os.getuid() == 0:
+        os.chown(folders.root, USER, USER)  # it may be closed to others, and must let the containers through
     for uri in folders.environment.values():
         if is_local(uri) and "://" not in uri:
             give_to_containers(Path(uri))
