@@ -17,6 +17,7 @@ from kfp import local
 from latentrec.storage import StepStatus, read_step_statuses
 from pipeline.catalogue import pipeline_of
 from pipeline.console import quiet_console
+from pipeline.kfp_local import named_outputs_in_conditions
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def run_pipeline(
     )
     begin = time.monotonic()
     try:
-        with quiet_console(folders.log(run_id)):
+        with quiet_console(folders.log(run_id)), named_outputs_in_conditions():
             pipeline_of(system)(**parameters)
         succeeded = True
     except RuntimeError as error:

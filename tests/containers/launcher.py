@@ -26,6 +26,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from latentrec.storage import store_for
 from pipeline.containers import give_to_containers
+from pipeline.kfp_local import named_outputs_in_conditions
 
 METADATA = "/tmp/kfp_outputs/output_metadata.json"
 Run = Callable[[str, list[str], dict[str, Any], dict[str, str]], int]
@@ -113,7 +114,8 @@ def launcher_around_each_container(launcher: Launcher) -> Iterator[None]:
     docker_task_handler.DockerTaskHandler = Handler
     executor_output_utils.load_executor_output = launcher.executor_output
     try:
-        yield
+        with named_outputs_in_conditions():
+            yield
     finally:
         docker_task_handler.DockerTaskHandler, executor_output_utils.load_executor_output = before
 

@@ -1,0 +1,26 @@
+"""Steps of a few lines, for tests of what runs them."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+
+@dsl.component(install_kfp_package=False)
+def found_content() -> NamedTuple("Found", [("fingerprint", str), ("content", str)]):  # type: ignore[valid-type]
+    return ("f", "abc")  # type: ignore[return-value]
+
+
+@dsl.component(install_kfp_package=False)
+def known_content(known: str) -> NamedTuple("Known", [("known_content", str), ("more", int)]):  # type: ignore[valid-type]
+    return (known, 1)  # type: ignore[return-value]
+
+
+@dsl.component(install_kfp_package=False)
+def trained(folder: str, content: str) -> None:
+    with open(f"{folder}/trained", "w") as stream:
+        stream.write(content)
+
+
+@dsl.component(install_kfp_package=False)
+def ended(folder: str) -> None:
+    open(f"{folder}/ended", "w").close()
