@@ -79,10 +79,10 @@ class Launcher:
         shutil.rmtree(gcs)
         return code
 
-    def executor_output(self, path: str) -> pipeline_spec_pb2.ExecutorOutput:
+    def executor_output(self, executor_output_path: str) -> pipeline_spec_pb2.ExecutorOutput:
         """What a step wrote, by the path that the orchestrator asks for."""
         found = pipeline_spec_pb2.ExecutorOutput()
-        written = self.outputs.get(path)
+        written = self.outputs.get(executor_output_path)
         if written is not None and written.is_file():
             json_format.Parse(written.read_text(encoding="utf-8"), found)
         return found
