@@ -20,12 +20,14 @@ KEPT = ("index-url", "extra-index-url", "find-links", "no-index", "trusted-host"
 
 def machine_settings() -> dict[str, str]:
     """The settings that decide where packages come from, as ``pip config list`` tells them."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(f"{sys.executable} has no pip to ask; the build uses pip's defaults", file=sys.stderr)
     found: dict[str, str] = {}
     for where in ("global.", "install.", ":env:."):
-        for line in listed.splitlines():
+        for line in done.stdout.splitlines():
             name, _, value = line.partition("=")
             if name.startswith(where) and name.removeprefix(where) in KEPT:
                 found[name.removeprefix(where)] = str(ast.literal_eval(value))
