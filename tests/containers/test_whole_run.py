@@ -93,6 +93,21 @@ def test_every_container_found_itself_locked_down(first):
         assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["git_sha"])
 
 
+def test_a_scheduled_run_without_new_data_stops_before_training(first, world, tmp_path):
+    """Another day ends the window, as a schedule gives it, and yet the events are those of the first run."""
+    folders = RunFolders(tmp_path / "runs")
+    given = parameters(world) | {"only_new_data": True, "data_cutoff": "2035-01-01T03:00:00Z"}
+    with container_runner(folders) as runner:
+        outcome = run_pipeline("latentr3", given, folders, runner=runner)
+    assert outcome.succeeded
+    assert [status.step for status in outcome.statuses] == ["preflight", "data_prep"]
+    known = outcome.details("preflight")["known_content"]
+    assert len(known) == 64
+    summary = next(folders.root.rglob("run-summary/summary")).read_text()
+    assert "succeeded" in summary.splitlines()[0]
+    assert "**Nothing new**" in summary
+
+
 def test_artifacts_between_steps_belong_to_the_images_user(first):
     dataset = Path(first.outcome.details("data_prep")["output"])
     assert (dataset / "manifest.json").stat().st_uid == int(container_user().partition(":")[0])

@@ -167,6 +167,7 @@ def test_make_run_understands_its_variables():
         assert part in shown
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_that_finds_no_new_data_stops_after_data_preparation(finished, shop):
     """Last in this file: it runs in the folder of the finished run, whose model has this data."""
