@@ -120,17 +120,17 @@ def test_figures_are_in_mlflow_and_artifacts_in_object_storage(first, world):
         "runs = client.search_runs([e.experiment_id for e in client.search_experiments()],"
         f" \"tags.`pipeline.run_id` = '{first.outcome.run_id}'\")\n"
         "steps = {r.data.tags.get('latentrec.step'): r for r in runs}\n"
-        "version = client.get_model_version_by_alias('latentr3', 'champion')\n"
+        "version = client.get_model_version_by_alias('latentr3', 'challenger')\n"
         "states = sorted({r.info.status for r in runs})\n"
         "print(json.dumps({'steps': sorted(filter(None, steps)), 'states': states,"
         " 'figures': sorted(steps['sft'].data.metrics), 'artifacts': steps['sft'].info.artifact_uri,"
-        " 'champion': version.version}))\n"
+        " 'version': version.version}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
     assert told["steps"] == sorted(STEPS)
-    assert told["states"] == ["FINISHED"]
+    assert (told["states"], told["version"]) == (["FINISHED"], "1")
     assert any("loss" in name for name in told["figures"])
     assert told["artifacts"].startswith("gs://bucket/mlflow/")
     stored = {info.uri for info in store_for("gs://bucket").list(told["artifacts"] + "/")}
