@@ -73,6 +73,9 @@ class GcsConnection:
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=2 * workers() + 2)
         for scheme in ("http://", "https://"):
             client._http.mount(scheme, adapter)
+        # By default the library asks for each bucket's location from a thread of its own, to annotate traces:
+        # a request that nobody needs here, by a right (storage.buckets.get) that object users do not have.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         return client
 
     def _probe(self, client: storage.Client, bucket: str) -> None:

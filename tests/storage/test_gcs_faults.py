@@ -1,9 +1,12 @@
 """Faults of the object store: retried within bounds, or one clear error; damage is never accepted."""
 
 import os
+import threading
 import time
+from unittest.mock import ANY
 
 import pytest
+import requests
 
 from latentrec.core import UserError
 from latentrec.storage import StorageError, store_for
@@ -190,3 +193,19 @@ def test_object_overwritten_during_a_download_never_mixes(gcs_server, source, tm
     store._fetch = fetch
     store.download_file(URI, tmp_path / "copy.bin")
     assert (tmp_path / "copy.bin").read_bytes() == newer.read_bytes()
+
+
+def test_no_request_is_made_behind_the_callers_back(gcs_server, monkeypatch):
+    """The library would look up the bucket, from a thread of its own, by a right that pods do not have."""
+    asked, real_send = [], requests.adapters.HTTPAdapter.send
+
+    def send(adapter, request, **options):
+        asked.append((request.method, request.path_url.partition("?")[0], threading.current_thread().name))
+        return real_send(adapter, request, **options)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    store = store_for("gs://bucket/x")
+    store.write_bytes("gs://bucket/x", b"small")
+    assert store.read_bytes("gs://bucket/x") == b"small"
+    assert ("GET", "/storage/v1/b/bucket", ANY) not in asked
+    assert {thread for _, _, thread in asked} == {threading.current_thread().name}

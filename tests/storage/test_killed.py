@@ -108,12 +108,13 @@ def test_checkpoint_save_killed_anywhere_leaves_the_old_or_the_new(place, tmp_pa
 
 def test_restore_killed_anywhere_leaves_no_half_directory(place, tmp_path):
     open_store(place).save(make_state(tmp_path / "state", "new"), 1, metadata={})
-    destination = tmp_path / "destination"
+    destination = tmp_path / "out" / "destination"
     reader = open_store(place, acquire=False)
     info = reader.latest()
 
     def prepare() -> None:
-        shutil.rmtree(destination, ignore_errors=True)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (tmp_path / "out").mkdir()
 
     for _ in killed_everywhere(
         tmp_path, prepare, lambda: open_store(place, acquire=False).restore(info, destination)
@@ -170,10 +171,11 @@ def test_replacing_upload_killed_anywhere_never_shows_a_mixture(place, tmp_path)
 def test_download_of_a_dataset_killed_anywhere_leaves_no_half_directory(place, tmp_path):
     make_artifact(tmp_path / "new", "new")
     upload_directory(tmp_path / "new", place)
-    copy = tmp_path / "copy"
+    copy = tmp_path / "out" / "copy"
 
     def prepare() -> None:
-        shutil.rmtree(copy, ignore_errors=True)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (tmp_path / "out").mkdir()
 
     for _ in killed_everywhere(tmp_path, prepare, lambda: download_directory(place, copy)):
         assert not copy.exists() or text_of(copy) == "new"
