@@ -26,6 +26,8 @@ SETTING_NAMES = (
     "LATENTREC_STATUS_ROOT",
     "LATENTREC_CHECKPOINT_ROOT",
     "LATENTREC_ARTIFACT_ROOT",
+    "LATENTREC_KFP_UI",
+    "LATENTREC_MLFLOW_UI",
 )
 CREDENTIALS = "latentrec-credentials"
 """Secret with the tokens that a step may need; made by the operator, never part of a pipeline."""

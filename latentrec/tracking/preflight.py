@@ -22,6 +22,7 @@ from latentrec.core import UserError
 from latentrec.storage import ABSENT, join, store_for
 from latentrec.tracking.backbone_check import check_backbone
 from latentrec.tracking.doors import CHECKPOINT_VARIABLE
+from latentrec.tracking.links import kfp_tags
 from latentrec.tracking.node_pools import Pool, choose_pool
 from latentrec.tracking.parameters import CONFIGS, SYSTEMS, check_parameters, locations
 from latentrec.tracking.steps import ensure_parent_run
@@ -102,7 +103,8 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
     if _is_on(given, "warm_start"):
         checked.start_from = attempt("champion", lambda: champion_version(name)) or ""
     shown = {name: value for name, value in given.items() if name != "options"}
-    parent = attempt("tracking", lambda: ensure_parent_run({**shown, "options": json.dumps(options or {})}))
+    shown["options"] = json.dumps(options or {})
+    parent = attempt("tracking", lambda: ensure_parent_run(shown, kfp_tags()))
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise UserError(f"preflight: {listed}")

@@ -14,6 +14,7 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.storage import StepStatus, read_step_statuses
 from latentrec.storage.status import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.tracking.links import mlflow_links
 
 _MARKS = {"succeeded": "✓", "failed": "✗", "bad_input": "✗", "interrupted": "!", "running": "…"}
 
@@ -121,10 +122,5 @@ def _note(details: dict[str, Any]) -> str:
 
 
 def _links(statuses: Sequence[StepStatus]) -> dict[str, str]:
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     parents = [s.details["mlflow_parent_run_id"] for s in statuses if s.details.get("mlflow_parent_run_id")]
-    if not parents:
-        return {}
-    if tracking.startswith("http"):
-        return {"MLflow run": f"{tracking.rstrip('/')}/#/runs/{parents[0]}"}
-    return {f"MLflow run {parents[0]} in": tracking}
+    return mlflow_links(parents[0]) if parents else {}

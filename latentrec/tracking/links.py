@@ -1,0 +1,31 @@
+"""Links both ways between a run's page in KFP and its run in MLflow, as a browser can open them.
+
+A step reaches MLflow by a name that only the cluster knows, and does not know KFP's page at all; where people
+open the two stands in the installation's settings (``manifests/base/settings.env``).
+"""
+
+from __future__ import annotations
+
+import os
+
+KFP_UI_VARIABLE = "LATENTREC_KFP_UI"
+MLFLOW_UI_VARIABLE = "LATENTREC_MLFLOW_UI"
+
+
+def kfp_tags() -> dict[str, str]:
+    """Tags that lead from the pipeline's MLflow run to its page in KFP; none where that is not known."""
+    root, run_id = os.environ.get(KFP_UI_VARIABLE), os.environ.get("LATENTREC_RUN_ID")
+    if not root or not run_id:
+        return {}
+    page = f"{root.rstrip('/')}/#/runs/details/{run_id}"
+    # MLflow shows the note above everything else, as Markdown: a link to click.
+    return {"kfp.url": page, "mlflow.note.content": f"[This run in Kubeflow Pipelines]({page})"}
+
+
+def mlflow_links(run: str) -> dict[str, str]:
+    """Label and address of the pipeline's MLflow run, for the run summary that KFP shows."""
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    root = os.environ.get(MLFLOW_UI_VARIABLE) or tracking
+    if root.startswith("http"):
+        return {"MLflow run": f"{root.rstrip('/')}/#/runs/{run}"}
+    return {f"MLflow run {run} in": tracking}

@@ -1,0 +1,117 @@
+"""Preflight: everything wrong is told before anything costs, and what the run is given rests on the world."""
+
+import json
+import socket
+
+import pytest
+from shop import decision
+
+from latentrec.core import UserError
+from latentrec.tracking.preflight import check_writable, cutoff_day, fingerprint_inputs, run_preflight
+
+REVIEW = {"reviewerID": "A", "asin": "B", "overall": 5.0, "unixReviewTime": 1}
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    path = tmp_path / "reviews.json"
+    path.write_text(json.dumps(REVIEW) + "\n")
+    return path
+
+
+@pytest.fixture
+def given(reviews, monkeypatch):
+    """Parameters of a run that nothing is wrong with, on a machine where nothing is set."""
+    for name in ("MLFLOW_TRACKING_URI", "LATENTREC_STATUS_ROOT", "LATENTREC_CHECKPOINT_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    return {"system": "lares", "reviews": str(reviews), "model_name": "lares"}
+
+
+@pytest.mark.parametrize("switch", ["only_new_data", "warm_start"])
+def test_what_reads_the_registry_needs_one(given, switch):
+    with pytest.raises(UserError, match=f"{switch} needs the model registry; MLFLOW_TRACKING_URI is not set"):
+        run_preflight({**given, "numbers": f"{switch}=True seed=42"})
+
+
+def test_a_run_by_hand_asks_no_registry(given):
+    checked = run_preflight({**given, "numbers": "only_new_data=False warm_start=False seed=42"})
+    assert (checked.known_content, checked.start_from) == ("", "")
+
+
+def test_a_scheduled_run_is_told_what_is_known_and_where_to_begin(given, register, shop):
+    from latentrec.data import content_of
+    from latentrec.storage import read_manifest
+
+    register(decision())
+    checked = run_preflight({**given, "model_name": "latentr3", "numbers": "only_new_data=true warm_start=1"})
+    assert checked.known_content == content_of(read_manifest(shop.dataset, "dataset"))
+    assert checked.start_from == "models:/latentr3/1"
+    assert checked.details["start_from"] == "models:/latentr3/1"
+
+
+def test_a_switch_of_another_model_finds_nothing_and_trains(given, register):
+    register(decision())
+    checked = run_preflight({**given, "model_name": "other", "numbers": "only_new_data=true warm_start=true"})
+    assert (checked.known_content, checked.start_from) == ("", "")
+
+
+def test_mlflow_s_run_leads_to_kfp_s_page(given, tracked, monkeypatch):
+    monkeypatch.setenv("LATENTREC_KFP_UI", "https://kfp.example/")
+    run_preflight(given)
+    (parent,) = tracked.parents()
+    page = "https://kfp.example/#/runs/details/run-1"
+    assert parent.data.tags["kfp.url"] == page
+    assert f"]({page})" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.params["system"] == "lares"
+
+
+def test_everything_that_is_wrong_is_told_at_once(given, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("LATENTREC_CHECKPOINT_ROOT", str(blocked / "below"))
+    bad = {"reviews": str(tmp_path / "none.json"), "data_cutoff": "Monday", "numbers": "seed=-1 k_core=0"}
+    with pytest.raises(UserError) as told:
+        run_preflight({**given, **bad})
+    for part in ("none.json: no such file", "data_cutoff is 'Monday'", "k_core", "cannot be written"):
+        assert part in str(told.value), part
+
+
+def test_a_bucket_that_cannot_be_written_is_named(gcs_server):
+    assert check_writable("gs://bucket/checkpoints") == "writable"
+    with pytest.raises(UserError, match="gs://no-such-bucket: there is no such bucket"):
+        check_writable("gs://no-such-bucket/checkpoints")
+
+
+def test_object_storage_that_does_not_answer_is_named(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free.getsockname()[1]}")
+    with pytest.raises(UserError, match="gs://bucket"):
+        check_writable("gs://bucket/checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("reviewerID,asin,overall", "is not a JSON object; reviews need JSON lines"),
+        ('{"asin": "B", "title": "metadata, not reviews"}', "is not a review with 'reviewerID'"),
+    ],
+)
+def test_inputs_that_begin_like_something_else_are_refused(tmp_path, line, message):
+    path = tmp_path / "reviews.json"
+    path.write_text(line + "\n")
+    with pytest.raises(UserError, match=message):
+        fingerprint_inputs(str(path))
+
+
+def test_no_inputs_at_all_say_what_to_give():
+    with pytest.raises(UserError, match="reviews is empty; give a path"):
+        fingerprint_inputs("")
+
+
+@pytest.mark.parametrize(
+    ("value", "day"),
+    [("", ""), ("2026-01-05", "2026-01-05"), ("2026-01-05T03:00:00Z", "2026-01-05")],
+)
+def test_a_cut_off_is_a_day(value, day):
+    assert cutoff_day(value) == day
