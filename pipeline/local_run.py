@@ -7,7 +7,8 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,24 @@ def new_run_id(system: str) -> str:
     return f"{system}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
+@contextmanager
+def tried_once(pipeline: Any) -> Iterator[Any]:
+    """The pipeline without retries: no node goes away here, and a wrong setting would be tried for minutes.
+
+    A run that was stopped resumes from its checkpoints when it is started again.
+    """
+    spec = pipeline.pipeline_spec
+    before = type(spec)()
+    before.CopyFrom(spec)
+    try:
+        for part in (spec.root, *spec.components.values()):
+            for task in part.dag.tasks.values() if part.HasField("dag") else ():
+                task.ClearField("retry_policy")
+        yield pipeline
+    finally:
+        spec.CopyFrom(before)
+
+
 def run_pipeline(
     system: str, parameters: Mapping[str, Any], folders: RunFolders, *, runner: Any = None
 ) -> Outcome:
@@ -99,8 +118,12 @@ def run_pipeline(
     )
     begin = time.monotonic()
     try:
-        with quiet_console(folders.log(run_id)), named_outputs_in_conditions():
-            pipeline_of(system)(**parameters)
+        with (
+            quiet_console(folders.log(run_id)),
+            named_outputs_in_conditions(),
+            tried_once(pipeline_of(system)) as pipeline,
+        ):
+            pipeline(**parameters)
         succeeded = True
     except RuntimeError as error:
         logging.getLogger(__name__).info("%s", error)

@@ -20,7 +20,7 @@ def reczero(
     split: str = "temporal",
     window_start: str = "",
     window_end: str = "",
-    title_filter: str = "none",
+    title_filter: str = "strict",
     skip_bad_lines: bool = False,
     backbone: str = "Qwen/Qwen2.5-1.5B-Instruct",
     rating_steps: int = -1,

@@ -130,8 +130,23 @@ class Dataset:
 
     @property
     def has_titles(self) -> bool:
-        """False when no metadata was given: titles are then item keys, and text models refuse the dataset."""
+        """False where an item has none: its key stands in, and text models refuse the dataset."""
         return bool(self.manifest.extra.get("has_titles", True))
+
+    def require_titles(self) -> None:
+        """Refuse a dataset in which keys stand for titles.
+
+        Raises:
+            UserError: an item has no title; says how many, and the cure.
+        """
+        if self.has_titles:
+            return
+        checks = self.manifest.extra.get("checks", [])
+        found = [check["detail"] for check in checks if check["name"] == "all_items_titled"]
+        raise UserError(
+            f"{self.directory}: {found[0] if found else 'items have no title'}, and this model reads titles; "
+            "run data-prep with --metadata that covers them, and --title-filter strict to drop the others"
+        )
 
     def split(self, name: str) -> Samples:
         """Read one split.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentrec.core import UserError, config_to_dict
+from latentrec.core import config_to_dict
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_dir import ModelInfo
 from latentrec.models.rating.standin import STAND_IN_NOTE, build_model, build_tokenizer
@@ -66,8 +66,7 @@ def pretrain_rating(
     """
     sink = sink or NullSink()
     data = Dataset(dataset)
-    if not data.has_titles:
-        raise UserError(f"{dataset} has no titles; a model that reads text needs 'data-prep --metadata'")
+    data.require_titles()
     task = RatingTask(data)
     if config.backbone != PRESET:
         return _name_backbone(config, task, Path(output))

@@ -38,11 +38,7 @@ def open_text_dataset(directory: str | Path) -> Dataset:
         UserError: no dataset, no titles, a rating task, or no training samples.
     """
     dataset = Dataset(directory)
-    if not dataset.has_titles:
-        raise UserError(
-            f"{directory} has no titles (it was made without --metadata), and LatentR3 reads titles; "
-            "run data-prep with --metadata"
-        )
+    dataset.require_titles()
     if (task := dataset.manifest.config.get("task", "next_item")) != "next_item":
         raise UserError(f"{directory} was made with --task {task}; LatentR3 needs --task next_item")
     for split in ("train", "valid"):

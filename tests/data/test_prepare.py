@@ -183,6 +183,8 @@ def test_without_metadata_the_title_is_the_key_and_text_models_are_warned(run):
     dataset = run(grid())
     assert dataset.titles == dataset.item_keys
     assert not dataset.has_titles
+    with pytest.raises(UserError, match=r"5 of 5 items have no title.*--metadata.*--title-filter strict"):
+        dataset.require_titles()
 
 
 def test_order_of_metadata_rows_does_not_matter(run):
