@@ -94,12 +94,14 @@ class Run:
         content, known = self.prepared.outputs["content"], self.checked.outputs["known_content"]
         return dsl.If(content != known, name="new-data")
 
-    def evaluate(self, dataset: Any, models: Mapping[str, Any], **settings: Any) -> dsl.PipelineTask:
-        """Score models, the last of which is the challenger; ``models`` maps table names to model outputs."""
-        inputs = {f"model_{index}": model for index, model in enumerate(models.values(), start=1)}
+    def evaluate(
+        self, dataset: Any, trained: Mapping[str, dsl.PipelineTask], **settings: Any
+    ) -> dsl.PipelineTask:
+        """Score the models of trainers, by the names in the tables; the last one is the challenger."""
+        inputs = {f"model_{index}": task.outputs["model"] for index, task in enumerate(trained.values(), 1)}
         task = evaluate(
             dataset=dataset,
-            names=list(models),
+            names=list(trained),
             champion_of=self.parameters["model_name"],
             promotion_margin=self.parameters["promotion_margin"],
             seed=self.parameters["seed"],
@@ -109,10 +111,14 @@ class Run:
         )
         return self.step(task, placement.EVALUATE, name="evaluate", title="Evaluate")
 
-    def register(self, model: Any, evaluation: Any, dataset: Any) -> dsl.PipelineTask:
+    def register(self, trained: dsl.PipelineTask, judged: dsl.PipelineTask, dataset: Any) -> dsl.PipelineTask:
         """Register the challenger; champion only through the gate."""
-        name = self.parameters["model_name"]
-        task = register(model=model, evaluation=evaluation, dataset=dataset, name=name)
+        task = register(
+            model=trained.outputs["model"],
+            evaluation=judged.outputs["evaluation"],
+            dataset=dataset,
+            name=self.parameters["model_name"],
+        )
         return self.step(task, placement.REGISTER, name="register", title="Register")
 
 

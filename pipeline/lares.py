@@ -3,9 +3,9 @@
 from kfp import dsl
 
 from components.rpt.component import rpt
-from components.train_sequential.component import train_sequential
 from pipeline import placement
 from pipeline.builder import run_of
+from pipeline.sequential_steps import encoder, popularity, sasrec
 
 STEPS = ["preflight", "data_prep", "popularity", "sasrec", "spt", "rpt", "evaluate", "register"]
 
@@ -75,21 +75,18 @@ def lares(
         run.preflight()
         dataset = run.data_prep().outputs["dataset"]
         with run.unless_known():
-
-            def encoder(kind: str, epochs: int, group: str, name: str, title: str) -> dsl.PipelineTask:
-                task = train_sequential(
-                    dataset=dataset, encoder=kind, max_epochs=epochs, seed=seed, options=run.options(group)
-                )
-                return run.step(task, placement.TRAIN, name=name, title=title)
-
-            popularity = run.step(
-                train_sequential(dataset=dataset, encoder="popularity", seed=seed),
-                placement.TRAIN_CPU,
-                name="popularity",
-                title="Popularity",
+            floor = popularity(run, dataset)
+            baseline = sasrec(run, dataset, placement.TRAIN)
+            spt = encoder(
+                run,
+                dataset,
+                placement.TRAIN,
+                "lares",
+                epochs="lares_epochs",
+                options="lares",
+                name="spt",
+                title="LARES SPT",
             )
-            sasrec = encoder("sasrec", sasrec_epochs, "sequential", "sasrec", "SASRec")
-            spt = encoder("lares", lares_epochs, "lares", "spt", "LARES SPT")
             post = run.step(
                 rpt(
                     dataset=dataset,
@@ -103,6 +100,7 @@ def lares(
                 name="rpt",
                 title="LARES RPT",
             )
-            tasks = {"popularity": popularity, "sasrec": sasrec, "lares-spt": spt, "lares": post}
-            judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
-            run.register(post.outputs["model"], judged.outputs["evaluation"], dataset)
+            judged = run.evaluate(
+                dataset, {"popularity": floor, "sasrec": baseline, "lares-spt": spt, "lares": post}
+            )
+            run.register(post, judged, dataset)

@@ -6,9 +6,9 @@ from kfp import dsl
 
 from components.grpo.component import grpo
 from components.sft.component import sft
-from components.train_sequential.component import train_sequential
 from pipeline import placement
 from pipeline.builder import run_of
+from pipeline.sequential_steps import popularity, sasrec
 
 STEPS = [
     "preflight",
@@ -106,24 +106,8 @@ def latentr3(
         run.preflight()
         dataset = run.data_prep().outputs["dataset"]
         with run.unless_known():
-            popularity = run.step(
-                train_sequential(dataset=dataset, encoder="popularity", seed=seed),
-                placement.TRAIN_CPU,
-                name="popularity",
-                title="Popularity",
-            )
-            sasrec = run.step(
-                train_sequential(
-                    dataset=dataset,
-                    encoder="sasrec",
-                    max_epochs=sasrec_epochs,
-                    seed=seed,
-                    options=run.options("sequential"),
-                ),
-                placement.TRAIN_CPU,
-                name="sasrec",
-                title="SASRec",
-            )
+            floor = popularity(run, dataset)
+            baseline = sasrec(run, dataset, placement.TRAIN_CPU)
 
             def tune(tokens: int, name: str, title: str, start_from: Any = "") -> dsl.PipelineTask:
                 task = sft(
@@ -159,12 +143,11 @@ def latentr3(
                 title="LatentR3 GRPO",
             )
             tasks = {
-                "popularity": popularity,
-                "sasrec": sasrec,
+                "popularity": floor,
+                "sasrec": baseline,
                 "backbone": plain,
                 "latentr3-sft": stage_1,
                 "latentr3-grpo": stage_2,
             }
-            models = {name: task.outputs["model"] for name, task in tasks.items()}
-            judged = run.evaluate(dataset, models, beam_width=eval_beam_width, host=eval_host)
-            run.register(stage_2.outputs["model"], judged.outputs["evaluation"], dataset)
+            judged = run.evaluate(dataset, tasks, beam_width=eval_beam_width, host=eval_host)
+            run.register(stage_2, judged, dataset)

@@ -113,6 +113,5 @@ def recone(
                 title="Cold start",
             )
             trained = reinforce(run, dataset, cold)
-            tasks = {"start": start, "cold-start": cold, "recone": trained}
-            judged = run.evaluate(dataset, {name: task.outputs["model"] for name, task in tasks.items()})
-            run.register(trained.outputs["model"], judged.outputs["evaluation"], dataset)
+            judged = run.evaluate(dataset, {"start": start, "cold-start": cold, "recone": trained})
+            run.register(trained, judged, dataset)

@@ -75,6 +75,5 @@ def reczero(
         with run.unless_known():
             start = starting_model(run, dataset)
             trained = reinforce(run, dataset, start)
-            models = {"start": start.outputs["model"], "reczero": trained.outputs["model"]}
-            judged = run.evaluate(dataset, models)
-            run.register(trained.outputs["model"], judged.outputs["evaluation"], dataset)
+            judged = run.evaluate(dataset, {"start": start, "reczero": trained})
+            run.register(trained, judged, dataset)

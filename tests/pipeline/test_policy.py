@@ -229,6 +229,22 @@ def test_every_parameter_has_help_in_the_ui(compiled):
         assert len(entry.get("description", "")) > 10, name
 
 
+def test_a_parameter_that_several_pipelines_have_is_the_same_in_all():
+    """KFP wants every signature written out in full; what differs between them differs on purpose."""
+    meant_otherwise = {
+        *("metadata", "profile", "backbone", "split", "title_filter", "model_name", "promotion_margin"),
+        *("gpu_count", "gpu_type", "options"),
+    }
+    found: dict[str, list[dict]] = {}
+    for system in SYSTEMS:
+        spec = Compiled(system, GOLDEN / f"{system}.yaml").spec
+        for name, entry in spec["root"]["inputDefinitions"]["parameters"].items():
+            found.setdefault(name, []).append(entry)
+    assert {
+        name for name, entries in found.items() if entries != entries[:1] * len(entries)
+    } == meant_otherwise
+
+
 def test_data_preparation_s_cache_key_holds_the_content_of_its_inputs(compiled):
     given = compiled.tasks["data_prep"][1]["inputs"]["parameters"]
     for name in ("inputs_fingerprint", "data_cutoff"):
