@@ -169,3 +169,39 @@ def test_a_build_that_cannot_end_well_is_refused_first(tmp_path, words, environm
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "calls").exists()
+
+
+def ci_containers(tmp_path: Path, *, engine: str, make: str = "exit 0") -> subprocess.CompletedProcess:
+    """CI's container step with an engine and a ``make`` that are shell scripts of these bodies."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, body in (("podman", engine), ("make", make)):
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    environment = {**os.environ, "ENGINE": "podman", "PATH": f"{folder}:{os.environ['PATH']}"}
+    environment.pop("BASE_IMAGE", None)
+    return subprocess.run(
+        [str(ROOT / ".ci/containers")], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_ci_says_so_where_containers_do_not_run(tmp_path):
+    done = ci_containers(tmp_path, engine='[ "$1" != run ] || exit 125', make="exit 1")
+    assert done.returncode == 0
+    assert "SKIPPED: python:3.11-slim does not run on this machine" in done.stdout
+
+
+def test_ci_says_so_where_there_is_no_engine(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGINE", "no-such-engine")
+    done = subprocess.run([str(ROOT / ".ci/containers")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "SKIPPED: no podman or docker here" in done.stdout
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_ci_takes_the_container_tests_at_their_word_where_containers_run(tmp_path, code):
+    make = f'echo "asked: $1 on $BASE_IMAGE"; exit {code}'
+    done = ci_containers(tmp_path, engine="exit 0", make=make)
+    assert done.returncode == code
+    assert "asked: test-containers on python:3.11-slim" in done.stdout
+    assert "SKIPPED" not in done.stdout
