@@ -29,13 +29,14 @@ from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import FAULTS
 
 COLUMNS = (
-    ("mae", "MAE", 4),
-    ("rmse", "RMSE", 4),
-    ("unparsable_rate", "unparsable", 4),
-    ("accuracy", "right star", 4),
-    ("tokens_per_prediction", "tokens", 1),
-    ("seconds_per_prediction", "seconds", 4),
+    ("mae", "MAE", ".4f"),
+    ("rmse", "RMSE", ".4f"),
+    ("unparsable_rate", "unparsable", ".1%"),
+    ("accuracy", "right star", ".1%"),
+    ("tokens_per_prediction", "tokens", ".1f"),
+    ("seconds_per_prediction", "seconds", ".4f"),
 )
+OF_LANGUAGE_MODELS = {"unparsable_rate", "tokens_per_prediction", "seconds_per_prediction"}
 CURVE = "training_curve.json"
 
 
@@ -144,18 +145,23 @@ def _rows(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
             "name": name,
             "role": roles.get(name, ""),
             "cells": [
-                {
-                    "value": f"{metrics[metric].value:.{digits}f}",
-                    "interval": f"[{metrics[metric].low:.{digits}f}, {metrics[metric].high:.{digits}f}]"
-                    if metrics[metric].low != metrics[metric].high
-                    else "",
-                    "best": metrics[metric].value == best.get(metric),
-                }
-                for metric, _, digits in COLUMNS
+                _cell(metrics[metric], form, best.get(metric))
+                if name in evaluation.infos or metric not in OF_LANGUAGE_MODELS
+                else {"value": "–", "interval": "", "best": False}
+                for metric, _, form in COLUMNS
             ],
         }
         for name, metrics in evaluation.table.items()
     ]
+
+
+def _cell(figure: Interval, form: str, best: float | None) -> dict[str, Any]:
+    low, high = f"{figure.low:{form}}", f"{figure.high:{form}}"
+    return {
+        "value": f"{figure.value:{form}}",
+        "interval": f"[{low}, {high}]" if low != high else "",
+        "best": figure.value == best,
+    }
 
 
 def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,11 +34,17 @@ class Finished:
 
 
 def make_run(
-    runs: Path, *, reviews: Path, metadata: Path, params: str = QUICK, **environment: str
+    runs: Path,
+    *,
+    reviews: Path,
+    metadata: Path,
+    params: str = QUICK,
+    system: str = "latentr3",
+    **environment: str,
 ) -> Finished:
     """Run ``python -m pipeline.run_local`` as `make run` does, with everything below ``runs``."""
     command = [sys.executable, "-m", "pipeline.run_local", "--reviews", str(reviews)]
-    command += ["--metadata", str(metadata), "--params", params]
+    command += ["--metadata", str(metadata), "--params", params, "--system", system]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "LATENTREC_"))}
     done = subprocess.run(
         command,
