@@ -5,7 +5,7 @@
 #   ENGINE                      docker or podman; default: the first that is there
 #   PIP_CONF, CA_BUNDLE         files that pip needs on this machine; they stay out of the images. Default: this
 #                               machine's own pip configuration; podman also sees the local folders that it names
-#   BUILD_ARGS                  further words for `build`, such as --network=host
+#   BUILD_ARGS, PUSH_ARGS       further words for `build` and `push`, such as --network=host, --tls-verify=false
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/engine.sh
@@ -46,9 +46,17 @@ for name in ${IMAGES:-preflight data-prep train evaluate register mlflow}; do
         --build-arg TORCH_VERSION="$torch" --build-arg TORCH_VARIANT="$variant" --build-arg GIT_SHA="$sha" \
         "${from_machine[@]}" ${BUILD_ARGS:-} .
     if $push; then
-        "$ENGINE" push "$image"
-        digest=$("$ENGINE" inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image" |
-            grep -m 1 -F "$registry/$name@") || fail "$ENGINE tells no digest of $image after the push"
+        if [ "$ENGINE" = podman ]; then
+            # Podman compresses while it pushes; the digest that it knows afterwards is still the uncompressed one's.
+            # shellcheck disable=SC2086
+            podman push ${PUSH_ARGS:-} --digestfile "$scratch/digest" "$image"
+            digest=$(cat "$scratch/digest")
+        else
+            # shellcheck disable=SC2086
+            "$ENGINE" push ${PUSH_ARGS:-} "$image"
+            digest=$("$ENGINE" inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image" |
+                grep -m 1 -F "$registry/$name@") || fail "$ENGINE tells no digest of $image after the push"
+        fi
         digests+=("\"$name\": \"${digest##*@}\"")
     fi
 done

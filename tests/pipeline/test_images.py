@@ -76,18 +76,25 @@ def test_data_preparation_s_door_opens_without_training_libraries():
     assert done.returncode == 0, done.stderr
 
 
-def build(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run the build with an engine that only writes down what it is asked."""
-    engine = tmp_path / "bin" / "engine"
-    engine.parent.mkdir()
-    engine.write_text(
+def build(
+    tmp_path: Path, *words: str, engine: str = "docker", **environment: str
+) -> subprocess.CompletedProcess:
+    """Run the build with an engine that only writes down what it is asked.
+
+    After a push, docker tells the registry's digest when the image is inspected; podman, a wrong one.
+    """
+    program = tmp_path / "bin" / engine
+    program.parent.mkdir()
+    inspected = "a" if engine == "docker" else "b"
+    program.write_text(
         "#!/bin/sh\n"
         f'echo "$@" >> {tmp_path}/calls\n'
         'if [ "$1" = inspect ]; then for last; do :; done\n'
-        f'echo "${{last%:*}}@sha256:{"a" * 64}"; fi\n'
+        f'echo "${{last%:*}}@sha256:{inspected * 64}"; fi\n'
+        f'if [ "$1 $2" = "push --digestfile" ]; then printf sha256:{"a" * 64} > "$3"; fi\n'
     )
-    engine.chmod(0o755)
-    settings = {"ENGINE": "engine", "PATH": f"{engine.parent}:{os.environ['PATH']}"}
+    program.chmod(0o755)
+    settings = {"ENGINE": engine, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     settings |= {
         "IMAGE_REGISTRY": "eu.example/r",
         "IMAGE_TAG": "v1",
@@ -144,10 +151,11 @@ def test_a_build_takes_the_machine_s_pip_configuration_along(tmp_path):
     assert done.stdout.splitlines() == sorted([str(index.parent), str(wheels)])
 
 
-def test_push_writes_the_lock_that_a_release_compiles_from(tmp_path, monkeypatch):
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_push_writes_the_lock_that_a_release_compiles_from(tmp_path, monkeypatch, engine):
     from components.images import image
 
-    done = build(tmp_path, "--push")
+    done = build(tmp_path, "--push", engine=engine)
     assert done.returncode == 0, done.stderr
     for name, value in (("RELEASE", "1"), ("IMAGE_REGISTRY", "eu.example/r")):
         monkeypatch.setenv(name, value)
@@ -161,7 +169,7 @@ def test_push_writes_the_lock_that_a_release_compiles_from(tmp_path, monkeypatch
     [
         ((), {"IMAGE_TAG": "latest"}, "IMAGE_TAG is 'latest'"),
         (("--push",), {"IMAGE_REGISTRY": ""}, "nothing can be pushed"),
-        ((), {"ENGINE": "no-such-engine"}, "which is not on the PATH"),
+        ((), {"engine": "docker", "ENGINE": "no-such-engine"}, "which is not on the PATH"),
     ],
 )
 def test_a_build_that_cannot_end_well_is_refused_first(tmp_path, words, environment, message):
