@@ -200,3 +200,12 @@ def test_spot_is_for_gpu_steps_and_never_for_what_serves(objects, overlay):
             assert term["matchExpressions"] == [
                 {"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"}
             ]
+
+
+def test_the_namespace_has_a_quota_and_every_container_a_limit(objects):
+    (quota,) = [entry for entry in objects if entry["kind"] == "ResourceQuota"]
+    assert {"limits.cpu", "limits.memory", "requests.nvidia.com/gpu"} <= set(quota["spec"]["hard"])
+    (limits,) = [entry for entry in objects if entry["kind"] == "LimitRange"]
+    (container,) = limits["spec"]["limits"]
+    assert container["type"] == "Container"
+    assert set(container["default"]) == set(container["defaultRequest"]) == {"cpu", "memory"}
