@@ -80,14 +80,9 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
         "gate": gate,
         "headline": f"{gate.challenger_name} "
         + ("becomes the champion" if gate.promote else "is not promoted"),
-        "sentence": gate.reason[:1].upper() + gate.reason[1:] + ".",
+        "sentence": (gate.reason[:1].upper() + gate.reason[1:] + ".").replace("neg_mae", "−MAE"),
         "setting": _setting(evaluation),
-        "stand_ins": [
-            (name, note)
-            for name, info in evaluation.infos.items()
-            for note in info.notes
-            if "stand-in" in note
-        ],
+        "stand_ins": _stand_ins(evaluation.infos),
         "reading": _reading(evaluation),
         "began": where_it_began(evaluation.infos),
         "columns": [label for _, label, _ in COLUMNS],
@@ -118,6 +113,19 @@ def _setting(evaluation: RatingEvaluation) -> str:
         f"{len(evaluation.examples):,} {evaluation.config.split} ratings of {users:,} users{until}. "
         f"Dataset {evaluation.dataset.fingerprint[:12]}."
     )
+
+
+def _stand_ins(infos: Mapping[str, ModelInfo]) -> list[tuple[str, str]]:
+    """Each note on a stand-in once, with the models that it holds for: ``start and reczero start``."""
+    holders: dict[str, list[str]] = {}
+    for name, info in infos.items():
+        for note in info.notes:
+            if "stand-in" in note:
+                holders.setdefault(note, []).append(name)
+    return [
+        (", ".join(names[:-1]) + f" and {names[-1]} start" if names[1:] else f"{names[0]} starts", note)
+        for note, names in holders.items()
+    ]
 
 
 def _reading(evaluation: RatingEvaluation) -> list[str]:
@@ -222,9 +230,10 @@ def _curves(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
 
 
 def _measured(evaluation: RatingEvaluation) -> list[dict[str, str]]:
-    """Validation figures before and after training, where a model carries them."""
+    """Validation figures before and after training; of a model without the former where no other has them."""
     rows = []
-    for name, info in evaluation.infos.items():
+    trained = {name: info for name, info in evaluation.infos.items() if "start_format_valid" in info.metrics}
+    for name, info in (trained or evaluation.infos).items():
         kinds = [
             kind
             for kind in (*FAULTS, "truncated")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -165,40 +166,42 @@ def _train(
         arguments: dict[str, Any] = trainer_settings(
             Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
         )
-        trainer = RatingGRPOTrainer(
-            model=model,
-            reward_funcs=rewards,
-            args=GRPOConfig(
-                **{**arguments, "gradient_checkpointing": config.gradient_checkpointing},
-                max_steps=steps,
-                per_device_train_batch_size=micro_batch,
-                gradient_accumulation_steps=completions // micro_batch,
-                num_generations=config.group_size,
-                max_completion_length=int(config.max_completion_tokens or 0),
-                temperature=config.temperature,
-                top_p=1.0,
-                top_k=0,
-                repetition_penalty=1.0,
-                learning_rate=float(config.learning_rate or 0),
-                lr_scheduler_type=SCHEDULES[config.schedule],
-                warmup_steps=config.warmup_steps,
-                max_grad_norm=config.max_grad_norm,
-                beta=config.beta,
-                epsilon=config.epsilon,
-                loss_type=config.loss,
-                scale_rewards=config.scale_rewards,
-                mask_truncated_completions=config.mask_truncated,
-                shuffle_dataset=False,
-                bf16=training_precision(config.dtype, config.lora_rank)[1],
-                use_vllm=config.vllm != "off",
-                vllm_mode=config.vllm if config.vllm != "off" else "colocate",
-                vllm_server_base_url=config.vllm_url or None,
-            ),
-            train_dataset=Rows.from_list(rows),
-            processing_class=prompt.tokenizer,
-            callbacks=[callback],
-            peft_config=lora(config.lora_rank, config.lora_alpha),
-        )
+        with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does
+            warnings.simplefilter("ignore", FutureWarning)
+            trainer = RatingGRPOTrainer(
+                model=model,
+                reward_funcs=rewards,
+                args=GRPOConfig(
+                    **{**arguments, "gradient_checkpointing": config.gradient_checkpointing},
+                    max_steps=steps,
+                    per_device_train_batch_size=micro_batch,
+                    gradient_accumulation_steps=completions // micro_batch,
+                    num_generations=config.group_size,
+                    max_completion_length=int(config.max_completion_tokens or 0),
+                    temperature=config.temperature,
+                    top_p=1.0,
+                    top_k=0,
+                    repetition_penalty=1.0,
+                    learning_rate=float(config.learning_rate or 0),
+                    lr_scheduler_type=SCHEDULES[config.schedule],
+                    warmup_steps=config.warmup_steps,
+                    max_grad_norm=config.max_grad_norm,
+                    beta=config.beta,
+                    epsilon=config.epsilon,
+                    loss_type=config.loss,
+                    scale_rewards=config.scale_rewards,
+                    mask_truncated_completions=config.mask_truncated,
+                    shuffle_dataset=False,
+                    bf16=training_precision(config.dtype, config.lora_rank)[1],
+                    use_vllm=config.vllm != "off",
+                    vllm_mode=config.vllm if config.vllm != "off" else "colocate",
+                    vllm_server_base_url=config.vllm_url or None,
+                ),
+                train_dataset=Rows.from_list(rows),
+                processing_class=prompt.tokenizer,
+                callbacks=[callback],
+                peft_config=lora(config.lora_rank, config.lora_alpha),
+            )
         train_resumable(quiet(trainer), store)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         return trained, callback.curve(trainer.state.log_history)

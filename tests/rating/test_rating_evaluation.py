@@ -128,6 +128,21 @@ def test_report_calls_a_stand_in_a_stand_in(rating_dataset, base, answers, tmp_p
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
 
 
+def test_report_says_once_what_two_models_have_in_common_and_nothing_of_what_baselines_lack(
+    rating_dataset, base, answers, tmp_path
+):
+    evaluate(CONFIG, dataset=rating_dataset, models={"start": base, "reczero": base}, output=tmp_path / "e")
+    for name in ("report.html", "report.md"):
+        page = (tmp_path / "e" / name).read_text()
+        assert page.count("from a stand-in, not from an instruct model") == 1
+        assert "start and reczero start from a stand-in" in page
+        assert "neg_mae" not in page
+    rows = [line for line in page.splitlines() if line.startswith(("| user mean (floor)", "| start |"))]
+    cells = [[cell.strip() for cell in row.split("|")[3:-1]] for row in rows[:2]]
+    assert [cells[0][index] for index in (1, 3, 4)] == ["–", "–", "–"]
+    assert [cells[1][index] for index in (1, 3)] == ["100.0%", "60.0"]
+
+
 def test_report_says_whether_the_floor_is_beaten_and_if_not_what_the_model_did(
     rating_dataset, base, answers, tmp_path
 ):
