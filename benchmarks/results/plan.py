@@ -94,7 +94,7 @@ CELLS = {
         Cell(
             "rl-published",
             "RL as published (target likelihood, batch advantage, σ = 1.5)",
-            _grpo("--profile", "paper", "--advantage-prompts", "0"),
+            _grpo("--profile", "paper", "--advantage-prompts", "0", "--learning-rate", "1e-4"),
             ablation=True,
             needs=("latentr3-sft",),
         ),
