@@ -27,10 +27,10 @@ from latentrec.models.latentr3 import LatentR3Model
 from latentrec.training import grpo_objective as objective
 from latentrec.training.next_item import answer_log_probs
 
-D, LAYERS, VOCABULARY = 128, 4, 8192
+D, LAYERS, VOCABULARY = 128, 4, 4096
 PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10
 REPEATS = 7
-LARGER = ((128, 151_936), (512, 8192))
+LARGER = ((128, 151_936), (512, 4096))
 """(d, vocabulary) beside the contract's: Qwen2's own vocabulary, and a model whose passes are longer
 than what it takes to start them."""
 SIZES = {

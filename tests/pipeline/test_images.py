@@ -179,11 +179,13 @@ def test_a_build_that_cannot_end_well_is_refused_first(tmp_path, words, environm
     assert not (tmp_path / "calls").exists()
 
 
-def ci_containers(tmp_path: Path, *, engine: str, make: str = "exit 0") -> subprocess.CompletedProcess:
+def ci_containers(
+    tmp_path: Path, *, engine: str, make: str = "exit 0", free: int = 16
+) -> subprocess.CompletedProcess:
     """CI's container step with an engine and a ``make`` that are shell scripts of these bodies."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, body in (("podman", engine), ("make", make)):
+    for name, body in (("podman", engine), ("make", make), ("df", f"echo Avail; echo {free}G")):
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)
     environment = {**os.environ, "ENGINE": "podman", "PATH": f"{folder}:{os.environ['PATH']}"}
@@ -197,6 +199,18 @@ def test_ci_says_so_where_containers_do_not_run(tmp_path):
     done = ci_containers(tmp_path, engine='[ "$1" != run ] || exit 125', make="exit 1")
     assert done.returncode == 0
     assert "SKIPPED: python:3.11-slim does not run on this machine" in done.stdout
+
+
+def test_ci_says_so_where_the_images_do_not_fit(tmp_path):
+    done = ci_containers(tmp_path, engine="exit 0", make="exit 1", free=15)
+    assert done.returncode == 0
+    assert "SKIPPED: / has 15 GB left; the images and their build need 16" in done.stdout
+
+
+def test_ci_says_so_where_time_does_not_suffice(tmp_path):
+    done = ci_containers(tmp_path, engine="exit 0", make="exit 124")
+    assert done.returncode == 0
+    assert "SKIPPED: 45 minutes were not enough" in done.stdout
 
 
 def test_ci_says_so_where_there_is_no_engine(tmp_path, monkeypatch):
