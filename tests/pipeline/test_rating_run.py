@@ -34,7 +34,10 @@ def finished(request, tmp_path_factory) -> tuple[str, Finished]:
     reviews, metadata = generate_sample(
         tmp_path_factory.mktemp("shop"), users=60, items=72, events_per_user=15
     )
-    params = f"backbone=tiny gpu_count=0 k_core=2 rating_steps=4 options='{json.dumps(OPTIONS)}'"
+    options = {
+        name: group for name, group in OPTIONS.items() if name != "traces" or request.param == "recone"
+    }
+    params = f"backbone=tiny gpu_count=0 k_core=2 rating_steps=4 options='{json.dumps(options)}'"
     runs = tmp_path_factory.mktemp("runs")
     return request.param, make_run(
         runs, reviews=reviews, metadata=metadata, params=params, system=request.param
