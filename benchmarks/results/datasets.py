@@ -87,8 +87,8 @@ DATASETS = {
             ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
             limits={**TEXT_LIMITS, **GAMES_LIMITS},
             not_run="by its sizes (3.2 and 4.4 times the training and test samples of CDs) a seed of the "
-            "text cells would cost half an hour of a quiet core or more (an extrapolation), and the time that the "
-            "CPU cells were given was up before it",
+            "text cells would cost half an hour of a quiet core or more (an extrapolation), and the time "
+            "that the CPU cells were given was up before it",
         ),
         DatasetPlan(
             "games-small",
