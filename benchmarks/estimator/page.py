@@ -82,42 +82,63 @@ def _trials() -> str:
 
 
 def _draw_directions(rows: list[dict[str, Any]]) -> None:
+    """A panel for each model, over σ: cosine with the SFT gradient above, with the reward's own below."""
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True, sharey=True)
     models = list(dict.fromkeys(row["model"] for row in rows))
-    for axis, field, title in zip(axes, ("with_sft", "with_reward"), ("SFT gradient", "∇J"), strict=True):
-        for colour, estimator in zip(COLOURS, ESTIMATORS, strict=False):
-            for marker, model in zip("osD^v", models, strict=False):
+    fields = (("with_sft", "the SFT gradient"), ("with_reward", "∇J"))
+    figure, axes = pyplot.subplots(
+        2,
+        len(models),
+        figsize=(1 + 3.2 * len(models), 6),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    sigmas = sorted({row["sigma"] for row in rows})
+    for (field, title), line in zip(fields, axes, strict=True):
+        for axis, model in zip(line, models, strict=True):
+            for colour, estimator in zip(COLOURS, ESTIMATORS, strict=False):
                 own = [row for row in rows if row["model"] == model and row["estimator"] == estimator]
-                label = estimator if model == models[0] else None
                 x, y = [row["sigma"] for row in own], [row[field] for row in own]
-                axis.plot(x, y, color=colour, marker=marker, linewidth=1, markersize=4, label=label)
-        axis.axhline(0, color="black", linewidth=0.8)
-        axis.set(title=f"cosine with the {title}", xlabel="σ / rms of the latent", xscale="log", ylim=(-1, 1))
-        axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=6)
+                axis.plot(x, y, color=colour, marker="o", linewidth=1.4, markersize=4, label=estimator)
+            axis.axhline(0, color="black", linewidth=0.8)
+            axis.set(title=f"{model}: cosine with {title}", xscale="log", ylim=(-1.05, 1.05))
+            axis.title.set_fontsize(9)
+            axis.set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas], minor=False)
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+    for axis in axes[-1]:
+        axis.set_xlabel("σ / rms of the latent")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(FIGURES / "cosines.svg", metadata={"Date": None})
     pyplot.close(figure)
 
 
 def _draw_trials(label: str, records: list[dict[str, Any]]) -> None:
+    """Validation loss on a scale that shows both signs and all sizes, and the cosine, smoothed over looks."""
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
-    names = ("train/reward_clean", "valid/loss", "train/cosine_with_sft")
-    titles = ("reward of the clean latent − first", "validation loss − start", "cosine with the SFT gradient")
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), layout="constrained")
+    names = ("valid/loss", "train/cosine_with_sft")
+    titles = ("validation loss − start", "cosine with the SFT gradient, mean so far")
     for axis, name, title in zip(axes, names, titles, strict=True):
-        for colour, record in zip(COLOURS * 2, records, strict=False):
+        for number, record in enumerate(records):
             series = record["series"].get(name, [])
-            perplexity = record["options"].get("profile") == "paper"
-            if not series or (name == "train/reward_clean" and perplexity):
+            if not series:
                 continue
-            zero = 0.0 if name == "train/cosine_with_sft" else series[0][1]
-            x, y = [step for step, _ in series], [value - zero for _, value in series]
-            axis.plot(x, y, color=colour, linewidth=1.2, label=record["trial"])
+            steps, values = zip(*series, strict=True)
+            if name == "valid/loss":
+                shown = [value - values[0] for value in values]
+            else:
+                shown = [sum(values[: n + 1]) / (n + 1) for n in range(len(values))]
+            style = "-" if number < len(COLOURS) else "--"
+            colour = COLOURS[number % len(COLOURS)]
+            axis.plot(steps, shown, style, color=colour, linewidth=1.4, label=record["trial"])
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=6)
+    axes[0].set_yscale("symlog", linthresh=1e-3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(FIGURES / f"trials-{label}.svg", metadata={"Date": None})
     pyplot.close(figure)
 
