@@ -131,7 +131,7 @@ def sft_step() -> None:
         reference_is="two encodings of the prompt, logits at every position (benchmarks/training_authors.py)",
         note="target-only: two encodings of the prompt, logits at the answer's positions; a step without any "
         "second encoding would reach 1.94 against it",
-        rows=rows,
+        table=rows,
     )
 
 
