@@ -25,6 +25,8 @@ PAIRS = (
     ("d3-latentr3", "sasrec", "D3 + LatentR³ over SASRec"),
     ("lares-spt", "sasrec", "depth recurrence, SPT"),
     ("lares-spt", "sasrec-deep", "recurrence over the same depth in layers"),
+    ("lares", "sasrec", "depth recurrence, SPT + RPT"),
+    ("lares-spt-long", "sasrec", "depth recurrence, SPT for as long as SPT + RPT"),
     ("lares", "lares-spt", "RPT over SPT"),
     ("lares", "lares-spt-long", "RPT over as much more SPT"),
 )
