@@ -18,6 +18,7 @@ BENCHMARKS = {
     "grpo_step_vs_authors": "training",
     "grpo_memory_vs_authors": "training",
     "sft_packed_epoch_vs_unpacked": "training",
+    "sft_packed_epoch_vs_unpadded": "training",
     "decode_vs_transformers_cached": "decoding",
     "decode_vs_authors": "decoding",
     "trie_mask_share_of_step": "decoding",

@@ -192,7 +192,8 @@ def encode_batch(model: LatentR3Model, batch: dict[str, Tensor]) -> PromptState:
     to_trunk_BTT = in_trunk_BT[:, None, :] & (index_T < reach_BT[..., None])
     allowed_BTT = causal_TT & (same_BTT | to_trunk_BTT)
     branches_ = Branches(visible_BMT, batch["last"], batch["lengths"])
-    return model.encode_rows(batch["input_ids"], batch["positions"], allowed_BTT, branches_)
+    real_BT = segments_BT != _PADDING
+    return model.encode_rows(batch["input_ids"], batch["positions"], allowed_BTT, branches_, real_BT)
 
 
 def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from latentrec.core import UserError
 from latentrec.models.latentr3.cache import KeyValues, PassCache
+from latentrec.models.latentr3.real_tokens import ATTENTION, RealTokens
 
 LOGIT_ELEMENTS_AT_ONCE = 2**26
 """Logits held at a time: 256 MB in fp32. More target tokens are scored in pieces, recomputed in backward."""
@@ -28,6 +29,8 @@ class Backbone(nn.Module):
         model: the ``AutoModelForCausalLM``.
         hidden_size: d.
         vocab_size: V, rows of the output embedding.
+        skips_padding: whether passes leave padding out (see :mod:`~latentrec.models.latentr3.real_tokens`);
+            true with transformers' ``sdpa``, may be switched off.
     """
 
     def __init__(self, model: Any):
@@ -38,6 +41,9 @@ class Backbone(nn.Module):
         self.hidden_size: int = self.config.hidden_size
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self._n_layers: int = self.config.num_hidden_layers
+        if self.config._attn_implementation == "sdpa":
+            self.config._attn_implementation = ATTENTION  # the same, and rows without their padding
+        self.skips_padding: bool = self.config._attn_implementation == ATTENTION
         kinds = set(getattr(self.config, "layer_types", None) or ["full_attention"])
         if unknown := kinds - {"full_attention", "sliding_attention"}:
             raise UserError(
@@ -60,6 +66,7 @@ class Backbone(nn.Module):
         positions_BS: Tensor,
         allowed_BSC: Tensor | None,
         prefix: KeyValues | None = None,
+        real_BS: Tensor | None = None,
     ) -> tuple[Tensor, KeyValues]:
         """One pass over S new positions that stand on a cached prefix.
 
@@ -69,22 +76,26 @@ class Backbone(nn.Module):
             allowed_BSC: bool, which of the prefix's slots and of the new positions (C = prefix + S) each new
                 position may attend to; at least one each. ``None``: plain causal, without prefix.
             prefix: what was read before.
+            real_BS: bool, positions that hold tokens (``None``: all). The others are not computed, and what
+                is returned there has no meaning.
 
         Returns:
             Hidden states after the final norm (B, S, d), and the keys and values of the new positions.
         """
-        cache = PassCache(prefix, self._n_layers)
+        real = RealTokens.of(real_BS) if self.skips_padding else None
+        cache = PassCache(prefix, self._n_layers, real)
         mask: Any = None
         if allowed_BSC is not None or self._window is not None:
             mask = self._mask(embeds_BSD, positions_BS, allowed_BSC, prefix)
-        output = self.model.get_decoder()(
-            inputs_embeds=embeds_BSD,
-            attention_mask=mask,
-            position_ids=positions_BS,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        return output.last_hidden_state, cache.recorded(positions_BS)
+        inputs = {"inputs_embeds": embeds_BSD, "position_ids": positions_BS, "attention_mask": mask}
+        if real is not None:
+            inputs["inputs_embeds"], inputs["position_ids"] = real.flat(embeds_BSD), real.flat(positions_BS)
+            inputs |= {"real_tokens": real, "causal_rows": mask is None}
+            if mask is None:  # any mask of four dimensions keeps transformers from making one of n × n
+                inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds_BSD.device)
+        output = self.model.get_decoder()(**inputs, past_key_values=cache, use_cache=True)
+        hidden = output.last_hidden_state
+        return hidden if real is None else real.padded(hidden), cache.recorded(positions_BS)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits in fp32, (…, V)."""
@@ -171,7 +182,7 @@ class Backbone(nn.Module):
         return {"full_attention": full, "sliding_attention": sliding} if self._mixed_layers else sliding
 
     def _format(self, allowed_BSC: Tensor, embeds_BSD: Tensor) -> Tensor:
-        if self.config._attn_implementation == "sdpa":
+        if self.config._attn_implementation == ATTENTION:
             return allowed_BSC[:, None]
         blocked = torch.finfo(embeds_BSD.dtype).min
         return torch.zeros_like(allowed_BSC, dtype=embeds_BSD.dtype).masked_fill(~allowed_BSC, blocked)[

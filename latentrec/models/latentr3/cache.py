@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from latentrec.models.latentr3.real_tokens import RealTokens
+
 
 @dataclass(frozen=True)
 class KeyValues:
@@ -52,16 +54,19 @@ class KeyValues:
 class PassCache(DynamicCache):
     """The cache object handed to the backbone for one pass: reads a prefix, records what is new."""
 
-    def __init__(self, prefix: KeyValues | None, n_layers: int):
-        """Stand on ``prefix``; ``None`` is an empty one."""
+    def __init__(self, prefix: KeyValues | None, n_layers: int, real: RealTokens | None = None):
+        """Stand on ``prefix``; ``None`` is an empty one. ``real``: states come flat and are kept in rows."""
         super().__init__()
         self._prefix = prefix
+        self._real = real
         self._new: list[tuple[Tensor, Tensor] | None] = [None] * n_layers
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Record this pass's states once and return prefix and states together."""
+        if self._real is not None:
+            key_states, value_states = map(self._real.padded_heads, (key_states, value_states))
         if self._new[layer_idx] is None:
             self._new[layer_idx] = (key_states, value_states)
         if self._prefix is None:

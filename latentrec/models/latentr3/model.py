@@ -86,14 +86,23 @@ class LatentR3Model(nn.Module):
             causal_TT = index_T[:, None] >= index_T[None, :]
             own_TT = torch.eye(length, dtype=torch.bool, device=input_ids_BT.device)
             allowed = (causal_TT & mask_BT[:, None, :]) | own_TT
-        return self.encode_rows(input_ids_BT, positions_BT, allowed, Branches.of_prompts(mask_BT))
+        branches = Branches.of_prompts(mask_BT)
+        return self.encode_rows(input_ids_BT, positions_BT, allowed, branches, mask_BT)
 
     def encode_rows(
-        self, input_ids_BT: Tensor, positions_BT: Tensor, allowed_BTT: Tensor | None, branches: Branches
+        self,
+        input_ids_BT: Tensor,
+        positions_BT: Tensor,
+        allowed_BTT: Tensor | None,
+        branches: Branches,
+        real_BT: Tensor | None = None,
     ) -> PromptState:
-        """Read rows whose positions may attend as ``allowed_BTT`` says (``None``: causally)."""
+        """Read rows whose positions may attend as ``allowed_BTT`` says (``None``: causally).
+
+        ``real_BT``: bool, positions that are not padding (``None``: all).
+        """
         embeds_BTD = self.backbone.embed(input_ids_BT)
-        hidden_BTD, key_values = self.backbone.run(embeds_BTD, positions_BT, allowed_BTT)
+        hidden_BTD, key_values = self.backbone.run(embeds_BTD, positions_BT, allowed_BTT, real_BS=real_BT)
         return PromptState(hidden_BTD, key_values, positions_BT, branches)
 
     def roll_out(
@@ -182,6 +191,7 @@ class LatentR3Model(nn.Module):
         rows, width = rollout.means_BMND.shape[:2]
         answers_BML = answers_BML.expand(rows, width, -1)
         length = answers_BML.shape[-1]
+        counted_BML = answers_BML != IGNORED
         before_BMD = rollout.last_hidden_BMD
         hidden_parts = [] if self.n_latents else [before_BMD[:, :, None]]
         embeds = [rollout.actions_BMND[:, :, -1:]] if self.n_latents else []
@@ -190,9 +200,9 @@ class LatentR3Model(nn.Module):
         if embeds:
             dtype = self.backbone.model.dtype
             embeds_BMSD = torch.cat([part.to(dtype) for part in embeds], dim=2)
-            hidden_parts.append(self._run_branches(state, rollout, embeds_BMSD))
+            read_BMS = counted_BML if self.n_latents else counted_BML[..., 1:]
+            hidden_parts.append(self._run_branches(state, rollout, embeds_BMSD, read_BMS))
         hidden_BMLD = torch.cat(hidden_parts, dim=2)
-        counted_BML = answers_BML != IGNORED
         return hidden_BMLD[counted_BML], answers_BML[counted_BML], counted_BML
 
     def plain_log_probs(self, prompts: list[Tensor], answers_BL: Tensor) -> Tensor:
@@ -212,7 +222,10 @@ class LatentR3Model(nn.Module):
         ]
         ids_BT = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
-        hidden_BTD, _ = self.backbone.run(self.backbone.embed(ids_BT), positions_BT, None)
+        lengths_B1 = torch.tensor([[len(row)] for row in rows], device=ids_BT.device)
+        hidden_BTD, _ = self.backbone.run(
+            self.backbone.embed(ids_BT), positions_BT, None, real_BS=positions_BT < lengths_B1
+        )
         begin_B1 = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=ids_BT.device)
         at_BL = begin_B1 + torch.arange(answers_BL.shape[1], device=ids_BT.device)
         rows_BL = torch.arange(len(prompts), device=ids_BT.device)[:, None].expand_as(at_BL)
@@ -288,7 +301,9 @@ class LatentR3Model(nn.Module):
         """Run ``task(self)``: one door for wrappers (DDP, autocast) that hook ``forward``."""
         return task(self)
 
-    def _run_branches(self, state: PromptState, rollout: LatentRollout, embeds_BMSD: Tensor) -> Tensor:
+    def _run_branches(
+        self, state: PromptState, rollout: LatentRollout, embeds_BMSD: Tensor, real_BMS: Tensor
+    ) -> Tensor:
         """Hidden states of S new tokens on each branch, after its prompt and its earlier latents."""
         rows, width, steps, size = embeds_BMSD.shape
         branches = (
@@ -309,6 +324,7 @@ class LatentR3Model(nn.Module):
             positions,
             allowed.reshape(rows, width * steps, -1),
             rollout.key_values,
+            real_BMS.reshape(rows, width * steps),
         )
         return hidden.view(rows, width, steps, size)
 
