@@ -65,8 +65,8 @@ class RealTokens:
 
     @classmethod
     def of(cls, real_BS: Tensor | None) -> RealTokens | None:
-        """For these positions; ``None`` where there is too little padding to matter."""
-        if real_BS is None or real_BS.numel() == 0 or float(real_BS.float().mean()) > WORTHWHILE:
+        """For these positions; ``None`` where there is too little padding to matter, or nothing else."""
+        if real_BS is None or real_BS.numel() == 0 or not 0 < float(real_BS.float().mean()) <= WORTHWHILE:
             return None
         return cls(real_BS)
 

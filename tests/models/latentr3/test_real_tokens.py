@@ -94,8 +94,9 @@ def test_padding_is_not_computed():
     assert seen == [37, 13]
 
 
-def test_little_padding_is_computed():
+def test_little_padding_is_computed_and_so_is_a_blank_batch():
     assert RealTokens.of(None) is None
+    assert RealTokens.of(torch.zeros(2, 8, dtype=torch.bool)) is None
     assert RealTokens.of(torch.ones(2, 8, dtype=torch.bool)) is None
     assert RealTokens.of(torch.arange(8) < torch.tensor([[8], [7]])) is None
     assert RealTokens.of(torch.arange(8) < torch.tensor([[8], [4]])).counts == [8, 4]
