@@ -37,6 +37,8 @@ ABLATION_PAIRS = (
     ("latentr3", "sft-continued", "stage 2 over as much more of stage 1"),
     ("ratt-exact", "latentr3-sft", "LatentRATT by the exact gradient"),
     ("latentr3", "ratt-exact", "stage 2 over the exact gradient"),
+    ("ratt-held-out", "sft-early", "LatentRATT by the exact gradient, on samples held out of stage 1"),
+    ("rl-held-out", "sft-early", "RL on samples held out of stage 1"),
     ("bigrec-continued", "bigrec", "more of N = 0"),
     ("latentr3", "bigrec-continued", "SFT + RL over N = 0 at equal compute"),
     ("latentr3-sft", "bigrec-wide", "SFT over N = 0 with equal parameters"),

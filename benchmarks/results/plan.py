@@ -143,6 +143,29 @@ CELLS = {
             needs=("latentr3-sft",),
         ),
         Cell(
+            "sft-early",
+            "control: stage 1 on the first 80 % of the training samples by time",
+            _sft("--reasoning-tokens", "1", "--train-to", "0.8"),
+            ablation=True,
+        ),
+        Cell(
+            "ratt-held-out",
+            "control: from there, LatentRATT by the exact gradient on the 20 % held out",
+            _sft(
+                *("--reasoning-tokens", "1", "--init-from", "{model:sft-early}", "--train-from", "0.8"),
+                *("--train-backbone", "frozen", "--epochs", "1", "--learning-rate", "1e-3"),
+            ),
+            ablation=True,
+            needs=("sft-early",),
+        ),
+        Cell(
+            "rl-held-out",
+            "control: from there, RL on the 20 % held out",
+            ("grpo", "--model", "{model:sft-early}", "--train-from", "0.8"),
+            ablation=True,
+            needs=("sft-early",),
+        ),
+        Cell(
             "bigrec-continued",
             "control: N = 0 continued as long: equal compute",
             _sft("--reasoning-tokens", "0", "--init-from", "{model:bigrec}", *CONTINUED),

@@ -25,6 +25,7 @@ from latentrec.training.engine_options import engine_options
 from latentrec.training.judge import Judge
 from latentrec.training.latent_grpo_config import GRPOConfig
 from latentrec.training.next_item import NextItemTokens
+from latentrec.training.parts import part_of
 from latentrec.training.ranking import NdcgReward, ranking_measure
 from latentrec.training.sink import MetricSink, NullSink
 from latentrec.training.text_model import (
@@ -72,11 +73,12 @@ def train_grpo(
     set_all_seeds(config.seed)
     latentr3, prompt = loaded.model, loaded.prompt
     latentr3.backbone.requires_grad_(config.train_backbone)
-    train_samples, valid_samples = data.split("train"), data.split("valid")
+    train_samples = part_of(data.split("train"), config.train_from, config.train_to)
+    valid_samples = data.split("valid")
     if len(train_samples) < config.prompts_per_step:
         raise UserError(
             f"GRPOConfig.batch_size is {config.batch_size} copies of {config.prompts_per_step} prompts, but "
-            f"the training split has {len(train_samples)} samples; lower batch_size"
+            f"there are {len(train_samples)} training samples; lower batch_size"
         )
     train = NextItemTokens(train_samples, data.titles, prompt)
     drawn = sample_at_most(len(valid_samples), config.validation_samples, config.seed)

@@ -7,6 +7,7 @@ from typing import Any
 
 from latentrec.core import UserError, option
 from latentrec.training.grpo_objective import BASELINES, ESTIMATORS, REWARDS
+from latentrec.training.parts import check_part
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
@@ -76,6 +77,12 @@ class GRPOConfig:
     beta: float = option(0.0, help="weight of the KL to the stage-1 model (a frozen copy of what learns)")
     train_backbone: bool = option(False, help="train the backbone too, jointly with LatentRATT")
     epochs: float = option(1.0, help="passes over the training split")
+    train_from: float = option(
+        0.0,
+        help="where the training samples used begin, as a share of them by time; a share held out of one "
+        "stage may serve the other",
+    )
+    train_to: float = option(1.0, help="where the training samples used end, as a share of them by time")
     max_steps: int = option(0, help="stop after so many optimiser steps; 0: epochs decide")
     learning_rate: float | None = option(None, help="peak of the schedule (default 3e-4, paper 1e-4)")
     warmup_steps: int | None = option(None, help="steps of linear warm-up (default 5, paper 200)")
@@ -136,6 +143,7 @@ class GRPOConfig:
                 raise UserError(
                     f"GRPOConfig.{name} is {getattr(self, name)}; it must be at least {least}{why}"
                 )
+        check_part("GRPOConfig", self.train_from, self.train_to)
         for name in ("noise_std", "learning_rate", "epochs", "clip_low", "clip_high", "perplexity_limit"):
             if getattr(self, name) <= 0:
                 raise UserError(f"GRPOConfig.{name} is {getattr(self, name)}; it must be greater than 0")

@@ -32,6 +32,7 @@ from latentrec.training.engine_options import training_arguments
 from latentrec.training.hf_trainer import HouseTrainer
 from latentrec.training.judge import Judge
 from latentrec.training.next_item import NextItemTokens, Row, answer_log_probs, packed_batch, plain_batch
+from latentrec.training.parts import part_of
 from latentrec.training.ranking import ranking_measure
 from latentrec.training.sft_config import SFTConfig
 from latentrec.training.sink import MetricSink, NullSink
@@ -235,7 +236,7 @@ def tokens_of(
 ) -> tuple[NextItemTokens, NextItemTokens]:
     """Training and validation samples as tokens."""
     prompt.check_titles(data.titles)
-    train, valid = data.split("train"), data.split("valid")
+    train, valid = part_of(data.split("train"), config.train_from, config.train_to), data.split("valid")
     train = train.subset(sample_at_most(len(train), config.max_train_samples, config.seed))
     valid = valid.subset(sample_at_most(len(valid), config.validation_samples, config.seed))
     return NextItemTokens(train, data.titles, prompt), NextItemTokens(valid, data.titles, prompt)

@@ -7,6 +7,7 @@ from typing import Any
 
 from latentrec.core import UserError, option
 from latentrec.models.presets import PRESETS
+from latentrec.training.parts import check_part
 
 SCRATCH_LEARNING_RATE = 2e-3
 PROFILES: dict[str, dict[str, Any]] = {
@@ -82,6 +83,12 @@ class SFTConfig:
     max_history: int = option(10, help="titles of a prompt, counted from the newest")
     max_prompt_tokens: int = option(512, help="longest prompt; oldest titles are dropped to fit")
     max_title_tokens: int = option(128, help="longest title; a longer one is refused")
+    train_from: float = option(
+        0.0,
+        help="where the training samples used begin, as a share of them by time; a share held out of one "
+        "stage may serve the other",
+    )
+    train_to: float = option(1.0, help="where the training samples used end, as a share of them by time")
     max_train_samples: int = option(0, help="train on a seeded draw of so many samples; 0: all")
     looks_per_epoch: int | None = option(
         None, help="times an epoch that validation is looked at (default 2, paper 1)"
@@ -130,6 +137,7 @@ class SFTConfig:
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(f"SFTConfig.{name} is {getattr(self, name)}; it must be at least {least}")
+        check_part("SFTConfig", self.train_from, self.train_to)
         assert self.learning_rate is not None
         if not 0 < self.learning_rate < 1:
             raise UserError(f"SFTConfig.learning_rate is {self.learning_rate}; it must be between 0 and 1")

@@ -1,0 +1,55 @@
+"""A part of the training samples by time: disjoint, complete, and refused where it is none."""
+
+import numpy as np
+import pytest
+
+from latentrec.core import UserError
+from latentrec.data import Dataset
+from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.parts import part_of
+from latentrec.training.sft_config import SFTConfig
+from tests.sequential_data import write_dataset
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    directory = write_dataset(tmp_path_factory.mktemp("d") / "d", n_users=30, n_items=20, length=(3, 16))
+    return Dataset(directory).split("train")
+
+
+def keys(samples):
+    lengths = np.diff(samples.history_offsets)
+    return set(zip(samples.user_ids.tolist(), lengths.tolist(), samples.targets.tolist(), strict=True))
+
+
+def test_two_parts_are_disjoint_complete_and_in_order_of_time(train):
+    shuffled = train.subset(np.random.default_rng(0).permutation(len(train)))
+    early, late = part_of(shuffled, 0.0, 0.8), part_of(shuffled, 0.8, 1.0)
+    assert len(early) == round(0.8 * len(train))
+    assert early.timestamps.max() <= late.timestamps.min()
+    assert keys(early) | keys(late) == keys(train)
+    assert not keys(early) & keys(late)
+
+
+def test_split_order_and_the_whole_are_kept(train):
+    assert part_of(train, 0.0, 1.0) is train
+    late = part_of(train, 0.5, 1.0)
+    places = [
+        np.flatnonzero((train.user_ids == u) & (train.timestamps == t))[0]
+        for u, t in zip(late.user_ids, late.timestamps, strict=True)
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("config", [SFTConfig, GRPOConfig])
+@pytest.mark.parametrize("part", [(0.8, 0.8), (-0.1, 1.0), (0.0, 1.2), (0.9, 0.1)])
+def test_a_part_that_is_none_is_refused(config, part):
+    with pytest.raises(
+        UserError, match=rf"{config.__name__}.train_from is {part[0]} and train_to is {part[1]}"
+    ):
+        config(train_from=part[0], train_to=part[1])
+
+
+def test_a_part_without_samples_is_refused(train):
+    with pytest.raises(UserError, match="no training sample lies between"):
+        part_of(train.subset(np.arange(3)), 0.9, 1.0)
