@@ -37,6 +37,8 @@ ABLATION_PAIRS = (
     ("latentr3", "sft-continued", "stage 2 over as much more of stage 1"),
     ("ratt-exact", "latentr3-sft", "LatentRATT by the exact gradient"),
     ("latentr3", "ratt-exact", "stage 2 over the exact gradient"),
+    ("bigrec-long", "bigrec", "N = 0 trained for 10 epochs"),
+    ("latentr3-sft-long", "bigrec-long", "latent reasoning where both train for 10 epochs"),
     ("ratt-held-out", "sft-early", "LatentRATT by the exact gradient, on samples held out of stage 1"),
     ("rl-held-out", "sft-early", "RL on samples held out of stage 1"),
     ("bigrec-continued", "bigrec", "more of N = 0"),

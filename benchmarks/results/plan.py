@@ -143,6 +143,18 @@ CELLS = {
             needs=("latentr3-sft",),
         ),
         Cell(
+            "bigrec-long",
+            "control: N = 0 trained for 10 epochs",
+            _sft("--reasoning-tokens", "0", "--epochs", "10"),
+            ablation=True,
+        ),
+        Cell(
+            "latentr3-sft-long",
+            "control: LatentR³, SFT for 10 epochs",
+            _sft("--reasoning-tokens", "1", "--epochs", "10"),
+            ablation=True,
+        ),
+        Cell(
             "sft-early",
             "control: stage 1 on the first 80 % of the training samples by time",
             _sft("--reasoning-tokens", "1", "--train-to", "0.8"),
