@@ -59,6 +59,7 @@ def finished(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 def test_killed_again_and_again_it_ends_with_the_same_weights(folder, finished, stage, tmp_path):
     kills, step = 0, 0
@@ -77,6 +78,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(folder, finished, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 def test_sigterm_exits_143_and_the_command_resumes(folder, finished, stage, tmp_path):
     process = start(stage, folder, tmp_path / "model", tmp_path / "checkpoints")
