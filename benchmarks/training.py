@@ -30,9 +30,10 @@ from latentrec.training.next_item import answer_log_probs
 D, LAYERS, VOCABULARY = 128, 4, 4096
 PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10
 REPEATS = 7
-LARGER = ((128, 151_936), (512, 4096))
-"""(d, vocabulary) beside the contract's: Qwen2's own vocabulary, and a model whose passes are longer
-than what it takes to start them."""
+LARGER = ((128, 4096, 32), (128, 151_936, 4), (512, 4096, 4))
+"""(d, vocabulary, prompts) beside the contract's: the trainer's usual batch, Qwen2's own vocabulary, and a
+wider model. With 4 prompts the 44 positions after them cost more than their share: a pass forms and adds
+every weight's gradient once, however few its positions."""
 SIZES = {
     "d": D,
     "layers": LAYERS,
@@ -70,13 +71,13 @@ def make_model(seed: int = 0, *, d: int = D, vocabulary: int = VOCABULARY) -> La
     return LatentR3Model(Qwen2ForCausalLM(config))
 
 
-def inputs() -> tuple[Tensor, Tensor, Tensor]:
+def inputs(prompts: int = PROMPTS) -> tuple[Tensor, Tensor, Tensor]:
     """Random prompts (P, T), answers (P, L) and noise (P, K, d) with a clean first copy."""
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randint(2, VOCABULARY, shape, generator=generator)  # noqa: E731
-    noise = torch.randn(PROMPTS, COPIES, D, generator=generator) * 0.1
+    noise = torch.randn(prompts, COPIES, D, generator=generator) * 0.1
     noise[:, 0] = 0
-    return draw(PROMPTS, PROMPT_TOKENS), draw(PROMPTS, ANSWER_TOKENS), noise
+    return draw(prompts, PROMPT_TOKENS), draw(prompts, ANSWER_TOKENS), noise
 
 
 def our_sft_loss(model: LatentR3Model, prompt_PT: Tensor, answer_PL: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def frozen(model: LatentR3Model) -> LatentR3Model:
 
 def sft_step() -> None:
     """``sft_step_vs_authors``: steps a second, also against target-only logits; with the gradients' gap."""
-    rows = [_sft_row(d, vocabulary) for d, vocabulary in ((D, VOCABULARY), *LARGER)]
+    rows = [_sft_row(*sizes) for sizes in ((D, VOCABULARY, PROMPTS), *LARGER)]
     record(
         "sft_step_vs_authors",
         rows[0]["ours ms"],
@@ -135,8 +136,8 @@ def sft_step() -> None:
     )
 
 
-def _sft_row(d: int, vocabulary: int) -> dict[str, float]:
-    prompt, answer, _ = inputs()
+def _sft_row(d: int, vocabulary: int, prompts: int) -> dict[str, float]:
+    prompt, answer, _ = inputs(prompts)
     model = make_model(d=d, vocabulary=vocabulary)
     sides = {
         "ours": stepper(model, lambda: our_sft_loss(model, prompt, answer)),
@@ -153,6 +154,7 @@ def _sft_row(d: int, vocabulary: int) -> dict[str, float]:
     return {
         "d": d,
         "vocabulary": vocabulary,
+        "prompts": prompts,
         "ours ms": middle["ours"] * 1e3,
         "ratio": middle["reference"] / middle["ours"],
         "ratio of the best": best["reference"] / best["ours"],
