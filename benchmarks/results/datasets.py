@@ -88,8 +88,8 @@ DATASETS = {
             "amazon2018/Video_Games_sequences/meta_Video_Games.json.gz",
             ("--k-core", "1", "--split", "leave_one_out", "--max-users", str(GAMES_USERS)),
             limits={**TEXT_LIMITS, **GAMES_LIMITS},
-            not_run="an ablation costs ten minutes of a core here and three on CDs, which went first; the time "
-            "that the CPU cells were given was up",
+            not_run="an ablation costs ten minutes of a core here and three on CDs, which went first; the "
+            "time that the CPU cells were given was up",
         ),
         DatasetPlan(
             "games-small",
