@@ -39,6 +39,12 @@ def _sft(*flags: str) -> tuple[str, ...]:
     return ("sft", "--backbone", "{backbone}", *flags)
 
 
+def _ratt_alone(parent: str, *flags: str) -> tuple[str, ...]:
+    """LatentRATT alone goes on from another cell's model, whose backbone is frozen."""
+    start = ("--reasoning-tokens", "1", "--init-from", f"{{model:{parent}}}")
+    return _sft(*start, "--train-backbone", "frozen", *flags)
+
+
 def _grpo(*flags: str) -> tuple[str, ...]:
     return ("grpo", "--model", "{model:latentr3-sft}", *flags)
 
@@ -135,10 +141,7 @@ CELLS = {
         Cell(
             "ratt-exact",
             "control: LatentRATT alone goes on by the exact gradient, where stage 2 has noisy ones",
-            _sft(
-                *("--reasoning-tokens", "1", "--init-from", "{model:latentr3-sft}"),
-                *("--train-backbone", "frozen", "--epochs", "1", "--learning-rate", "1e-3"),
-            ),
+            _ratt_alone("latentr3-sft", "--epochs", "1", "--learning-rate", "1e-3"),
             ablation=True,
             needs=("latentr3-sft",),
         ),
@@ -163,10 +166,7 @@ CELLS = {
         Cell(
             "ratt-held-out",
             "control: from there, LatentRATT by the exact gradient on the 20 % held out",
-            _sft(
-                *("--reasoning-tokens", "1", "--init-from", "{model:sft-early}", "--train-from", "0.8"),
-                *("--train-backbone", "frozen", "--epochs", "1", "--learning-rate", "1e-3"),
-            ),
+            _ratt_alone("sft-early", "--epochs", "1", "--learning-rate", "1e-3", "--train-from", "0.8"),
             ablation=True,
             needs=("sft-early",),
         ),
@@ -193,10 +193,7 @@ CELLS = {
         Cell(
             "ratt-only",
             "LatentRATT alone on the frozen BIGRec model",
-            _sft(
-                *("--reasoning-tokens", "1", "--init-from", "{model:bigrec}"),
-                *("--train-backbone", "frozen", "--epochs", "2"),
-            ),
+            _ratt_alone("bigrec", "--epochs", "2"),
             ablation=True,
             needs=("bigrec",),
         ),
