@@ -8,9 +8,15 @@ import signal
 import pytest
 
 from latentrec.core import Interrupted, UserError
+from latentrec.data import Dataset
 from latentrec.models import read_model
+from latentrec.models.latentr3 import load_latentr3
 from latentrec.storage.local import LocalStore
 from latentrec.training.hf_trainer import TrainingDiverged
+from latentrec.training.latent_grpo import train_grpo
+from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.sft import tokens_of
+from latentrec.training.sft_config import SFTConfig
 from tests.sequential_data import write_dataset
 from tests.training.latentr3_runs import Recorder, grpo, same_weights, sft, weight_difference, weights
 
@@ -372,3 +378,14 @@ def test_model_without_latents_is_refused_by_stage_2(dataset, tmp_path):
     sft(dataset, tmp_path / "plain", reasoning_tokens=0, epochs=1, max_train_samples=60)
     with pytest.raises(UserError, match="no latent to reinforce"):
         grpo(dataset, tmp_path / "plain", tmp_path / "model")
+
+
+def test_stages_take_the_part_of_the_training_samples_that_they_are_told(dataset, stage_1, tmp_path):
+    data, prompt = Dataset(dataset), load_latentr3(stage_1[0]).prompt
+    whole = len(data.split("train"))
+    early, _ = tokens_of(SFTConfig(backbone="micro", train_to=0.75), data, prompt)
+    assert len(early) == round(0.75 * whole)
+    late = whole - round(0.98 * whole)
+    config = GRPOConfig(batch_size=256, train_from=0.98)
+    with pytest.raises(UserError, match=f"there are {late} training samples"):
+        train_grpo(config, dataset=dataset, model=stage_1[0], output=tmp_path / "m")
