@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,11 +33,23 @@ class Goal:
     least: float | None = None
 
 
-GOALS = (
+_GOALS = (
     Goal("latentr3", "bigrec", "HR@5", "LatentR³ over BIGRec", gain=0.170),
     Goal("d3-latentr3", "d3", "HR@5", "LatentR³ over D3", gain=0.084),
     Goal("latentr3", "latentr3-sft", "HR@5", "RL over SFT"),
     Goal("latentr3", "latentr3-sft", "NDCG@10", "RL does not harm", least=HARM),
+)
+GOALS = (
+    *_GOALS,
+    *(
+        replace(
+            goal,
+            first=f"{goal.first}-long",
+            second=f"{goal.second}-long",
+            meaning=f"{goal.meaning}, hosts of 10 epochs",
+        )
+        for goal in _GOALS
+    ),
 )
 
 

@@ -37,8 +37,6 @@ ABLATION_PAIRS = (
     ("latentr3", "sft-continued", "stage 2 over as much more of stage 1"),
     ("ratt-exact", "latentr3-sft", "LatentRATT by the exact gradient"),
     ("latentr3", "ratt-exact", "stage 2 over the exact gradient"),
-    ("bigrec-long", "bigrec", "N = 0 trained for 10 epochs"),
-    ("latentr3-sft-long", "bigrec-long", "latent reasoning where both train for 10 epochs"),
     ("ratt-held-out", "sft-early", "LatentRATT by the exact gradient, on samples held out of stage 1"),
     ("rl-held-out", "sft-early", "RL on samples held out of stage 1"),
     ("bigrec-continued", "bigrec", "more of N = 0"),
@@ -53,6 +51,18 @@ ABLATION_PAIRS = (
     ("lares-rpt-published", "lares-spt", "RPT, published estimator"),
     ("lares-rpt-published", "lares-spt-long", "RPT, published estimator, over more SPT"),
     ("lares-rpt-published", "lares", "RPT: published over smoothed"),
+)
+LONG_PAIRS = (
+    ("bigrec-long", "bigrec", "10 epochs over 3"),
+    *((f"{first}-long", f"{second}-long", meaning) for first, second, meaning in PAIRS[:6]),
+    ("d3-latentr3-long", "sasrec", "D3 + LatentR³ over SASRec"),
+    ("mean-latent-long", "latentr3-sft-long", "the mean latent instead of one's own"),
+    ("shuffled-latent-long", "latentr3-sft-long", "another's latent instead of one's own"),
+)
+TABLES = (
+    ("main", "Comparison", "Paired differences", PAIRS),
+    ("long", "Hosts trained for 10 epochs instead of 3", "Paired differences after 10 epochs", LONG_PAIRS),
+    ("ablation", "Ablations and controls", "Paired differences of ablations and controls", ABLATION_PAIRS),
 )
 PAGE = ROOT / "docs" / "results.md"
 
@@ -77,12 +87,9 @@ def write_page() -> Path:
             f"{len(users):,} test samples of {len(np.unique(users)):,} users; dataset fingerprint "
             f"`{first['dataset_fingerprint'][:16]}`. {plan.budget}\n"
         )
-        parts.append(_table(plan, results, bootstrap, ablation=False))
-        parts.append(_paired("Paired differences", PAIRS, results, bootstrap))
-        parts.append(_table(plan, results, bootstrap, ablation=True))
-        parts.append(
-            _paired("Paired differences of ablations and controls", ABLATION_PAIRS, results, bootstrap)
-        )
+        for table, title, pairs_title, pairs in TABLES:
+            parts.append(_table(plan, results, bootstrap, table, title))
+            parts.append(_paired(pairs_title, pairs, results, bootstrap))
         parts.append(_validation(results))
         parts.append(write_curves(dataset, results))
         parts.append(_costs(results))
@@ -92,13 +99,13 @@ def write_page() -> Path:
 
 
 def _table(
-    plan: DatasetPlan, results: dict[str, Results], bootstrap: ClusterBootstrap, *, ablation: bool
+    plan: DatasetPlan, results: dict[str, Results], bootstrap: ClusterBootstrap, table: str, title: str
 ) -> str:
-    cells = [cell for cell in CELLS if CELLS[cell].ablation == ablation]
-    if ablation:
+    cells = [cell for cell in CELLS if CELLS[cell].table == table]
+    if table == "ablation":
         cells = ["bigrec", "latentr3-sft", "latentr3", *cells]
     lines = [
-        "### Ablations and controls\n" if ablation else "### Comparison\n",
+        f"### {title}\n",
         f"| system | {' | '.join(METRICS)} | NDCG@10 of each seed |",
         "|---|" + "---|" * (len(METRICS) + 1),
     ]

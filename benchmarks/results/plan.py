@@ -21,7 +21,7 @@ class Cell:
         model: cell whose model is decoded (default: this one's).
         host: ``bigrec`` or ``d3``; d3 takes the seed's SASRec as assistant and tunes α on validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
-        ablation: shown in the ablation table instead of the main one.
+        table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``ablation``.
         needs: cells whose models it reads.
     """
 
@@ -31,7 +31,7 @@ class Cell:
     model: str | None = None
     host: str = "bigrec"
     latents: str = "own"
-    ablation: bool = False
+    table: str = "main"
     needs: tuple[str, ...] = field(default=())
 
 
@@ -85,116 +85,163 @@ CELLS = {
             needs=("latentr3", "sasrec"),
         ),
         Cell(
+            "bigrec-long",
+            "BIGRec, 10 epochs",
+            _sft("--reasoning-tokens", "0", "--epochs", "10"),
+            table="long",
+        ),
+        Cell(
+            "latentr3-sft-long",
+            "BIGRec + LatentR³, SFT for 10 epochs",
+            _sft("--reasoning-tokens", "1", "--epochs", "10"),
+            table="long",
+        ),
+        Cell(
+            "latentr3-long",
+            "BIGRec + LatentR³, SFT for 10 epochs + RL",
+            ("grpo", "--model", "{model:latentr3-sft-long}"),
+            table="long",
+            needs=("latentr3-sft-long",),
+        ),
+        Cell(
+            "d3-long",
+            "D3, 10 epochs",
+            model="bigrec-long",
+            host="d3",
+            table="long",
+            needs=("bigrec-long", "sasrec"),
+        ),
+        Cell(
+            "d3-latentr3-sft-long",
+            "D3 + LatentR³, SFT for 10 epochs",
+            model="latentr3-sft-long",
+            host="d3",
+            table="long",
+            needs=("latentr3-sft-long", "sasrec"),
+        ),
+        Cell(
+            "d3-latentr3-long",
+            "D3 + LatentR³, SFT for 10 epochs + RL",
+            model="latentr3-long",
+            host="d3",
+            table="long",
+            needs=("latentr3-long", "sasrec"),
+        ),
+        Cell(
+            "mean-latent-long",
+            "10 epochs, control: the batch's mean latent at inference",
+            model="latentr3-sft-long",
+            latents="mean",
+            table="long",
+            needs=("latentr3-sft-long",),
+        ),
+        Cell(
+            "shuffled-latent-long",
+            "10 epochs, control: another user's latent at inference",
+            model="latentr3-sft-long",
+            latents="shuffled",
+            table="long",
+            needs=("latentr3-sft-long",),
+        ),
+        Cell(
             "last-hidden",
             "no LatentRATT (last hidden state is the latent)",
             _sft("--reasoning-tokens", "1", "--latent", "last_hidden"),
-            ablation=True,
+            table="ablation",
         ),
         Cell(
             "rl-group",
             "RL with group advantage",
             _grpo("--advantage", "group"),
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
         ),
         Cell(
             "rl-published",
             "RL as published (target likelihood, batch advantage, σ = 1.5)",
             _grpo("--profile", "paper", "--advantage-prompts", "0", "--learning-rate", "1e-4"),
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
         ),
         Cell(
             "rl-likelihood",
             "RL with the published estimator at our reward and σ",
             _grpo("--estimator", "target_likelihood"),
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
         ),
         Cell(
             "sasrec-deep",
             "control: SASRec of 10 layers, the layers that LARES passes at μ = 4",
             _sequential("sasrec", "--layers", "10"),
-            ablation=True,
+            table="ablation",
         ),
         Cell(
             "lares-spt-long",
             "control: LARES, SPT continued for as many epochs as RPT may take",
             _rpt("--objective", "spt"),
-            ablation=True,
+            table="ablation",
             needs=("lares-spt",),
         ),
         Cell(
             "lares-rpt-published",
             "LARES, RPT with the published estimator",
             _rpt("--estimator", "target_likelihood"),
-            ablation=True,
+            table="ablation",
             needs=("lares-spt",),
         ),
         Cell(
             "sft-continued",
             "control: stage 1 continued for as long as stage 2 takes",
             _sft("--reasoning-tokens", "1", "--init-from", "{model:latentr3-sft}", *CONTINUED),
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
         ),
         Cell(
             "ratt-exact",
             "control: LatentRATT alone goes on by the exact gradient, where stage 2 has noisy ones",
             _ratt_alone("latentr3-sft", "--epochs", "1", "--learning-rate", "1e-3"),
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
-        ),
-        Cell(
-            "bigrec-long",
-            "control: N = 0 trained for 10 epochs",
-            _sft("--reasoning-tokens", "0", "--epochs", "10"),
-            ablation=True,
-        ),
-        Cell(
-            "latentr3-sft-long",
-            "control: LatentR³, SFT for 10 epochs",
-            _sft("--reasoning-tokens", "1", "--epochs", "10"),
-            ablation=True,
         ),
         Cell(
             "sft-early",
             "control: stage 1 on the first 80 % of the training samples by time",
             _sft("--reasoning-tokens", "1", "--train-to", "0.8"),
-            ablation=True,
+            table="ablation",
         ),
         Cell(
             "ratt-held-out",
             "control: from there, LatentRATT by the exact gradient on the 20 % held out",
             _ratt_alone("sft-early", "--epochs", "1", "--learning-rate", "1e-3", "--train-from", "0.8"),
-            ablation=True,
+            table="ablation",
             needs=("sft-early",),
         ),
         Cell(
             "rl-held-out",
             "control: from there, RL on the 20 % held out",
             ("grpo", "--model", "{model:sft-early}", "--train-from", "0.8"),
-            ablation=True,
+            table="ablation",
             needs=("sft-early",),
         ),
         Cell(
             "bigrec-continued",
             "control: N = 0 continued as long: equal compute",
             _sft("--reasoning-tokens", "0", "--init-from", "{model:bigrec}", *CONTINUED),
-            ablation=True,
+            table="ablation",
             needs=("bigrec",),
         ),
         Cell(
             "bigrec-wide",
             "control: N = 0 with LatentRATT's parameters in wider layers: equal parameters",
             ("sft", "--backbone", "{wide}", "--reasoning-tokens", "0"),
-            ablation=True,
+            table="ablation",
         ),
         Cell(
             "ratt-only",
             "LatentRATT alone on the frozen BIGRec model",
             _ratt_alone("bigrec", "--epochs", "2"),
-            ablation=True,
+            table="ablation",
             needs=("bigrec",),
         ),
         Cell(
@@ -202,7 +249,7 @@ CELLS = {
             "control: the batch's mean latent at inference",
             model="latentr3-sft",
             latents="mean",
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
         ),
         Cell(
@@ -210,7 +257,7 @@ CELLS = {
             "control: another user's latent at inference",
             model="latentr3-sft",
             latents="shuffled",
-            ablation=True,
+            table="ablation",
             needs=("latentr3-sft",),
         ),
     )
