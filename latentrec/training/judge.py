@@ -6,7 +6,23 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from latentrec.core import UserError
+
 Metrics = dict[str, float]
+LOSS = "loss"
+SELECTIONS = (LOSS, "ndcg_at_10")
+
+
+def check_selection(config: str, select_on: str, ranking_samples: int) -> None:
+    """Refuse to select on a figure that is not measured.
+
+    Raises:
+        UserError: a ranking figure is to decide, and nothing is ranked.
+    """
+    if select_on != LOSS and not ranking_samples:
+        raise UserError(
+            f"{config}.select_on is '{select_on}', but ranking_samples is 0; rank at least 100 samples"
+        )
 
 
 class Judge:
@@ -14,8 +30,8 @@ class Judge:
 
     Args:
         measure: gives the figures of the model as it stands (``loss``, ``ndcg_at_10``, …).
-        select_on: the figure that decides which weights are kept.
-        greater_is_better: its direction.
+        select_on: the figure that decides which weights are kept: ``loss``, where less is better, or
+            another, where more is.
         patience: looks without improvement before training stops; 0: never.
         collapse_on: a figure that must not fall below ``collapse_below`` times its first value; ``None``:
             no guard.
@@ -27,7 +43,6 @@ class Judge:
         measure: Callable[[], Metrics],
         *,
         select_on: str = "loss",
-        greater_is_better: bool = False,
         patience: int = 0,
         collapse_on: str | None = None,
         collapse_below: float = 0.5,
@@ -35,7 +50,7 @@ class Judge:
         """Nothing seen yet."""
         self._measure = measure
         self._select_on = select_on
-        self._sign = 1.0 if greater_is_better else -1.0
+        self._sign = -1.0 if select_on == LOSS else 1.0
         self._patience = patience
         self._collapse_on = collapse_on
         self._collapse_below = collapse_below

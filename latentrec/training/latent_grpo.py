@@ -95,7 +95,6 @@ def train_grpo(
     judge = Judge(
         make_measure(latentr3, valid, rank),
         select_on=config.select_on,
-        greater_is_better=config.select_on != "loss",
         patience=config.patience,
         collapse_on="hr_at_10" if config.collapse_below and rank is not None else None,
         collapse_below=config.collapse_below,

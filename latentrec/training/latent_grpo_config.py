@@ -7,6 +7,7 @@ from typing import Any
 
 from latentrec.core import UserError, option
 from latentrec.training.grpo_objective import BASELINES, ESTIMATORS, REWARDS
+from latentrec.training.judge import LOSS, SELECTIONS, check_selection
 from latentrec.training.parts import check_part
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -95,7 +96,7 @@ class GRPOConfig:
     judge_every: int = option(20, help="steps between looks at validation")
     patience: int = option(0, help="looks without a better figure before training stops; 0: never")
     select_on: str = option(
-        "loss", help="validation figure that decides which weights are kept", choices=("loss", "ndcg_at_10")
+        LOSS, help="validation figure that decides which weights are kept", choices=SELECTIONS
     )
     keep: str = option(
         "best", help="weights that the model ends with: best on validation, or last", choices=("best", "last")
@@ -152,10 +153,7 @@ class GRPOConfig:
                 f"GRPOConfig.batch_size is {self.batch_size}, which is no multiple of group_size "
                 f"{self.group_size}; it counts copies, not prompts"
             )
-        if self.select_on == "ndcg_at_10" and not self.ranking_samples:
-            raise UserError(
-                "GRPOConfig.select_on is 'ndcg_at_10', but ranking_samples is 0; rank at least 100 samples"
-            )
+        check_selection("GRPOConfig", self.select_on, self.ranking_samples)
 
     @property
     def prompts_per_step(self) -> int:

@@ -155,7 +155,7 @@ def train_sft(
     )
     throughput = Throughput()
     rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed)
-    judge = Judge(make_measure(model, valid, rank), patience=config.patience or 0)
+    judge = Judge(make_measure(model, valid, rank), select_on=config.select_on, patience=config.patience or 0)
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(
             model=model,

@@ -7,6 +7,7 @@ from typing import Any
 
 from latentrec.core import UserError, option
 from latentrec.models.presets import PRESETS
+from latentrec.training.judge import LOSS, SELECTIONS, check_selection
 from latentrec.training.parts import check_part
 
 SCRATCH_LEARNING_RATE = 2e-3
@@ -95,7 +96,13 @@ class SFTConfig:
     )
     patience: int | None = option(
         None,
-        help="looks without a better validation loss before training stops; 0: never (default 2, paper 1)",
+        help="looks without a better validation figure before training stops; 0: never (default 2, paper 1)",
+    )
+    select_on: str = option(
+        LOSS,
+        help="validation figure that decides which weights are kept, and when to stop; the loss is mostly "
+        "spelling and may fall while the ranking gets worse",
+        choices=SELECTIONS,
     )
     keep: str = option(
         "best", help="weights that the model ends with: best on validation, or last", choices=("best", "last")
@@ -138,6 +145,7 @@ class SFTConfig:
             if getattr(self, name) < least:
                 raise UserError(f"SFTConfig.{name} is {getattr(self, name)}; it must be at least {least}")
         check_part("SFTConfig", self.train_from, self.train_to)
+        check_selection("SFTConfig", self.select_on, self.ranking_samples)
         assert self.learning_rate is not None
         if not 0 < self.learning_rate < 1:
             raise UserError(f"SFTConfig.learning_rate is {self.learning_rate}; it must be between 0 and 1")

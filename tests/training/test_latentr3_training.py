@@ -318,21 +318,26 @@ def scripted(monkeypatch, module, name, values):
     monkeypatch.setattr(module, "ranking_measure", lambda *_: lambda: {name: next(series)})
 
 
-def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("figure", "series"),
+    [("loss", [3.0, 2.0, 2.5, 2.4, 1.0]), ("ndcg_at_10", [0.1, 0.3, 0.2, 0.25, 0.9])],
+)
+def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, series):
     from latentrec.training import sft as module
 
     recorder = Recorder()
-    scripted(monkeypatch, module, "loss", [3.0, 2.0, 2.5, 2.4, 1.0])
+    scripted(monkeypatch, module, figure, series)
     root = str(tmp_path / "checkpoints")
-    manifest = sft(dataset, tmp_path / "model", recorder, root, patience=2)
+    options = {"patience": 2, "select_on": figure}
+    manifest = sft(dataset, tmp_path / "model", recorder, root, **options)
     looks = sorted(recorder.series("valid/loss"))
     assert len(looks) == 4
     assert manifest.counts == manifest.counts | {"steps": looks[3], "best_step": looks[1]}
     info, _ = read_model(tmp_path / "model")
-    assert info.metrics["loss"] == 2.0
-    assert any("stopped early" in note for note in info.notes)
+    assert info.metrics[figure] == series[1]
+    assert any(f"stopped early at step {looks[3]:,.0f}: {figure}" in note for note in info.notes)
     again = Recorder()
-    sft(dataset, tmp_path / "again", again, root, patience=2)
+    sft(dataset, tmp_path / "again", again, root, **options)
     assert not again.series("train/loss")
     assert same_weights(tmp_path / "model", tmp_path / "again")
 

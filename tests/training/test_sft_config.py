@@ -28,6 +28,7 @@ def test_preset_learns_faster_unless_told_otherwise():
         ({"learning_rate": 2.0}, "learning_rate is 2.0"),
         ({"train_backbone": "frozen", "reasoning_tokens": 0}, "nothing would learn"),
         ({"train_backbone": "frozen", "latent": "last_hidden"}, "nothing would learn"),
+        ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "ranking_samples is 0; rank at least 100"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, message):
