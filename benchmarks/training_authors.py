@@ -17,13 +17,24 @@ from latentrec.models.latentr3 import LatentR3Model
 
 def latent_of(model: LatentR3Model, prompt_BT: Tensor) -> Tensor:
     """Encode the whole prompt and apply LatentRATT at its last position, (B, 1, d)."""
-    assert model.latent_ratt is not None
+    ratt = model.latent_ratt
+    assert ratt is not None
     lm = model.backbone.model
     hidden_BTD = lm.get_decoder()(input_ids=prompt_BT, use_cache=False).last_hidden_state
     positions_BT = torch.arange(prompt_BT.shape[1]).expand_as(prompt_BT)
-    keys, values = model.latent_ratt.keys_values(hidden_BTD, positions_BT)
-    visible = torch.ones(len(prompt_BT), 1, prompt_BT.shape[1], dtype=torch.bool)
-    return model.latent_ratt(hidden_BTD[:, -1:], positions_BT[:, -1:], keys, values, visible)
+    query_B1D = rotated(ratt.q_proj(hidden_BTD[:, -1:]), positions_BT[:, -1:])
+    keys_BTD = rotated(ratt.k_proj(hidden_BTD), positions_BT)
+    scores_B1T = query_B1D @ keys_BTD.transpose(1, 2) * hidden_BTD.shape[-1] ** -0.5
+    return torch.softmax(scores_B1T, dim=-1) @ ratt.v_proj(hidden_BTD)
+
+
+def rotated(x_BTD: Tensor, positions_BT: Tensor) -> Tensor:
+    """Rotary embedding, base 1000, over the whole last dimension."""
+    half = x_BTD.shape[-1] // 2
+    angles = positions_BT[..., None] * 1000.0 ** (-torch.arange(half) / half)
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x_BTD[..., :half], x_BTD[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def sequence_log_probs(

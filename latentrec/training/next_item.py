@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentrec.data import Samples
-from latentrec.models.latentr3 import IGNORED, Branches, LatentR3Model, PromptState
+from latentrec.models.latentr3 import IGNORED, Branches, LatentR3Model, PromptState, read_before
 from latentrec.prompts import NextItemPrompt
 
 _TRUNK = -1
@@ -174,10 +174,12 @@ def packed_batch(tokens: NextItemTokens, rows: Sequence[Row]) -> dict[str, Tenso
     }
 
 
-def encode_batch(model: LatentR3Model, batch: dict[str, Tensor]) -> PromptState:
-    """Read the prompts of a plain or a packed batch."""
+def encode_batch(
+    model: LatentR3Model, batch: dict[str, Tensor], embeds_BTD: Tensor | None = None
+) -> PromptState:
+    """Read the prompts of a plain or a packed batch; ``embeds_BTD`` where they were looked up already."""
     if "segments" not in batch:
-        return model.encode_prompt(batch["input_ids"], batch["attention_mask"])
+        return model.encode_prompt(batch["input_ids"], batch["attention_mask"], embeds_BTD)
     segments_BT, trunk_lengths_BM = batch["segments"], batch["trunk_lengths"]
     width, branches = segments_BT.shape[1], trunk_lengths_BM.shape[1]
     index_T = torch.arange(width, device=segments_BT.device)
@@ -193,7 +195,9 @@ def encode_batch(model: LatentR3Model, batch: dict[str, Tensor]) -> PromptState:
     allowed_BTT = causal_TT & (same_BTT | to_trunk_BTT)
     branches_ = Branches(visible_BMT, batch["last"], batch["lengths"])
     real_BT = segments_BT != _PADDING
-    return model.encode_rows(batch["input_ids"], batch["positions"], allowed_BTT, branches_, real_BT)
+    return model.encode_rows(
+        batch["input_ids"], batch["positions"], allowed_BTT, branches_, real_BT, embeds_BTD
+    )
 
 
 def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
@@ -203,8 +207,9 @@ def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
         counts_B = batch["attention_mask"].sum(dim=1).tolist()
         prompts = [ids[:count] for ids, count in zip(batch["input_ids"], counts_B, strict=True)]
         return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None]
-    state = encode_batch(model, batch)
-    return model.answer_log_probs(state, model.roll_out(state), labels_BML)
+    prompts, answers = model.backbone.embed_together(batch["input_ids"], read_before(labels_BML))
+    state = encode_batch(model, batch, prompts)
+    return model.answer_log_probs(state, model.roll_out(state), labels_BML, answers)
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:

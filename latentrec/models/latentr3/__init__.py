@@ -5,7 +5,7 @@ from latentrec.models.latentr3.cache import KeyValues
 from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
 from latentrec.models.latentr3.latent_ratt import LatentRATT
 from latentrec.models.latentr3.loading import load_backbone, load_pretrained
-from latentrec.models.latentr3.model import IGNORED, LatentR3Model
+from latentrec.models.latentr3.model import IGNORED, LatentR3Model, read_before
 from latentrec.models.latentr3.state import Branches, DecodingState, LatentRollout, PromptState
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "load_backbone",
     "load_latentr3",
     "load_pretrained",
+    "read_before",
     "save_latentr3",
 ]

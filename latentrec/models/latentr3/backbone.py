@@ -60,6 +60,12 @@ class Backbone(nn.Module):
         """Input embeddings of token ids, (…, d)."""
         return self.model.get_input_embeddings()(ids)
 
+    def embed_together(self, *ids: Tensor) -> list[Tensor]:
+        """Input embeddings of several tensors of ids, by one lookup: in training, one gradient of V × d."""
+        flat = self.embed(torch.cat([part.flatten() for part in ids]))
+        parts = flat.split([part.numel() for part in ids])
+        return [part.view(*own.shape, -1) for part, own in zip(parts, ids, strict=True)]
+
     def run(
         self,
         embeds_BSD: Tensor,

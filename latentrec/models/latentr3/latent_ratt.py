@@ -4,6 +4,9 @@
 prompt. One head, three ``Linear(d, d)`` with bias, a rotary embedding of its own on q and k (base 1000,
 dimension d, positions from 0 over the prompt's real tokens); no output projection, residual or norm.
 It has 3 (d² + d) parameters: 7,082,496 at d = 1536.
+
+Weights sum to one, so ``Σ w_t (W_v h_t + b_v) = W_v (Σ w_t h_t) + b_v``: hidden states are averaged first,
+and the value projection runs once a latent instead of once a position.
 """
 
 from __future__ import annotations
@@ -29,17 +32,16 @@ class LatentRATT(nn.Module):
         self.k_proj = nn.Linear(hidden_size, hidden_size)
         self.v_proj = nn.Linear(hidden_size, hidden_size)
 
-    def keys_values(self, hidden_BTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotated keys and values of hidden states at the positions given."""
-        hidden_BTD = hidden_BTD.to(self.q_proj.weight.dtype)
-        return _rotate(self.k_proj(hidden_BTD), positions_BT), self.v_proj(hidden_BTD)
+    def keys(self, hidden_BTD: Tensor, positions_BT: Tensor) -> Tensor:
+        """Rotated keys of hidden states at the positions given."""
+        return _rotate(self.k_proj(hidden_BTD.to(self.q_proj.weight.dtype)), positions_BT)
 
     def forward(
         self,
         query_hidden_BMD: Tensor,
         query_positions_BM: Tensor,
         keys_BTD: Tensor,
-        values_BTD: Tensor,
+        hidden_BTD: Tensor,
         visible_BMT: Tensor,
         earlier: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
@@ -48,24 +50,24 @@ class LatentRATT(nn.Module):
         Args:
             query_hidden_BMD: hidden state at each branch's last position.
             query_positions_BM: that position, counted from 0 over the branch's real tokens.
-            keys_BTD, values_BTD: of the row, from :meth:`keys_values`.
+            keys_BTD: of the row, from :meth:`keys`.
+            hidden_BTD: the row's hidden states, which the keys were made from.
             visible_BMT: bool, positions of the row that belong to the branch's prompt.
-            earlier: keys and values (B, M, E, d) of the branch's earlier latents.
+            earlier: keys and hidden states (B, M, E, d) of the branch's earlier latents.
         """
-        query_hidden_BMD = query_hidden_BMD.to(self.q_proj.weight.dtype)
-        query_BMD = _rotate(self.q_proj(query_hidden_BMD), query_positions_BM)
+        dtype = self.q_proj.weight.dtype
+        query_BMD = _rotate(self.q_proj(query_hidden_BMD.to(dtype)), query_positions_BM)
         scores_BMT = torch.einsum("bmd,btd->bmt", query_BMD, keys_BTD)
         scores_BMT = scores_BMT.masked_fill(~visible_BMT, torch.finfo(scores_BMT.dtype).min)
         if earlier is None:
             weights_BMT = _weights(scores_BMT, self.hidden_size)
-            return torch.einsum("bmt,btd->bmd", weights_BMT, values_BTD)
-        earlier_keys, earlier_values = earlier
+            return self.v_proj(torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype)))
+        earlier_keys, earlier_hidden = earlier
         scores_BME = torch.einsum("bmd,bmed->bme", query_BMD, earlier_keys)
         weights = _weights(torch.cat([scores_BMT, scores_BME], dim=-1), self.hidden_size)
         weights_BMT, weights_BME = weights.split([scores_BMT.shape[-1], scores_BME.shape[-1]], dim=-1)
-        return torch.einsum("bmt,btd->bmd", weights_BMT, values_BTD) + torch.einsum(
-            "bme,bmed->bmd", weights_BME, earlier_values
-        )
+        read_BMD = torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype))
+        return self.v_proj(read_BMD + torch.einsum("bme,bmed->bmd", weights_BME, earlier_hidden.to(dtype)))
 
 
 def _weights(scores: Tensor, hidden_size: int) -> Tensor:

@@ -64,11 +64,17 @@ class LatentR3Model(nn.Module):
         """Where the weights are."""
         return self.backbone.model.get_input_embeddings().weight.device
 
-    def encode_prompt(self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None = None) -> PromptState:
+    def encode_prompt(
+        self,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor | None = None,
+        embeds_BTD: Tensor | None = None,
+    ) -> PromptState:
         """Read one prompt a row, padded on either side.
 
         Args:
             input_ids_BT: token ids.
+            embeds_BTD: their embeddings, where they were looked up already.
             attention_mask_BT: 1 at real tokens, at least one a row; ``None``: no padding. Right padding
                 costs nothing: the pass is then plainly causal, and what stands on it never sees the padding.
         """
@@ -87,7 +93,7 @@ class LatentR3Model(nn.Module):
             own_TT = torch.eye(length, dtype=torch.bool, device=input_ids_BT.device)
             allowed = (causal_TT & mask_BT[:, None, :]) | own_TT
         branches = Branches.of_prompts(mask_BT)
-        return self.encode_rows(input_ids_BT, positions_BT, allowed, branches, mask_BT)
+        return self.encode_rows(input_ids_BT, positions_BT, allowed, branches, mask_BT, embeds_BTD)
 
     def encode_rows(
         self,
@@ -96,12 +102,15 @@ class LatentR3Model(nn.Module):
         allowed_BTT: Tensor | None,
         branches: Branches,
         real_BT: Tensor | None = None,
+        embeds_BTD: Tensor | None = None,
     ) -> PromptState:
         """Read rows whose positions may attend as ``allowed_BTT`` says (``None``: causally).
 
-        ``real_BT``: bool, positions that are not padding (``None``: all).
+        ``real_BT``: bool, positions that are not padding (``None``: all); ``embeds_BTD`` as in
+        :meth:`encode_prompt`.
         """
-        embeds_BTD = self.backbone.embed(input_ids_BT)
+        if embeds_BTD is None:
+            embeds_BTD = self.backbone.embed(input_ids_BT)
         hidden_BTD, key_values = self.backbone.run(embeds_BTD, positions_BT, allowed_BTT, real_BS=real_BT)
         return PromptState(hidden_BTD, key_values, positions_BT, branches)
 
@@ -129,9 +138,9 @@ class LatentR3Model(nn.Module):
         if self.n_latents == 0:
             none = hidden_BMD.new_zeros(rows, width, 0, size)
             return LatentRollout(none, none, key_values, last_hidden_BMD)
-        keys = values = None
+        keys = None
         if self.latent_ratt is not None:
-            keys, values = self.latent_ratt.keys_values(state.hidden_BTD, state.positions_BT)
+            keys = self.latent_ratt.keys(state.hidden_BTD, state.positions_BT)
         earlier: tuple[Tensor, Tensor] | None = None
         means, actions = [], []
         for i in range(self.n_latents):
@@ -140,9 +149,8 @@ class LatentR3Model(nn.Module):
                 mean_BMD = hidden_BMD
             else:
                 assert keys is not None
-                assert values is not None
                 mean_BMD = self.latent_ratt(
-                    hidden_BMD, positions_BM, keys, values, branches.visible_BMT, earlier
+                    hidden_BMD, positions_BM, keys, state.hidden_BTD, branches.visible_BMT, earlier
                 )
             means.append(mean_BMD)
             if actions_BMND is not None:
@@ -155,8 +163,8 @@ class LatentR3Model(nn.Module):
                 hidden_BMD, new = self.backbone.run(embeds, positions_BM + 1, visible, key_values)
                 key_values = key_values.extended(new)
                 if self.latent_ratt is not None:
-                    own = self.latent_ratt.keys_values(hidden_BMD, positions_BM + 1)
-                    own = (own[0][:, :, None], own[1][:, :, None])
+                    own_keys = self.latent_ratt.keys(hidden_BMD, positions_BM + 1)
+                    own = (own_keys[:, :, None], hidden_BMD[:, :, None])
                     earlier = (
                         own
                         if earlier is None
@@ -164,15 +172,22 @@ class LatentR3Model(nn.Module):
                     )
         return LatentRollout(torch.stack(means, 2), torch.stack(actions, 2), key_values, last_hidden_BMD)
 
-    def answer_log_probs(self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor) -> Tensor:
+    def answer_log_probs(
+        self,
+        state: PromptState,
+        rollout: LatentRollout,
+        answers_BML: Tensor,
+        embeds_BMSD: Tensor | None = None,
+    ) -> Tensor:
         """log π(y_t | x, r, y_<t) of each answer token, fp32 (B, M, L); 0 where the label is ``IGNORED``.
 
         Args:
             state: prompts.
             rollout: their latents, for M branches.
             answers_BML: answer ids, right-padded with ``IGNORED``; M may be 1 for an answer that all share.
+            embeds_BMSD: embeddings of all but the last, where they were looked up already.
         """
-        hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML)
+        hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML, embeds_BMSD)
         log_probs = self.backbone.token_log_probs(hidden_nD, labels_n)
         return torch.zeros(counted_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
 
@@ -184,7 +199,11 @@ class LatentR3Model(nn.Module):
         return right.all(dim=-1)
 
     def answer_hidden(
-        self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor
+        self,
+        state: PromptState,
+        rollout: LatentRollout,
+        answers_BML: Tensor,
+        embeds_BMSD: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden states that predict the n counted answer tokens (n, d), the tokens (n,), where they stand
         (bool (B, M, L))."""
@@ -196,12 +215,14 @@ class LatentR3Model(nn.Module):
         hidden_parts = [] if self.n_latents else [before_BMD[:, :, None]]
         embeds = [rollout.actions_BMND[:, :, -1:]] if self.n_latents else []
         if length > 1:
-            embeds.append(self.backbone.embed(answers_BML[..., :-1].clamp(min=0)))
+            if embeds_BMSD is None:
+                embeds_BMSD = self.backbone.embed(read_before(answers_BML))
+            embeds.append(embeds_BMSD)
         if embeds:
             dtype = self.backbone.model.dtype
-            embeds_BMSD = torch.cat([part.to(dtype) for part in embeds], dim=2)
+            read = torch.cat([part.to(dtype) for part in embeds], dim=2)
             read_BMS = counted_BML if self.n_latents else counted_BML[..., 1:]
-            hidden_parts.append(self._run_branches(state, rollout, embeds_BMSD, read_BMS))
+            hidden_parts.append(self._run_branches(state, rollout, read, read_BMS))
         hidden_BMLD = torch.cat(hidden_parts, dim=2)
         return hidden_BMLD[counted_BML], answers_BML[counted_BML], counted_BML
 
@@ -327,6 +348,11 @@ class LatentR3Model(nn.Module):
             real_BMS.reshape(rows, width * steps),
         )
         return hidden.view(rows, width, steps, size)
+
+
+def read_before(answers_BML: Tensor) -> Tensor:
+    """The ids (B, M, L − 1) that are read to predict answers: all but the last, any where there is none."""
+    return answers_BML[..., :-1].clamp(min=0)
 
 
 def _own_slots(visible_BMC: Tensor, blocks: int) -> Tensor:
