@@ -207,9 +207,9 @@ def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
         counts_B = batch["attention_mask"].sum(dim=1).tolist()
         prompts = [ids[:count] for ids, count in zip(batch["input_ids"], counts_B, strict=True)]
         return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None]
-    prompts, answers = model.backbone.embed_together(batch["input_ids"], read_before(labels_BML))
-    state = encode_batch(model, batch, prompts)
-    return model.answer_log_probs(state, model.roll_out(state), labels_BML, answers)
+    prompt_embeds, answer_embeds = model.backbone.embed_together(batch["input_ids"], read_before(labels_BML))
+    state = encode_batch(model, batch, prompt_embeds)
+    return model.answer_log_probs(state, model.roll_out(state), labels_BML, answer_embeds)
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:
