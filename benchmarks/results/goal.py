@@ -39,15 +39,21 @@ _GOALS = (
     Goal("latentr3", "latentr3-sft", "HR@5", "RL over SFT"),
     Goal("latentr3", "latentr3-sft", "NDCG@10", "RL does not harm", least=HARM),
 )
+VARIANTS = {
+    "-long": "hosts of 10 epochs",
+    "-catalogue": "catalogue decoding",
+    "-long-catalogue": "10 epochs, catalogue decoding",
+}
 GOALS = (
     *_GOALS,
     *(
         replace(
             goal,
-            first=f"{goal.first}-long",
-            second=f"{goal.second}-long",
-            meaning=f"{goal.meaning}, hosts of 10 epochs",
+            first=goal.first + suffix,
+            second=goal.second + suffix,
+            meaning=f"{goal.meaning}, {variant}",
         )
+        for suffix, variant in VARIANTS.items()
         for goal in _GOALS
     ),
 )

@@ -71,9 +71,9 @@ def draw(samples: Samples, count: int) -> Samples:
 
 def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path]) -> Any:
     directory = models[cell.model or cell.name]
-    options: dict[str, Any] = {"name": cell.name}
+    options: dict[str, Any] = {"name": cell.name, "host": cell.host}
     if cell.host == "d3":
-        options |= {"host": "d3", "assistant_dir": models["sasrec"]}
+        options["assistant_dir"] = models["sasrec"]
     recommender = load_recommender(directory, catalogue, **options)
     if cell.latents != "own":
         _replace_latents(recommender, cell.latents)

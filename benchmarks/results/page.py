@@ -59,9 +59,26 @@ LONG_PAIRS = (
     ("mean-latent-long", "latentr3-sft-long", "the mean latent instead of one's own"),
     ("shuffled-latent-long", "latentr3-sft-long", "another's latent instead of one's own"),
 )
+CATALOGUE_PAIRS = (
+    ("bigrec-catalogue", "bigrec", "catalogue decoding over BIGRec's"),
+    ("bigrec-long-catalogue", "bigrec-long", "catalogue decoding over BIGRec's, 10 epochs"),
+    *(
+        (f"{first}{epochs}-catalogue", f"{second}{epochs}-catalogue", meaning)
+        for epochs in ("", "-long")
+        for first, second, meaning in PAIRS[:3]
+    ),
+    ("latentr3-sft-catalogue", "sasrec", "LatentR³ over SASRec"),
+    ("latentr3-sft-long-catalogue", "sasrec", "LatentR³ over SASRec, 10 epochs"),
+)
 TABLES = (
     ("main", "Comparison", "Paired differences", PAIRS),
     ("long", "Hosts trained for 10 epochs instead of 3", "Paired differences after 10 epochs", LONG_PAIRS),
+    (
+        "catalogue",
+        "Decoding by the title's probability among the catalogue's",
+        "Paired differences under catalogue decoding",
+        CATALOGUE_PAIRS,
+    ),
     ("ablation", "Ablations and controls", "Paired differences of ablations and controls", ABLATION_PAIRS),
 )
 PAGE = ROOT / "docs" / "results.md"

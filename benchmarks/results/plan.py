@@ -19,9 +19,11 @@ class Cell:
         command: arguments of ``latentrec`` without dataset, output and seed; empty for a cell that only
             decodes what others trained. ``{model:NAME}`` stands for another cell's model directory.
         model: cell whose model is decoded (default: this one's).
-        host: ``bigrec`` or ``d3``; d3 takes the seed's SASRec as assistant and tunes α on validation.
+        host: ``bigrec``, ``catalogue``, or ``d3``, which takes the seed's SASRec as assistant and tunes α on
+            validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
-        table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``ablation``.
+        table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
+            (decoding by the title's probability in the catalogue), ``ablation``.
         needs: cells whose models it reads.
     """
 
@@ -55,6 +57,11 @@ def _sequential(encoder: str, *flags: str) -> tuple[str, ...]:
 
 def _rpt(*flags: str) -> tuple[str, ...]:
     return ("rpt", "--model", "{model:lares-spt}", *flags)
+
+
+def _in_catalogue(model: str, label: str) -> Cell:
+    """The same model, decoded by the title's probability among the catalogue's."""
+    return Cell(f"{model}-catalogue", label, model=model, host="catalogue", table="catalogue", needs=(model,))
 
 
 CELLS = {
@@ -143,6 +150,12 @@ CELLS = {
             table="long",
             needs=("latentr3-sft-long",),
         ),
+        _in_catalogue("bigrec", "BIGRec's model, 3 epochs"),
+        _in_catalogue("latentr3-sft", "+ LatentR³, SFT"),
+        _in_catalogue("latentr3", "+ LatentR³, SFT + RL"),
+        _in_catalogue("bigrec-long", "BIGRec's model, 10 epochs"),
+        _in_catalogue("latentr3-sft-long", "+ LatentR³, SFT for 10 epochs"),
+        _in_catalogue("latentr3-long", "+ LatentR³, SFT for 10 epochs + RL"),
         Cell(
             "last-hidden",
             "no LatentRATT (last hidden state is the latent)",

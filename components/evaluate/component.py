@@ -42,7 +42,7 @@ def evaluate(
         champion_of: Registered model whose champion takes part; empty for none.
         promotion_margin: What the challenger must win by.
         beam_width: Beams of the title models, or exact.
-        host: Decoding of the title models: bigrec or d3.
+        host: Decoding of the title models: bigrec, d3 or catalogue.
         seed: Seed of resampling.
         options: Further fields of EvaluateConfig.
 

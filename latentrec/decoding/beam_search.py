@@ -70,10 +70,21 @@ class ConstrainedBeamSearch:
         beam_width: W.
         length_penalty: exponent of the length in the score; 1 is the mean log-probability a token (BIGRec),
             0 the plain sum (D3).
+        renormalised: a token's probability is taken among the tokens that continue some title, not among the
+            vocabulary. With ``length_penalty`` 0 the score is then log P(title | the title is in the
+            catalogue), where a forced token costs nothing: the probabilities of all titles sum to 1.
     """
 
-    def __init__(self, trie: TrieTensors, *, beam_width: int = 10, length_penalty: float = 1.0):
+    def __init__(
+        self,
+        trie: TrieTensors,
+        *,
+        beam_width: int = 10,
+        length_penalty: float = 1.0,
+        renormalised: bool = False,
+    ):
         """Keep the trie and the settings."""
+        self.renormalised = renormalised
         self.trie = trie
         self.beam_width = beam_width
         self.length_penalty = length_penalty
@@ -118,7 +129,10 @@ class ConstrainedBeamSearch:
         while True:
             children = self.trie.children(beams.states, excluded)
             log_probs = state.logits_BWV.gather(2, children.tokens)
-            log_probs = log_probs - state.logits_BWV.logsumexp(dim=2, keepdim=True)
+            if self.renormalised:
+                log_probs = log_probs - self.trie.log_normaliser(state.logits_BWV, beams.states)
+            else:
+                log_probs = log_probs - state.logits_BWV.logsumexp(dim=2, keepdim=True)
             if assistant is not None:
                 second = assistant.log_probs(beams.states, children.states)
                 log_probs = alpha * log_probs + (1 - alpha) * second
@@ -199,10 +213,13 @@ class ConstrainedBeamSearch:
         parents = beams.parents
         while True:
             path_states, path_tokens = self._paths(beams.states)
-            inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)
             valid = path_states > 0
-            hidden, state = continue_beams(model, state, inputs, parents)
-            log_probs = self._log_probs(model, hidden, path_tokens, valid)
+            if self.renormalised:  # forced tokens are certain
+                log_probs = torch.zeros(valid.shape, device=self.trie.device)
+            else:
+                inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)
+                hidden, state = continue_beams(model, state, inputs, parents)
+                log_probs = self._log_probs(model, hidden, path_tokens, valid)
             if mass is not None:
                 before = torch.cat([beams.states.clamp(min=0)[..., None], path_states[..., :-1]], dim=2)
                 ahead = _gather_states(mass, path_states) - _gather_states(mass, before)

@@ -27,6 +27,7 @@ def score_every_title(
     trie: TrieTensors,
     *,
     length_penalty: float = 1.0,
+    renormalised: bool = False,
     excluded: ExcludedLeaves | None = None,
     assistant: AssistantMass | None = None,
     alpha: float = 1.0,
@@ -39,7 +40,7 @@ def score_every_title(
     rows = start.logits_BWV.shape[0]
     sums = torch.full((rows, trie.trie.n_leaves), -torch.inf, device=trie.device)
     for begin, end in _blocks(trie):
-        sums[:, begin:end] = _score_block(model, start, trie, begin, end)
+        sums[:, begin:end] = _score_block(model, start, trie, begin, end, renormalised)
     if assistant is not None:
         leaf_states = trie.is_leaf.nonzero()[:, 0]
         by_leaf = torch.empty_like(leaf_states)
@@ -65,7 +66,9 @@ def _blocks(trie: TrieTensors) -> list[tuple[int, int]]:
     return blocks
 
 
-def _score_block(model: Any, start: Any, trie: TrieTensors, begin: int, end: int) -> Tensor:
+def _score_block(
+    model: Any, start: Any, trie: TrieTensors, begin: int, end: int, renormalised: bool
+) -> Tensor:
     """Σ log p of the leaves ``begin … end``, (U, end − begin)."""
     device, rows = trie.device, start.logits_BWV.shape[0]
     above = (trie.leaf_begin < end) & (trie.leaf_end > begin)
@@ -82,7 +85,8 @@ def _score_block(model: Any, start: Any, trie: TrieTensors, begin: int, end: int
     read = (~trie.is_leaf[states]).nonzero()[:, 0][1:]
     log_probs = torch.zeros(rows, len(states), device=device)
     first = (depth == 1).nonzero()[:, 0]
-    log_probs[:, first] = start.logits_BWV[:, 0].log_softmax(dim=1)[:, token[first]]
+    at_root = _normaliser(start.logits_BWV, states[:1] if renormalised else None, trie)
+    log_probs[:, first] = start.logits_BWV[:, 0][:, token[first]] - at_root
     if len(read):
         hidden = _read_states(model, start, token[read], depth[read], parent, read)
         position = torch.full((len(states),), -1, dtype=torch.int64, device=device)
@@ -92,7 +96,7 @@ def _score_block(model: Any, start: Any, trie: TrieTensors, begin: int, end: int
         order = later[torch.argsort(position[parent[later]], stable=True)]
         for piece in torch.arange(len(read), device=device).split(block):
             logits = model.backbone.logits(hidden[:, piece])
-            normaliser = logits.logsumexp(dim=2)
+            normaliser = _normaliser(logits, states[read[piece]] if renormalised else None, trie)
             of_parent = position[parent[order]]
             chosen = order[(of_parent >= piece[0]) & (of_parent <= piece[-1])]
             at = position[parent[chosen]] - piece[0]
@@ -104,6 +108,13 @@ def _score_block(model: Any, start: Any, trie: TrieTensors, begin: int, end: int
     sums = torch.empty(rows, end - begin, device=device)
     sums[:, trie.leaf_begin[states[leaves]] - begin] = log_probs[:, leaves]
     return sums
+
+
+def _normaliser(logits_USV: Tensor, states_S: Tensor | None, trie: TrieTensors) -> Tensor:
+    """log Σ exp over the vocabulary, or over what may follow ``states_S`` where they are given; (U, S)."""
+    if states_S is None:
+        return logits_USV.logsumexp(dim=2)
+    return trie.log_normaliser(logits_USV, states_S.expand(len(logits_USV), -1))[..., 0]
 
 
 def _read_states(

@@ -20,7 +20,8 @@ class LoadOptions:
     Attributes:
         name: for tables; ``None``: the model's system.
         beam_width: beams of a title model, or ``exact``.
-        host: ``bigrec`` (length-normalised) or ``d3`` (no length normalisation, with an assistant).
+        host: ``bigrec`` (length-normalised), ``d3`` (no length normalisation, with an assistant), or
+            ``catalogue`` (the title's probability among the catalogue's).
         assistant_dir: d3: model directory of the ID-based assistant.
         alpha: d3: weight of the language model, 1 − alpha of the assistant.
     """

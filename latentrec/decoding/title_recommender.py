@@ -22,8 +22,12 @@ from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from latentrec.models import Ranking
 
 EXACT = "exact"
-HOSTS = {"bigrec": 1.0, "d3": 0.0}
-"""Host → exponent of the length in a title's score."""
+HOSTS: dict[str, dict[str, Any]] = {
+    "bigrec": {"length_penalty": 1.0},
+    "d3": {"length_penalty": 0.0},
+    "catalogue": {"length_penalty": 0.0, "renormalised": True},
+}
+"""Host → how a title's score is made of its tokens' (see :class:`ConstrainedBeamSearch`)."""
 ELEMENTS_AT_ONCE = 2**26
 USERS_AT_ONCE = 64
 
@@ -70,7 +74,8 @@ class TitleRecommender:
         catalogue: whose items are ranked.
         name: for tables.
         beam_width: beams, or ``exact`` (every title is scored).
-        host: ``bigrec``: score is the mean log-probability a token; ``d3``: the sum, mixed with an assistant.
+        host: ``bigrec``: score is the mean log-probability a token; ``d3``: the sum, mixed with an assistant;
+            ``catalogue``: the title's log-probability among the catalogue's.
         assistant: d3: the ID-based model.
         alpha: d3: weight of the language model, 1 − alpha of the assistant.
 
@@ -194,10 +199,10 @@ class TitleRecommender:
                 "assistant": mass,
                 "alpha": self.alpha if mass else 1.0,
             }
-            penalty = HOSTS[self.host]
+            scoring = HOSTS[self.host]
             if self.beam_width == EXACT:
-                return score_every_title(self.model, start, self.trie, length_penalty=penalty, **settings)
-            search = ConstrainedBeamSearch(self.trie, beam_width=int(self.beam_width), length_penalty=penalty)
+                return score_every_title(self.model, start, self.trie, **scoring, **settings)
+            search = ConstrainedBeamSearch(self.trie, beam_width=int(self.beam_width), **scoring)
             return search.search(self.model, start, **settings)
 
     @torch.no_grad()

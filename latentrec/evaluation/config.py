@@ -10,7 +10,7 @@ from latentrec.data import SPLITS
 
 KS = (1, 5, 10)
 EXACT = "exact"
-HOSTS = ("bigrec", "d3")
+HOSTS = ("bigrec", "d3", "catalogue")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ class ServingOptions:
 
     Attributes:
         beam_width: beams of a title model, or ``exact``.
-        host: ``bigrec`` or ``d3``.
+        host: ``bigrec``, ``d3`` or ``catalogue``.
         alpha: d3: weight of the language model.
     """
 

@@ -52,6 +52,32 @@ def test_width_of_the_catalogue_gives_the_exhaustive_ranking(rows, prompts, seed
 
 
 @settings(max_examples=25, deadline=None)
+@given(catalogues, prompt_batches, st.integers(0, 3), st.sampled_from([0, 1]), st.data())
+def test_catalogue_scores_are_probabilities_of_the_titles_among_themselves(
+    rows, prompts, seed, n_latents, data
+):
+    model = tiny_model(seed=seed, n_latents=n_latents)
+    sequences = [[*row, EOS] for row in rows]
+    trie = TrieTensors(TokenTrie.build(sequences))
+    n_leaves = trie.trie.n_leaves
+    chosen = [sequences[trie.trie.sequences_of_leaf(leaf)[0]] for leaf in range(n_leaves)]
+    start, scoring = started(model, prompts), {"length_penalty": 0.0, "renormalised": True}
+    search = ConstrainedBeamSearch(trie, beam_width=n_leaves, **scoring)
+    closed = [data.draw(st.lists(st.integers(0, n_leaves - 1), unique=True)) for _ in prompts]
+    excluded = ExcludedLeaves.of(closed, n_leaves, torch.device("cpu"))
+    found, some = search.search(model, start), search.search(model, start, excluded=excluded)
+    exact = score_every_title(model, start, trie, **scoring)
+    for row, prompt in enumerate(prompts):
+        expected = torch.tensor(plain_scores(model, prompt, chosen, among_themselves=True))
+        torch.testing.assert_close(expected.exp().sum(), torch.tensor(1.0))
+        for result in (found, exact):
+            torch.testing.assert_close(result.scores[row], expected[result.leaves[row]], **CLOSE)
+        kept = some.leaves[row][some.leaves[row] >= 0]
+        assert sorted(kept.tolist()) == sorted(set(range(n_leaves)) - set(closed[row]))
+        torch.testing.assert_close(some.scores[row][: len(kept)], expected[kept], **CLOSE)
+
+
+@settings(max_examples=25, deadline=None)
 @given(catalogues, prompt_batches, st.integers(0, 3), st.data())
 def test_excluded_leaves_never_appear_and_the_rest_is_unchanged(rows, prompts, seed, data):
     model = tiny_model(seed=seed)

@@ -152,7 +152,7 @@ def test_timings_split_a_request_in_phases(make):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"host": "d4"}, "host is 'd4'; allowed: bigrec, d3"),
+        ({"host": "d4"}, "host is 'd4'; allowed: bigrec, d3, catalogue"),
         ({"host": "d3"}, "d3 host needs an assistant"),
         ({"beam_width": 0}, "beam_width is 0"),
     ],

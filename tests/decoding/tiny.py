@@ -43,8 +43,12 @@ def started(model, prompts):
     return model.start_decoding(ids, mask)
 
 
-def plain_scores(model, prompt, sequences):
-    """Σ log p of each sequence after a prompt, by plain passes of the backbone over everything."""
+def plain_scores(model, prompt, sequences, *, among_themselves=False):
+    """Σ log p of each sequence after a prompt, by plain passes of the backbone over everything.
+
+    ``among_themselves``: a token's probability is taken among those that follow the same beginning in any of
+    the sequences.
+    """
     latents = started(model, [prompt]).latents_BND
     longest = max(map(len, sequences))
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in sequences])
@@ -53,5 +57,12 @@ def plain_scores(model, prompt, sequences):
     parts = [embed(torch.tensor([prompt] * n)), latents.expand(n, -1, -1), embed(padded)]
     logits = model.backbone.model(inputs_embeds=torch.cat(parts, dim=1)).logits.float()
     first = len(prompt) + latents.shape[1] - 1
-    log_probs = logits[:, first : first + longest].log_softmax(dim=-1).gather(2, padded[..., None])[..., 0]
+    logits = logits[:, first : first + longest]
+    if among_themselves:
+        for i, row in enumerate(sequences):
+            for t in range(len(row)):
+                follow = sorted({other[t] for other in sequences if other[:t] == row[:t] and len(other) > t})
+                others = [token for token in range(logits.shape[-1]) if token not in follow]
+                logits[i, t, others] = -torch.inf
+    log_probs = logits.log_softmax(dim=-1).gather(2, padded[..., None])[..., 0]
     return [float(log_probs[i, : len(row)].sum()) for i, row in enumerate(sequences)]
