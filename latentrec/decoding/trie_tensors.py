@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latentrec.catalog import TokenTrie
+from latentrec.models.latentr3 import Choices
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,39 @@ class TrieTensors:
         children = self.children(states)
         own = logits_UWV.gather(2, children.tokens).masked_fill(~children.valid, -torch.inf)
         return own.logsumexp(dim=2, keepdim=True)
+
+    def choices(self, sequences: Tensor, counted: Tensor) -> Choices:
+        """What may stand at each position of sequences that are in the trie.
+
+        Args:
+            sequences: int64 (…, L), tokens from the first on.
+            counted: bool (…, L), where there is one; a beginning of each sequence.
+
+        Returns:
+            The choices of the counted positions, in order.
+
+        Raises:
+            ValueError: a sequence is not in the trie.
+        """
+        stride = int(self.child_tokens.max()) + 1
+        keys = (
+            self.parents[1:] * stride + self.child_tokens
+        )  # ascending: edges are in order of state and token
+        states = torch.zeros_like(sequences)
+        state = states[..., 0]
+        for step in range(sequences.shape[-1]):
+            states[..., step] = state
+            wanted = state * stride + sequences[..., step]
+            edge = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+            if bool(((keys[edge] != wanted) & counted[..., step]).any()):
+                raise ValueError(f"a sequence leaves the trie at its token {step + 1}")
+            state = torch.where(counted[..., step], edge + 1, state)
+        at = states[counted]
+        counts = self.child_counts[at]
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        edges = torch.arange(int(offsets[-1]), device=self.device)
+        edges += (self.child_offsets[at] - offsets[:-1]).repeat_interleave(counts)
+        return Choices(self.child_tokens[edges], offsets)
 
     def leaves_below(self, states: Tensor) -> Tensor:
         """int64 (U, W): leaves below each beam's state, excluded ones too; 0 where it is dead."""

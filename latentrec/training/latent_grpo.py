@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from latentrec.training.checkpointing import Checkpoints, Interruption
 from latentrec.training.engine_options import engine_options
 from latentrec.training.judge import Judge
 from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.likelihood import HOST_OF, use_likelihood
 from latentrec.training.next_item import NextItemTokens
 from latentrec.training.parts import part_of
 from latentrec.training.ranking import NdcgReward, ranking_measure
@@ -73,6 +75,9 @@ def train_grpo(
     set_all_seeds(config.seed)
     latentr3, prompt = loaded.model, loaded.prompt
     latentr3.backbone.requires_grad_(config.train_backbone)
+    likelihood = config.likelihood or loaded.info.config.get("likelihood") or "vocabulary"
+    config = replace(config, likelihood=likelihood)
+    use_likelihood(latentr3, likelihood, data, prompt)
     train_samples = part_of(data.split("train"), config.train_from, config.train_to)
     valid_samples = data.split("valid")
     if len(train_samples) < config.prompts_per_step:
@@ -91,7 +96,7 @@ def train_grpo(
         iterations=config.iterations,
         seed=config.seed,
     )
-    rank = ranking_measure(latentr3, prompt, data, config.ranking_samples, config.seed)
+    rank = ranking_measure(latentr3, prompt, data, config.ranking_samples, config.seed, HOST_OF[likelihood])
     judge = Judge(
         make_measure(latentr3, valid, rank),
         select_on=config.select_on,
@@ -196,6 +201,9 @@ def _make_trainer(
             gradient_checkpointing=False,
             disable_dropout=not config.train_backbone,
         )
+    ranker = None
+    if config.reward == "ndcg":
+        ranker = NdcgReward(loaded.model, loaded.prompt, data, HOST_OF[config.likelihood or "vocabulary"])
     policy = Policy(loaded.model)
     if torch.cuda.is_available():
         policy.to(arguments.device)
@@ -204,7 +212,7 @@ def _make_trainer(
         tokens=train,
         plan=plan,
         throughput=throughput,
-        ranker=NdcgReward(loaded.model, loaded.prompt, data) if config.reward == "ndcg" else None,
+        ranker=ranker,
         model=policy,
         args=arguments,
         train_dataset=Rows.from_dict({"prompt": list(range(len(train)))}),

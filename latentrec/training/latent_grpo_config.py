@@ -63,6 +63,12 @@ class GRPOConfig:
         None,
         help="prompts that share one advantage; 0: the optimiser batch (default profile 0, paper 2 as coded)",
     )
+    likelihood: str | None = option(
+        None,
+        help="among what a token's probability is taken, in rewards and in the target's likelihood "
+        "(default: as the model's stage 1)",
+        choices=("vocabulary", "catalogue"),
+    )
     noise: str | None = option(
         None,
         help="noise_std counts absolutely, or relative to the latent's root mean square (default relative)",

@@ -31,6 +31,7 @@ from latentrec.training.checkpointing import Checkpoints, Interruption
 from latentrec.training.engine_options import training_arguments
 from latentrec.training.hf_trainer import HouseTrainer
 from latentrec.training.judge import Judge
+from latentrec.training.likelihood import HOST_OF, use_likelihood
 from latentrec.training.next_item import NextItemTokens, Row, answer_log_probs, packed_batch, plain_batch
 from latentrec.training.parts import part_of
 from latentrec.training.ranking import ranking_measure
@@ -142,6 +143,7 @@ def train_sft(
         model, prompt, notes, parent = start_from(config, data, init_from)
     if config.gradient_checkpointing:
         model.backbone.enable_checkpointing()
+    use_likelihood(model, config.likelihood, data, prompt)
     train, valid = tokens_of(config, data, prompt)
     adapters = _choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
@@ -154,7 +156,9 @@ def train_sft(
         alike=[len(row.samples) for row in rows],
     )
     throughput = Throughput()
-    rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed)
+    rank = ranking_measure(
+        model, prompt, data, config.ranking_samples, config.seed, HOST_OF[config.likelihood]
+    )
     judge = Judge(make_measure(model, valid, rank), select_on=config.select_on, patience=config.patience or 0)
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(

@@ -48,6 +48,12 @@ class SFTConfig:
         help="where a latent comes from; last_hidden is the paper's ablation",
         choices=("latent_ratt", "last_hidden"),
     )
+    likelihood: str = option(
+        "vocabulary",
+        help="among what a token's probability is taken: the vocabulary (as published), or the tokens that "
+        "continue some title of the catalogue; decode the latter with --host catalogue",
+        choices=("vocabulary", "catalogue"),
+    )
     train_backbone: str = option(
         "full",
         help="what of the backbone learns; frozen trains LatentRATT only",

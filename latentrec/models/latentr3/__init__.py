@@ -2,6 +2,7 @@
 
 from latentrec.models.latentr3.backbone import Backbone
 from latentrec.models.latentr3.cache import KeyValues
+from latentrec.models.latentr3.choices import Choices
 from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
 from latentrec.models.latentr3.latent_ratt import LatentRATT
 from latentrec.models.latentr3.loading import load_backbone, load_pretrained
@@ -12,6 +13,7 @@ __all__ = [
     "IGNORED",
     "Backbone",
     "Branches",
+    "Choices",
     "DecodingState",
     "KeyValues",
     "LatentR3Model",

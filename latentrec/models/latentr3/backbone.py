@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from latentrec.core import UserError
 from latentrec.models.latentr3.cache import KeyValues, PassCache
+from latentrec.models.latentr3.choices import Choices
 from latentrec.models.latentr3.real_tokens import ATTENTION, RealTokens
 
 LOGIT_ELEMENTS_AT_ONCE = 2**26
@@ -110,16 +111,20 @@ class Backbone(nn.Module):
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
 
-    def token_log_probs(self, hidden_nD: Tensor, labels_n: Tensor) -> Tensor:
-        """log π(label) of n positions, fp32 (n,); never more than a bounded number of logits at once."""
+    def token_log_probs(self, hidden_nD: Tensor, labels_n: Tensor, choices: Choices | None = None) -> Tensor:
+        """log π(label) of n positions, fp32 (n,); never more than a bounded number of logits at once.
+
+        ``choices``: among what each probability is taken, the label included (``None``: the vocabulary).
+        """
         rows = max(1, LOGIT_ELEMENTS_AT_ONCE // self.vocab_size)
         if len(labels_n) <= rows:
-            return self._log_probs(hidden_nD, labels_n)
+            return self._log_probs(hidden_nD, labels_n, choices, 0)
+        begins = range(0, len(labels_n), rows)
         pieces = [
-            checkpoint(self._log_probs, hidden, labels, use_reentrant=False)
+            checkpoint(self._log_probs, hidden, labels, choices, begin, use_reentrant=False)
             if torch.is_grad_enabled()
-            else self._log_probs(hidden, labels)
-            for hidden, labels in zip(hidden_nD.split(rows), labels_n.split(rows), strict=True)
+            else self._log_probs(hidden, labels, choices, begin)
+            for hidden, labels, begin in zip(hidden_nD.split(rows), labels_n.split(rows), begins, strict=True)
         ]
         return torch.cat(pieces)
 
@@ -169,8 +174,12 @@ class Backbone(nn.Module):
                 "its architecture is not supported (known to work: Qwen2, Qwen3, Llama, Mistral, Gemma)"
             )
 
-    def _log_probs(self, hidden_nD: Tensor, labels_n: Tensor) -> Tensor:
-        return -F.cross_entropy(self.logits(hidden_nD), labels_n, reduction="none")
+    def _log_probs(self, hidden_nD: Tensor, labels_n: Tensor, choices: Choices | None, begin: int) -> Tensor:
+        logits = self.logits(hidden_nD)
+        if choices is not None:
+            allowed = choices.mask(begin, begin + len(labels_n), logits.shape[-1])
+            logits = logits.masked_fill(~allowed, -torch.inf)
+        return -F.cross_entropy(logits, labels_n, reduction="none")
 
     def _mask(
         self, embeds_BSD: Tensor, positions_BS: Tensor, allowed_BSC: Tensor | None, prefix: KeyValues | None

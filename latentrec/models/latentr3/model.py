@@ -10,6 +10,7 @@ under a mask that keeps them apart. This is exact: a causal model's states do no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from latentrec.core import UserError
 from latentrec.models.latentr3.backbone import Backbone
+from latentrec.models.latentr3.choices import Choices
 from latentrec.models.latentr3.latent_ratt import LatentRATT
 from latentrec.models.latentr3.state import Branches, DecodingState, LatentRollout, PromptState
 
@@ -35,6 +37,10 @@ class LatentR3Model(nn.Module):
         backbone: a loaded ``AutoModelForCausalLM``.
         n_latents: N ≥ 0.
         latent_source: ``latent_ratt``, or ``last_hidden`` (ablation: the last hidden state is the latent).
+
+    Attributes:
+        choices_of: from answers (B, M, L) and where they have tokens (bool), among what each token's
+            probability is taken; ``None``: the vocabulary. Not part of the weights.
     """
 
     def __init__(self, backbone: Any, *, n_latents: int = 1, latent_source: str = "latent_ratt"):
@@ -51,6 +57,7 @@ class LatentR3Model(nn.Module):
         self.backbone = Backbone(backbone)
         self.n_latents = n_latents
         self.latent_source = latent_source
+        self.choices_of: Callable[[Tensor, Tensor], Choices] | None = None
         self.latent_ratt: LatentRATT | None = None
         if n_latents and latent_source == "latent_ratt":
             if self.backbone.hidden_size % 2:
@@ -188,7 +195,10 @@ class LatentR3Model(nn.Module):
             embeds_BMSD: embeddings of all but the last, where they were looked up already.
         """
         hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML, embeds_BMSD)
-        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n)
+        choices = None
+        if self.choices_of is not None:
+            choices = self.choices_of(answers_BML.expand_as(counted_BML), counted_BML)
+        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n, choices)
         return torch.zeros(counted_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
 
     def answers_are_greedy(self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor) -> Tensor:
@@ -251,7 +261,8 @@ class LatentR3Model(nn.Module):
         at_BL = begin_B1 + torch.arange(answers_BL.shape[1], device=ids_BT.device)
         rows_BL = torch.arange(len(prompts), device=ids_BT.device)[:, None].expand_as(at_BL)
         hidden_nD = hidden_BTD[rows_BL[counted_BL], at_BL[counted_BL]]
-        log_probs = self.backbone.token_log_probs(hidden_nD, answers_BL[counted_BL])
+        choices = None if self.choices_of is None else self.choices_of(answers_BL, counted_BL)
+        log_probs = self.backbone.token_log_probs(hidden_nD, answers_BL[counted_BL], choices)
         return torch.zeros(counted_BL.shape, device=ids_BT.device).masked_scatter(counted_BL, log_probs)
 
     @torch.no_grad()

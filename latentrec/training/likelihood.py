@@ -1,0 +1,41 @@
+"""Among what a title's probability is taken: the vocabulary, or the titles of the catalogue."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentrec.catalog import Catalogue, TokenTrie
+from latentrec.data import Dataset
+from latentrec.decoding.title_recommender import title_sequences
+from latentrec.decoding.trie_tensors import TrieTensors
+from latentrec.models.latentr3 import Choices, LatentR3Model
+from latentrec.prompts import NextItemPrompt
+
+HOST_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
+"""Likelihood → the decoding whose score it is, for judgement while training."""
+LIKELIHOODS = tuple(HOST_OF)
+
+
+def use_likelihood(model: LatentR3Model, likelihood: str, data: Dataset, prompt: NextItemPrompt) -> None:
+    """Let the model's answer probabilities be ``likelihood``'s from now on."""
+    model.choices_of = CatalogueChoices(data, prompt) if likelihood == "catalogue" else None
+
+
+class CatalogueChoices:
+    """The tokens that continue some title of the catalogue, at each position of given titles."""
+
+    def __init__(self, data: Dataset, prompt: NextItemPrompt):
+        """Tokenise the catalogue."""
+        self._trie = TokenTrie.build(title_sequences(Catalogue.from_dataset(data), prompt))
+        self._tensors: TrieTensors | None = None
+
+    def __call__(self, answers_BML: Tensor, counted_BML: Tensor) -> Choices:
+        """Of the counted positions, row after row.
+
+        Args:
+            answers_BML: token ids of titles, from their first token.
+            counted_BML: bool, where there is a token; without gaps.
+        """
+        if self._tensors is None or self._tensors.device != answers_BML.device:
+            self._tensors = TrieTensors(self._trie, answers_BML.device)
+        return self._tensors.choices(answers_BML, counted_BML)
