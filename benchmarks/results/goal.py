@@ -40,20 +40,21 @@ _GOALS = (
     Goal("latentr3", "latentr3-sft", "NDCG@10", "RL does not harm", least=HARM),
 )
 VARIANTS = {
-    "-long": "hosts of 10 epochs",
-    "-catalogue": "catalogue decoding",
-    "-long-catalogue": "10 epochs, catalogue decoding",
+    "{}-long": "hosts of 10 epochs",
+    "{}-catalogue": "catalogue decoding",
+    "{}-long-catalogue": "10 epochs, catalogue decoding",
+    "catalogue-{}": "catalogue training and decoding",
 }
 GOALS = (
     *_GOALS,
     *(
         replace(
             goal,
-            first=goal.first + suffix,
-            second=goal.second + suffix,
+            first=name.format(goal.first),
+            second=name.format(goal.second),
             meaning=f"{goal.meaning}, {variant}",
         )
-        for suffix, variant in VARIANTS.items()
+        for name, variant in VARIANTS.items()
         for goal in _GOALS
     ),
 )

@@ -70,6 +70,22 @@ CATALOGUE_PAIRS = (
     ("latentr3-sft-catalogue", "sasrec", "LatentR³ over SASRec"),
     ("latentr3-sft-long-catalogue", "sasrec", "LatentR³ over SASRec, 10 epochs"),
 )
+BY_CATALOGUE_PAIRS = (
+    ("catalogue-bigrec", "bigrec-catalogue", "training on it, N = 0"),
+    ("catalogue-latentr3-sft", "latentr3-sft-catalogue", "training on it, LatentR³"),
+    *((f"catalogue-{first}", f"catalogue-{second}", meaning) for first, second, meaning in PAIRS[:3]),
+    ("catalogue-latentr3-sft", "sasrec", "LatentR³ over SASRec"),
+    *(
+        (f"catalogue-{cell}", "catalogue-latentr3-sft", meaning)
+        for cell, meaning in (
+            ("rl-likelihood", "RL, published estimator at our reward and noise"),
+            ("ratt-exact", "LatentRATT by the exact gradient"),
+            ("mean-latent", "the mean latent instead of one's own"),
+            ("shuffled-latent", "another's latent instead of one's own"),
+        )
+    ),
+    ("catalogue-ratt-only", "catalogue-bigrec", "LatentRATT alone over its frozen backbone"),
+)
 TABLES = (
     ("main", "Comparison", "Paired differences", PAIRS),
     ("long", "Hosts trained for 10 epochs instead of 3", "Paired differences after 10 epochs", LONG_PAIRS),
@@ -78,6 +94,12 @@ TABLES = (
         "Decoding by the title's probability among the catalogue's",
         "Paired differences under catalogue decoding",
         CATALOGUE_PAIRS,
+    ),
+    (
+        "by-catalogue",
+        "Training on the title's probability among the catalogue's",
+        "Paired differences under catalogue training",
+        BY_CATALOGUE_PAIRS,
     ),
     ("ablation", "Ablations and controls", "Paired differences of ablations and controls", ABLATION_PAIRS),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 SEEDS = (1, 2, 3)
 LARES_DROPOUT = ("--hidden-dropout", "0.4", "--attention-dropout", "0.4")
+CATALOGUE = ("--likelihood", "catalogue")
 CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
 
 
@@ -23,7 +24,8 @@ class Cell:
             validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
         table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
-            (decoding by the title's probability in the catalogue), ``ablation``.
+            (decoding by the title's probability in the catalogue), ``by-catalogue`` (training too),
+            ``ablation``.
         needs: cells whose models it reads.
     """
 
@@ -62,6 +64,20 @@ def _rpt(*flags: str) -> tuple[str, ...]:
 def _in_catalogue(model: str, label: str) -> Cell:
     """The same model, decoded by the title's probability among the catalogue's."""
     return Cell(f"{model}-catalogue", label, model=model, host="catalogue", table="catalogue", needs=(model,))
+
+
+def _by_catalogue(
+    name: str,
+    label: str,
+    command: tuple[str, ...] = (),
+    *,
+    model: str | None = None,
+    latents: str = "own",
+    needs: str = "",
+) -> Cell:
+    """A model trained on, and decoded by, the title's probability among the catalogue's."""
+    needed = tuple(filter(None, (needs, model)))
+    return Cell(name, label, command, model, "catalogue", latents, table="by-catalogue", needs=needed)
 
 
 CELLS = {
@@ -156,6 +172,46 @@ CELLS = {
         _in_catalogue("bigrec-long", "BIGRec's model, 10 epochs"),
         _in_catalogue("latentr3-sft-long", "+ LatentR³, SFT for 10 epochs"),
         _in_catalogue("latentr3-long", "+ LatentR³, SFT for 10 epochs + RL"),
+        _by_catalogue("catalogue-bigrec", "BIGRec's model", _sft("--reasoning-tokens", "0", *CATALOGUE)),
+        _by_catalogue(
+            "catalogue-latentr3-sft", "+ LatentR³, SFT", _sft("--reasoning-tokens", "1", *CATALOGUE)
+        ),
+        _by_catalogue(
+            "catalogue-latentr3",
+            "+ LatentR³, SFT + RL",
+            ("grpo", "--model", "{model:catalogue-latentr3-sft}"),
+            needs="catalogue-latentr3-sft",
+        ),
+        _by_catalogue(
+            "catalogue-rl-likelihood",
+            "RL with the published estimator at our reward and σ",
+            ("grpo", "--model", "{model:catalogue-latentr3-sft}", "--estimator", "target_likelihood"),
+            needs="catalogue-latentr3-sft",
+        ),
+        _by_catalogue(
+            "catalogue-ratt-exact",
+            "control: LatentRATT alone goes on by the exact gradient",
+            _ratt_alone("catalogue-latentr3-sft", *CATALOGUE, "--epochs", "1", "--learning-rate", "1e-3"),
+            needs="catalogue-latentr3-sft",
+        ),
+        _by_catalogue(
+            "catalogue-ratt-only",
+            "LatentRATT alone on the frozen BIGRec model",
+            _ratt_alone("catalogue-bigrec", *CATALOGUE, "--epochs", "2"),
+            needs="catalogue-bigrec",
+        ),
+        _by_catalogue(
+            "catalogue-mean-latent",
+            "control: the batch's mean latent at inference",
+            model="catalogue-latentr3-sft",
+            latents="mean",
+        ),
+        _by_catalogue(
+            "catalogue-shuffled-latent",
+            "control: another user's latent at inference",
+            model="catalogue-latentr3-sft",
+            latents="shuffled",
+        ),
         Cell(
             "last-hidden",
             "no LatentRATT (last hidden state is the latent)",
