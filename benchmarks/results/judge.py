@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results.plan import Cell
+from benchmarks.results.cell import Cell
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
 from latentrec.decoding import load_recommender

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.results.cell import Cell
 from benchmarks.results.command import call
 from benchmarks.results.datasets import DATASETS, DatasetPlan
 from benchmarks.results.judge import judge
-from benchmarks.results.plan import CELLS, Cell
+from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import write_backbone
 from benchmarks.results.records import RECORDS, record_path
 from latentrec.core import UserError

@@ -1,0 +1,60 @@
+"""What a cell of the comparison is, and the commands that cells are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system: the command that trains it, or the models that it decodes.
+
+    Attributes:
+        name: of the cell, also of its files.
+        label: as the tables call it.
+        command: arguments of ``latentrec`` without dataset, output and seed; empty for a cell that only
+            decodes what others trained. ``{model:NAME}`` stands for another cell's model directory.
+        model: cell whose model is decoded (default: this one's).
+        host: ``bigrec``, ``catalogue``, or ``d3``, which takes the seed's SASRec as assistant and tunes α on
+            validation.
+        latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
+        table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
+            (decoding by the title's probability in the catalogue), ``by-catalogue`` (training too),
+            ``ablation``.
+        needs: cells whose models it reads.
+    """
+
+    name: str
+    label: str
+    command: tuple[str, ...] = ()
+    model: str | None = None
+    host: str = "bigrec"
+    latents: str = "own"
+    table: str = "main"
+    needs: tuple[str, ...] = field(default=())
+
+
+def sft(*flags: str) -> tuple[str, ...]:
+    """Train stage 1 of LatentR³, or its backbone alone."""
+    return ("sft", "--backbone", "{backbone}", *flags)
+
+
+def ratt_alone(parent: str, *flags: str) -> tuple[str, ...]:
+    """LatentRATT alone goes on from another cell's model, whose backbone is frozen."""
+    start = ("--reasoning-tokens", "1", "--init-from", f"{{model:{parent}}}")
+    return sft(*start, "--train-backbone", "frozen", *flags)
+
+
+def grpo(*flags: str) -> tuple[str, ...]:
+    """Train stage 2 from the seed's stage 1."""
+    return ("grpo", "--model", "{model:latentr3-sft}", *flags)
+
+
+def sequential(encoder: str, *flags: str) -> tuple[str, ...]:
+    """Train an ID-based model."""
+    return ("train-sequential", "--encoder", encoder, *flags)
+
+
+def rpt(*flags: str) -> tuple[str, ...]:
+    """Train LARES' stage 2 from the seed's stage 1."""
+    return ("rpt", "--model", "{model:lares-spt}", *flags)

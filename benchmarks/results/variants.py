@@ -1,0 +1,133 @@
+"""Cells that vary how hosts are trained and decoded: for longer, and by probabilities among the catalogue."""
+
+from __future__ import annotations
+
+from benchmarks.results.cell import Cell, ratt_alone, sft
+
+CATALOGUE = ("--likelihood", "catalogue")
+
+
+def in_catalogue(model: str, label: str) -> Cell:
+    """The same model, decoded by the title's probability among the catalogue's."""
+    return Cell(f"{model}-catalogue", label, model=model, host="catalogue", table="catalogue", needs=(model,))
+
+
+def by_catalogue(
+    name: str,
+    label: str,
+    command: tuple[str, ...] = (),
+    *,
+    model: str | None = None,
+    latents: str = "own",
+    needs: str = "",
+) -> Cell:
+    """A model trained on, and decoded by, the title's probability among the catalogue's."""
+    needed = tuple(filter(None, (needs, model)))
+    return Cell(name, label, command, model, "catalogue", latents, table="by-catalogue", needs=needed)
+
+
+VARIANTS = (
+    Cell(
+        "bigrec-long",
+        "BIGRec, 10 epochs",
+        sft("--reasoning-tokens", "0", "--epochs", "10"),
+        table="long",
+    ),
+    Cell(
+        "latentr3-sft-long",
+        "BIGRec + LatentR³, SFT for 10 epochs",
+        sft("--reasoning-tokens", "1", "--epochs", "10"),
+        table="long",
+    ),
+    Cell(
+        "latentr3-long",
+        "BIGRec + LatentR³, SFT for 10 epochs + RL",
+        ("grpo", "--model", "{model:latentr3-sft-long}"),
+        table="long",
+        needs=("latentr3-sft-long",),
+    ),
+    Cell(
+        "d3-long",
+        "D3, 10 epochs",
+        model="bigrec-long",
+        host="d3",
+        table="long",
+        needs=("bigrec-long", "sasrec"),
+    ),
+    Cell(
+        "d3-latentr3-sft-long",
+        "D3 + LatentR³, SFT for 10 epochs",
+        model="latentr3-sft-long",
+        host="d3",
+        table="long",
+        needs=("latentr3-sft-long", "sasrec"),
+    ),
+    Cell(
+        "d3-latentr3-long",
+        "D3 + LatentR³, SFT for 10 epochs + RL",
+        model="latentr3-long",
+        host="d3",
+        table="long",
+        needs=("latentr3-long", "sasrec"),
+    ),
+    Cell(
+        "mean-latent-long",
+        "10 epochs, control: the batch's mean latent at inference",
+        model="latentr3-sft-long",
+        latents="mean",
+        table="long",
+        needs=("latentr3-sft-long",),
+    ),
+    Cell(
+        "shuffled-latent-long",
+        "10 epochs, control: another user's latent at inference",
+        model="latentr3-sft-long",
+        latents="shuffled",
+        table="long",
+        needs=("latentr3-sft-long",),
+    ),
+    in_catalogue("bigrec", "BIGRec's model, 3 epochs"),
+    in_catalogue("latentr3-sft", "+ LatentR³, SFT"),
+    in_catalogue("latentr3", "+ LatentR³, SFT + RL"),
+    in_catalogue("bigrec-long", "BIGRec's model, 10 epochs"),
+    in_catalogue("latentr3-sft-long", "+ LatentR³, SFT for 10 epochs"),
+    in_catalogue("latentr3-long", "+ LatentR³, SFT for 10 epochs + RL"),
+    by_catalogue("catalogue-bigrec", "BIGRec's model", sft("--reasoning-tokens", "0", *CATALOGUE)),
+    by_catalogue("catalogue-latentr3-sft", "+ LatentR³, SFT", sft("--reasoning-tokens", "1", *CATALOGUE)),
+    by_catalogue(
+        "catalogue-latentr3",
+        "+ LatentR³, SFT + RL",
+        ("grpo", "--model", "{model:catalogue-latentr3-sft}"),
+        needs="catalogue-latentr3-sft",
+    ),
+    by_catalogue(
+        "catalogue-rl-likelihood",
+        "RL with the published estimator at our reward and σ",
+        ("grpo", "--model", "{model:catalogue-latentr3-sft}", "--estimator", "target_likelihood"),
+        needs="catalogue-latentr3-sft",
+    ),
+    by_catalogue(
+        "catalogue-ratt-exact",
+        "control: LatentRATT alone goes on by the exact gradient",
+        ratt_alone("catalogue-latentr3-sft", *CATALOGUE, "--epochs", "1", "--learning-rate", "1e-3"),
+        needs="catalogue-latentr3-sft",
+    ),
+    by_catalogue(
+        "catalogue-ratt-only",
+        "LatentRATT alone on the frozen BIGRec model",
+        ratt_alone("catalogue-bigrec", *CATALOGUE, "--epochs", "2"),
+        needs="catalogue-bigrec",
+    ),
+    by_catalogue(
+        "catalogue-mean-latent",
+        "control: the batch's mean latent at inference",
+        model="catalogue-latentr3-sft",
+        latents="mean",
+    ),
+    by_catalogue(
+        "catalogue-shuffled-latent",
+        "control: another user's latent at inference",
+        model="catalogue-latentr3-sft",
+        latents="shuffled",
+    ),
+)
