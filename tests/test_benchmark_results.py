@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.results import command, curves, judge, page, records, run
+from benchmarks.results import command, curves, judge, page, records, run, validation
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
@@ -152,3 +152,18 @@ def test_alpha_is_chosen_on_validation_and_test_is_scored_once(tmp_path, monkeyp
     assert found.alpha == 0.5
     assert found.validation["ndcg_at_10"] == 1.0
     assert asked == [(alpha, sizes["valid"] - 1) for alpha in judge.ALPHAS] + [(0.5, sizes["test"])]
+
+
+def test_page_tells_what_stage_2_chose_by_from_what_it_is_worth(own_records):
+    for seed, after in ((1, [1, 1, 0, 0]), (2, [1, 0, 1, 0])):
+        write_record("latentr3-sft", seed, [1, 0, 0, 0])
+        path = validation.record_path("office", "latentr3", seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {"user_id": [0, 0, 1, 1], "chosen_by": [True, True, False, False]}
+        pq.write_table(pa.table(columns | {"before": [1, 0, 0, 0], "after": after}), path)
+    lines = page.write_page().read_text().splitlines()
+    chosen, others = (line for line in lines if line.startswith("| vocabulary |"))
+    assert "the draw that it chose by (2) | 0.50000 | 0.75000 | +0.25000" in chosen
+    assert chosen.endswith("| +0.50000, +0.00000 |")
+    assert "all others (2) | 0.00000 | 0.25000 | +0.25000" in others
+    assert others.endswith("| +0.00000, +0.50000 |")

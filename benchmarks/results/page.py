@@ -13,6 +13,7 @@ from benchmarks.results.datasets import DATASETS, DatasetPlan
 from benchmarks.results.goal import goal_table
 from benchmarks.results.plan import CELLS
 from benchmarks.results.records import METRICS, RECORDS, ROOT, Results, load_results, test_users
+from benchmarks.results.validation import stage_2_on_validation
 from latentrec.metrics import ClusterBootstrap, holm
 
 PAIRS = (
@@ -129,7 +130,7 @@ def write_page() -> Path:
         for table, title, pairs_title, pairs in TABLES:
             parts.append(_table(plan, results, bootstrap, table, title))
             parts.append(_paired(pairs_title, pairs, results, bootstrap))
-        parts.append(_validation(results))
+        parts.append(stage_2_on_validation(dataset))
         parts.append(write_curves(dataset, results))
         parts.append(_costs(results))
     parts.append(_machines())
@@ -190,27 +191,6 @@ def _paired(
     shown = [row.replace("{p}", f"{p:.3f}") for row, p in zip(rows, adjusted, strict=True)]
     head = "| pair | metric | difference [95 %] | relative | p (Holm) | seeds |\n|---|---|---|---|---|---|"
     return f"### {title}\n\n" + head + "\n" + "\n".join(shown) + "\n"
-
-
-def _validation(results: dict[str, Results]) -> str:
-    """What stage 2 did on validation: the figures that its default was chosen by."""
-    if "latentr3" not in results or "latentr3-sft" not in results:
-        return ""
-    lines = [
-        "### Stage 2 on validation\n",
-        "| seed | loss, stage 1 → 2 | NDCG@10, stage 1 → 2 |",
-        "|---|---|---|",
-    ]
-    before = dict(zip(results["latentr3-sft"].seeds, results["latentr3-sft"].records, strict=True))
-    for seed, record in zip(results["latentr3"].seeds, results["latentr3"].records, strict=True):
-        looks = record["curve"]
-        if seed not in before or not looks:
-            continue
-        lines.append(
-            f"| {seed} | {looks[0]['loss']:.4f} → {min(look['loss'] for look in looks):.4f} | "
-            f"{before[seed]['validation']['ndcg_at_10']:.4f} → {record['validation']['ndcg_at_10']:.4f} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def _costs(results: dict[str, Results]) -> str:
