@@ -9,19 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.results import command, curves, judge, page, records, run, validation
+from benchmarks.results import command, curves, judge, page, records, run, stage2, validation
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
 from latentrec.data import Dataset
 from latentrec.models.presets import PRESETS
+from latentrec.training.text_model import sample_at_most
 from tests.sequential_data import write_dataset
+from tests.training.latentr3_runs import grpo, sft
 
 
 @pytest.fixture
 def own_records(tmp_path, monkeypatch):
     places = {"RECORDS": tmp_path / "docs/results", "ROOT": tmp_path, "TEST_LOG": tmp_path / "test-split.log"}
-    for module in (records, run, page, curves):
+    for module in (records, run, page, curves, stage2):
         for name, place in places.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, place)
@@ -167,3 +169,20 @@ def test_page_tells_what_stage_2_chose_by_from_what_it_is_worth(own_records):
     assert chosen.endswith("| +0.50000, +0.00000 |")
     assert "all others (2) | 0.00000 | 0.25000 | +0.25000" in others
     assert others.endswith("| +0.00000, +0.50000 |")
+
+
+def test_stage_2_is_measured_on_validation_with_the_draw_that_it_chose_by(own_records, tmp_path):
+    work = tmp_path / "work"
+    dataset = write_dataset(work / "office" / "dataset", n_users=30, n_items=24)
+    sft(dataset, work / "office" / "seed1" / "latentr3-sft", epochs=1)
+    stage2.measure_all(["office"], [1], work, deadline=float("inf"))
+    assert not validation.record_path("office", "latentr3", 1).exists()
+    places = [work / "office" / "seed1" / name for name in ("latentr3-sft", "latentr3")]
+    grpo(dataset, *places, max_steps=1, ranking_samples=9, seed=5)
+    stage2.measure_all(["office"], [1], work, deadline=float("inf"))
+    table = pq.read_table(validation.record_path("office", "latentr3", 1))
+    valid = Dataset(dataset).split("valid")
+    assert table["user_id"].to_pylist() == valid.user_ids.tolist()
+    chosen = np.flatnonzero(table["chosen_by"].to_numpy())
+    assert chosen.tolist() == sample_at_most(len(valid), 9, 5).tolist()
+    assert set(table["before"].to_pylist()) != {0}

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from benchmarks.results import stage2
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.page import write_page
 from benchmarks.results.plan import CELLS, SEEDS
@@ -43,6 +44,7 @@ def main() -> None:
                             break
                         if runner.run(dataset, cell, seed):
                             print(f"done: {record_path(dataset, cell, seed).relative_to(ROOT)}", flush=True)
+            stage2.measure_all(arguments.datasets or profile, arguments.seeds, arguments.work, deadline)
         print(f"wrote {write_page().relative_to(ROOT)}")
 
 

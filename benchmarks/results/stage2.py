@@ -1,22 +1,20 @@
 """What stage 2 did on validation: on the samples that it chose its weights by, and on those that it did not.
 
-``python -m benchmarks.results.stage2`` scores the models of both stages that ``benchmarks.results`` has
-trained. Stage 1 is among the weights that stage 2 may end with, so on its own samples it cannot lose: those
+Stage 1 is among the weights that stage 2 may end with, so on the samples it chose by it cannot lose: those
 tell what was chosen, the others what it is worth. The test split is not read.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.results.datasets import DATASETS
-from benchmarks.results.plan import CELLS, SEEDS
+from benchmarks.results.plan import CELLS
 from benchmarks.results.records import ROOT
 from benchmarks.results.validation import PAIRS, record_path
 from latentrec.catalog import Catalogue
@@ -24,7 +22,6 @@ from latentrec.data import Dataset
 from latentrec.decoding import load_recommender
 from latentrec.evaluation.scoring import score_model
 from latentrec.models import read_model
-from latentrec.storage import exit_code_on_error
 from latentrec.training.text_model import sample_at_most
 
 SAMPLES = 4_000
@@ -67,20 +64,12 @@ def measure(dataset: str, after: str, before: str, seed: int, work: Path) -> Pat
     return path
 
 
-def main() -> None:
-    """Measure what has no record yet."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results.stage2", description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / os.environ.get("RUNS_DIR", "runs") / "results")
-    parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    arguments = parser.parse_args()
-    with exit_code_on_error():
-        for dataset in arguments.datasets:
-            for after, before in PAIRS:
-                for seed in arguments.seeds:
-                    if path := measure(dataset, after, before, seed, arguments.work):
-                        print(path.relative_to(ROOT), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def measure_all(datasets: Sequence[str], seeds: Sequence[int], work: Path, deadline: float) -> None:
+    """Measure what has models and no record yet; begins nothing after ``deadline`` (monotonic seconds)."""
+    for dataset in datasets:
+        for after, before in PAIRS:
+            for seed in seeds:
+                if time.monotonic() > deadline:
+                    return
+                if path := measure(dataset, after, before, seed, work):
+                    print(f"done: {path.relative_to(ROOT)}", flush=True)
