@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -229,13 +228,19 @@ def memory_of(side: str) -> None:
                 our_grpo_loss(model, prompt, answer, noise).backward()
             else:
                 authors.grpo_loss(model, reference, prompt, answer, noise).backward()
-    peak = max(watcher.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peak = max(watcher.peak, _high_water())
     print(json.dumps({"grown_mb": (peak - before) / 2**20}))
 
 
 def flat_gradient(model: LatentR3Model) -> Tensor:
     """All gradients as one vector."""
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def _high_water() -> int:
+    """The process's largest resident size; ``ru_maxrss`` would count the parent's, which survives exec."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
 class _Resident:
