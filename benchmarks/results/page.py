@@ -237,4 +237,7 @@ configuration, fingerprints, validation figures, seconds, machine; the rank of e
   not comparable and stand in no table.
 - Settings, checkpoints and D3's α are chosen on validation. `docs/results/test-split.log` has one line for
   each time that a test split was scored. What limits the figures: [estimator.md](estimator.md).
+- Titles are ranked by BIGRec's score (mean log-probability a token) or D3's, and trained for 3 epochs on the
+  published likelihood, where a table does not say otherwise. What these choices do:
+  [latentr3.md](latentr3.md#how-a-title-is-scored-matters-more).
 """
