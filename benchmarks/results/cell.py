@@ -58,3 +58,15 @@ def sequential(encoder: str, *flags: str) -> tuple[str, ...]:
 def rpt(*flags: str) -> tuple[str, ...]:
     """Train LARES' stage 2 from the seed's stage 1."""
     return ("rpt", "--model", "{model:lares-spt}", *flags)
+
+
+def under_d3(name: str, label: str, model: str, table: str = "main") -> Cell:
+    """Another cell's model, decoded with the seed's SASRec as assistant."""
+    return Cell(name, label, model=model, host="d3", table=table, needs=(model, "sasrec"))
+
+
+def other_latents(
+    name: str, label: str, model: str, latents: str, *, table: str, host: str = "bigrec"
+) -> Cell:
+    """A control at inference: another cell's model, read with latents that are not the user's own."""
+    return Cell(name, label, model=model, host=host, latents=latents, table=table, needs=(model,))

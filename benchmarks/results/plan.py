@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.results.cell import Cell, grpo, ratt_alone, rpt, sequential, sft
+from benchmarks.results.cell import Cell, grpo, other_latents, ratt_alone, rpt, sequential, sft, under_d3
 from benchmarks.results.variants import VARIANTS
 
 SEEDS = (1, 2, 3)
@@ -19,21 +19,9 @@ SYSTEMS = (
     Cell("bigrec", "BIGRec (backbone, N = 0)", sft("--reasoning-tokens", "0")),
     Cell("latentr3-sft", "BIGRec + LatentR³, SFT", sft("--reasoning-tokens", "1")),
     Cell("latentr3", "BIGRec + LatentR³, SFT + RL", grpo(), needs=("latentr3-sft",)),
-    Cell("d3", "D3", model="bigrec", host="d3", needs=("bigrec", "sasrec")),
-    Cell(
-        "d3-latentr3-sft",
-        "D3 + LatentR³, SFT",
-        model="latentr3-sft",
-        host="d3",
-        needs=("latentr3-sft", "sasrec"),
-    ),
-    Cell(
-        "d3-latentr3",
-        "D3 + LatentR³, SFT + RL",
-        model="latentr3",
-        host="d3",
-        needs=("latentr3", "sasrec"),
-    ),
+    under_d3("d3", "D3", "bigrec"),
+    under_d3("d3-latentr3-sft", "D3 + LatentR³, SFT", "latentr3-sft"),
+    under_d3("d3-latentr3", "D3 + LatentR³, SFT + RL", "latentr3"),
 )
 ABLATIONS = (
     Cell(
@@ -137,21 +125,19 @@ ABLATIONS = (
         table="ablation",
         needs=("bigrec",),
     ),
-    Cell(
+    other_latents(
         "mean-latent",
         "control: the batch's mean latent at inference",
-        model="latentr3-sft",
-        latents="mean",
+        "latentr3-sft",
+        "mean",
         table="ablation",
-        needs=("latentr3-sft",),
     ),
-    Cell(
+    other_latents(
         "shuffled-latent",
         "control: another user's latent at inference",
-        model="latentr3-sft",
-        latents="shuffled",
+        "latentr3-sft",
+        "shuffled",
         table="ablation",
-        needs=("latentr3-sft",),
     ),
 )
 CELLS = {cell.name: cell for cell in (*SYSTEMS, *VARIANTS, *ABLATIONS)}

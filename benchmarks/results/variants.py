@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.results.cell import Cell, ratt_alone, sft
+from benchmarks.results.cell import Cell, other_latents, ratt_alone, sft, under_d3
 
 CATALOGUE = ("--likelihood", "catalogue")
 
@@ -15,15 +15,13 @@ def in_catalogue(model: str, label: str) -> Cell:
 def by_catalogue(
     name: str,
     label: str,
-    command: tuple[str, ...] = (),
+    command: tuple[str, ...],
     *,
-    model: str | None = None,
-    latents: str = "own",
     needs: str = "",
 ) -> Cell:
     """A model trained on, and decoded by, the title's probability among the catalogue's."""
-    needed = tuple(filter(None, (needs, model)))
-    return Cell(name, label, command, model, "catalogue", latents, table="by-catalogue", needs=needed)
+    needed = (needs,) if needs else ()
+    return Cell(name, label, command, host="catalogue", table="by-catalogue", needs=needed)
 
 
 VARIANTS = (
@@ -46,45 +44,22 @@ VARIANTS = (
         table="long",
         needs=("latentr3-sft-long",),
     ),
-    Cell(
-        "d3-long",
-        "D3, 10 epochs",
-        model="bigrec-long",
-        host="d3",
-        table="long",
-        needs=("bigrec-long", "sasrec"),
-    ),
-    Cell(
-        "d3-latentr3-sft-long",
-        "D3 + LatentR³, SFT for 10 epochs",
-        model="latentr3-sft-long",
-        host="d3",
-        table="long",
-        needs=("latentr3-sft-long", "sasrec"),
-    ),
-    Cell(
-        "d3-latentr3-long",
-        "D3 + LatentR³, SFT for 10 epochs + RL",
-        model="latentr3-long",
-        host="d3",
-        table="long",
-        needs=("latentr3-long", "sasrec"),
-    ),
-    Cell(
+    under_d3("d3-long", "D3, 10 epochs", "bigrec-long", "long"),
+    under_d3("d3-latentr3-sft-long", "D3 + LatentR³, SFT for 10 epochs", "latentr3-sft-long", "long"),
+    under_d3("d3-latentr3-long", "D3 + LatentR³, SFT for 10 epochs + RL", "latentr3-long", "long"),
+    other_latents(
         "mean-latent-long",
         "10 epochs, control: the batch's mean latent at inference",
-        model="latentr3-sft-long",
-        latents="mean",
+        "latentr3-sft-long",
+        "mean",
         table="long",
-        needs=("latentr3-sft-long",),
     ),
-    Cell(
+    other_latents(
         "shuffled-latent-long",
         "10 epochs, control: another user's latent at inference",
-        model="latentr3-sft-long",
-        latents="shuffled",
+        "latentr3-sft-long",
+        "shuffled",
         table="long",
-        needs=("latentr3-sft-long",),
     ),
     in_catalogue("bigrec", "BIGRec's model, 3 epochs"),
     in_catalogue("latentr3-sft", "+ LatentR³, SFT"),
@@ -118,16 +93,20 @@ VARIANTS = (
         ratt_alone("catalogue-bigrec", *CATALOGUE, "--epochs", "2"),
         needs="catalogue-bigrec",
     ),
-    by_catalogue(
+    other_latents(
         "catalogue-mean-latent",
         "control: the batch's mean latent at inference",
-        model="catalogue-latentr3-sft",
-        latents="mean",
+        "catalogue-latentr3-sft",
+        "mean",
+        table="by-catalogue",
+        host="catalogue",
     ),
-    by_catalogue(
+    other_latents(
         "catalogue-shuffled-latent",
         "control: another user's latent at inference",
-        model="catalogue-latentr3-sft",
-        latents="shuffled",
+        "catalogue-latentr3-sft",
+        "shuffled",
+        table="by-catalogue",
+        host="catalogue",
     ),
 )

@@ -195,11 +195,7 @@ class LatentR3Model(nn.Module):
             embeds_BMSD: embeddings of all but the last, where they were looked up already.
         """
         hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML, embeds_BMSD)
-        choices = None
-        if self.choices_of is not None:
-            choices = self.choices_of(answers_BML.expand_as(counted_BML), counted_BML)
-        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n, choices)
-        return torch.zeros(counted_BML.shape, device=log_probs.device).masked_scatter(counted_BML, log_probs)
+        return self._label_log_probs(hidden_nD, labels_n, answers_BML.expand_as(counted_BML), counted_BML)
 
     def answers_are_greedy(self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor) -> Tensor:
         """Whether greedy decoding writes the answer, bool (B, M): its every token is the likeliest."""
@@ -261,9 +257,7 @@ class LatentR3Model(nn.Module):
         at_BL = begin_B1 + torch.arange(answers_BL.shape[1], device=ids_BT.device)
         rows_BL = torch.arange(len(prompts), device=ids_BT.device)[:, None].expand_as(at_BL)
         hidden_nD = hidden_BTD[rows_BL[counted_BL], at_BL[counted_BL]]
-        choices = None if self.choices_of is None else self.choices_of(answers_BL, counted_BL)
-        log_probs = self.backbone.token_log_probs(hidden_nD, answers_BL[counted_BL], choices)
-        return torch.zeros(counted_BL.shape, device=ids_BT.device).masked_scatter(counted_BL, log_probs)
+        return self._label_log_probs(hidden_nD, answers_BL[counted_BL], answers_BL, counted_BL)
 
     @torch.no_grad()
     def start_decoding(
@@ -332,6 +326,14 @@ class LatentR3Model(nn.Module):
     def forward(self, task: Any) -> Any:
         """Run ``task(self)``: one door for wrappers (DDP, autocast) that hook ``forward``."""
         return task(self)
+
+    def _label_log_probs(
+        self, hidden_nD: Tensor, labels_n: Tensor, answers: Tensor, counted: Tensor
+    ) -> Tensor:
+        """log π of the n counted tokens of ``answers`` (…, L) in their places, 0 elsewhere."""
+        choices = None if self.choices_of is None else self.choices_of(answers, counted)
+        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n, choices)
+        return torch.zeros(counted.shape, device=log_probs.device).masked_scatter(counted, log_probs)
 
     def _run_branches(
         self, state: PromptState, rollout: LatentRollout, embeds_BMSD: Tensor, real_BMS: Tensor
