@@ -77,9 +77,6 @@ LOADERS: dict[str, Loader] = {
 }
 """``model.json``'s ``system`` → loader. A new recommender is one line here."""
 
-TITLE_SYSTEMS = frozenset(system for system, loader in LOADERS.items() if loader is _titles)
-"""Systems that read and write titles."""
-
 
 def load_recommender(
     model_dir: str | Path,

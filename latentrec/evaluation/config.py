@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentrec.core import UserError, option
 from latentrec.data import SPLITS
+from latentrec.decoding.load import LoadOptions
 
 KS = (1, 5, 10)
 EXACT = "exact"
@@ -90,8 +91,10 @@ class Champion:
         directory: its model directory.
         label: how it is called in tables and in the gate's reason, e.g. ``latentr3 v3``.
         version: its registered version: what the alias is expected to point at when it is moved.
+        served: how its users get it decoded, and so how it is judged; ``None``: as the run says.
     """
 
     directory: Path
     label: str = "champion"
     version: str | None = None
+    served: LoadOptions | None = None

@@ -305,19 +305,28 @@ def _users(evaluation: Evaluation) -> list[dict[str, Any]]:
     return shown
 
 
+def _decoding(beam_width: str, host: str, alpha: float) -> str:
+    searched = (
+        "every title of the catalogue scored"
+        if beam_width == "exact"
+        else f"constrained beam search, {beam_width} beams"
+    )
+    return f"{searched}, host {host}" + (f", assistant weight {1 - alpha:g}" if host == "d3" else "")
+
+
 def _notes(evaluation: Evaluation) -> list[str]:
     config, gate = evaluation.config, evaluation.gate
-    decoding = (
-        f"Title models: constrained beam search, {config.beam_width} beams, host {config.host}"
-        if config.beam_width != "exact"
-        else f"Title models: every title of the catalogue scored, host {config.host}"
-    )
+    decoding = f"Title models: {_decoding(config.beam_width, config.host, config.alpha)}."
+    served = evaluation.champion_served
+    if served is not None and evaluation.infos[evaluation.champion or ""].system == "latentr3":
+        how = _decoding(str(served.beam_width), served.host, served.alpha)
+        decoding += f" The champion as its users get it: {how}."
     notes = [
         "Every model ranks the whole catalogue for the same samples, and all are judged on the same title "
         "groups; a title stands for its items in order of training popularity.",
         "Users' own items "
         + ("are left out of the lists." if config.exclude_history else "may be recommended again."),
-        decoding + (f", assistant weight {1 - config.alpha:g}." if config.host == "d3" else "."),
+        decoding,
         f"Intervals: {config.n_resamples:,} bootstrap resamples of users, percentile method, seed "
         f"{config.seed}; p-values: permutation test that flips the sign of a user's differences.",
         "Items cut in thirds of training purchases for popular, mid and long tail.",

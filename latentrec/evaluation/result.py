@@ -8,6 +8,7 @@ from typing import Any
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
+from latentrec.decoding.load import LoadOptions
 from latentrec.evaluation.config import EvaluateConfig
 from latentrec.evaluation.cost import Cost
 from latentrec.evaluation.gate import GateDecision
@@ -33,6 +34,7 @@ class Evaluation:
     gate: GateDecision
     baseline: str
     champion: str | None
+    champion_served: LoadOptions | None = None
 
 
 def file_name(model: str) -> str:

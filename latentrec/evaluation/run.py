@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset, Samples
-from latentrec.decoding import TITLE_SYSTEMS, load_recommender
+from latentrec.decoding import load_recommender
+from latentrec.decoding.load import LoadOptions
 from latentrec.evaluation.config import Champion, EvaluateConfig
 from latentrec.evaluation.cost import Cost, measure_cost
 from latentrec.evaluation.gate import GateDecision, decide
@@ -51,7 +52,8 @@ def evaluate(
             :func:`latentrec.evaluation.ratings.evaluate_ratings`.
         models: name → model directory, in the order of the tables; popularity is added where absent.
         output: directory to make.
-        champion: who holds the alias now; scored on the same samples with today's catalogue.
+        champion: who holds the alias now; scored on the same samples with today's catalogue, decoded as it
+            is served.
         sink: receives ``<model>/<metric>`` of every model, once.
 
     Raises:
@@ -103,19 +105,15 @@ def evaluate(
 
     if floor_name not in directories:
         judge(Popularity(catalogue.train_counts, name=floor_name))
+    todays = LoadOptions(
+        beam_width=int(config.beam_width) if config.beam_width.isdigit() else config.beam_width,
+        host=config.host,
+        assistant_dir=assistant,
+        alpha=config.alpha,
+    )
     for name, directory in directories.items():
-        is_title_model = infos[name].system in TITLE_SYSTEMS
-        judge(
-            load_recommender(
-                directory,
-                catalogue,
-                name=name,
-                beam_width=config.beam_width if not config.beam_width.isdigit() else int(config.beam_width),
-                host=config.host if is_title_model else "bigrec",
-                assistant_dir=assistant if is_title_model else None,
-                alpha=config.alpha,
-            )
-        )
+        served = champion.served if champion is not None and name == champion.label else None
+        judge(load_recommender(directory, catalogue, **asdict(replace(served or todays, name=name))))
 
     bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=config.n_resamples, seed=config.seed)
     table = metric_table(scores, catalogue, bootstrap)
@@ -137,6 +135,7 @@ def evaluate(
         gate=gate,
         baseline=baseline,
         champion=champion.label if champion else None,
+        champion_served=champion.served if champion else None,
     )
     inputs = {"dataset": data.fingerprint}
     inputs |= {f"model:{name}": manifest.fingerprint for name, (_, manifest) in described.items()}

@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.decoding.load import LoadOptions
 from latentrec.evaluation.config import Champion
 from latentrec.storage import Manifest, read_manifest
 from latentrec.tracking.registry import CHAMPION, Registered, Registry
+from latentrec.tracking.serving import ServingOptions
 
 
 def pull_model(uri: str, output: str | Path) -> Registered:
@@ -42,7 +44,8 @@ def pull_model(uri: str, output: str | Path) -> Registered:
 
 
 def find_champion(name: str) -> Champion | None:
-    """The model that holds the alias now, or ``None``; its folder lives as long as this process.
+    """The model that holds the alias now, with how it is served, or ``None``; its folder lives as long as
+    this process.
 
     Args:
         name: registered name, or ``models:/NAME@ALIAS`` for another alias than ``champion``.
@@ -56,7 +59,15 @@ def find_champion(name: str) -> Champion | None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     directory = Path(folder) / "model"
     pull_model(found.uri, directory)
-    return Champion(directory=directory, label=f"{name} v{found.version}", version=found.version)
+    options = ServingOptions.from_config(registry.config(found))
+    has_assistant = "assistant" in registry.parts(found)
+    served = LoadOptions(
+        beam_width=options.beam_width,
+        host=options.host,
+        assistant_dir=registry.download(found, "assistant", Path(folder)) if has_assistant else None,
+        alpha=options.alpha,
+    )
+    return Champion(directory, f"{name} v{found.version}", found.version, served)
 
 
 def previous_dataset_manifest(name: str) -> Manifest | None:

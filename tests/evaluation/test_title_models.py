@@ -9,7 +9,8 @@ from safetensors.numpy import save_file
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.evaluation import EvaluateConfig, GateDecision, evaluate
+from latentrec.decoding.load import LoadOptions
+from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.models import ModelInfo
 from latentrec.models.latentr3 import LatentR3Model, architecture, save_latentr3
 from latentrec.models.popularity import SCORES_FILE
@@ -92,6 +93,39 @@ def test_title_models_are_judged_under_every_host_and_mode(models, dataset, tmp_
     assert GateDecision.read(tmp_path / "e" / "gate.json").floor_name == "liked"
     lists = pq.read_table(tmp_path / "e" / "predictions_latentr3.parquet")["ranked"].to_pylist()
     assert all(lists)
+
+
+def scored(dataset, output, model, champion=None, **settings):
+    """Lists and scores of each predictions file, the champion's as ``held``."""
+    config = EvaluateConfig(n_resamples=100, cost_samples=0, max_users=20, **settings)
+    evaluate(config, dataset=dataset, models={"m": model}, output=output, champion=champion)
+    files = {"m": output / "predictions_m.parquet", "held": output / "predictions_held.parquet"}
+    return {role: pq.read_table(path)["scores"].to_pylist() for role, path in files.items() if path.exists()}
+
+
+def test_champion_is_judged_as_its_users_get_it_and_not_as_the_run_decodes(models, dataset, tmp_path):
+    directory, model = models["backbone"], models["latentr3"]
+    as_served = scored(dataset, tmp_path / "1", directory)["m"]
+    as_asked = scored(dataset, tmp_path / "2", directory, host="catalogue", beam_width="4")["m"]
+    assert as_served != as_asked
+    for name, served, expected in (("3", LoadOptions(), as_served), ("4", None, as_asked)):
+        champion = Champion(directory, "held", "1", served)
+        found = scored(dataset, tmp_path / name, model, champion, host="catalogue", beam_width="4")
+        assert found["held"] == expected
+    assert "as its users get it: constrained beam search, 10 beams, host bigrec" in (
+        tmp_path / "3" / "report.md"
+    ).read_text(encoding="utf-8")
+
+
+def test_a_change_of_host_alone_can_win_the_crown_or_lose(models, dataset, tmp_path):
+    directory = models["latentr3"]
+    champion = Champion(directory, "held", "1", LoadOptions(host="bigrec"))
+    found = scored(dataset, tmp_path / "other", directory, champion, host="catalogue")
+    decision = GateDecision.read(tmp_path / "other" / "gate.json")
+    assert found["m"] != found["held"]
+    assert decision.difference != 0
+    scored(dataset, tmp_path / "same", directory, champion)
+    assert GateDecision.read(tmp_path / "same" / "gate.json").difference == 0
 
 
 def test_exact_mode_and_beams_over_the_whole_catalogue_give_the_same_predictions(models, dataset, tmp_path):

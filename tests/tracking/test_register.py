@@ -12,6 +12,7 @@ from shop import decision, write_evaluation
 
 from latentrec.core import UserError
 from latentrec.evaluation import EvaluateConfig, evaluate
+from latentrec.models import read_model
 from latentrec.tracking import (
     find_champion,
     previous_dataset_manifest,
@@ -69,6 +70,24 @@ def test_refused_first_version_is_challenger_only_and_the_error_says_so(register
     with pytest.raises(UserError, match=r"no champion \(refused.*use models:/latentr3@challenger"):
         Registry().resolve("models:/latentr3@champion")
     assert find_champion("latentr3") is None
+
+
+def test_champion_comes_with_how_it_is_served(tracked, shop, tmp_path):
+    gate = decision()
+    settings = {"host": "d3", "beam_width": "7", "alpha": 0.25}
+    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, gate, **settings)
+    register_model(
+        model_dir=shop.sasrec,
+        evaluation_dir=evaluation,
+        name="latentr3",
+        dataset_dir=shop.dataset,
+        assistant_dir=shop.popularity,
+    )
+    champion = find_champion("latentr3")
+    assert (champion.label, champion.version) == ("latentr3 v1", "1")
+    served = champion.served
+    assert (served.host, served.beam_width, served.alpha) == ("d3", 7, 0.25)
+    assert read_model(served.assistant_dir)[0].system == "popularity"
 
 
 def test_promotion_keeps_the_old_champion_as_previous(register):
