@@ -1,4 +1,11 @@
-"""Stage 2's mathematics as pure functions of tensors: rewards, advantages, the two estimators.
+"""Stage 2's mathematics as pure functions of tensors: rewards, advantages, the estimators.
+
+On latents (arXiv 2505.19092, §3.4) the action is a noised latent. On titles the action is the title itself:
+``π(y | x)`` over the catalogue, reward 1 for the true one. GRPO (arXiv 2402.03300) draws G titles and divides
+``R − mean`` by their standard deviation; with p the true title's probability both are known for G → ∞, p and
+√(p(1 − p)), and so is the gradient's expectation, without drawing any:
+``Σ_y π(y) (R(y) − p) / √(p(1 − p)) ∇log π(y) = √(p / (1 − p)) ∇log p = ∇ 2 arcsin √p``.
+Without the division (arXiv 2503.20783) it is ``p ∇log p = ∇p``.
 
 Shapes: P prompts of an optimiser batch, K noised copies of each (copy 0 is the clean latent), L answer
 tokens, N latents of size d.
@@ -10,8 +17,9 @@ import torch
 from torch import Tensor
 
 REWARDS = ("perplexity", "nll", "clipped_perplexity", "exact_match", "ndcg")
-BASELINES = ("batch", "group", "own")
-ESTIMATORS = ("target_likelihood", "gaussian")
+ADVANTAGES = ("batch", "group", "own", "none")
+TITLE_POLICY = "title_policy"
+ESTIMATORS = (TITLE_POLICY, "gaussian", "target_likelihood")
 EPSILON = 1e-6
 
 
@@ -61,6 +69,21 @@ def advantages_in_parts(rewards_PK: Tensor, baseline: str, prompts_together: int
     if not prompts_together:
         return advantages(rewards_PK, baseline)
     return torch.cat([advantages(part, baseline) for part in rewards_PK.split(prompts_together)])
+
+
+def title_weights(log_p: Tensor, advantage: str) -> Tensor:
+    """What ``∇log p`` of each true title is multiplied by: √(p / (1 − p)) for ``group``, p for ``none``."""
+    if advantage == "none":
+        return torch.exp(log_p)
+    assert advantage == "group", advantage
+    return torch.exp(log_p / 2) / torch.sqrt(-torch.expm1(log_p)).clamp(min=EPSILON)
+
+
+def title_objective(log_p: Tensor, advantage: str) -> Tensor:
+    """What ascent along :func:`title_weights` maximises, from 0 to 1: (2 / π) arcsin √p, or p."""
+    if advantage == "none":
+        return torch.exp(log_p)
+    return torch.asin(torch.exp(log_p / 2).clamp(max=1)) * (2 / torch.pi)
 
 
 def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:

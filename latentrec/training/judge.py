@@ -10,6 +10,7 @@ from latentrec.core import UserError
 
 Metrics = dict[str, float]
 LOSS = "loss"
+OBJECTIVE = "objective"
 SELECTIONS = (LOSS, "ndcg_at_10")
 
 
@@ -19,7 +20,7 @@ def check_selection(config: str, select_on: str, ranking_samples: int) -> None:
     Raises:
         UserError: a ranking figure is to decide, and nothing is ranked.
     """
-    if select_on != LOSS and not ranking_samples:
+    if select_on in SELECTIONS[1:] and not ranking_samples:
         raise UserError(
             f"{config}.select_on is '{select_on}', but ranking_samples is 0; rank at least 100 samples"
         )
@@ -29,7 +30,7 @@ class Judge:
     """Looks at validation figures and remembers.
 
     Args:
-        measure: gives the figures of the model as it stands (``loss``, ``ndcg_at_10``, …).
+        measure: gives the figures of the model as it stands (``loss``, ``ndcg_at_10``, ``objective``…).
         select_on: the figure that decides which weights are kept: ``loss``, where less is better, or
             another, where more is.
         patience: looks without improvement before training stops; 0: never.

@@ -1,15 +1,18 @@
-"""Stage 2 of LatentR³: reinforcement learning on the latent token with a modified GRPO.
+"""Stage 2 of LatentR³: reinforcement learning with GRPO, on titles or on the latent token.
 
-For each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how well the frozen model then
-predicts the true title, and LatentRATT is moved towards the better ones (arXiv 2505.19092, §3.4). Estimator,
-reward, baseline and noise are options; ``profile paper`` is the publication.
+``title_policy``, the default: the title is the action (:mod:`latentrec.training.title_policy`). ``gaussian``
+and ``target_likelihood``: for each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how
+well the frozen model then predicts the true title, and LatentRATT is moved towards the better ones (arXiv
+2505.19092, §3.4); ``profile paper`` is the publication.
 """
 
 from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,19 @@ from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.models.latentr3 import LoadedLatentR3, load_latentr3
+from latentrec.models.latentr3 import LatentR3Model, LoadedLatentR3, load_latentr3
 from latentrec.storage import Manifest
 from latentrec.training.batching import PromptPlan
 from latentrec.training.checkpointing import Checkpoints, Interruption
-from latentrec.training.engine_options import engine_options
+from latentrec.training.engine_options import engine_options, training_arguments
+from latentrec.training.grpo_objective import TITLE_POLICY, title_objective
 from latentrec.training.judge import Judge
 from latentrec.training.latent_grpo_config import GRPOConfig
 from latentrec.training.likelihood import HOST_OF, use_likelihood
 from latentrec.training.next_item import NextItemTokens
 from latentrec.training.parts import part_of
 from latentrec.training.ranking import NdcgReward, ranking_measure
+from latentrec.training.sft import RowCollator, plan_rows
 from latentrec.training.sink import MetricSink, NullSink
 from latentrec.training.text_model import (
     Throughput,
@@ -38,6 +43,8 @@ from latentrec.training.text_model import (
     world_size,
     write_model,
 )
+
+Figures = Callable[[], dict[str, float]]
 
 
 def train_grpo(
@@ -54,7 +61,7 @@ def train_grpo(
     Args:
         config: estimator, noise, rewards and how long.
         dataset: the dataset that stage 1 was trained on.
-        model: stage 1's model directory, N ≥ 1.
+        model: stage 1's model directory; N ≥ 1 unless titles are the actions.
         output: the model directory to make.
         sink: receives figures while training runs.
         checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
@@ -74,7 +81,9 @@ def train_grpo(
     _check_parent(config, loaded, data, str(model))
     set_all_seeds(config.seed)
     latentr3, prompt = loaded.model, loaded.prompt
-    latentr3.backbone.requires_grad_(config.train_backbone)
+    latentr3.backbone.requires_grad_(bool(config.train_backbone))
+    if config.gradient_checkpointing:
+        latentr3.backbone.enable_checkpointing()
     likelihood = config.likelihood or loaded.info.config.get("likelihood") or "vocabulary"
     config = replace(config, likelihood=likelihood)
     use_likelihood(latentr3, likelihood, data, prompt)
@@ -88,25 +97,23 @@ def train_grpo(
     train = NextItemTokens(train_samples, data.titles, prompt)
     drawn = sample_at_most(len(valid_samples), config.validation_samples, config.seed)
     valid = NextItemTokens(valid_samples.subset(drawn), data.titles, prompt)
-    plan = PromptPlan(
-        train.prompt_lengths,
-        prompts_per_batch=config.prompts_per_step,
-        copies=config.group_size,
-        repeats=config.accumulation * config.iterations,
-        iterations=config.iterations,
-        seed=config.seed,
-    )
     rank = ranking_measure(latentr3, prompt, data, config.ranking_samples, config.seed, HOST_OF[likelihood])
+    objective = None
+    if config.estimator == TITLE_POLICY:
+        objective = partial(title_objective, advantage=str(config.advantage))
     judge = Judge(
-        make_measure(latentr3, valid, rank),
-        select_on=config.select_on,
+        make_measure(latentr3, valid, rank, objective),
+        select_on=str(config.select_on),
         patience=config.patience,
         collapse_on="hr_at_10" if config.collapse_below and rank is not None else None,
         collapse_below=config.collapse_below,
     )
     throughput = Throughput()
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
-        trainer = _make_trainer(config, loaded, data, train, plan, throughput, scratch)
+        if config.estimator == TITLE_POLICY:
+            trainer, plan, figures = _on_titles(config, latentr3, train, throughput, scratch)
+        else:
+            trainer, plan, figures = _on_latents(config, loaded, data, train, throughput, scratch)
         main = trainer.accelerator.is_main_process
         checkpoints = Checkpoints(
             checkpoint_root,
@@ -122,13 +129,13 @@ def train_grpo(
                 judge=judge,
                 sink=sink,
                 interruption=interruption,
-                judge_every=config.judge_every,
+                judge_every=int(config.judge_every or 0),
                 save_every=config.save_every,
                 plan=plan,
                 label="grpo",
                 judge_first=True,
                 keep_best=config.keep == "best",
-                on_step=throughput.figures,
+                on_step=figures,
             )
             trainer.run()
         finally:
@@ -156,15 +163,14 @@ def train_grpo(
 
 
 def _check_parent(config: GRPOConfig, loaded: LoadedLatentR3, data: Dataset, where: str) -> None:
-    if loaded.model.n_latents == 0:
+    if loaded.model.n_latents == 0 and config.estimator != TITLE_POLICY:
         raise UserError(
             f"{where} was trained with reasoning_tokens 0: it has no latent to reinforce; "
-            "run sft with --reasoning-tokens 1"
+            "run sft with --reasoning-tokens 1, or use --estimator title_policy"
         )
     if loaded.model.latent_ratt is None and not config.train_backbone:
         raise UserError(
-            f"{where} takes its latent from the last hidden state, so nothing would learn; "
-            "use --train-backbone, or a model with LatentRATT"
+            f"{where} has no LatentRATT, so nothing would learn; use --train-backbone, or another model"
         )
     if loaded.info.dataset_fingerprint != data.fingerprint:
         raise UserError(
@@ -174,20 +180,48 @@ def _check_parent(config: GRPOConfig, loaded: LoadedLatentR3, data: Dataset, whe
         )
 
 
-def _make_trainer(
+def _on_titles(
+    config: GRPOConfig, model: LatentR3Model, train: NextItemTokens, throughput: Throughput, scratch: str
+) -> tuple[Any, Any, Figures]:
+    """Trainer, order and extra figures of the title policy."""
+    from latentrec.training.title_policy import TitlePolicyTrainer
+
+    rows = train.packed_rows()
+    parts = world_size() * config.accumulation
+    plan = plan_rows(train, rows, config.prompts_per_step, parts, config.seed)
+    trainer = TitlePolicyTrainer(
+        advantage=str(config.advantage),
+        model=model,
+        args=training_arguments(config, scratch, epochs=config.epochs, max_steps=config.max_steps or -1),
+        plan=plan,
+        collate=RowCollator(train, rows),
+        throughput=throughput,
+    )
+    return trainer, plan, trainer.figures
+
+
+def _on_latents(
     config: GRPOConfig,
     loaded: LoadedLatentR3,
     data: Dataset,
     train: NextItemTokens,
-    plan: PromptPlan,
     throughput: Throughput,
     scratch: str,
-) -> Any:
+) -> tuple[Any, Any, Figures]:
+    """Trainer, order and extra figures of the estimators that noise the latent: trl's GRPO."""
     from datasets import Dataset as Rows
     from trl import GRPOConfig as TrlConfig
 
     from latentrec.training.latent_grpo_trainer import LatentGRPOTrainer, Policy
 
+    plan = PromptPlan(
+        train.prompt_lengths,
+        prompts_per_batch=config.prompts_per_step,
+        copies=config.group_size,
+        repeats=config.accumulation * config.iterations,
+        iterations=config.iterations,
+        seed=config.seed,
+    )
     parts = world_size() * config.accumulation
     with warnings.catch_warnings():  # trl's default for gradient_checkpointing has a new name in transformers
         warnings.simplefilter("ignore", FutureWarning)
@@ -207,7 +241,7 @@ def _make_trainer(
     policy = Policy(loaded.model)
     if torch.cuda.is_available():
         policy.to(arguments.device)
-    return LatentGRPOTrainer(
+    trainer = LatentGRPOTrainer(
         config=config,
         tokens=train,
         plan=plan,
@@ -218,3 +252,4 @@ def _make_trainer(
         train_dataset=Rows.from_dict({"prompt": list(range(len(train)))}),
         processing_class=loaded.prompt.tokenizer,
     )
+    return trainer, plan, throughput.figures

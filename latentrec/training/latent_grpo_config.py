@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError, option
-from latentrec.training.grpo_objective import BASELINES, ESTIMATORS, REWARDS
-from latentrec.training.judge import LOSS, SELECTIONS, check_selection
+from latentrec.training.grpo_objective import ADVANTAGES, ESTIMATORS, REWARDS, TITLE_POLICY
+from latentrec.training.judge import LOSS, OBJECTIVE, SELECTIONS, check_selection
 from latentrec.training.parts import check_part
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -20,44 +20,64 @@ PROFILES: dict[str, dict[str, Any]] = {
         "noise_std": 1.5,
         "learning_rate": 1e-4,
         "warmup_steps": 200,
-        "clip_low": 0.2,
-        "clip_high": 0.28,
     },
-    "default": {
-        "estimator": "gaussian",
-        "reward": "nll",
-        "advantage": "own",
-        "advantage_prompts": 0,
-        "noise": "relative",
-        "noise_std": 0.1,
-        "learning_rate": 3e-4,
-        "warmup_steps": 5,
-        "clip_low": 0.2,
-        "clip_high": 0.28,
-    },
+    "default": {"estimator": TITLE_POLICY, "warmup_steps": 5},
 }
 """What unset options become. ``paper`` is the publication and its code to the letter."""
+
+_ON_THE_LATENT: dict[str, Any] = {
+    "reward": "nll",
+    "advantage": "own",
+    "advantage_prompts": 0,
+    "noise": "relative",
+    "noise_std": 0.1,
+    "learning_rate": 3e-4,
+    "clip_low": 0.2,
+    "clip_high": 0.28,
+    "train_backbone": False,
+    "select_on": LOSS,
+    "judge_every": 20,
+}
+ESTIMATOR_DECIDES: dict[str, dict[str, Any]] = {
+    "gaussian": _ON_THE_LATENT,
+    "target_likelihood": _ON_THE_LATENT,
+    TITLE_POLICY: {
+        "reward": "exact_match",
+        "advantage": "group",
+        "likelihood": "catalogue",
+        "learning_rate": 3e-4,
+        "train_backbone": True,
+        "select_on": OBJECTIVE,
+        "judge_every": 100,
+    },
+}
+"""What options become that the profile leaves unset; docs/estimator.md has the evidence."""
+_OF_NOISED_LATENTS = ("noise", "noise_std", "advantage_prompts", "clip_low", "clip_high")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig:
-    """Stage 2: LatentRATT learns from noised copies of its own latent (arXiv 2505.19092, §3.4)."""
+    """Stage 2: reinforcement learning on titles, or on noised latents (arXiv 2505.19092, §3.4)."""
 
     profile: str = option("default", help="what unset options become", choices=("default", "paper"))
     estimator: str | None = option(
         None,
-        help="target_likelihood: gradient of the answer's likelihood, as published; gaussian: score function "
-        "of the latent's density (default profile gaussian)",
+        help="title_policy: the title is the action, and GRPO's gradient is taken in expectation over all "
+        "titles; gaussian: the latent is the action, score function of its density; target_likelihood: the "
+        "latent too, by the answer's likelihood, as published (default profile title_policy)",
         choices=ESTIMATORS,
     )
     reward: str | None = option(
-        None, help="what a copy is judged by (default profile nll, paper perplexity)", choices=REWARDS
+        None,
+        help="what an action is judged by (default: latents nll, titles exact_match; paper perplexity)",
+        choices=REWARDS,
     )
     perplexity_limit: float = option(100.0, help="largest perplexity under reward clipped_perplexity")
     advantage: str | None = option(
         None,
-        help="baseline: batch as published, group as in GRPO, own clean copy (default profile own)",
-        choices=BASELINES,
+        help="baseline: batch as published, group as in GRPO, own clean copy; titles know group, and none "
+        "for a reward that no standard deviation divides (default: own for latents, group for titles)",
+        choices=ADVANTAGES,
     )
     advantage_prompts: int | None = option(
         None,
@@ -66,7 +86,7 @@ class GRPOConfig:
     likelihood: str | None = option(
         None,
         help="among what a token's probability is taken, in rewards and in the target's likelihood "
-        "(default: as the model's stage 1)",
+        "(default: the catalogue for titles, else as the model's stage 1)",
         choices=("vocabulary", "catalogue"),
     )
     noise: str | None = option(
@@ -74,15 +94,20 @@ class GRPOConfig:
         help="noise_std counts absolutely, or relative to the latent's root mean square (default relative)",
         choices=("absolute", "relative"),
     )
-    noise_std: float | None = option(None, help="sigma (default profile 0.1 relative, paper 1.5 absolute)")
-    group_size: int = option(8, help="K, copies of a prompt; the first has no noise")
+    noise_std: float | None = option(None, help="sigma (default 0.1 relative, paper 1.5 absolute)")
+    group_size: int = option(
+        8, help="K, copies of a prompt; the first has no noise (titles: none are drawn, all are counted)"
+    )
     batch_size: int = option(256, help="copies of an optimiser step: prompts x group_size")
     accumulation: int = option(1, help="micro-batches that each process takes for one optimiser step")
     iterations: int = option(1, help="optimiser steps on the same copies; above 1 the ratio is live")
     clip_low: float | None = option(None, help="ratio is clipped below 1 - clip_low (0.2)")
     clip_high: float | None = option(None, help="ratio is clipped above 1 + clip_high (0.28)")
     beta: float = option(0.0, help="weight of the KL to the stage-1 model (a frozen copy of what learns)")
-    train_backbone: bool = option(False, help="train the backbone too, jointly with LatentRATT")
+    train_backbone: bool | None = option(
+        None, help="train the backbone too, jointly with LatentRATT (default: for titles)"
+    )
+    gradient_checkpointing: bool = option(False, help="recompute activations to save memory")
     epochs: float = option(1.0, help="passes over the training split")
     train_from: float = option(
         0.0,
@@ -99,10 +124,15 @@ class GRPOConfig:
     weight_decay: float = option(0.0, help="AdamW's decay")
     max_grad_norm: float = option(1.0, help="gradients are clipped to this norm; 0: not")
     precision: str = option("fp32", help="bf16: autocast; weights stay fp32", choices=("fp32", "bf16"))
-    judge_every: int = option(20, help="steps between looks at validation")
+    judge_every: int | None = option(
+        None, help="steps between looks at validation (default 20 for latents, 100 for titles)"
+    )
     patience: int = option(0, help="looks without a better figure before training stops; 0: never")
-    select_on: str = option(
-        LOSS, help="validation figure that decides which weights are kept", choices=SELECTIONS
+    select_on: str | None = option(
+        None,
+        help="validation figure that decides which weights are kept; objective: what the title policy "
+        "maximises (default: objective for titles, else loss)",
+        choices=(*SELECTIONS, OBJECTIVE),
     )
     keep: str = option(
         "best", help="weights that the model ends with: best on validation, or last", choices=("best", "last")
@@ -121,9 +151,14 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         """Fill what the profile decides, and refuse what cannot be meant."""
-        for name, value in PROFILES[self.profile].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        profile = PROFILES[self.profile]
+        if (self.estimator or profile["estimator"]) == TITLE_POLICY:
+            self._check_title_policy()
+            profile = {"estimator": TITLE_POLICY, "warmup_steps": profile["warmup_steps"]}
+        self._fill(profile)
+        self._fill(ESTIMATOR_DECIDES[str(self.estimator)])
+        if self.advantage == "none" and self.estimator != TITLE_POLICY:
+            raise UserError("GRPOConfig.advantage is 'none', which is of estimator title_policy")
         at_least = {
             "group_size": 2,
             "batch_size": 2,
@@ -145,21 +180,49 @@ class GRPOConfig:
             "log_every": 1,
         }
         for name, least in at_least.items():
-            if getattr(self, name) < least:
+            if (value := getattr(self, name)) is not None and value < least:
                 why = " (the first copy is the clean one)" if name == "group_size" else ""
                 raise UserError(
                     f"GRPOConfig.{name} is {getattr(self, name)}; it must be at least {least}{why}"
                 )
         check_part("GRPOConfig", self.train_from, self.train_to)
         for name in ("noise_std", "learning_rate", "epochs", "clip_low", "clip_high", "perplexity_limit"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"GRPOConfig.{name} is {getattr(self, name)}; it must be greater than 0")
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise UserError(f"GRPOConfig.{name} is {value}; it must be greater than 0")
         if self.batch_size % self.group_size:
             raise UserError(
                 f"GRPOConfig.batch_size is {self.batch_size}, which is no multiple of group_size "
                 f"{self.group_size}; it counts copies, not prompts"
             )
-        check_selection("GRPOConfig", self.select_on, self.ranking_samples)
+        if self.select_on == OBJECTIVE and self.estimator != TITLE_POLICY:
+            raise UserError("GRPOConfig.select_on is 'objective', which is of estimator title_policy")
+        check_selection("GRPOConfig", str(self.select_on), self.ranking_samples)
+
+    def _fill(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def _check_title_policy(self) -> None:
+        """Refuse what means nothing where the action is a title: it would be dropped without a word."""
+        for name in _OF_NOISED_LATENTS:
+            if (value := getattr(self, name)) is not None:
+                raise UserError(
+                    f"GRPOConfig.{name} is {value}, but estimator title_policy noises no latent; leave it "
+                    "unset, or choose estimator gaussian or target_likelihood"
+                )
+        if self.reward not in (None, "exact_match"):
+            raise UserError(f"GRPOConfig.reward is '{self.reward}'; estimator title_policy knows exact_match")
+        if self.advantage not in (None, "group", "none"):
+            raise UserError(
+                f"GRPOConfig.advantage is '{self.advantage}'; estimator title_policy knows group and none"
+            )
+        for name, neutral in (("beta", 0), ("iterations", 1)):
+            if getattr(self, name) != neutral:
+                raise UserError(
+                    f"GRPOConfig.{name} is {getattr(self, name)}; estimator title_policy counts all titles "
+                    f"anew at each step, so {name} stays {neutral}"
+                )
 
     @property
     def prompts_per_step(self) -> int:

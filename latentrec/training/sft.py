@@ -147,14 +147,7 @@ def train_sft(
     train, valid = tokens_of(config, data, prompt)
     adapters = _choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
-    plan = BatchPlan(
-        [train.row_length(row) for row in rows],
-        [len(row.samples) for row in rows],
-        batch_size=config.batch_size,
-        micro_batches=world_size() * config.accumulation,
-        seed=config.seed,
-        alike=[len(row.samples) for row in rows],
-    )
+    plan = plan_rows(train, rows, config.batch_size, world_size() * config.accumulation, config.seed)
     throughput = Throughput()
     rank = ranking_measure(
         model, prompt, data, config.ranking_samples, config.seed, HOST_OF[config.likelihood]
@@ -211,6 +204,20 @@ def train_sft(
         keep=config.keep,
         notes=notes,
         counts=counts,
+    )
+
+
+def plan_rows(
+    tokens: NextItemTokens, rows: list[Row], batch_size: int, micro_batches: int, seed: int
+) -> BatchPlan:
+    """The order of rows, packed or not; ``batch_size`` counts samples."""
+    return BatchPlan(
+        [tokens.row_length(row) for row in rows],
+        [len(row.samples) for row in rows],
+        batch_size=batch_size,
+        micro_batches=micro_batches,
+        seed=seed,
+        alike=[len(row.samples) for row in rows],
     )
 
 

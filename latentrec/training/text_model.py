@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
@@ -20,7 +21,7 @@ from latentrec.models.latentr3 import IGNORED, LatentR3Model, architecture, save
 from latentrec.models.model_dir import ModelInfo
 from latentrec.prompts import NextItemPrompt
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training.judge import Judge
+from latentrec.training.judge import OBJECTIVE, Judge
 from latentrec.training.next_item import NextItemTokens, answer_log_probs, plain_batch
 
 _VALIDATION_TOKENS_AT_ONCE = 16384
@@ -56,20 +57,27 @@ def sample_at_most(count: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def validation_loss(model: LatentR3Model, tokens: NextItemTokens) -> float:
-    """Token mean of −log π over a split, as the training loss is."""
+def validation_figures(
+    model: LatentR3Model, tokens: NextItemTokens, objective: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, float]:
+    """``loss``: token mean of −log π over a split, as stage 1's is; ``objective``: mean over its samples of a
+    function of the true title's log-probability, where one is given."""
     order = np.argsort(tokens.prompt_lengths, kind="stable")
-    total, count, start = 0.0, 0, 0
+    total, reached, count, start = 0.0, 0.0, 0, 0
     with torch.no_grad():
         while start < len(order):
             longest = int(tokens.prompt_lengths[order[min(start + 63, len(order) - 1)]])
             stop = start + max(1, min(64, _VALIDATION_TOKENS_AT_ONCE // longest))
             batch = plain_batch(tokens, order[start:stop].tolist())
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            total -= float(answer_log_probs(model, batch).double().sum())
+            log_probs = answer_log_probs(model, batch).double()
+            total -= float(log_probs.sum())
             count += int((batch["labels"] != IGNORED).sum())
+            if objective is not None:
+                reached += float(objective(log_probs.sum(dim=-1)).sum())
             start = stop
-    return total / count
+    figures = {"loss": total / count}
+    return figures if objective is None else figures | {OBJECTIVE: reached / len(order)}
 
 
 class Throughput:
@@ -136,11 +144,13 @@ def make_measure(
     model: LatentR3Model,
     tokens: NextItemTokens,
     rank: Callable[[], dict[str, float]] | None = None,
+    objective: Callable[[Tensor], Tensor] | None = None,
 ) -> Callable[[], dict[str, float]]:
-    """The judge's figures: ``loss``, and those of ``rank`` (HR and NDCG by the real decoder) where given."""
+    """The judge's figures: :func:`validation_figures`, and where given those of ``rank`` (HR and NDCG by the
+    real decoder)."""
 
     def measure() -> dict[str, float]:
-        figures = {"loss": validation_loss(model, tokens)}
+        figures = validation_figures(model, tokens, objective)
         return figures | (rank() if rank is not None else {})
 
     return measure

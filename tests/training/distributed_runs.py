@@ -10,6 +10,7 @@ GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3, "keep": 
 RUNS = {
     "sft_packed": ("sft", {"packing": "exact"}),
     "sft_plain": ("sft", {"packing": "none"}),
+    "grpo_title_policy": ("grpo", {"estimator": "title_policy"}),
     "grpo_target_likelihood": ("grpo", {"estimator": "target_likelihood", "advantage": "batch"}),
     "grpo_gaussian": ("grpo", {"estimator": "gaussian", "advantage": "own", "diagnostics_every": 0}),
 }

@@ -22,6 +22,7 @@ SFT = {
     "log_every": 1,
 }
 GRPO = {
+    "estimator": "gaussian",
     "batch_size": 64,
     "group_size": 4,
     "max_steps": 8,

@@ -77,6 +77,62 @@ def test_concentration_is_the_share_of_the_heaviest_prompts():
     assert objective.concentration(advantages).item() == pytest.approx((200 + 2) / (200 + 398))
 
 
+LOGITS = torch.tensor([0.3, -1.2, 2.0, 0.1, -0.4], dtype=torch.float64)
+
+
+def grpo_gradient(rewards, log_p_of_drawn, counts):
+    """Gradient on the logits of a categorical policy of GRPO's group, whose titles were drawn so often."""
+    mean = (counts * rewards).sum() / counts.sum()
+    deviation = ((counts * (rewards - mean) ** 2).sum() / counts.sum()).sqrt()
+    logits = LOGITS.clone().requires_grad_()
+    advantage = (rewards - mean) / deviation
+    (counts / counts.sum() * advantage * log_p_of_drawn(logits)).sum().backward()
+    return logits.grad
+
+
+@pytest.mark.parametrize("target", range(5))
+def test_title_weights_are_grpo_with_every_title_counted(target):
+    """Counting each title as often as the policy draws it is the limit of ever larger groups."""
+    policy = torch.softmax(LOGITS, 0)
+    rewards = torch.nn.functional.one_hot(torch.tensor(target), 5).double()
+    expected = grpo_gradient(rewards, lambda logits: torch.log_softmax(logits, 0), policy)
+    logits = LOGITS.clone().requires_grad_()
+    log_p = torch.log_softmax(logits, 0)[target]
+    (objective.title_weights(log_p.detach(), "group") * log_p).backward()
+    assert torch.allclose(logits.grad, expected, atol=1e-9)
+
+
+def test_a_large_group_of_sampled_titles_tends_to_the_title_weights():
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(torch.softmax(LOGITS, 0), 400_000, replacement=True, generator=generator)
+    counts = torch.bincount(drawn, minlength=5).double()
+    rewards = torch.nn.functional.one_hot(torch.tensor(3), 5).double()
+    sampled = grpo_gradient(rewards, lambda logits: torch.log_softmax(logits, 0), counts)
+    logits = LOGITS.clone().requires_grad_()
+    log_p = torch.log_softmax(logits, 0)[3]
+    (objective.title_weights(log_p.detach(), "group") * log_p).backward()
+    assert torch.allclose(logits.grad, sampled, atol=5e-3)
+
+
+@pytest.mark.parametrize("advantage", ["group", "none"])
+def test_title_weights_climb_the_title_objective(advantage):
+    log_p = torch.linspace(-9, -1e-3, 40, dtype=torch.float64).requires_grad_()
+    objective.title_objective(log_p, advantage).sum().backward()
+    scale = 1.0 if advantage == "none" else math.pi
+    assert torch.allclose(log_p.grad * scale, objective.title_weights(log_p.detach(), advantage))
+
+
+@pytest.mark.parametrize("advantage", ["group", "none"])
+def test_title_weights_stay_finite_at_both_ends(advantage):
+    ends = torch.tensor([-200.0, -1e-9, 0.0])
+    weights = objective.title_weights(ends, advantage)
+    assert torch.isfinite(weights).all()
+    assert weights[0] < 1e-40
+    reached = objective.title_objective(ends, advantage)
+    assert reached[0] < 1e-40
+    assert reached[2] == 1
+
+
 # A two-token toy: π(y | r) over two tokens with logits W r, answer tokens 0 then 1.
 
 W = torch.tensor([[[1.0, -0.5], [0.3, 0.8]], [[-0.7, 0.2], [0.4, 1.1]]], dtype=torch.float64)
@@ -190,11 +246,31 @@ def test_published_estimator_does_not_estimate_the_expected_reward_gradient(draw
         ({"iterations": 0}, "iterations is 0"),
         ({"clip_low": 0.0}, "clip_low is 0"),
         ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
+        ({"beta": 0.1}, "beta is 0.1; estimator title_policy"),
+        ({"iterations": 2}, "iterations is 2; estimator title_policy"),
+        ({"reward": "nll"}, "title_policy knows exact_match"),
+        ({"advantage": "own"}, "title_policy knows group and none"),
+        ({"noise": "absolute"}, "noises no latent"),
+        ({"estimator": "gaussian", "advantage": "none"}, "advantage is 'none'"),
+        ({"estimator": "gaussian", "select_on": "objective"}, "is of estimator title_policy"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         GRPOConfig(**options)
+
+
+def test_each_estimator_brings_its_own_defaults():
+    titles, latents = GRPOConfig(), GRPOConfig(estimator="gaussian")
+    assert (titles.estimator, titles.reward, titles.advantage) == ("title_policy", "exact_match", "group")
+    assert (titles.train_backbone, titles.likelihood, titles.noise_std) == (True, "catalogue", None)
+    assert (latents.reward, latents.advantage, latents.noise, latents.noise_std) == (
+        "nll",
+        "own",
+        "relative",
+        0.1,
+    )
+    assert (latents.train_backbone, latents.likelihood, latents.select_on) == (False, None, "loss")
 
 
 def test_batch_that_processes_cannot_share_is_refused():

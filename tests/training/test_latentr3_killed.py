@@ -16,13 +16,22 @@ ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {
     "sft": "--backbone micro --epochs 6 --batch-size 32 --save-every 2 --ranking-samples 10",
     "grpo": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --ranking-samples 10",
+    "grpo-gaussian": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --ranking-samples 10 "
+    "--estimator gaussian",
 }
 
 
 def start(stage: str, folder: Path, output: Path, root: Path | None) -> subprocess.Popen:
-    command = [sys.executable, "-m", "latentrec.cli", stage, "--dataset", str(folder / "dataset")]
+    command = [
+        sys.executable,
+        "-m",
+        "latentrec.cli",
+        stage.partition("-")[0],
+        "--dataset",
+        str(folder / "dataset"),
+    ]
     command += ["--output", str(output), *OPTIONS[stage].split(), "--keep", "last"]
-    command += ["--model", str(folder / "stage_1")] if stage == "grpo" else []
+    command += ["--model", str(folder / "stage_1")] if stage != "sft" else []
     command += ["--checkpoint-root", str(root)] if root else []
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "LATENTREC_"))}
     return subprocess.Popen(

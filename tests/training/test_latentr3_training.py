@@ -56,18 +56,31 @@ def stage_2(dataset, stage_1, tmp_path_factory):
     return output, recorder
 
 
+@pytest.fixture(scope="module")
+def titles(dataset, stage_1, tmp_path_factory):
+    """Stage 2 with titles as actions."""
+    output = tmp_path_factory.mktemp("titles") / "model"
+    recorder = Recorder()
+    grpo(dataset, stage_1[0], output, recorder, estimator="title_policy")
+    return output, recorder
+
+
 @pytest.fixture
-def run(request, dataset, stage_1, stage_2):
+def run(request, dataset, stage_1):
     """(train(output, sink, root), finished model, its figures) of the stage that the test asks for."""
     if request.param == "sft":
         return lambda output, sink, root: sft(dataset, output, sink, root), *stage_1
-    return lambda output, sink, root: grpo(dataset, stage_1[0], output, sink, root), *stage_2
+    options = {"estimator": "title_policy"} if request.param == "titles" else {}
+    finished = request.getfixturevalue("titles" if options else "stage_2")
+    return lambda output, sink, root: grpo(dataset, stage_1[0], output, sink, root, **options), *finished
 
 
-both_stages = pytest.mark.parametrize("run", ["sft", "grpo"], indirect=True)
-slow_sft, slow_grpo = (pytest.param(stage, marks=pytest.mark.slow) for stage in ("sft", "grpo"))
-stage_1_slow = pytest.mark.parametrize("run", [slow_sft, "grpo"], indirect=True)
-stage_2_slow = pytest.mark.parametrize("run", ["sft", slow_grpo], indirect=True)
+both_stages = pytest.mark.parametrize("run", ["sft", "grpo", "titles"], indirect=True)
+slow_sft, slow_grpo, slow_titles = (
+    pytest.param(stage, marks=pytest.mark.slow) for stage in ("sft", "grpo", "titles")
+)
+stage_1_slow = pytest.mark.parametrize("run", [slow_sft, "grpo", slow_titles], indirect=True)
+stage_2_slow = pytest.mark.parametrize("run", ["sft", slow_grpo, slow_titles], indirect=True)
 
 
 def comparable(recorder, after=-1):
@@ -110,6 +123,30 @@ def test_stage_2_streams_what_it_promises(stage_2):
         "tokens_per_second", "memory_peak_mb",
     } <= {name.removeprefix("train/") for _, metrics in recorder.metrics for name in metrics}  # fmt: skip
     assert sorted(recorder.series("valid/ndcg_at_10")) == [0, 4, 8]
+
+
+def test_title_policy_trains_all_of_the_model_and_streams_its_figures(stage_1, titles):
+    before, after = weights(stage_1[0]), weights(titles[0])
+    assert [name for name in before if before[name].equal(after[name])] == []
+    info, _ = read_model(titles[0])
+    assert (info.stage, info.config["likelihood"]) == ("grpo", "catalogue")
+    assert (info.config["train_backbone"], info.config["select_on"]) == (True, "objective")
+    figures = titles[1].series("train/reward")
+    assert len(figures) == 8
+    assert all(0 < value < 1 for value in figures.values())
+    for name in ("reward_std", "grad_norm", "tokens_per_second", "memory_peak_mb"):
+        assert titles[1].series(f"train/{name}")
+    assert sorted(titles[1].series("valid/objective")) == [0, 4, 8]
+
+
+def test_title_policy_raises_what_it_maximises_and_keeps_the_best_of_it(dataset, stage_1, tmp_path):
+    recorder = Recorder()
+    options = {"estimator": "title_policy", "max_steps": 60, "keep": "best", "learning_rate": 1e-2}
+    grpo(dataset, stage_1[0], tmp_path / "model", recorder, **options)
+    rewards = list(recorder.series("train/reward").values())
+    assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5])
+    objective = recorder.series("valid/objective")
+    assert read_model(tmp_path / "model")[0].metrics["objective"] == max(objective.values())
 
 
 @pytest.mark.parametrize("estimator", ["gaussian", "target_likelihood"])
@@ -248,7 +285,7 @@ def test_accumulation_gives_what_one_large_batch_gives(dataset, packing, tmp_pat
     assert mean < 2e-6, (largest, mean)
 
 
-@pytest.mark.parametrize("estimator", ["target_likelihood", "gaussian"])
+@pytest.mark.parametrize("estimator", ["target_likelihood", "gaussian", "title_policy"])
 def test_accumulation_does_not_change_stage_2(dataset, stage_1, estimator, tmp_path):
     options = {"estimator": estimator, "max_steps": 4, "ranking_samples": 0, "keep": "last"}
     grpo(dataset, stage_1[0], tmp_path / "whole", **options)
@@ -300,6 +337,9 @@ def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):
         {"profile": "paper", "warmup_steps": 1},
         {"precision": "bf16"},
         {"precision": "bf16", "estimator": "target_likelihood", "accumulation": 2},
+        {"estimator": "title_policy", "advantage": "none", "gradient_checkpointing": True},
+        {"estimator": "title_policy", "train_backbone": False, "accumulation": 2},
+        {"estimator": "title_policy", "likelihood": "vocabulary", "precision": "bf16"},
     ],
     ids=str,
 )
@@ -379,10 +419,16 @@ def test_model_of_another_dataset_is_refused(stage_1, tmp_path):
         grpo(other, stage_1[0], tmp_path / "model")
 
 
-def test_model_without_latents_is_refused_by_stage_2(dataset, tmp_path):
+def test_model_without_latents_can_learn_by_titles_only(dataset, tmp_path):
     sft(dataset, tmp_path / "plain", reasoning_tokens=0, epochs=1, max_train_samples=60)
     with pytest.raises(UserError, match="no latent to reinforce"):
         grpo(dataset, tmp_path / "plain", tmp_path / "model")
+    frozen = {"estimator": "title_policy", "train_backbone": False}
+    with pytest.raises(UserError, match="nothing would learn"):
+        grpo(dataset, tmp_path / "plain", tmp_path / "model", **frozen)
+    grpo(dataset, tmp_path / "plain", tmp_path / "model", estimator="title_policy", max_steps=2)
+    assert load_latentr3(tmp_path / "model").model.n_latents == 0
+    assert not same_weights(tmp_path / "plain", tmp_path / "model")
 
 
 def test_stages_take_the_part_of_the_training_samples_that_they_are_told(dataset, stage_1, tmp_path):

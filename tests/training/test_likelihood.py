@@ -11,7 +11,7 @@ from latentrec.models import read_model
 from latentrec.models.latentr3 import IGNORED, backbone, load_latentr3
 from latentrec.training.likelihood import CatalogueChoices
 from latentrec.training.next_item import NextItemTokens
-from latentrec.training.text_model import validation_loss
+from latentrec.training.text_model import validation_figures
 from tests.decoding.tiny import EOS, plain_scores, tiny_model
 from tests.sequential_data import write_dataset
 from tests.training.latentr3_runs import grpo, sft
@@ -94,7 +94,9 @@ def test_both_stages_train_by_it_and_stage_2_follows_stage_1(tmp_path):
         assert info.config["likelihood"] == "catalogue"
         loaded, data = load_latentr3(output), Dataset(dataset)
         tokens = NextItemTokens(data.split("valid"), data.titles, loaded.prompt)
-        by_vocabulary = validation_loss(loaded.model, tokens)
+        by_vocabulary = validation_figures(loaded.model, tokens)["loss"]
         loaded.model.choices_of = CatalogueChoices(data, loaded.prompt)
-        assert info.metrics["loss"] == pytest.approx(validation_loss(loaded.model, tokens), abs=1e-4)
+        assert info.metrics["loss"] == pytest.approx(
+            validation_figures(loaded.model, tokens)["loss"], abs=1e-4
+        )
         assert info.metrics["loss"] < 0.8 * by_vocabulary
