@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+ON_LATENTS = (
+    *("--max-steps", "120", "--judge-every", "40", "--learning-rate", "1e-3"),
+    *("--validation-samples", "400", "--ranking-samples", "400", "--select-on", "ndcg_at_10"),
+    *("--diagnostics-every", "0"),
+)
+"""Stage 2 on latents, chosen on validation (Office and CDs, seed 1): docs/estimator.md holds the trials."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -20,7 +27,7 @@ class Cell:
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
         table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
             (decoding by the title's probability in the catalogue), ``by-catalogue`` (training too),
-            ``ablation``.
+            ``titles`` (stage 2 with titles as actions), ``ablation``.
         needs: cells whose models it reads.
     """
 
@@ -45,9 +52,17 @@ def ratt_alone(parent: str, *flags: str) -> tuple[str, ...]:
     return sft(*start, "--train-backbone", "frozen", *flags)
 
 
-def grpo(*flags: str) -> tuple[str, ...]:
-    """Train stage 2 from the seed's stage 1."""
-    return ("grpo", "--model", "{model:latentr3-sft}", *flags)
+def grpo(*flags: str, parent: str = "latentr3-sft") -> tuple[str, ...]:
+    """Train stage 2 from another cell's stage 1."""
+    return ("grpo", "--model", f"{{model:{parent}}}", *flags)
+
+
+def on_latents(*flags: str, parent: str = "latentr3-sft") -> tuple[str, ...]:
+    """Train stage 2 with the latent as the action, the backbone frozen."""
+    given = dict(zip(flags[::2], flags[1::2], strict=True))
+    defaults = {} if "--profile" in given else {"--estimator": "gaussian"}
+    settled = defaults | dict(zip(ON_LATENTS[::2], ON_LATENTS[1::2], strict=True)) | given
+    return grpo(*(word for pair in settled.items() for word in pair), parent=parent)
 
 
 def sequential(encoder: str, *flags: str) -> tuple[str, ...]:

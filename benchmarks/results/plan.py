@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from benchmarks.results.cell import Cell, grpo, other_latents, ratt_alone, rpt, sequential, sft, under_d3
+from benchmarks.results.cell import (
+    Cell,
+    on_latents,
+    other_latents,
+    ratt_alone,
+    rpt,
+    sequential,
+    sft,
+    under_d3,
+)
+from benchmarks.results.titles import CONTINUED, TITLES
 from benchmarks.results.variants import VARIANTS
 
 SEEDS = (1, 2, 3)
 LARES_DROPOUT = ("--hidden-dropout", "0.4", "--attention-dropout", "0.4")
-CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
 
 SYSTEMS = (
     Cell("popularity", "Popularity", sequential("popularity")),
@@ -18,10 +27,10 @@ SYSTEMS = (
     Cell("lares", "LARES, SPT + RPT", rpt(), needs=("lares-spt",)),
     Cell("bigrec", "BIGRec (backbone, N = 0)", sft("--reasoning-tokens", "0")),
     Cell("latentr3-sft", "BIGRec + LatentR³, SFT", sft("--reasoning-tokens", "1")),
-    Cell("latentr3", "BIGRec + LatentR³, SFT + RL", grpo(), needs=("latentr3-sft",)),
+    Cell("latentr3", "BIGRec + LatentR³, SFT + RL on latents", on_latents(), needs=("latentr3-sft",)),
     under_d3("d3", "D3", "bigrec"),
     under_d3("d3-latentr3-sft", "D3 + LatentR³, SFT", "latentr3-sft"),
-    under_d3("d3-latentr3", "D3 + LatentR³, SFT + RL", "latentr3"),
+    under_d3("d3-latentr3", "D3 + LatentR³, SFT + RL on latents", "latentr3"),
 )
 ABLATIONS = (
     Cell(
@@ -33,21 +42,21 @@ ABLATIONS = (
     Cell(
         "rl-group",
         "RL with group advantage",
-        grpo("--advantage", "group"),
+        on_latents("--advantage", "group"),
         table="ablation",
         needs=("latentr3-sft",),
     ),
     Cell(
         "rl-published",
         "RL as published (target likelihood, batch advantage, σ = 1.5)",
-        grpo("--profile", "paper", "--advantage-prompts", "0", "--learning-rate", "1e-4"),
+        on_latents("--profile", "paper", "--advantage-prompts", "0", "--learning-rate", "1e-4"),
         table="ablation",
         needs=("latentr3-sft",),
     ),
     Cell(
         "rl-likelihood",
         "RL with the published estimator at our reward and σ",
-        grpo("--estimator", "target_likelihood"),
+        on_latents("--estimator", "target_likelihood"),
         table="ablation",
         needs=("latentr3-sft",),
     ),
@@ -101,7 +110,7 @@ ABLATIONS = (
     Cell(
         "rl-held-out",
         "control: from there, RL on the 20 % held out",
-        ("grpo", "--model", "{model:sft-early}", "--train-from", "0.8"),
+        on_latents("--train-from", "0.8", parent="sft-early"),
         table="ablation",
         needs=("sft-early",),
     ),
@@ -140,4 +149,4 @@ ABLATIONS = (
         table="ablation",
     ),
 )
-CELLS = {cell.name: cell for cell in (*SYSTEMS, *VARIANTS, *ABLATIONS)}
+CELLS = {cell.name: cell for cell in (*SYSTEMS, *TITLES, *VARIANTS, *ABLATIONS)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.results.cell import Cell, other_latents, ratt_alone, sft, under_d3
+from benchmarks.results.cell import Cell, on_latents, other_latents, ratt_alone, sft, under_d3
 
 CATALOGUE = ("--likelihood", "catalogue")
 
@@ -40,7 +40,7 @@ VARIANTS = (
     Cell(
         "latentr3-long",
         "BIGRec + LatentR³, SFT for 10 epochs + RL",
-        ("grpo", "--model", "{model:latentr3-sft-long}"),
+        on_latents(parent="latentr3-sft-long"),
         table="long",
         needs=("latentr3-sft-long",),
     ),
@@ -72,13 +72,13 @@ VARIANTS = (
     by_catalogue(
         "catalogue-latentr3",
         "+ LatentR³, SFT + RL",
-        ("grpo", "--model", "{model:catalogue-latentr3-sft}"),
+        on_latents(parent="catalogue-latentr3-sft"),
         needs="catalogue-latentr3-sft",
     ),
     by_catalogue(
         "catalogue-rl-likelihood",
         "RL with the published estimator at our reward and σ",
-        ("grpo", "--model", "{model:catalogue-latentr3-sft}", "--estimator", "target_likelihood"),
+        on_latents("--estimator", "target_likelihood", parent="catalogue-latentr3-sft"),
         needs="catalogue-latentr3-sft",
     ),
     by_catalogue(

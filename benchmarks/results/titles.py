@@ -1,0 +1,73 @@
+"""Cells of stage 2 with titles as actions, its default: decoded by the probability that it is trained on."""
+
+from __future__ import annotations
+
+from benchmarks.results.cell import Cell, grpo, other_latents, sft, under_d3
+
+CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
+"""As long, and at the learning rate, of stage 2."""
+
+
+def on_titles(name: str, label: str, command: tuple[str, ...], parent: str) -> Cell:
+    """A model that went on from another cell's, decoded by the title's probability in the catalogue."""
+    return Cell(name, label, command, host="catalogue", table="titles", needs=(parent,))
+
+
+def continued(parent: str, tokens: str) -> tuple[str, ...]:
+    """The control: the same steps on the same probabilities, each sample counted alike."""
+    start = ("--reasoning-tokens", tokens, "--init-from", f"{{model:{parent}}}")
+    return sft(*start, "--likelihood", "catalogue", "--keep", "last", *CONTINUED)
+
+
+TITLES = (
+    on_titles("titles-latentr3", "+ LatentR³, SFT + RL", grpo(), "latentr3-sft"),
+    on_titles("titles-bigrec", "BIGRec's model + the same RL (N = 0)", grpo(parent="bigrec"), "bigrec"),
+    on_titles(
+        "titles-continued",
+        "control: + LatentR³, SFT, then as many steps of likelihood as RL has",
+        continued("latentr3-sft", "1"),
+        "latentr3-sft",
+    ),
+    on_titles(
+        "titles-bigrec-continued",
+        "control: BIGRec's model, then as many steps of likelihood",
+        continued("bigrec", "0"),
+        "bigrec",
+    ),
+    on_titles(
+        "titles-unscaled",
+        "RL without the standard deviation in the advantage",
+        grpo("--advantage", "none"),
+        "latentr3-sft",
+    ),
+    on_titles(
+        "titles-frozen",
+        "RL beneath a frozen backbone: LatentRATT alone",
+        grpo("--no-train-backbone", "--learning-rate", "1e-3"),
+        "latentr3-sft",
+    ),
+    other_latents(
+        "titles-mean-latent",
+        "control: the batch's mean latent at inference",
+        "titles-latentr3",
+        "mean",
+        table="titles",
+        host="catalogue",
+    ),
+    other_latents(
+        "titles-shuffled-latent",
+        "control: another user's latent at inference",
+        "titles-latentr3",
+        "shuffled",
+        table="titles",
+        host="catalogue",
+    ),
+    on_titles(
+        "titles-catalogue-latentr3",
+        "+ LatentR³, SFT on the catalogue's likelihood + RL",
+        grpo(parent="catalogue-latentr3-sft"),
+        "catalogue-latentr3-sft",
+    ),
+    under_d3("d3-titles-latentr3", "D3 + LatentR³, SFT + RL", "titles-latentr3", "titles"),
+    under_d3("d3-titles-bigrec", "D3, its model with the same RL (N = 0)", "titles-bigrec", "titles"),
+)
