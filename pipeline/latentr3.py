@@ -49,7 +49,7 @@ def latentr3(
     grpo_learning_rate: float = 0.0,
     sasrec_epochs: int = 200,
     eval_beam_width: str = "10",
-    eval_host: str = "bigrec",
+    eval_host: str = "catalogue",
     promotion_margin: float = 0.0,
     model_name: str = "latentr3",
     gpu_count: int = 1,
@@ -84,12 +84,12 @@ def latentr3(
         sft_batch_size: Stage 1, samples per optimiser step.
         sft_learning_rate: Stage 1, peak learning rate; 0 is the one that suits backbone and profile.
         grpo_epochs: Stage 2, passes over the training samples.
-        grpo_group_size: Stage 2, K noisy latents per prompt.
-        grpo_noise_std: Stage 2, standard deviation of the exploration noise; 0 is the profile's.
+        grpo_group_size: Stage 2, K copies of a prompt where its latents are noised (options estimator).
+        grpo_noise_std: Stage 2, standard deviation of the noise on latents, if any; 0 is the default.
         grpo_learning_rate: Stage 2, peak learning rate; 0 is the profile's.
         sasrec_epochs: Baseline, passes over the training samples at most.
         eval_beam_width: Beams of the title models, or exact.
-        eval_host: Decoding of the title models, bigrec, d3 or catalogue.
+        eval_host: Decoding of the title models: catalogue, bigrec (as published) or d3.
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
         gpu_count: Accelerators of a training pod, one process each (evaluation takes one); 0 is CPU nodes.

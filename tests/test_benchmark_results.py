@@ -164,23 +164,32 @@ def test_page_tells_what_stage_2_chose_by_from_what_it_is_worth(own_records):
         columns = {"user_id": [0, 0, 1, 1], "chosen_by": [True, True, False, False]}
         pq.write_table(pa.table(columns | {"before": [1, 0, 0, 0], "after": after}), path)
     lines = page.write_page().read_text().splitlines()
-    chosen, others = (line for line in lines if line.startswith("| vocabulary |"))
+    chosen, others = (line for line in lines if line.startswith("| on latents |"))
     assert "the draw that it chose by (2) | 0.50000 | 0.75000 | +0.25000" in chosen
     assert chosen.endswith("| +0.50000, +0.00000 |")
     assert "all others (2) | 0.00000 | 0.25000 | +0.25000" in others
     assert others.endswith("| +0.00000, +0.50000 |")
 
 
-def test_stage_2_is_measured_on_validation_with_the_draw_that_it_chose_by(own_records, tmp_path):
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        ("latentr3", {"ranking_samples": 9, "select_on": "ndcg_at_10"}),
+        ("titles-latentr3", {"estimator": "title_policy", "validation_samples": 9, "ranking_samples": 0}),
+    ],
+)
+def test_stage_2_is_measured_on_validation_with_the_draw_that_it_chose_by(
+    own_records, tmp_path, cell, options
+):
     work = tmp_path / "work"
     dataset = write_dataset(work / "office" / "dataset", n_users=30, n_items=24)
     sft(dataset, work / "office" / "seed1" / "latentr3-sft", epochs=1)
     stage2.measure_all(["office"], [1], work, deadline=float("inf"))
-    assert not validation.record_path("office", "latentr3", 1).exists()
-    places = [work / "office" / "seed1" / name for name in ("latentr3-sft", "latentr3")]
-    grpo(dataset, *places, max_steps=1, ranking_samples=9, seed=5)
+    assert not validation.record_path("office", cell, 1).exists()
+    places = [work / "office" / "seed1" / name for name in ("latentr3-sft", cell)]
+    grpo(dataset, *places, max_steps=1, seed=5, **options)
     stage2.measure_all(["office"], [1], work, deadline=float("inf"))
-    table = pq.read_table(validation.record_path("office", "latentr3", 1))
+    table = pq.read_table(validation.record_path("office", cell, 1))
     valid = Dataset(dataset).split("valid")
     assert table["user_id"].to_pylist() == valid.user_ids.tolist()
     chosen = np.flatnonzero(table["chosen_by"].to_numpy())

@@ -33,6 +33,13 @@ class Goal:
     least: float | None = None
 
 
+TITLES = (
+    Goal("titles-latentr3", "bigrec-catalogue", "HR@5", "LatentR³ over BIGRec", gain=0.170),
+    Goal("d3-titles-latentr3", "d3", "HR@5", "LatentR³ over D3", gain=0.084),
+    Goal("titles-latentr3", "latentr3-sft-catalogue", "HR@5", "RL over SFT"),
+    Goal("titles-latentr3", "latentr3-sft-catalogue", "NDCG@10", "RL does not harm", least=HARM),
+)
+"""Stage 2 at its default."""
 _GOALS = (
     Goal("latentr3", "bigrec", "HR@5", "LatentR³ over BIGRec", gain=0.170),
     Goal("d3-latentr3", "d3", "HR@5", "LatentR³ over D3", gain=0.084),
@@ -40,13 +47,14 @@ _GOALS = (
     Goal("latentr3", "latentr3-sft", "NDCG@10", "RL does not harm", least=HARM),
 )
 VARIANTS = {
+    "{}": "RL on latents",
     "{}-long": "hosts of 10 epochs",
     "{}-catalogue": "catalogue decoding",
     "{}-long-catalogue": "10 epochs, catalogue decoding",
     "catalogue-{}": "catalogue training and decoding",
 }
 GOALS = (
-    *_GOALS,
+    *TITLES,
     *(
         replace(
             goal,

@@ -1,7 +1,7 @@
 """What stage 2 did on validation: on the samples that it chose its weights by, and on those that it did not.
 
-Stage 1 is among the weights that stage 2 may end with, so on the samples it chose by it cannot lose: those
-tell what was chosen, the others what it is worth. The test split is not read.
+Stage 1 is among the weights that stage 2 may end with: the samples that it chose by tell what was chosen,
+the others what it is worth. The test split is not read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def measure(dataset: str, after: str, before: str, seed: int, work: Path) -> Pat
         The record: user, both ranks of the target's title, and whether stage 2 chose by the sample.
     """
     path = record_path(dataset, after, seed)
-    models = {name: work / dataset / f"seed{seed}" / name for name in (before, after)}
+    models = {name: work / dataset / f"seed{seed}" / (CELLS[name].model or name) for name in (before, after)}
     if path.exists():
         return path
     if not all((model / "manifest.json").is_file() for model in models.values()):
@@ -45,7 +45,9 @@ def measure(dataset: str, after: str, before: str, seed: int, work: Path) -> Pat
     catalogue, valid = Catalogue.from_dataset(data), data.split("valid")
     config = read_model(models[after])[0].config
     chosen_by = np.zeros(len(valid), bool)
-    chosen_by[sample_at_most(len(valid), config["ranking_samples"], config["seed"])] = True
+    ranked = config["select_on"] == "ndcg_at_10"
+    looked_at = config["ranking_samples" if ranked else "validation_samples"]
+    chosen_by[sample_at_most(len(valid), looked_at, config["seed"])] = True
     drawn = sample_at_most(len(valid), SAMPLES, SAMPLE_SEED)
     samples = valid.subset(drawn)
     columns = {

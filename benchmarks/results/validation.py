@@ -8,11 +8,21 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.results import records
-from benchmarks.results.plan import CELLS
 from latentrec.metrics import ClusterBootstrap, ndcg_at_k
 
-PAIRS = (("latentr3", "latentr3-sft"), ("catalogue-latentr3", "catalogue-latentr3-sft"))
-"""Stage 2 and the stage 1 that it went on from."""
+PAIRS = (
+    ("titles-latentr3", "latentr3-sft-catalogue"),
+    ("titles-bigrec", "bigrec-catalogue"),
+    ("latentr3", "latentr3-sft"),
+    ("catalogue-latentr3", "catalogue-latentr3-sft"),
+)
+"""Stage 2 and the stage 1 that it went on from, decoded alike."""
+STAGES = {
+    "titles-latentr3": "on titles (default)",
+    "titles-bigrec": "on titles, N = 0",
+    "latentr3": "on latents",
+    "catalogue-latentr3": "on latents, catalogue's likelihood",
+}
 
 
 def record_path(dataset: str, after: str, seed: int) -> Path:
@@ -28,20 +38,20 @@ def stage_2_on_validation(dataset: str) -> str:
         tables = {seed: pq.read_table(path) for seed, path in found.items() if path.exists()}
         for chosen in (True, False):
             if tables:
-                rows.append(_row(CELLS[after].table, list(tables.values()), chosen))
+                rows.append(_row(STAGES[after], list(tables.values()), chosen))
     if not rows:
         return ""
     head = (
         "### Stage 2 on validation\n\n"
-        "Stage 2 ends with the weights that are best on a small draw, stage 1's among them; so on that draw "
-        "it cannot lose, and what it is worth shows on the other samples.\n\n"
-        "| likelihood | samples | NDCG@10, stage 1 | stage 2 | difference [95 %] | of each seed |\n"
+        "Stage 2 ends with the weights that are best on a draw of samples, stage 1's among them; what it is "
+        "worth shows on the others.\n\n"
+        "| stage 2 | samples | NDCG@10 before | after | difference [95 %] | of each seed |\n"
         "|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(rows) + "\n"
 
 
-def _row(table: str, tables: list, chosen: bool) -> str:
+def _row(stage: str, tables: list, chosen: bool) -> str:
     """One line: means over the seeds, a sample that a seed does not count left out there."""
     users = tables[0]["user_id"].to_numpy()
     counted = np.stack([one["chosen_by"].to_numpy() == chosen for one in tables])
@@ -55,7 +65,7 @@ def _row(table: str, tables: list, chosen: bool) -> str:
     compared = ClusterBootstrap(users[used], n_resamples=2000, seed=42).compare(means[1], means[0])
     by_seed = [(a - b).sum() / c.sum() for a, b, c in zip(after, before, counted, strict=True)]
     return (
-        f"| {'catalogue' if table == 'by-catalogue' else 'vocabulary'} | "
+        f"| {stage} | "
         f"{'the draw that it chose by' if chosen else 'all others'} ({int(counted.sum(axis=1).mean()):,}) | "
         f"{means[0].mean():.5f} | {means[1].mean():.5f} | "
         f"{compared.difference:+.5f} [{compared.low:+.5f}, {compared.high:+.5f}] | "

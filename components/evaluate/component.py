@@ -24,7 +24,7 @@ def evaluate(
     champion_of: str = "",
     promotion_margin: float = 0.0,
     beam_width: str = "10",
-    host: str = "bigrec",
+    host: str = "catalogue",
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> NamedTuple("Verdict", [("promote", bool), ("reason", str)]):  # type: ignore[valid-type]
@@ -42,7 +42,7 @@ def evaluate(
         champion_of: Registered model whose champion takes part; empty for none.
         promotion_margin: What the challenger must win by.
         beam_width: Beams of the title models, or exact.
-        host: Decoding of the title models: bigrec, d3 or catalogue.
+        host: Decoding of the title models: catalogue, bigrec (as published) or d3.
         seed: Seed of resampling.
         options: Further fields of EvaluateConfig.
 

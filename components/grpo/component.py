@@ -1,4 +1,4 @@
-"""Door to LatentR3 stage 2: GRPO on the latent, backbone frozen."""
+"""Door to LatentR3 stage 2: GRPO on titles, or on the latent beneath a frozen backbone."""
 
 from kfp import dsl
 
@@ -18,15 +18,15 @@ def grpo(
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
-    """Refine the latent reasoning of a fine-tuned model by group-relative policy optimisation.
+    """Refine a fine-tuned model by group-relative policy optimisation, on titles or on its latents.
 
     Args:
         dataset: The dataset directory.
         parent: Model directory of stage 1.
         profile: default or paper.
         epochs: Passes over the training samples.
-        group_size: K, noisy latents per prompt.
-        noise_std: Standard deviation of the exploration noise; 0 is the profile's.
+        group_size: K, copies of a prompt where its latents are noised; a step has batch_size / K prompts.
+        noise_std: Standard deviation of the noise on latents, where they are noised; 0 is the default.
         learning_rate: Peak learning rate; 0 is the profile's.
         seed: Seed.
         options: Further fields of GRPOConfig.

@@ -16,7 +16,7 @@ COMMANDS = {
     "sample": "write a small generated sample in the raw Amazon 2018 format",
     "data-prep": "reviews and metadata to a dataset directory",
     "sft": "LatentR3 stage 1: supervised fine-tuning of backbone and LatentRATT",
-    "grpo": "LatentR3 stage 2: GRPO on the latent",
+    "grpo": "LatentR3 stage 2: GRPO on titles, or on the latent",
     "train-sequential": "popularity, GRU4Rec, Caser, SASRec, LARES (SPT)",
     "rpt": "LARES phase 2: reinforcement post-training",
     "lares-depth": "LARES: quality, spread and cost over the depth of thought",

@@ -1,4 +1,4 @@
-"""``latentrec grpo``: LatentR³ stage 2, reinforcement learning on the latent."""
+"""``latentrec grpo``: LatentR³ stage 2, reinforcement learning on titles or on the latent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
 from latentrec.training.latent_grpo_config import GRPOConfig
 
-HELP = "LatentR3 stage 2: GRPO on the latent, LatentRATT learns, the backbone is frozen"
+HELP = "LatentR3 stage 2: GRPO on titles, or on the latent beneath a frozen backbone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,12 @@ class EvaluateConfig:
     beam_width: str = option(
         "10", help="beams of the title models; 'exact' scores every title (small catalogues only)"
     )
-    host: str = option("bigrec", help="decoding of the title models", choices=HOSTS)
+    host: str = option(
+        "catalogue",
+        help="decoding of the title models: catalogue, a title's probability among the catalogue's; bigrec, "
+        "its mean log-probability a token, as published; d3, mixed with an assistant",
+        choices=HOSTS,
+    )
     assistant: str | None = option(
         None, help="d3 host: name of the --model whose item scores assist the decoding (default: sasrec)"
     )

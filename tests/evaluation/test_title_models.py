@@ -73,6 +73,7 @@ def models(dataset, tmp_path_factory):
     [
         {},
         {"beam_width": "exact"},
+        {"host": "bigrec"},
         {"host": "d3", "assistant": "liked", "alpha": 0.5},
         {"exclude_history": True, "beam_width": "4"},
     ],
@@ -105,7 +106,7 @@ def scored(dataset, output, model, champion=None, **settings):
 
 def test_champion_is_judged_as_its_users_get_it_and_not_as_the_run_decodes(models, dataset, tmp_path):
     directory, model = models["backbone"], models["latentr3"]
-    as_served = scored(dataset, tmp_path / "1", directory)["m"]
+    as_served = scored(dataset, tmp_path / "1", directory, host="bigrec")["m"]
     as_asked = scored(dataset, tmp_path / "2", directory, host="catalogue", beam_width="4")["m"]
     assert as_served != as_asked
     for name, served, expected in (("3", LoadOptions(), as_served), ("4", None, as_asked)):
@@ -124,7 +125,7 @@ def test_a_change_of_host_alone_can_win_the_crown_or_lose(models, dataset, tmp_p
     decision = GateDecision.read(tmp_path / "other" / "gate.json")
     assert found["m"] != found["held"]
     assert decision.difference != 0
-    scored(dataset, tmp_path / "same", directory, champion)
+    scored(dataset, tmp_path / "same", directory, champion, host="bigrec")
     assert GateDecision.read(tmp_path / "same" / "gate.json").difference == 0
 
 
