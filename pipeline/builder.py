@@ -111,13 +111,21 @@ class Run:
         )
         return self.step(task, placement.EVALUATE, name="evaluate", title="Evaluate")
 
-    def register(self, trained: dsl.PipelineTask, judged: dsl.PipelineTask, dataset: Any) -> dsl.PipelineTask:
-        """Register the challenger; champion only through the gate."""
+    def register(
+        self,
+        trained: dsl.PipelineTask,
+        judged: dsl.PipelineTask,
+        dataset: Any,
+        assistant: dsl.PipelineTask | None = None,
+    ) -> dsl.PipelineTask:
+        """Register the challenger; champion only through the gate. ``assistant``: what the d3 hosts need."""
+        helped = {"assistant": assistant.outputs["model"]} if assistant is not None else {}
         task = register(
             model=trained.outputs["model"],
             evaluation=judged.outputs["evaluation"],
             dataset=dataset,
             name=self.parameters["model_name"],
+            **helped,
         )
         return self.step(task, placement.REGISTER, name="register", title="Register")
 

@@ -89,7 +89,7 @@ def latentr3(
         grpo_learning_rate: Stage 2, peak learning rate; 0 is the profile's.
         sasrec_epochs: Baseline, passes over the training samples at most.
         eval_beam_width: Beams of the title models, or exact.
-        eval_host: Decoding of the title models: catalogue, bigrec (as published) or d3.
+        eval_host: Decoding of the title models: catalogue, bigrec (as published), d3, d3-catalogue.
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
         gpu_count: Accelerators of a training pod, one process each (evaluation takes one); 0 is CPU nodes.
@@ -150,4 +150,4 @@ def latentr3(
                 "latentr3-grpo": stage_2,
             }
             judged = run.evaluate(dataset, tasks, beam_width=eval_beam_width, host=eval_host)
-            run.register(stage_2, judged, dataset)
+            run.register(stage_2, judged, dataset, assistant=baseline)

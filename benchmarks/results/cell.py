@@ -22,8 +22,8 @@ class Cell:
         command: arguments of ``latentrec`` without dataset, output and seed; empty for a cell that only
             decodes what others trained. ``{model:NAME}`` stands for another cell's model directory.
         model: cell whose model is decoded (default: this one's).
-        host: ``bigrec``, ``catalogue``, or ``d3``, which takes the seed's SASRec as assistant and tunes α on
-            validation.
+        host: ``bigrec``, ``catalogue``, or ``d3`` and ``d3-catalogue``, which take the seed's SASRec as
+            assistant and tune α on validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
         table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
             (decoding by the title's probability in the catalogue), ``by-catalogue`` (training too),
@@ -75,9 +75,9 @@ def rpt(*flags: str) -> tuple[str, ...]:
     return ("rpt", "--model", "{model:lares-spt}", *flags)
 
 
-def under_d3(name: str, label: str, model: str, table: str = "main") -> Cell:
+def under_d3(name: str, label: str, model: str, table: str = "main", host: str = "d3") -> Cell:
     """Another cell's model, decoded with the seed's SASRec as assistant."""
-    return Cell(name, label, model=model, host="d3", table=table, needs=(model, "sasrec"))
+    return Cell(name, label, model=model, host=host, table=table, needs=(model, "sasrec"))
 
 
 def other_latents(

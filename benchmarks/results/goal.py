@@ -35,7 +35,7 @@ class Goal:
 
 TITLES = (
     Goal("titles-latentr3", "bigrec-catalogue", "HR@5", "LatentR³ over BIGRec", gain=0.170),
-    Goal("d3-titles-latentr3", "d3", "HR@5", "LatentR³ over D3", gain=0.084),
+    Goal("d3-titles-latentr3", "d3-catalogue", "HR@5", "LatentR³ over D3", gain=0.084),
     Goal("titles-latentr3", "latentr3-sft-catalogue", "HR@5", "RL over SFT"),
     Goal("titles-latentr3", "latentr3-sft-catalogue", "NDCG@10", "RL does not harm", least=HARM),
 )

@@ -12,7 +12,7 @@ import torch
 from benchmarks.results.cell import Cell
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
-from latentrec.decoding import load_recommender
+from latentrec.decoding import ASSISTED, load_recommender
 from latentrec.evaluation.scoring import ModelScores, score_model
 
 ALPHAS = (0.3, 0.5, 0.7, 0.9)
@@ -40,10 +40,10 @@ def judge(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
     """
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
-    valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.host != "d3" else ALPHA_SAMPLES)
+    valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.host not in ASSISTED else ALPHA_SAMPLES)
     looks: dict[float | None, ModelScores] = {}
     recommender = _recommender(cell, catalogue, models)
-    for value in ALPHAS if cell.host == "d3" else (None,):
+    for value in ALPHAS if cell.host in ASSISTED else (None,):
         if value is not None:
             recommender.alpha = value
         looks[value] = score_model(recommender, valid, catalogue)
@@ -72,7 +72,7 @@ def draw(samples: Samples, count: int) -> Samples:
 def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path]) -> Any:
     directory = models[cell.model or cell.name]
     options: dict[str, Any] = {"name": cell.name, "host": cell.host}
-    if cell.host == "d3":
+    if cell.host in ASSISTED:
         options["assistant_dir"] = models["sasrec"]
     recommender = load_recommender(directory, catalogue, **options)
     if cell.latents != "own":

@@ -67,9 +67,15 @@ TITLE_PAIRS = (
     ("titles-mean-latent", "titles-latentr3", "the mean latent instead of one's own"),
     ("titles-shuffled-latent", "titles-latentr3", "another's latent instead of one's own"),
     ("titles-catalogue-latentr3", "catalogue-latentr3-sft", "RL over SFT on the catalogue's likelihood"),
-    ("d3-titles-latentr3", "d3", "latent reasoning and RL under D3"),
-    ("d3-titles-latentr3", "d3-latentr3-sft", "RL over SFT under D3"),
-    ("d3-titles-bigrec", "d3", "RL under D3, N = 0"),
+    ("d3-catalogue", "d3", "D3 over the catalogue's titles"),
+    (
+        "d3-titles-latentr3",
+        "d3-catalogue",
+        "latent reasoning and RL over D3, both over the catalogue's titles",
+    ),
+    ("d3-titles-latentr3", "d3-catalogue-latentr3-sft", "RL over SFT under it"),
+    ("d3-titles-bigrec", "d3-catalogue", "RL under it, N = 0"),
+    ("d3-titles-latentr3", "d3-titles-bigrec", "latent reasoning under it, both with RL"),
     ("d3-titles-latentr3", "sasrec", "D3 + LatentR³ over SASRec"),
 )
 LONG_PAIRS = (

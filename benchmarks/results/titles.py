@@ -19,6 +19,11 @@ def continued(parent: str, tokens: str) -> tuple[str, ...]:
     return sft(*start, "--likelihood", "catalogue", "--keep", "last", *CONTINUED)
 
 
+def with_sasrec(name: str, label: str, model: str) -> Cell:
+    """D3 over the catalogue's titles: the model's and the assistant's probability of a title, mixed."""
+    return under_d3(name, label, model, "titles", host="d3-catalogue")
+
+
 TITLES = (
     on_titles("titles-latentr3", "+ LatentR³, SFT + RL", grpo(), "latentr3-sft"),
     on_titles("titles-bigrec", "BIGRec's model + the same RL (N = 0)", grpo(parent="bigrec"), "bigrec"),
@@ -68,6 +73,8 @@ TITLES = (
         grpo(parent="catalogue-latentr3-sft"),
         "catalogue-latentr3-sft",
     ),
-    under_d3("d3-titles-latentr3", "D3 + LatentR³, SFT + RL", "titles-latentr3", "titles"),
-    under_d3("d3-titles-bigrec", "D3, its model with the same RL (N = 0)", "titles-bigrec", "titles"),
+    with_sasrec("d3-catalogue", "D3's model, with SASRec", "bigrec"),
+    with_sasrec("d3-catalogue-latentr3-sft", "+ LatentR³, SFT, with SASRec", "latentr3-sft"),
+    with_sasrec("d3-titles-latentr3", "+ LatentR³, SFT + RL, with SASRec", "titles-latentr3"),
+    with_sasrec("d3-titles-bigrec", "D3's model + the same RL (N = 0), with SASRec", "titles-bigrec"),
 )

@@ -42,7 +42,7 @@ def evaluate(
         champion_of: Registered model whose champion takes part; empty for none.
         promotion_margin: What the challenger must win by.
         beam_width: Beams of the title models, or exact.
-        host: Decoding of the title models: catalogue, bigrec (as published) or d3.
+        host: Decoding of the title models: catalogue, bigrec (as published), d3 or d3-catalogue.
         seed: Seed of resampling.
         options: Further fields of EvaluateConfig.
 

@@ -1,6 +1,6 @@
 """Door to the model registry: a new version, and the aliases moved through the gate."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kfp import dsl
 
@@ -13,6 +13,7 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     name: str,
     dataset: dsl.Input[dsl.Dataset],
+    assistant: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
 ) -> NamedTuple("Registration", [("uri", str), ("gate", str), ("promoted", bool)]):  # type: ignore[valid-type]
     """Register a model directory as a served model; it is champion only if the gate says so.
 
@@ -21,6 +22,7 @@ def register(
         evaluation: The evaluation directory, with the gate's decision.
         name: Name of the registered model.
         dataset: The dataset directory that it was trained on; the next run compares its data with it.
+        assistant: Model directory of the assistant, served along where the d3 hosts were judged.
 
     Returns:
         uri: The registered version, models:/NAME/VERSION.
@@ -30,6 +32,10 @@ def register(
     from latentrec.tracking.doors import register_door
 
     registered = register_door(
-        name, model_dir=model.path, evaluation_dir=evaluation.path, dataset_dir=dataset.path
+        name,
+        model_dir=model.path,
+        evaluation_dir=evaluation.path,
+        dataset_dir=dataset.path,
+        assistant_dir=assistant.path if assistant else None,
     )
     return (registered.model.uri, registered.event.action, registered.promoted)  # type: ignore[return-value]

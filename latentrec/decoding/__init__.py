@@ -3,6 +3,6 @@
 What needs torch (``TitleRecommender``, ``ConstrainedBeamSearch``…) is imported from its own module.
 """
 
-from latentrec.decoding.load import LOADERS, load_recommender
+from latentrec.decoding.load import ASSISTED, LOADERS, load_recommender
 
-__all__ = ["LOADERS", "load_recommender"]
+__all__ = ["ASSISTED", "LOADERS", "load_recommender"]

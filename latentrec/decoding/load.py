@@ -11,6 +11,8 @@ from latentrec.core import UserError
 from latentrec.models import Recommender, read_model
 
 EXACT = "exact"
+ASSISTED = ("d3", "d3-catalogue")
+"""Hosts that mix a title model with an ID-based assistant."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class LoadOptions:
     Attributes:
         name: for tables; ``None``: the model's system.
         beam_width: beams of a title model, or ``exact``.
-        host: ``bigrec`` (length-normalised), ``d3`` (no length normalisation, with an assistant), or
-            ``catalogue`` (the title's probability among the catalogue's).
-        assistant_dir: d3: model directory of the ID-based assistant.
-        alpha: d3: weight of the language model, 1 − alpha of the assistant.
+        host: ``bigrec`` (length-normalised), ``catalogue`` (the title's probability among the catalogue's),
+            or one of :data:`ASSISTED` (no length normalisation, with an assistant).
+        assistant_dir: assisted: model directory of the ID-based assistant.
+        alpha: assisted: weight of the language model, 1 − alpha of the assistant.
     """
 
     name: str | None = None
@@ -40,9 +42,9 @@ def _titles(directory: Path, catalogue: Catalogue, options: LoadOptions) -> Reco
     from latentrec.decoding.title_recommender import TitleRecommender
 
     assistant = None
-    if options.host == "d3":
+    if options.host in ASSISTED:
         if options.assistant_dir is None:
-            raise UserError("the d3 host needs an assistant model (a sasrec model directory)")
+            raise UserError(f"the {options.host} host needs an assistant model (a sasrec model directory)")
         assistant = load_recommender(options.assistant_dir, catalogue)
     return TitleRecommender.load(
         directory,

@@ -18,6 +18,7 @@ from latentrec.core import UserError
 from latentrec.decoding.assistant import AssistantMass, leaf_mass
 from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
 from latentrec.decoding.exhaustive import score_every_title
+from latentrec.decoding.load import ASSISTED
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from latentrec.models import Ranking
 
@@ -26,6 +27,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     "bigrec": {"length_penalty": 1.0},
     "d3": {"length_penalty": 0.0},
     "catalogue": {"length_penalty": 0.0, "renormalised": True},
+    "d3-catalogue": {"length_penalty": 0.0, "renormalised": True},
 }
 """Host → how a title's score is made of its tokens' (see :class:`ConstrainedBeamSearch`)."""
 ELEMENTS_AT_ONCE = 2**26
@@ -75,9 +77,9 @@ class TitleRecommender:
         name: for tables.
         beam_width: beams, or ``exact`` (every title is scored).
         host: ``bigrec``: score is the mean log-probability a token; ``d3``: the sum, mixed with an assistant;
-            ``catalogue``: the title's log-probability among the catalogue's.
-        assistant: d3: the ID-based model.
-        alpha: d3: weight of the language model, 1 − alpha of the assistant.
+            ``catalogue``: the title's log-probability among the catalogue's; ``d3-catalogue``: that, mixed.
+        assistant: d3, d3-catalogue: the ID-based model.
+        alpha: weight there of the language model, 1 − alpha of the assistant.
 
     Attributes:
         unscorable: all False: any title can be read and written.
@@ -99,17 +101,17 @@ class TitleRecommender:
         """Tokenise the catalogue's titles and build the trie.
 
         Raises:
-            UserError: unknown host, a beam width that is none, or d3 without an assistant.
+            UserError: unknown host, a beam width that is none, or an assisted host without an assistant.
         """
         if host not in HOSTS:
             raise UserError(f"host is {host!r}; allowed: {', '.join(HOSTS)}")
         if beam_width != EXACT and not (isinstance(beam_width, int) and beam_width > 0):
             raise UserError(f"beam_width is {beam_width!r}, expected a whole number above 0 or 'exact'")
-        if host == "d3" and not hasattr(assistant, "item_logits"):
-            raise UserError("the d3 host needs an assistant that scores items (a sasrec model)")
+        if host in ASSISTED and not hasattr(assistant, "item_logits"):
+            raise UserError(f"the {host} host needs an assistant that scores items (a sasrec model)")
         self.name, self.model, self.prompt, self.catalogue = name, model, prompt, catalogue
         self.beam_width, self.host, self.alpha = beam_width, host, alpha
-        self.assistant = assistant if host == "d3" else None
+        self.assistant = assistant if host in ASSISTED else None
         self.device = model.device
         self.unscorable = np.zeros(catalogue.n_items, bool)
         self.timings = Timings()

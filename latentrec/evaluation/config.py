@@ -7,11 +7,11 @@ from pathlib import Path
 
 from latentrec.core import UserError, option
 from latentrec.data import SPLITS
-from latentrec.decoding.load import LoadOptions
+from latentrec.decoding.load import ASSISTED, LoadOptions
 
 KS = (1, 5, 10)
 EXACT = "exact"
-HOSTS = ("bigrec", "d3", "catalogue")
+HOSTS = ("bigrec", "catalogue", *ASSISTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class EvaluateConfig:
     host: str = option(
         "catalogue",
         help="decoding of the title models: catalogue, a title's probability among the catalogue's; bigrec, "
-        "its mean log-probability a token, as published; d3, mixed with an assistant",
+        "its mean log-probability a token, as published; d3, mixed with an assistant's; d3-catalogue, both",
         choices=HOSTS,
     )
     assistant: str | None = option(
-        None, help="d3 host: name of the --model whose item scores assist the decoding (default: sasrec)"
+        None, help="d3 hosts: name of the --model whose item scores assist the decoding (default: sasrec)"
     )
-    alpha: float = option(0.9, help="d3 host: weight of the language model against the assistant, 0 to 1")
+    alpha: float = option(0.9, help="d3 hosts: weight of the language model against the assistant, 0 to 1")
     exclude_history: bool = option(
         False, help="leave out each user's own items (the papers do not: buyers do come back)"
     )

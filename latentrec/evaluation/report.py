@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from latentrec.decoding import ASSISTED
 from latentrec.evaluation import plots
 from latentrec.evaluation.result import Evaluation
 from latentrec.evaluation.scoring import K_MAX
@@ -311,7 +312,7 @@ def _decoding(beam_width: str, host: str, alpha: float) -> str:
         if beam_width == "exact"
         else f"constrained beam search, {beam_width} beams"
     )
-    return f"{searched}, host {host}" + (f", assistant weight {1 - alpha:g}" if host == "d3" else "")
+    return f"{searched}, host {host}" + (f", assistant weight {1 - alpha:g}" if host in ASSISTED else "")
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

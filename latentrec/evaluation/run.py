@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset, Samples
-from latentrec.decoding import load_recommender
+from latentrec.decoding import ASSISTED, load_recommender
 from latentrec.decoding.load import LoadOptions
 from latentrec.evaluation.config import Champion, EvaluateConfig
 from latentrec.evaluation.cost import Cost, measure_cost
@@ -231,13 +231,14 @@ def _named(asked: str | None, role: str, names: list[str], default: str) -> str:
 def _assistant(
     config: EvaluateConfig, infos: dict[str, ModelInfo], directories: dict[str, Path]
 ) -> Path | None:
-    if config.host != "d3":
+    if config.host not in ASSISTED:
         return None
     default = next((name for name, info in infos.items() if info.system == "sasrec"), "")
     name = _named(config.assistant, "assistant", list(infos), default=default)
     if not name:
         raise UserError(
-            "the d3 host needs an assistant: give a sasrec model with --model, or --assistant NAME"
+            f"the {config.host} host needs an assistant: give a sasrec model with --model, or --assistant "
+            "NAME"
         )
     return directories[name]
 

@@ -42,7 +42,7 @@ class Package:
         model_dir: it.
         catalogue: ``items.parquet`` that it serves.
         dataset_manifest: of the dataset that it was trained on, where known.
-        assistant_dir: d3: the assistant's model directory.
+        assistant_dir: d3 hosts: the assistant's model directory.
         options: how it is decoded.
         card: the whole model card, Markdown.
         metadata: lineage, readable without loading the model.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.decoding import ASSISTED
 from latentrec.evaluation.gate import GateDecision
 from latentrec.models import ModelInfo, read_model
 from latentrec.storage import Manifest, read_manifest
@@ -53,7 +54,7 @@ def register_model(
         run_id: MLflow run that the model is logged under; ``None`` opens one.
         dataset_dir: dataset that it was trained on; its manifest travels along, for the next run to compare.
         catalogue: ``items.parquet`` to serve instead of the model's own.
-        assistant_dir: assistant of a model that was judged with the d3 host.
+        assistant_dir: assistant of a model that was judged with a d3 host; not served with another.
 
     Raises:
         UserError: no registry, the evaluation did not judge this model, or a directory is not finished.
@@ -77,7 +78,7 @@ def register_model(
             catalogue=catalogue_of(model_dir, catalogue),
             card=card,
             dataset_manifest=Path(dataset_dir) / "manifest.json" if dataset_dir else None,
-            assistant_dir=Path(assistant_dir) if assistant_dir else None,
+            assistant_dir=Path(assistant_dir) if assistant_dir and options.host in ASSISTED else None,
             options=options,
             metadata=lineage,
         )
@@ -117,9 +118,10 @@ def _judged(
             f"{model_dir} is {model.fingerprint[:12]}; evaluate this model as the challenger first"
         )
     options = ServingOptions.from_config(manifest.config)
-    if options.host == "d3" and assistant_dir is None:
+    if options.host in ASSISTED and assistant_dir is None:
         raise UserError(
-            f"{evaluation} judged the model with the d3 host, which needs its assistant: give --assistant DIR"
+            f"{evaluation} judged the model with the {options.host} host, which needs its assistant: give "
+            "--assistant DIR"
         )
     return gate, options
 

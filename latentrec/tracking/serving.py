@@ -30,8 +30,8 @@ class ServingOptions:
 
     Attributes:
         beam_width: beams of a title model, or ``exact``.
-        host: ``bigrec``, ``d3`` or ``catalogue``.
-        alpha: d3: weight of the language model.
+        host: ``bigrec``, ``catalogue``, ``d3`` or ``d3-catalogue``.
+        alpha: d3 hosts: weight of the language model.
     """
 
     beam_width: int | str = 10

@@ -141,6 +141,21 @@ def test_alpha_one_is_the_model_without_length_normalisation(make):
             assert score == pytest.approx(sums[item], abs=1e-4)
 
 
+@pytest.mark.parametrize("beam_width", [8, "exact"])
+def test_d3_catalogue_mixes_two_probabilities_over_titles(make, catalogue, beam_width):
+    logits = np.array([0.0, 2.0, 0.5, 1.0, 5.0, 4.0, 3.0, 2.5])
+    by_assistant = np.zeros(catalogue.n_titles)
+    np.add.at(by_assistant, catalogue.title_ids, np.exp(logits) / np.exp(logits).sum())
+    plain = make(host="catalogue", beam_width="exact").rank(HISTORIES, 8)
+    mixed = make(host="d3-catalogue", assistant=ConstantAssistant(logits), alpha=0.3, beam_width=beam_width)
+    ranking = mixed.rank(HISTORIES, 8)
+    for row in range(len(HISTORIES)):
+        own = dict(zip(plain.item_ids[row].tolist(), plain.scores[row].tolist(), strict=True))
+        for item, score in zip(ranking.item_ids[row].tolist(), ranking.scores[row].tolist(), strict=True):
+            expected = 0.3 * own[item] + 0.7 * np.log(by_assistant[catalogue.title_ids[item]])
+            assert score == pytest.approx(expected, abs=1e-4)
+
+
 def test_timings_split_a_request_in_phases(make):
     recommender = make()
     recommender.rank(HISTORIES, 5)
@@ -152,8 +167,9 @@ def test_timings_split_a_request_in_phases(make):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"host": "d4"}, "host is 'd4'; allowed: bigrec, d3, catalogue"),
+        ({"host": "d4"}, "host is 'd4'; allowed: bigrec, d3, catalogue, d3-catalogue"),
         ({"host": "d3"}, "d3 host needs an assistant"),
+        ({"host": "d3-catalogue"}, "d3-catalogue host needs an assistant"),
         ({"beam_width": 0}, "beam_width is 0"),
     ],
 )

@@ -75,6 +75,7 @@ def models(dataset, tmp_path_factory):
         {"beam_width": "exact"},
         {"host": "bigrec"},
         {"host": "d3", "assistant": "liked", "alpha": 0.5},
+        {"host": "d3-catalogue", "assistant": "liked", "alpha": 0.5, "beam_width": "exact"},
         {"exclude_history": True, "beam_width": "4"},
     ],
 )

@@ -226,8 +226,15 @@ def test_warm_start_begins_at_the_version_that_is_champion_now(register):
 
 def test_judged_with_d3_asks_for_the_assistant(tracked, shop, tmp_path):
     evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision(), host="d3")
-    with pytest.raises(UserError, match="--assistant"):
+    with pytest.raises(UserError, match="d3 host, which needs its assistant: give --assistant"):
         register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
+
+
+def test_assistant_is_served_only_where_it_was_judged(tracked, shop, tmp_path):
+    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision(), host="catalogue")
+    directories = {"model_dir": shop.sasrec, "evaluation_dir": evaluation, "assistant_dir": shop.popularity}
+    found = register_model(name="latentr3", **directories)
+    assert "assistant" not in Registry().parts(found.model)
 
 
 def test_pickles_are_not_registered(register, shop, tmp_path):
