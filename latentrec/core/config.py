@@ -104,10 +104,11 @@ def _coerce(cls: type, field: dataclasses.Field, hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         items = value.split(",") if isinstance(value, str) else list(value)
         return tuple(_coerce_scalar(where, kind, item) for item in items)
-    if optional and value in (None, "", "none", "None"):
+    choices = field.metadata.get("choices") or ()
+    unset = (None, "") if "none" in choices else (None, "", "none", "None")  # "none" may be a choice
+    if optional and value in unset:
         return None
     value = _coerce_scalar(where, kind, value)
-    choices = field.metadata.get("choices")
     if choices and value not in choices:
         raise UserError(f"{where} is {value!r}; allowed: {', '.join(map(str, choices))}")
     return value

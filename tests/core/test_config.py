@@ -81,3 +81,12 @@ def test_error_names_field_value_and_cure(values, message):
 def test_numbers_written_as_text_are_read():
     config = config_from_dict(Example, {"where": "x", "k": "3", "rate": "1e-4", "limit": "none"})
     assert (config.k, config.rate, config.limit) == (3, 1e-4, None)
+
+
+def test_none_is_a_value_where_it_is_one_of_the_choices():
+    @dataclass(frozen=True, kw_only=True)
+    class Packed:
+        packing: str | None = option(None, help="how", choices=("none", "exact"))
+
+    for given, expected in (("none", "none"), ("exact", "exact"), ("", None), (None, None)):
+        assert config_from_dict(Packed, {"packing": given}).packing == expected

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latentrec.core import UserError
+from latentrec.core import UserError, config_from_dict
 from latentrec.training import grpo_objective as objective
 from latentrec.training.latent_grpo_config import GRPOConfig
 
@@ -271,6 +271,7 @@ def test_each_estimator_brings_its_own_defaults():
         0.1,
     )
     assert (latents.train_backbone, latents.likelihood, latents.select_on) == (False, None, "loss")
+    assert config_from_dict(GRPOConfig, {"advantage": "none"}).advantage == "none"
 
 
 def test_batch_that_processes_cannot_share_is_refused():

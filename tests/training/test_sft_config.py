@@ -2,7 +2,7 @@
 
 import pytest
 
-from latentrec.core import UserError
+from latentrec.core import UserError, config_from_dict
 from latentrec.training.sft_config import SFTConfig
 
 
@@ -39,3 +39,8 @@ def test_settings_that_cannot_be_meant_are_refused(options, message):
 def test_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(UserError, match=r"batch_size is 100, .* use a multiple of 8"):
         SFTConfig(batch_size=100, accumulation=2).check_world(4)
+
+
+def test_packing_can_be_switched_off_by_a_flag():
+    assert config_from_dict(SFTConfig, {"packing": "none"}).packing == "none"
+    assert config_from_dict(SFTConfig, {}).packing == "exact"
