@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.estimator import page, trials
+from benchmarks.estimator import groups, page, trials
 from benchmarks.estimator.directions import ESTIMATORS, study
 from tests.sequential_data import write_dataset
 from tests.training.latentr3_runs import sft
@@ -48,3 +48,15 @@ def test_trial_is_recorded_once_and_shown(stage_1, tmp_path, monkeypatch):
     assert text.startswith("words")
     assert text.endswith("more words\n")
     assert (tmp_path / "docs/estimator/trials-m-s1.svg").is_file()
+
+
+def test_sampled_groups_tend_to_the_expectation_and_the_share_of_those_that_tell_is_exact(
+    stage_1, monkeypatch
+):
+    monkeypatch.setattr(groups, "GROUPS", (2, 20_000))
+    few, many = groups.study(*stage_1, name="m", prompts=12, draws=3)
+    assert (few["prompts"], few["titles"]) == (12, 24)
+    assert few["informative"] < 0.5
+    assert many["informative"] > 0.99
+    assert few["cosine"] < many["cosine"]
+    assert many["cosine"] > 0.98

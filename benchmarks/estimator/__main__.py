@@ -1,11 +1,13 @@
-"""``python -m benchmarks.estimator directions|trials|page``: measure stage 2's estimators."""
+"""``python -m benchmarks.estimator directions|trials|groups|page``: measure stage 2's estimators."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
+from benchmarks.estimator import groups
 from benchmarks.estimator.directions import study
 from benchmarks.estimator.page import FIGURES, write_page
 from benchmarks.estimator.trials import TRIALS, ranking, run_trial
@@ -22,7 +24,10 @@ def main() -> None:
     directions.add_argument("--draws", type=int, default=2, help="draws of the noise")
     trials = commands.add_parser("trials", help="short trainings of stage 2, one thing changed at a time")
     trials.add_argument("--trials", nargs="+", default=list(TRIALS), choices=list(TRIALS))
-    for command in (directions, trials):
+    sampled = commands.add_parser("groups", help="sampled groups of titles against all titles counted")
+    sampled.add_argument("--prompts", type=int, default=64, help="training prompts, a seeded draw")
+    sampled.add_argument("--draws", type=int, default=4, help="draws of every group")
+    for command in (directions, trials, sampled):
         command.add_argument("--dataset", type=Path, required=True)
         command.add_argument("--model", type=Path, required=True, help="a stage-1 model directory, N = 1")
         command.add_argument("--label", required=True, help="of dataset, model and seed, for the tables")
@@ -40,12 +45,26 @@ def main() -> None:
                 draws=arguments.draws,
                 seed=arguments.seed,
             )
-            place = FIGURES / "directions" / f"{arguments.label}.json"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            _write("directions", arguments.label, found)
+        if arguments.command == "groups":
+            found = groups.study(
+                arguments.dataset,
+                arguments.model,
+                name=arguments.label,
+                prompts=arguments.prompts,
+                draws=arguments.draws,
+                seed=arguments.seed,
+            )
+            _write("groups", arguments.label, found)
         if arguments.command == "trials":
             _trials(arguments)
         print(f"wrote {write_page()}")
+
+
+def _write(kind: str, label: str, found: list[dict[str, Any]]) -> None:
+    place = FIGURES / kind / f"{label}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _trials(arguments: argparse.Namespace) -> None:

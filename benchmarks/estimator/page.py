@@ -22,9 +22,28 @@ def write_page() -> Path:
     text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else f"# Stage 2\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    parts = [part for part in (_directions(), _trials()) if part]
+    parts = [part for part in (_groups(), _directions(), _trials()) if part]
     PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"{END}{after}", encoding="utf-8")
     return PAGE
+
+
+def _groups() -> str:
+    files = sorted((FIGURES / "groups").glob("*.json"))
+    rows = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
+    if not rows:
+        return ""
+    lines = [
+        "### Groups of sampled titles\n",
+        "| model | titles | prompts | mean p of the true title | G | groups with a gradient "
+        "| cosine with the expectation |",
+        "|---" * 7 + "|",
+    ]
+    lines += [
+        f"| {row['model']} | {row['titles']:,} | {row['prompts']} | {row['mean_probability']:.4f} | "
+        f"{row['group']} | {row['informative']:.1%} | {row['cosine']:+.2f} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _directions() -> str:
