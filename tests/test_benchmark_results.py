@@ -32,8 +32,8 @@ def own_records(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_record(cell, seed, ranks, **more):
-    path = records.record_path("office", cell, seed)
+def write_record(cell, seed, ranks, dataset="office", **more):
+    path = records.record_path(dataset, cell, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     ranks = np.asarray(ranks, np.uint8)
     users = pa.array(np.arange(len(ranks)) // 2, pa.int32())
@@ -136,6 +136,15 @@ def test_page_says_whether_a_goal_is_reached(own_records):
     assert rows[0].endswith("| Office Products 2018 | 1 | +0.5000 [+0.0000, +1.0000] | +100.0% | no |")
     harm = next(line for line in page.PAGE.read_text().splitlines() if line.startswith("| RL does not harm"))
     assert harm.endswith("+0.0000 [+0.0000, +0.0000] | +0.0% | yes |")
+
+
+def test_goal_table_gives_the_mean_gain_of_the_datasets(own_records):
+    for dataset, after in (("office", [1, 1, 1, 1]), ("cds", [1, 1, 1, 0])):
+        for cell, hits in (("bigrec", [0, 0, 1, 1]), ("latentr3", after)):
+            write_record(cell, 1, hits, dataset=dataset)
+    rows = [line for line in page.write_page().read_text().splitlines() if "**mean of 2**" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| LatentR³ over BIGRec, RL on latents (HR@5)"]
+    assert "| +75.0% [" in rows[0]
 
 
 def test_alpha_is_chosen_on_validation_and_test_is_scored_once(tmp_path, monkeypatch):
