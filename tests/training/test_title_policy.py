@@ -22,15 +22,16 @@ TITLES = [[5, 6, EOS], [5, 6, 7, 8, EOS], [5, EOS], [9, 3, EOS], [EOS], [9, 4, 4
 PROMPTS = torch.tensor([[3, 9, 4, 7], [7, 4, 9, 3], [8, 8, 2, 5]])
 
 
-def loss_of(model, batch, count, advantage="group"):
-    """The trainer's own loss function, without an engine around it."""
-    trainer = SimpleNamespace(
-        _throughput=Throughput(),
-        _advantage=advantage,
-        _probabilities=[],
-        accelerator=SimpleNamespace(num_processes=1),
+def engineless(advantage="group"):
+    """What the trainer's own functions read, without an engine around them."""
+    one_process = SimpleNamespace(num_processes=1, reduce=lambda x, reduction: x)
+    return SimpleNamespace(
+        _throughput=Throughput(), _advantage=advantage, _probabilities=[], accelerator=one_process
     )
-    return TitlePolicyTrainer.compute_loss(trainer, model, batch, num_items_in_batch=count)
+
+
+def loss_of(model, batch, count, advantage="group"):
+    return TitlePolicyTrainer.compute_loss(engineless(advantage), model, batch, num_items_in_batch=count)
 
 
 def gradient(model, loss):
@@ -77,3 +78,12 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     plain = loss_of(model, plain_batch(tokens, samples), len(samples))
     torch.testing.assert_close(packed, plain, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(first, gradient(model, plain), atol=1e-6, rtol=1e-4)
+    figures = []
+    for batch in (packed_batch(tokens, rows), plain_batch(tokens, samples)):
+        trainer = engineless()
+        counted = TitlePolicyTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
+        assert counted == len(samples)
+        TitlePolicyTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
+        figures.append(TitlePolicyTrainer.figures(trainer)["reward"])
+    assert 0 < figures[0] < 0.5
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
