@@ -31,7 +31,7 @@ def lares(
     sasrec_epochs: int = 200,
     promotion_margin: float = 0.0,
     model_name: str = "lares",
-    gpu_count: int = 0,
+    gpu_count: str = "0",
     gpu_type: str = "nvidia-l4",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006

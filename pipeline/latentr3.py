@@ -52,7 +52,7 @@ def latentr3(
     eval_host: str = "catalogue",
     promotion_margin: float = 0.0,
     model_name: str = "latentr3",
-    gpu_count: int = 1,
+    gpu_count: str = "1",
     gpu_type: str = "nvidia-a100-80gb",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006

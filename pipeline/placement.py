@@ -21,8 +21,8 @@ SETTINGS = "latentrec-settings"
 """ConfigMap with what every step of an installation shares (``manifests/base/settings.env``)."""
 
 SETTING_NAMES = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_EXPERIMENT_NAME",
+    "LATENTREC_MLFLOW_TRACKING_URI",
+    "LATENTREC_MLFLOW_EXPERIMENT_NAME",
     "LATENTREC_STATUS_ROOT",
     "LATENTREC_CHECKPOINT_ROOT",
     "LATENTREC_ARTIFACT_ROOT",
@@ -33,6 +33,13 @@ CREDENTIALS = "latentrec-credentials"
 """Secret with the tokens that a step may need; made by the operator, never part of a pipeline."""
 
 CREDENTIAL_NAMES = {"hf-token": "HF_TOKEN", "endpoint-key": "OPENAI_API_KEY"}
+
+
+BACKOFF_S = 60
+"""Seconds before the first retry; twice as long before each further one."""
+
+NODE_WAIT_S = 24 * 3600
+"""How long the pod of a retry may wait for a node (a spot node that was taken away comes back late)."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,17 @@ REGISTER = Profile("2", "8Gi", cached=False, retries=0, timeout_s=3600)
 SUMMARY = Profile("1", "2Gi", cached=False, retries=0, timeout_s=900)
 
 
+def longest_retried(profile: Profile) -> int:
+    """Seconds from a step's first start within which KFP may still start it again.
+
+    KFP hands this to Argo as ``maxDuration``, which counts from the first attempt's start and not from the
+    failure: it has to cover every attempt's timeout, the pauses between them, and the wait for a node.
+    """
+    attempts = profile.timeout_s * (profile.retries + 1)
+    pauses = sum(BACKOFF_S * 2**retry + NODE_WAIT_S for retry in range(profile.retries))
+    return attempts + pauses
+
+
 def place(
     task: dsl.PipelineTask,
     profile: Profile,
@@ -110,7 +128,10 @@ def place(
     task.set_caching_options(profile.cached)
     if profile.retries:
         task.set_retry(
-            num_retries=profile.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s"
+            num_retries=profile.retries,
+            backoff_duration=f"{BACKOFF_S}s",
+            backoff_factor=2,
+            backoff_max_duration=f"{longest_retried(profile)}s",
         )
     kubernetes.set_timeout(task, profile.timeout_s)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)

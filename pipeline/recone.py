@@ -43,7 +43,7 @@ def recone(
     rating_learning_rate: float = 0.0,
     promotion_margin: float = 0.0,
     model_name: str = "recone",
-    gpu_count: int = 1,
+    gpu_count: str = "1",
     gpu_type: str = "nvidia-a100-80gb",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006

@@ -28,7 +28,7 @@ def reczero(
     rating_learning_rate: float = 0.0,
     promotion_margin: float = 0.0,
     model_name: str = "reczero",
-    gpu_count: int = 1,
+    gpu_count: str = "1",
     gpu_type: str = "nvidia-a100-80gb",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006

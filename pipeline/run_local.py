@@ -21,7 +21,7 @@ from pipeline.local_run import Outcome, RunFolders, run_pipeline
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
         "backbone": "tiny",
-        "gpu_count": 0,
+        "gpu_count": "0",
         "sft_batch_size": 32,
         "sft_epochs": 4,
         "sft_learning_rate": 3e-3,
@@ -34,8 +34,8 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
         "rpt_learning_rate": 1e-4,
         "options": {"lares": {"hidden_dropout": 0.2, "attention_dropout": 0.2}},
     },
-    "reczero": {"backbone": "tiny", "gpu_count": 0},
-    "recone": {"backbone": "tiny", "gpu_count": 0},
+    "reczero": {"backbone": "tiny", "gpu_count": "0"},
+    "recone": {"backbone": "tiny", "gpu_count": "0"},
 }
 """What `make run` sets where the user says nothing: models that two cores can train."""
 

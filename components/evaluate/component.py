@@ -1,6 +1,6 @@
 """Door to evaluation: all models on one split, against each other and against the champion."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -16,11 +16,11 @@ def evaluate(
     report: dsl.Output[dsl.HTML],
     report_markdown: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
-    model_2: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
-    model_3: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
-    model_4: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
-    model_5: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
-    model_6: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    model_2: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
+    model_3: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
+    model_4: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
+    model_5: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
+    model_6: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
     champion_of: str = "",
     promotion_margin: float = 0.0,
     beam_width: str = "10",

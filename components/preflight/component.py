@@ -38,7 +38,7 @@ def preflight(
         ("start_from", str),
         ("node_selector", dict),
         ("tolerations", list),
-        ("one_gpu", int),
+        ("one_gpu", str),
         ("data_options", dict),
         ("sequential_options", dict),
         ("lares_options", dict),

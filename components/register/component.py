@@ -1,6 +1,6 @@
 """Door to the model registry: a new version, and the aliases moved through the gate."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -13,7 +13,7 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     name: str,
     dataset: dsl.Input[dsl.Dataset],
-    assistant: Optional[dsl.Input[dsl.Model]] = None,  # noqa: UP045
+    assistant: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
 ) -> NamedTuple("Registration", [("uri", str), ("gate", str), ("promoted", bool)]):  # type: ignore[valid-type]
     """Register a model directory as a served model; it is champion only if the gate says so.
 

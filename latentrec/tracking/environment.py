@@ -16,6 +16,8 @@ DEFAULT_EXPERIMENT = "latentrec"
 PARENT_VARIABLE = "LATENTREC_PARENT_MLFLOW_RUN"
 STEP_RUN_VARIABLE = "LATENTREC_STEP_MLFLOW_RUN"
 _INJECTED_VARIABLE = "MLFLOW_RUN_ID"
+SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+"""MLflow's variables that an installation sets for every pod, as ``LATENTREC_`` and the name."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class RunContext:
         ``MLFLOW_RUN_ID``, where the platform injects it, is the parent; it is taken out of the environment,
         or MLflow's own calls would write into the parent whatever run is meant.
         """
+        adopt_settings()
         injected = os.environ.pop(_INJECTED_VARIABLE, None)
         if injected:
             os.environ[PARENT_VARIABLE] = injected
@@ -71,6 +74,18 @@ class RunContext:
         if self.pipeline:
             tags["pipeline.name"] = self.pipeline
         return tags
+
+
+def adopt_settings() -> None:
+    """Make the installation's tracking settings MLflow's own, unless the platform has set those itself.
+
+    Pods get them under names of ours: KFP's MLflow plugin sets ``MLFLOW_TRACKING_URI`` and
+    ``MLFLOW_EXPERIMENT_ID`` with values, and a pod that has the same name from a ConfigMap too is refused.
+    """
+    for name in SETTINGS:
+        given = os.environ.get(f"LATENTREC_{name}")
+        if given:
+            os.environ.setdefault(name, given)
 
 
 def embedded_root(tracking_uri: str) -> str | None:

@@ -24,12 +24,13 @@ class Pool:
     Attributes:
         node_selector: labels that a node must have; empty for any node.
         tolerations: taints of nodes that the pods may go to, as KFP takes them.
-        one_gpu: accelerators of a step that can use no more than one: 0 or 1.
+        one_gpu: accelerators of a step that can use no more than one: 0 or 1, as text: KFP leaves out the
+            limit of a resource whose value is a number.
     """
 
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
-    one_gpu: int = 0
+    one_gpu: str = "0"
 
 
 SEVERAL_GPUS = ("latentr3",)
@@ -71,7 +72,7 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     return Pool(
         _selector(parameters.get("gpu_node_selector") or {}) or selector,
         tolerations + _tolerations(parameters.get("gpu_tolerations") or []),
-        min(int(count), 1),
+        str(min(int(count), 1)),
     )
 
 

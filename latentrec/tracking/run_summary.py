@@ -14,6 +14,7 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.storage import StepStatus, read_step_statuses
 from latentrec.storage.status import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.tracking.environment import adopt_settings
 from latentrec.tracking.links import mlflow_links
 
 _MARKS = {"succeeded": "✓", "failed": "✗", "bad_input": "✗", "interrupted": "!", "running": "…"}
@@ -32,6 +33,7 @@ def write_run_summary(path: str | Path, *, steps: Sequence[str] = (), succeeded:
     """
     from latentrec.tracking.steps import finish_parent_run
 
+    adopt_settings()
     root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
     if not root or not run_id:
         raise UserError(f"{STATUS_ROOT_VARIABLE} and {RUN_ID_VARIABLE} are not set: no run to summarise")

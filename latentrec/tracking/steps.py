@@ -18,7 +18,7 @@ from typing import Any
 from latentrec.core import Interrupted, UserError, config_to_dict
 from latentrec.storage import StepStatus, read_manifest, step_status
 from latentrec.tracking.delivery import Delivery
-from latentrec.tracking.environment import STEP_RUN_VARIABLE, RunContext, is_main_process
+from latentrec.tracking.environment import STEP_RUN_VARIABLE, RunContext, adopt_settings, is_main_process
 from latentrec.tracking.left_behind import hand_over, left_behind_root, list_left_behind, send_back
 from latentrec.tracking.runs import RunTree
 from latentrec.tracking.sink import MlflowSink, spool_directory
@@ -66,6 +66,7 @@ def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None
         tracking server that is away raises nothing.
     """
     step = os.environ.get("LATENTREC_STEP") or step
+    adopt_settings()  # in every rank: all of them may read the registry
     if not is_main_process():
         yield StepRun(NullSink(), StepStatus(step=step))
         return

@@ -166,7 +166,9 @@ def test_settings_are_those_that_the_steps_read(objects, overlay):
         entry for entry in objects if entry["kind"] == "ConfigMap" and entry["metadata"]["name"] == SETTINGS
     ]
     assert set(settings["data"]) <= set(SETTING_NAMES)
-    assert settings["data"]["MLFLOW_TRACKING_URI"] == "http://mlflow.latentrec.svc.cluster.local:5000"
+    assert (
+        settings["data"]["LATENTREC_MLFLOW_TRACKING_URI"] == "http://mlflow.latentrec.svc.cluster.local:5000"
+    )
     if overlay != "local":
         assert set(settings["data"]) == set(SETTING_NAMES)
 
@@ -209,3 +211,15 @@ def test_the_namespace_has_a_quota_and_every_container_a_limit(objects):
     (container,) = limits["spec"]["limits"]
     assert container["type"] == "Container"
     assert set(container["default"]) == set(container["defaultRequest"]) == {"cpu", "memory"}
+
+
+def test_mlflow_names_the_database_driver_that_its_image_has(objects):
+    """``postgresql://`` means psycopg 3 since SQLAlchemy 2.1; the image carries psycopg2."""
+    from sqlalchemy.engine import make_url
+
+    (entry,) = [entry for entry in workloads(objects) if entry["metadata"]["name"] == "mlflow"]
+    (container,) = pod(entry)["containers"]
+    (uri,) = re.findall(r'--backend-store-uri "([^"]+)"', " ".join(container["args"]))
+    driver = make_url(uri.replace("${DATABASE_PASSWORD}", "x")).get_dialect().driver
+    locked = (ROOT / "docker/requirements/mlflow.txt").read_text(encoding="utf-8")
+    assert re.search(rf"^{driver}(-binary)?==", locked, re.MULTILINE), f"{uri} needs {driver}"

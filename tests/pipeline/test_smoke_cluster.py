@@ -64,7 +64,7 @@ def test_a_good_cluster_passes_every_check(server, gcs_server, capsys, shown):
     assert told.count("ok      ") == 7
     assert not server.recurring, "the schedule is taken away again"
     given = next(iter(server.runs.values()))["runtime_config"]["parameters"]
-    assert given["gpu_count"] == 0
+    assert given["gpu_count"] == "0"
     assert store_for(given["reviews"]).stat(given["reviews"]).size > 1000
 
 
