@@ -99,7 +99,8 @@ def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict
         return {"reviews": _absolute(arguments.reviews), "metadata": _absolute(arguments.metadata)}
     from latentrec.data import generate_sample
 
-    reviews, metadata = generate_sample(folders.root / "sample", seed=parameters.get("seed", 42))
+    seed = int(parameters.get("seed", 42))
+    reviews, metadata = generate_sample(folders.root / "sample" / f"seed-{seed}", seed=seed)
     return {"reviews": str(reviews), "metadata": str(metadata)}
 
 

@@ -22,7 +22,7 @@ def run(namespace: argparse.Namespace) -> None:
     config = config_from_namespace(DataPrepConfig, namespace)
     with step_run("data_prep", config=config) as step:
         manifest = prepare(config, namespace.output)
-        nothing_new = config.previous is not None and is_no_new_data(manifest, config.previous)
+        nothing_new = is_no_new_data(manifest)
         step.status.details.update(
             counts=manifest.counts, fingerprint=manifest.fingerprint, no_new_data=nothing_new
         )

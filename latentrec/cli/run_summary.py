@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.storage import is_local, join, read_step_statuses, store_for
+from latentrec.storage import check_output_file, is_local, join, read_step_statuses, store_for
 from latentrec.tracking.run_summary import render_summary
 
 HELP = "print what happened in a pipeline run: state, duration and reason of each step, verdict"
@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(namespace: argparse.Namespace) -> None:
     """Print the summary."""
+    if namespace.output and is_local(namespace.output):
+        namespace.output = str(check_output_file(namespace.output, _is_summary))
     root, _, run_id = namespace.run.rstrip("/").rpartition("/")
     root = root or "."
     if run_id == "latest":
@@ -37,6 +39,11 @@ def run(namespace: argparse.Namespace) -> None:
     if namespace.output:
         store_for(namespace.output).write_bytes(namespace.output, text.encode())
     print(text)
+
+
+def _is_summary(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(6) == b"# Run "
 
 
 def _latest(root: str) -> str:

@@ -35,7 +35,8 @@ def prepare(config: DataPrepConfig, output: str | Path) -> Manifest:
 
     Args:
         config: what to read and how; a profile in it is applied here.
-        output: the directory; what stood there is removed first.
+        output: the directory; see :mod:`latentrec.storage.output` for what may be replaced. It may be that of
+            ``config.previous``, which is read first.
 
     Returns:
         The manifest; ``extra`` holds ``window``, ``source``, ``formats``, ``funnel``, ``checks``,
@@ -45,7 +46,8 @@ def prepare(config: DataPrepConfig, output: str | Path) -> Manifest:
         UserError: bad input or configuration, or a violated check; nothing is written then.
     """
     config = with_category_files(config.resolved())
-    with ArtifactWriter(output, "dataset", config, identity=config.identity()) as writer:
+    sources = (*config.reviews, *config.metadata)
+    with ArtifactWriter(output, "dataset", config, identity=config.identity(), sources=sources) as writer:
         previous = read_previous(config.previous) if config.previous else None
         prepared = read_filter_split(config)
         checks = run_checks(prepared, previous)
@@ -53,6 +55,8 @@ def prepare(config: DataPrepConfig, output: str | Path) -> Manifest:
         write_tables(writer.path, prepared)
         writer.counts = counts_of(prepared)
         writer.extra = extra_of(prepared, checks)
+        if previous is not None:
+            writer.extra["previous"] = {"uri": previous.uri, "fingerprint": previous.fingerprint}
         write_report(writer.path, prepared, checks)
     assert writer.manifest is not None
     return writer.manifest
@@ -120,9 +124,10 @@ def with_category_files(config: DataPrepConfig) -> DataPrepConfig:
     return dataclasses.replace(config, category=None, reviews=(reviews,), metadata=(metadata,))
 
 
-def is_no_new_data(manifest: Manifest, previous: str) -> bool:
+def is_no_new_data(manifest: Manifest) -> bool:
     """Whether a dataset equals the one of the run before: same content, same configuration."""
-    return manifest.fingerprint == read_previous(previous).fingerprint
+    previous = manifest.extra.get("previous") or {}
+    return previous.get("fingerprint") == manifest.fingerprint
 
 
 def _filter(config: DataPrepConfig, reviews: Reviews, metadata: Metadata | None) -> Filtered:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.data.sample_words import BRANDS, DETAILS, FAMILIES, OPENINGS, SERIES, SUMMARIES
+from latentrec.storage import ArtifactWriter, exclusive, expand_output
 
 DAY = 86_400
 FIRST_DAY = datetime(2016, 10, 1, tzinfo=UTC)
@@ -70,13 +71,17 @@ def generate_sample(
     reviews = list(_walks(generator, shop, users, events_per_user))
     reviews.sort(key=lambda review: review["unixReviewTime"])  # stable: the order of a day's purchases stays
     reviews = _with_duplicates(generator, reviews)
-    directory = Path(output_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    reviews_path, meta_path = directory / "reviews.json", directory / "meta.json"
-    _write_lines(reviews_path, reviews)
     metadata = [_metadata_row(generator, shop, item) for item in shop if item.has_metadata]
-    _write_lines(meta_path, sorted(metadata, key=lambda row: str(row["asin"])))
-    return reviews_path, meta_path
+    config = {"seed": seed, "users": users, "items": items, "events_per_user": events_per_user}
+    output = expand_output(output_dir)
+    with (
+        exclusive(output.parent / f".{output.name}.lock"),
+        ArtifactWriter(output, "sample", config, keep_equal=True) as writer,
+    ):
+        _write_lines(writer.path / "reviews.json", reviews)
+        _write_lines(writer.path / "meta.json", sorted(metadata, key=lambda row: str(row["asin"])))
+        writer.counts = {"reviews": len(reviews), "products": len(metadata)}
+    return output / "reviews.json", output / "meta.json"
 
 
 def _make_shop(generator: random.Random, items: int) -> list[SampleItem]:

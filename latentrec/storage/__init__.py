@@ -11,8 +11,9 @@ from latentrec.storage.directories import (
     list_inputs,
     upload_directory,
 )
-from latentrec.storage.local import local_path
+from latentrec.storage.local import exclusive, local_path
 from latentrec.storage.location import is_local, join, scheme_of, store_for
+from latentrec.storage.output import check_output, check_output_file, expand_output, replacing
 from latentrec.storage.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
 
@@ -29,8 +30,12 @@ __all__ = [
     "StepStatus",
     "StorageError",
     "Store",
+    "check_output",
+    "check_output_file",
     "download_directory",
+    "exclusive",
     "exit_code_on_error",
+    "expand_output",
     "input_fingerprint",
     "is_local",
     "join",
@@ -38,6 +43,7 @@ __all__ = [
     "local_path",
     "read_manifest",
     "read_step_statuses",
+    "replacing",
     "scheme_of",
     "sha256_file",
     "step_status",

@@ -23,18 +23,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError, config_to_dict
 from latentrec.storage.artifact import sha256_file
+from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
 from latentrec.storage.location import is_local, join, store_for
+from latentrec.storage.output import replacing
 from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError, Store
 
-INDEX = "index.json"
-SCHEMA_VERSION = 1
 _ACQUIRE_ATTEMPTS = 200
 
 
@@ -59,24 +59,6 @@ class CheckpointInfo:
     uri: str
     created: float
     files: dict[str, dict[str, Any]]
-
-
-@dataclass
-class Index:
-    """The content of ``index.json``; ``version`` is the store's, ``None`` where nothing stands yet."""
-
-    work: dict[str, Any]
-    token: int = 0
-    holder: str = ""
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)
-    best: str | None = None
-    schema_version: int = SCHEMA_VERSION
-    version: str | None = None
-
-    def to_bytes(self) -> bytes:
-        """As stored: everything but ``version``."""
-        body = {name: value for name, value in asdict(self).items() if name != "version"}
-        return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
 
 
 class CheckpointStore:
@@ -201,30 +183,30 @@ class CheckpointStore:
     def restore(self, info: CheckpointInfo, destination: Path) -> None:
         """Copy a checkpoint to a local directory, which appears whole and verified, or not at all.
 
+        What stands there is replaced only if it is empty or a checkpoint of the same files.
+
         Raises:
+            UserError: another folder stands at ``destination``.
             StorageError: a file is missing or is not the one that was saved, or storage fails.
         """
-        destination = Path(destination)
-        partial = destination.with_name(f".{destination.name}.restoring")
-        shutil.rmtree(partial, ignore_errors=True)
+
+        def earlier(_: Path) -> tuple[str, set[str]]:
+            return "checkpoint", set(info.files)
+
         try:
-            for name, expected in info.files.items():
-                path = partial / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._store.download_file(join(info.uri, name), path)
-                size, digest = path.stat().st_size, sha256_file(path)
-                if (size, digest) != (expected["bytes"], expected["sha256"]):
-                    raise StorageError(
-                        f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
-                        f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…"
-                    )
-            if destination.exists():
-                shutil.rmtree(destination)
-            partial.rename(destination)
+            with replacing(destination, artifact_in=earlier, option="the checkpoint's folder") as folder:
+                for name, expected in info.files.items():
+                    path = folder / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._store.download_file(join(info.uri, name), path)
+                    size, digest = path.stat().st_size, sha256_file(path)
+                    if (size, digest) != (expected["bytes"], expected["sha256"]):
+                        raise StorageError(
+                            f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
+                            f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…"
+                        )
         except FileNotFoundError as error:
             raise StorageError(f"{info.uri}: a file of the checkpoint is gone ({error})") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove every checkpoint of this work; the token stays, so that older attempts stay shut out.
@@ -271,20 +253,12 @@ class CheckpointStore:
             return Index(work=self._index.work)
         try:
             # The content may be newer than the version, never older; a swap then fails, as it must.
-            body = json.loads(self._store.read_bytes(uri))
-            if body["schema_version"] != SCHEMA_VERSION:
-                raise UserError(
-                    f"{uri}: schema_version is {body['schema_version']}, this version reads "
-                    f"{SCHEMA_VERSION}; choose another --checkpoint-root"
-                )
-            return Index(**body, version=info.version)
+            data = self._store.read_bytes(uri)
         except FileNotFoundError:
             return Index(work=self._index.work)
-        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{uri}: not a checkpoint index ({error}); remove {self.uri} "
-                "or choose another --checkpoint-root"
-            ) from None
+        index = parse_index(data, uri, f"remove {self.uri} or choose another --checkpoint-root")
+        index.version = info.version
+        return index
 
     def _refuse_if_stale(self, step: int | None) -> None:
         if not self._writer:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +13,7 @@ from latentrec.core import UserError
 from latentrec.storage.artifact import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
 from latentrec.storage.local import local_path
 from latentrec.storage.location import is_local, join, store_for
+from latentrec.storage.output import replacing
 from latentrec.storage.transfer import workers
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
 
@@ -65,25 +64,22 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
 
     Args:
         uri: where :func:`upload_directory` or :class:`ArtifactWriter` put it.
-        destination: the directory to make; what stands there is replaced.
+        destination: the directory to make; see :mod:`latentrec.storage.output` for what may be replaced.
         kind: what it must be; ``None`` accepts any.
 
     Raises:
         UserError: no finished artifact stands at ``uri``, or one of another kind.
         StorageError: a file is missing or not the one that the manifest describes, or storage failed.
     """
-    destination = Path(destination)
     manifest = _standing_manifest(uri)
     if manifest is None:
         raise UserError(f"{uri}: no {MANIFEST}; it is not a finished {kind or 'artifact'} directory")
     if kind is not None and manifest.kind != kind:
         raise UserError(f"{uri} is a {manifest.kind}, expected a {kind}")
-    partial = destination.with_name(f".{destination.name}.downloading")
-    shutil.rmtree(partial, ignore_errors=True)
     store = store_for(uri)
 
     def download(name: str) -> None:
-        path, expected = partial / name, manifest.files[name]
+        path, expected = folder / name, manifest.files[name]
         try:
             store.download_file(join(uri, name), path)
         except FileNotFoundError:
@@ -95,15 +91,9 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
                 f"{digest[:12]}…, expected {expected['bytes']} bytes, {expected['sha256'][:12]}…)"
             )
 
-    try:
-        partial.mkdir(parents=True)
+    with replacing(destination, kind=kind or manifest.kind, inputs=[uri]) as folder:
         _for_each_file(download, {name: entry["bytes"] for name, entry in manifest.files.items()})
-        (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        if destination.exists():
-            shutil.rmtree(destination)
-        os.rename(partial, destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 

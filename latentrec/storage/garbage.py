@@ -7,8 +7,6 @@ publish nothing more), or when they are older than any save takes.
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -16,12 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.storage.checkpoints import INDEX
+from latentrec.storage.checkpoint_index import CHECKPOINT_ID, INDEX, parse_index
 from latentrec.storage.local import local_path
 from latentrec.storage.location import is_local, join, store_for
 from latentrec.storage.types import ObjectInfo, PreconditionFailed
-
-_CHECKPOINT_ID = re.compile(r"^\d{10,}-t(\d+)-[0-9a-f]{12}$")
 
 
 @dataclass
@@ -80,7 +76,11 @@ def scan(root: str) -> list[Work]:
             works[name] = _read_work(join(base, name), info)
     for info in objects:
         name, _, rest = info.uri.removeprefix(base + "/").partition("/")
-        if not rest or rest == INDEX or not (name in works or _CHECKPOINT_ID.match(rest.partition("/")[0])):
+        if (
+            not rest
+            or rest == INDEX
+            or not (name in works or CHECKPOINT_ID.fullmatch(rest.partition("/")[0]))
+        ):
             continue  # not written by a checkpoint store: none of our business
         work = works.setdefault(name, Work(uri=join(base, name)))
         named = {f"{entry['id']}/{file}" for entry in work.checkpoints for file in entry["files"]}
@@ -109,7 +109,7 @@ def find_garbage(
             found += [Garbage(info, f"not used for {days:.1f} days") for info in everything]
             continue
         for info in work.unreferenced:
-            token = _CHECKPOINT_ID.match(info.uri.removeprefix(work.uri + "/").partition("/")[0])
+            token = CHECKPOINT_ID.fullmatch(info.uri.removeprefix(work.uri + "/").partition("/")[0])
             if token and int(token[1]) < work.token:
                 found.append(Garbage(info, f"its attempt (token {token[1]}) was replaced (now {work.token})"))
             elif now - info.updated > older_than_s:
@@ -138,26 +138,23 @@ def remove_garbage(garbage: Iterable[Garbage]) -> int:
 
 
 def _read_work(uri: str, index: ObjectInfo) -> Work:
-    try:
-        body = json.loads(store_for(uri).read_bytes(index.uri))
-        return Work(
-            uri=uri,
-            step=body["work"]["step"],
-            token=body["token"],
-            checkpoints=body["checkpoints"],
-            best=body["best"],
-            updated=index.updated,
-            index=index,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{index.uri}: not a checkpoint index ({error}); remove {uri} by hand") from None
+    body = parse_index(store_for(uri).read_bytes(index.uri), index.uri, f"remove {uri} by hand")
+    return Work(
+        uri=uri,
+        step=body.work["step"],
+        token=body.token,
+        checkpoints=body.checkpoints,
+        best=body.best,
+        updated=index.updated,
+        index=index,
+    )
 
 
 def _remove_empty_folders(uri: str) -> None:
     """Take away the folders of a checkpoint that is gone; one that is not empty stays."""
     folder = local_path(uri).parent
-    while _CHECKPOINT_ID.match(folder.name) or any(
-        _CHECKPOINT_ID.match(parent.name) for parent in folder.parents
+    while CHECKPOINT_ID.fullmatch(folder.name) or any(
+        CHECKPOINT_ID.fullmatch(parent.name) for parent in folder.parents
     ):
         if any(folder.iterdir()):
             return

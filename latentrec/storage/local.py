@@ -146,6 +146,18 @@ def temporary_beside(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file for the length of the context; other processes of this machine wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Hold the folder's lock while a precondition is checked and acted on."""
     descriptor = os.open(target.parent, os.O_RDONLY)

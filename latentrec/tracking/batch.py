@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from latentrec.core import UserError, progress
 from latentrec.data import Dataset
-from latentrec.storage import is_local, join, local_path, store_for
+from latentrec.storage import check_output_file, is_local, join, local_path, store_for
 from latentrec.tracking.registry import Registered, Registry
 from latentrec.tracking.requests import MAX_HISTORY, MAX_ROWS, BadRequest, Parameters, parse_rows
 from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
@@ -66,9 +66,11 @@ def batch_score(
     Raises:
         UserError: no such model or file, or a row that is malformed (the message names it).
     """
+    target = output if output.endswith(".parquet") else join(output, FILE_NAME)
+    if is_local(target):
+        target = str(check_output_file(target, _is_scored, inputs=[users]))
     registered, loaded = load_registered(model)
     service = RecommendationService(loaded, max_batch=batch_size)
-    target = output if output.endswith(".parquet") else join(output, FILE_NAME)
     metadata = {
         "latentrec.model": registered.uri,
         "latentrec.model_fingerprint": registered.tags.get("model.fingerprint", ""),
@@ -94,6 +96,13 @@ def batch_score(
             raise UserError(f"{users} has no users")
         store_for(target).upload_file(made, target)
     return BatchResult(target, count, fallbacks, registered)
+
+
+def _is_scored(path: Path) -> bool:
+    try:
+        return b"latentrec.model" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def load_registered(uri: str) -> tuple[Registered, Loaded]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from latentrec.core import UserError
 from latentrec.decoding.load import LoadOptions
 from latentrec.evaluation.config import Champion
-from latentrec.storage import Manifest, read_manifest
+from latentrec.storage import MANIFEST, Manifest, check_output, read_manifest, replacing
 from latentrec.tracking.registry import CHAMPION, Registered, Registry
 from latentrec.tracking.serving import ServingOptions
 
@@ -20,26 +21,25 @@ def pull_model(uri: str, output: str | Path) -> Registered:
 
     Args:
         uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
-        output: directory to make; what stood there is replaced.
+        output: directory to make; see :mod:`latentrec.storage.output` for what may be replaced.
 
     Raises:
         UserError: nothing is registered there, or what was copied is not what was registered.
     """
+    target = check_output(output, kind="model")
     registry = Registry()
     model = registry.resolve(uri)
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pulling-", dir=output.parent) as folder:
-        found = registry.download(model, "model", Path(folder))
+    with replacing(target, kind="model") as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        found = registry.download(model, "model", Path(scratch))
         manifest = read_manifest(found, "model")
         expected = model.tags.get("model.fingerprint", manifest.fingerprint)
         if manifest.fingerprint != expected:
             raise UserError(
                 f"{uri}: the files are {manifest.fingerprint[:12]}, registered was {expected[:12]}"
             )
-        if output.exists():
-            shutil.rmtree(output)
-        found.rename(output)
+        for name in (MANIFEST, *manifest.files):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(found / name, folder / name)
     return model
 
 

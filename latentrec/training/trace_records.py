@@ -47,6 +47,16 @@ def write_traces(traces: Iterable[Trace], output: str) -> None:
     store_for(output).write_bytes(output, ("\n".join(lines) + "\n").encode())
 
 
+def is_trace_file(path: Path) -> bool:
+    """Whether a file begins with a line as :func:`write_traces` writes it (hand-made files may have less)."""
+    with path.open("rb") as stream:
+        try:
+            record = json.loads(stream.readline(16 << 20))
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(record, dict) and set(record) == set(Trace.__dataclass_fields__)
+
+
 def read_traces(path: str, scale: RatingScale, *, max_error: float | None = None) -> list[Trace]:
     """Read and check a trace file.
 
@@ -78,7 +88,7 @@ def read_traces(path: str, scale: RatingScale, *, max_error: float | None = None
 def _read_line(line: str, where: str, scale: RatingScale, max_error: float | None) -> Trace:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from None
     if not isinstance(record, dict):
         raise UserError(
@@ -125,9 +135,15 @@ class Journal:
         if self.path.exists():
             whole = self.path.read_bytes()
             kept = whole[: whole.rfind(b"\n") + 1]
-            for line in kept.splitlines():
-                entry = json.loads(line)
-                self.entries[entry["key"]] = entry
+            for number, line in enumerate(kept.splitlines(), 1):
+                try:
+                    entry = json.loads(line)
+                    self.entries[entry["key"]] = entry
+                except (ValueError, RecursionError, KeyError, TypeError):
+                    raise UserError(
+                        f"{self.path}, line {number:,}: not a journal of answers; move the file away or "
+                        "choose another --output"
+                    ) from None
             if len(kept) != len(whole):
                 self.path.write_bytes(kept)
         self._stream = self.path.open("ab")

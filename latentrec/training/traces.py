@@ -18,10 +18,11 @@ from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
 from latentrec.prompts.rating_words import WordTokenizer
+from latentrec.storage import check_output_file
 from latentrec.training.rating_corpus import MATCHES
 from latentrec.training.sink import MetricSink, NullSink
 from latentrec.training.trace_endpoint import Answer, ChatEndpoint, EndpointError, RateLimit
-from latentrec.training.trace_records import Journal, Trace, write_traces
+from latentrec.training.trace_records import Journal, Trace, is_trace_file, write_traces
 
 TEMPLATE = "template"
 HINT = (
@@ -128,6 +129,7 @@ def make_traces(
         UserError: not a rating dataset; the endpoint refuses the request; nothing usable came back.
         EndpointError: the endpoint stopped answering; what was paid for is kept.
     """
+    output = check_output_file(output, is_trace_file, inputs=[dataset])
     task = RatingTask(Dataset(dataset))
     examples = task.examples("train", limit=config.samples, seed=config.seed)
     prompt = RatingPrompt(WordTokenizer(), config.prompt, config.scale)

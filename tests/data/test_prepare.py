@@ -289,12 +289,13 @@ class TestPreviousDataset:
         arguments = ["--reviews", path, "--k-core", "1", "--previous", str(first.directory)]
         main(["data-prep", *arguments, "--output", str(tmp_path / "second"), "--on-no-new-data", "stop"])
         assert "no new data" in capsys.readouterr().out
-        assert is_no_new_data(read_manifest(tmp_path / "second"), str(first.directory))
+        assert is_no_new_data(read_manifest(tmp_path / "second"))
 
     def test_one_more_review_is_new(self, run, tmp_path):
         first = run(grid(), name="first")
-        second = run([*grid(), review("U0", "B000000001", 4.0, 400)], name="second")
-        assert not is_no_new_data(second.manifest, str(first.directory / "manifest.json"))
+        previous = str(first.directory / "manifest.json")
+        second = run([*grid(), review("U0", "B000000001", 4.0, 400)], name="second", previous=previous)
+        assert not is_no_new_data(second.manifest)
 
     def test_sudden_drop_in_volume_fails_the_step(self, run):
         first = run(grid(12), name="first")

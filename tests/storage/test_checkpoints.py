@@ -99,13 +99,16 @@ def test_keeps_the_last_and_the_best(root, tmp_path):
     assert kept == {f"{step:010d}" for step in (3, 5, 6)}
 
 
-def test_restore_replaces_what_stood_at_the_destination(root, tmp_path):
+def test_restore_replaces_an_earlier_checkpoint_and_nothing_else(root, tmp_path):
     store = open_store(root)
     store.save(state(tmp_path, "a"), 1, metadata={})
-    (tmp_path / "restored").mkdir()
-    (tmp_path / "restored" / "left_over").write_text("x")
     assert content(store, store.latest(), tmp_path) == "a"
-    assert not (tmp_path / "restored" / "left_over").exists()
+    store.save(state(tmp_path, "b"), 2, metadata={})
+    assert content(store, store.latest(), tmp_path) == "b"
+    (tmp_path / "restored" / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"notes\.txt"):
+        store.restore(store.latest(), tmp_path / "restored")
+    assert (tmp_path / "restored" / "notes.txt").read_text() == "x"
 
 
 def missing(data: bytes) -> None:

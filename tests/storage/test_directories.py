@@ -128,15 +128,6 @@ def test_empty_output_directory_is_no_obstacle(tmp_path):
     assert read_manifest(tmp_path / "out").config == {"text": "x"}
 
 
-def test_what_a_first_attempt_left_behind_is_not_inherited(tmp_path):
-    for name in ("out", "out.partial", ".out.removed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "left_over").write_text("x")
-    make_artifact(tmp_path / "out", "x")
-    assert sorted(os.listdir(tmp_path)) == ["out"]
-    assert sorted(read_manifest(tmp_path / "out").files) == ["a.parquet", "sub/b.parquet"]
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize("mounted", ["output", "parent"])
 def test_output_on_a_mount(tmp_path, mounted):
