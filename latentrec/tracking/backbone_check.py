@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.models.gguf import is_gguf
+from latentrec.models.named import NAMED
 from latentrec.models.presets import PRESETS
 from latentrec.storage import is_local, join, local_path, store_for
 
@@ -45,8 +47,9 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     backbone = str(parameters.get("backbone") or "tiny")
     if backbone in PRESETS:
         return f"{backbone}: preset, made from the catalogue"
-    config = read_model_config(backbone)
-    count = parameter_count(config)
+    if is_gguf(backbone):
+        return _gguf_note(backbone)
+    count = NAMED[backbone].parameters if backbone in NAMED else parameter_count(read_model_config(backbone))
     system = str(parameters.get("system", ""))
     need = training_gb(count, lora=trains_adapters(system, options))
     note = f"{backbone}: {count / 1e6:,.0f} M parameters, about {need:.1f} GB to train"
@@ -57,6 +60,14 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
             f"smaller backbone, or LoRA (options={json.dumps(LORA_OPTIONS.get(system, {}))})"
         )
     return note
+
+
+def _gguf_note(backbone: str) -> str:
+    """A GGUF file is read whole where it is trained; here it only has to be there."""
+    found = store_for(backbone).stat(backbone)
+    if found is None or not found.size:
+        raise UserError(f"backbone '{backbone}': no such file")
+    return f"{backbone}: GGUF file of {found.size / 1e6:,.0f} MB"
 
 
 def trains_adapters(system: str, options: Mapping[str, Any]) -> bool:
@@ -78,8 +89,9 @@ def read_model_config(backbone: str) -> dict[str, Any]:
             text = store_for(uri).read_bytes(uri).decode()
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), a directory with "
-                "config.json, a gs:// location of one, nor a hub id like Qwen/Qwen2.5-1.5B"
+                f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), {' or '.join(NAMED)}, a "
+                "directory with config.json, a .gguf file, a gs:// location of one, nor a hub id like "
+                "Qwen/Qwen2.5-1.5B"
             ) from None
     else:
         text = _hub_config(backbone)

@@ -212,7 +212,7 @@ def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path)
         dataset_fingerprint=task.dataset.fingerprint,
         parent=loaded.fingerprint,
         train_end=0,
-        notes=[f"backbone {config.backbone}, as given"],
+        notes=[f"backbone {config.backbone}, as given", *loaded.notes],
     )
     with ArtifactWriter(output, "model", config, {"dataset": task.dataset.fingerprint}) as writer:
         info.write(writer.path)

@@ -21,6 +21,7 @@ from transformers import Trainer
 from transformers import set_seed as set_all_seeds
 
 from latentrec.data import Dataset
+from latentrec.models.gguf import origin_note
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.models.presets import PRESETS
 from latentrec.prompts import NextItemPrompt, title_line
@@ -239,6 +240,8 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
     model = LatentR3Model(backbone, n_latents=config.reasoning_tokens, latent_source=config.latent)
     model.backbone.check()
     notes = [STAND_IN_NOTE.format(config.backbone)] if config.backbone in PRESETS else []
+    if (origin := getattr(backbone.config, "origin", None)) is not None:
+        notes.append(origin_note(origin))
     return model, prompt, notes
 
 

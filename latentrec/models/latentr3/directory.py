@@ -35,7 +35,7 @@ class LoadedLatentR3:
 
 def architecture(model: LatentR3Model, prompt: NextItemPrompt) -> dict[str, Any]:
     """The ``architecture`` entry of ``model.json``."""
-    return {
+    entry = {
         "n_latents": model.n_latents,
         "latent_source": model.latent_source,
         "prompt": prompt.settings(),
@@ -43,6 +43,8 @@ def architecture(model: LatentR3Model, prompt: NextItemPrompt) -> dict[str, Any]
         "hidden_size": model.backbone.hidden_size,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    origin = getattr(model.backbone.model.config, "origin", None)
+    return entry if origin is None else entry | {"origin": origin}
 
 
 def save_latentr3(model: LatentR3Model, tokenizer: Any, directory: Path) -> None:

@@ -1,11 +1,12 @@
-"""Where a backbone comes from: a preset, a local directory, a ``gs://`` location, or the Hugging Face hub.
+"""Where a backbone comes from: a preset, a named model, a directory or GGUF file (local, ``gs://``), the hub.
 
-Weights are read from safetensors only and no code of a checkpoint is ever run.
+Weights are read from safetensors or GGUF only and no code of a checkpoint is ever run.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,12 +17,17 @@ import torch
 import transformers
 
 from latentrec.core import UserError
+from latentrec.models.gguf import file_digest, is_gguf, load_gguf
+from latentrec.models.named import NAMED, cache_directory, named_weights
 from latentrec.models.presets import PRESETS, build_preset
 from latentrec.storage import is_local, store_for
 
 if not sys.stderr.isatty():
     transformers.utils.logging.disable_progress_bar()
 
+_log = logging.getLogger(__name__)
+_CONVERTED = "converted"
+"""Stands in a cache folder that is whole."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -29,7 +35,8 @@ def load_backbone(source: str, *, texts: Sequence[str], seed: int, dtype: str = 
     """Load or make a backbone and its tokenizer.
 
     Args:
-        source: a key of ``PRESETS``, a directory in Hugging Face layout, ``gs://…`` of one, or a hub id.
+        source: a key of ``PRESETS`` or of ``NAMED``, a directory in Hugging Face layout, a ``.gguf`` file,
+            ``gs://…`` of either, or a hub id.
         texts: for presets, what the tokenizer learns from.
         seed: for presets, of the weights.
         dtype: of the weights, ``float32`` or ``bfloat16``.
@@ -44,11 +51,54 @@ def load_backbone(source: str, *, texts: Sequence[str], seed: int, dtype: str = 
     if source in PRESETS:
         model, tokenizer = build_preset(source, texts, seed=seed)
         return model.to(DTYPES[dtype]), tokenizer
+    return load_trained(source, dtype=dtype)
+
+
+def load_trained(source: str, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """Load a backbone that was trained before: all of :func:`load_backbone`'s sources but presets."""
+    if source in NAMED:
+        return _load_gguf(named_weights(source), source, dtype)
+    if is_gguf(source) and is_local(source):
+        return _load_gguf(Path(source), source, dtype)
     if not is_local(source):
         with tempfile.TemporaryDirectory(prefix="latentrec-backbone-") as directory:
+            if is_gguf(source):
+                file = Path(directory) / source.rsplit("/", 1)[-1]
+                try:
+                    store_for(source).download_file(source, file)
+                except FileNotFoundError:
+                    raise UserError(f"backbone '{source}': nothing is stored there") from None
+                return _load_gguf(file, source, dtype)
             _download(source, Path(directory))
             return load_pretrained(directory, dtype=dtype, named=source)
     return load_pretrained(source, dtype=dtype)
+
+
+def _load_gguf(path: Path, named: str, dtype: str) -> tuple[Any, Any]:
+    """From a GGUF file; what was converted once is kept (reading the tokenizer alone takes half a minute)."""
+    if not path.is_file():
+        return load_gguf(path, named=named)
+    kept = cache_directory() / f"{path.stem}-{file_digest(path)[:16]}"
+    if (kept / _CONVERTED).is_file():
+        return load_pretrained(kept, dtype=dtype, named=named)
+    model, tokenizer = load_gguf(path, dtype=dtype, named=named)
+    if dtype == "float32":
+        _keep(model, tokenizer, kept)
+    return model, tokenizer
+
+
+def _keep(model: Any, tokenizer: Any, directory: Path) -> None:
+    """Save beside and rename; a cache that cannot be written is no error."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".converting-", dir=directory.parent) as beside:
+            made = Path(beside) / directory.name
+            model.save_pretrained(made, safe_serialization=True)
+            tokenizer.save_pretrained(made)
+            (made / _CONVERTED).write_text("", encoding="utf-8")
+            made.rename(directory)
+    except OSError as error:
+        _log.info("%s: the converted backbone is not kept (%s)", directory, error)
 
 
 def load_pretrained(
@@ -63,8 +113,8 @@ def load_pretrained(
         Path(source).is_absolute() or str(source).startswith((".", "~")) or "/" not in str(source)
     ):
         raise UserError(
-            f"backbone '{name}' is neither a preset ({', '.join(PRESETS)}) nor a directory; "
-            "give one of these, gs://… or a hub id such as Qwen/Qwen2.5-1.5B"
+            f"backbone '{name}' is neither a preset ({', '.join(PRESETS)}), nor {' or '.join(NAMED)}, nor a "
+            "directory; give one of these, a .gguf file, gs://… or a hub id such as Qwen/Qwen2.5-1.5B"
         )
     if local and not (Path(source) / "config.json").is_file():
         raise UserError(f"backbone '{name}' has no config.json; give a directory in Hugging Face layout")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from latentrec.core import UserError
+from latentrec.models.gguf import origin_note
 from latentrec.models.model_dir import ModelInfo, read_model
 from latentrec.prompts.rating import RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample
@@ -54,7 +55,10 @@ class LoadedModel:
     @property
     def notes(self) -> list[str]:
         """Provenance that follows the model wherever it goes."""
-        return list(self.info.notes) if self.info else []
+        notes = list(self.info.notes) if self.info else []
+        if (origin := getattr(self.model.config, "origin", None)) is not None:
+            notes += [note for note in [origin_note(origin)] if note not in notes]
+        return notes
 
 
 def architecture_entry(
@@ -74,7 +78,9 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
     """Load a causal language model and its tokenizer.
 
     Args:
-        location: a model directory of this project, any directory in the Hugging Face format, or a hub id.
+        location: a model directory of this project, or what
+            :func:`~latentrec.models.latentr3.loading.load_trained` knows: a directory in the Hugging Face
+            format, a ``.gguf`` file, a named model, ``gs://``, a hub id.
         dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on a GPU that has it, else float32.
 
     Raises:
@@ -91,17 +97,12 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
             raise UserError(f"{path} is a {info.system} model ({info.stage}), expected a rating model")
         settings, scale = RatingPromptSettings(**entry["prompt"]), RatingScale(*entry["scale"])
         source = entry.get("backbone") or source
-    elif path.exists() and not (path / "config.json").is_file():
+    elif path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{path}: no {MANIFEST} and no config.json; give a model directory or a hub id")
-    try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    from latentrec.models.latentr3.loading import load_trained
 
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot load the language model '{source}': {error}") from None
+    model, tokenizer = load_trained(source, dtype=str(torch_dtype(dtype)).removeprefix("torch."))
+    tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedModel(model, tokenizer, settings, scale, info, fingerprint)
