@@ -17,6 +17,7 @@ from latentrec.data import generate_sample
 from latentrec.storage import store_for
 from pipeline.containers import check_images, container_user, engine, hardened
 from tests.fakes.gcs_server import GcsServer
+from tests.manifests.deployment import base_mlflow, command_line
 
 IMAGE_NAMES = ("preflight", "data-prep", "train", "evaluate", "register")
 
@@ -69,7 +70,7 @@ def world(container_engine, tmp_path_factory) -> Iterator[World]:
         environment = {
             "STORAGE_EMULATOR_HOST": store.url,
             "NO_PROXY": "127.0.0.1,localhost",
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
+            "MLFLOW_TRACKING_URI": f"http://localhost:{port}",
             "LATENTREC_ARTIFACT_ROOT": "gs://bucket/mlflow",
             "LATENTREC_STATUS_ROOT": "gs://bucket/status",
             "OMP_NUM_THREADS": "1",
@@ -94,20 +95,18 @@ def free_port() -> int:
 
 
 def start_mlflow(client: Any, port: int, store: str) -> Any:
-    """The tracking server as ``manifests/`` start it, on SQLite instead of PostgreSQL."""
-    command = [
-        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", "sqlite:////tmp/mlflow.db"),
-        *("--default-artifact-root", "gs://bucket/mlflow", "--no-serve-artifacts"),
-    ]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "STORAGE_EMULATOR_HOST": store}
+    """The tracking server by the command line of its manifest, on SQLite instead of PostgreSQL."""
+    given = {"DATABASE_PASSWORD": "none", "ARTIFACT_ROOT": "gs://bucket/mlflow"}
+    words, environment = command_line(base_mlflow(), given)
+    command = [*words, "--host=127.0.0.1", f"--port={port}"]
+    environment |= {"MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/mlflow.db", "STORAGE_EMULATOR_HOST": store}
     container = client.containers.run(
         image_named("mlflow"), command, detach=True, environment=environment, **hardened(container_user())
     )
     end = time.monotonic() + 180
     while time.monotonic() < end:
         try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=2).ok:
+            if requests.get(f"http://localhost:{port}/health", timeout=2).ok:
                 return container
         except requests.ConnectionError:
             time.sleep(0.5)

@@ -150,7 +150,26 @@ def test_roles_name_what_they_allow(objects):
         assert role["kind"] == "Role", "nothing of ours reaches beyond its namespace"
         for rule in role["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
-            assert "secrets" not in rule["resources"]
+
+
+def test_steps_may_do_what_kfp_and_the_run_summary_need_and_nothing_more(objects):
+    """KFP's own store has its keys in a Secret; its driver asks for the workflow; the rest only reads."""
+    (role,) = [entry for entry in objects if entry["kind"] == "Role"]
+    allowed = {
+        (rule["apiGroups"][0], resource, verb, *rule.get("resourceNames", []))
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert allowed == {
+        ("", "pods", "get"),
+        ("", "pods", "list"),
+        ("", "configmaps", "get", "kfp-launcher"),
+        ("", "secrets", "get", "mlpipeline-minio-artifact"),
+        ("argoproj.io", "workflows", "get"),
+        ("argoproj.io", "workflowtaskresults", "create"),
+        ("argoproj.io", "workflowtaskresults", "patch"),
+    }
 
 
 def test_secrets_are_references_only(objects):
@@ -159,6 +178,7 @@ def test_secrets_are_references_only(objects):
         for variable in container["env"]:
             if re.search(r"PASSWORD|TOKEN|KEY|SECRET", variable["name"]):
                 assert set(variable["valueFrom"]) == {"secretKeyRef"}, variable["name"]
+            assert not re.search(r"//[^/:@]+:[^$@]+@", variable.get("value", "")), "no password in an address"
 
 
 def test_settings_are_those_that_the_steps_read(objects, overlay):
@@ -219,7 +239,7 @@ def test_mlflow_names_the_database_driver_that_its_image_has(objects):
 
     (entry,) = [entry for entry in workloads(objects) if entry["metadata"]["name"] == "mlflow"]
     (container,) = pod(entry)["containers"]
-    (uri,) = re.findall(r'--backend-store-uri "([^"]+)"', " ".join(container["args"]))
-    driver = make_url(uri.replace("${DATABASE_PASSWORD}", "x")).get_dialect().driver
+    (uri,) = [env["value"] for env in container["env"] if env["name"] == "MLFLOW_BACKEND_STORE_URI"]
+    driver = make_url(uri.replace("$(DATABASE_PASSWORD)", "x")).get_dialect().driver
     locked = (ROOT / "docker/requirements/mlflow.txt").read_text(encoding="utf-8")
     assert re.search(rf"^{driver}(-binary)?==", locked, re.MULTILINE), f"{uri} needs {driver}"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.postgresql import running_postgresql
 
 STEP = """
 import sys, time
@@ -71,35 +71,8 @@ def sqlite_store(tmp_path):
 
 @pytest.fixture
 def postgresql_store():
-    """A PostgreSQL of one's own, from the Debian packages."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not binaries:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    pytest.importorskip("psycopg2")
-    folder = binaries[-1].parent
-    root = Path(tempfile.mkdtemp(prefix="latentrec-pg-"))  # pytest's own folders are closed to other users
-    data = root / "data"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        shutil.chown(root, "postgres", "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-
-    def run(*command):
-        done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd="/", check=False)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-
-    run(str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "mlflow")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {data}"
-    run(str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w", "start")
-    try:
-        run(str(folder / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
-        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow"
-    finally:
-        run(str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
-        shutil.rmtree(root)
+    with running_postgresql() as server:
+        yield server.uri
 
 
 def train_through_an_outage(store: str, root: Path) -> tuple[str, str]:
