@@ -1,4 +1,4 @@
-"""The command line of a Deployment as the kubelet makes it: ``$(NAME)`` filled in from the container's variables."""
+"""The command line of a Deployment, with ``$(NAME)`` filled in from its variables, as the kubelet does."""
 
 from __future__ import annotations
 
