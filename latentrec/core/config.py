@@ -1,136 +1,268 @@
-"""Frozen dataclasses as step configurations: command-line flags, dictionaries and errors from one source.
+"""Step configurations: one pydantic model a step, the source of flags, parameters, manifests and errors.
 
-A configuration is a frozen, keyword-only dataclass whose fields are made with :func:`option`. The same class
-gives a command its flags, a component its parameters and a manifest its ``config`` entry.
+A configuration is a subclass of :class:`Config`, beside the code that it configures. Each field has a type
+that states its range, a default and a description. Everything else is derived from these: the command's
+flags (:mod:`latentrec.core.config_flags`), the keys of settings files and of pipeline parameters
+(:mod:`latentrec.core.config_values`), the manifest's ``config`` entry and the error messages.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, core_schema
+
+from latentrec.core.config_values import suggestion
 from latentrec.core.errors import UserError
 
-T = TypeVar("T")
-_MISSING = dataclasses.MISSING
+LARGEST = 2**31 - 1
+
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST)]
+PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=LARGEST)]
+BoundedFloat = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+"""Any number that a computation can use."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A share of a whole, 0 to 1."""
+Probability = Annotated[float, Field(ge=0, lt=1)]
+"""A dropout rate: everything dropped is no choice."""
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""numpy's and torch's generators take 32 bits."""
 
 
-def option(default: Any = _MISSING, *, help: str, choices: tuple[Any, ...] | None = None) -> Any:
-    """Declare a configuration field: its default, one line of help, and the values allowed (if closed)."""
-    metadata = {"help": help, "choices": choices}
-    if default is _MISSING:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+@dataclass(frozen=True)
+class Operational:
+    """Marks a field that cannot change the result, such as how often progress is logged.
+
+    Such fields enter no checkpoint key and no cache key: changing one resumes the same work.
+    """
 
 
-def config_to_dict(config: Any) -> dict[str, Any]:
-    """Return the configuration as plain JSON values, in field order."""
-    return {
-        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
-        for field in dataclasses.fields(config)
-    }
+OPERATIONAL = Operational()
 
 
-def config_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build ``cls`` from JSON values.
+class OneOf:
+    """Restricts a text to names that are known only at run time, such as the keys of a registry.
+
+    Where the names are written in the code, ``Literal`` says the same.
+    """
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """A literal schema: pydantic reports a wrong name as it does for ``Literal``."""
+        return core_schema.literal_schema(list(self.names))
+
+
+@dataclass(frozen=True)
+class FieldKind:
+    """A field's type, taken apart.
+
+    Attributes:
+        type: ``str``, ``int``, ``float`` or ``bool``: of the value, or of each item.
+        optional: whether ``None`` is allowed.
+        many: whether the value is a tuple.
+        choices: the values allowed, where they can be listed.
+    """
+
+    type: type
+    optional: bool = False
+    many: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The type in words, for help texts and reference pages."""
+        base = "{" + ", ".join(self.choices) + "}" if self.choices else _TYPE_NAMES[self.type]
+        return f"list of {base}" if self.many else base
+
+
+_TYPE_NAMES: dict[type, str] = {int: "integer", float: "number", bool: "boolean", str: "text"}
+_BOUNDS = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+}
+_EXPECTED: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class Config(BaseModel):
+    """Base of the step configurations: frozen, closed to unknown names, finite numbers only.
+
+    Attributes:
+        step_name: prefix of the fields in errors and settings files, e.g. ``sft`` in ``sft.learning_rate``.
 
     Raises:
-        UserError: a name is unknown, a required field is absent, or a value has the wrong type.
+        UserError: an unknown name, a wrong type or a value out of range; lists every such fault.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise UserError(f"{cls.__name__} has no field '{unknown[0]}'; it knows: {', '.join(sorted(fields))}")
-    absent = [
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    step_name: ClassVar[str] = "config"
+
+    def __init__(self, /, **values: Any) -> None:
+        self._validate(values, self.step_name)
+
+    def _validate(self, values: Mapping[str, Any], step: str) -> None:
+        try:
+            type(self).__pydantic_validator__.validate_python(dict(values), self_instance=self)
+        except ValidationError as error:
+            raise UserError(_explain(type(self), error, step)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_texts(cls, values: Any) -> Any:
+        """Read what flags and KFP hand over as text: an empty text is ``None``, commas separate a list."""
+        if not isinstance(values, dict):
+            return values
+        known = cls.model_fields
+        return {k: _from_text(kind_of(known[k]), v) if k in known else v for k, v in values.items()}
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again.
+
+        Raises:
+            UserError: as the constructor.
+        """
+        return type(self)(**{**dict(self), **changes})
+
+    def fill(self, values: Mapping[str, Any]) -> None:
+        """Give fields that are ``None`` the value that a profile decides; only for use in validators."""
+        for name, value in values.items():
+            if getattr(self, name) is None:
+                self.__dict__[name] = value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values, in field order."""
+        return self.model_dump(mode="json")
+
+    def result_fields(self) -> dict[str, Any]:
+        """The fields that can change the result, as JSON values: what a checkpoint key holds."""
+        operational = operational_fields(type(self))
+        return {name: value for name, value in self.to_dict().items() if name not in operational}
+
+
+C = TypeVar("C", bound=Config)
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain JSON values, in field order."""
+    return config.to_dict()
+
+
+def config_from_dict(cls: type[C], values: Mapping[str, Any], step: str | None = None) -> C:
+    """Build ``cls`` from JSON values or texts.
+
+    Args:
+        cls: configuration class.
+        values: by field name.
+        step: name of the step in errors, where several steps share a class; default: the class's own.
+
+    Raises:
+        UserError: a name is unknown, a required field is absent, or a value has the wrong type or range.
+    """
+    config = cls.__new__(cls)
+    config._validate(values, step or cls.step_name)
+    return config
+
+
+def kind_of(field: FieldInfo) -> FieldKind:
+    """Take a field's type apart."""
+    names = next((mark.names for mark in field.metadata if isinstance(mark, OneOf)), ())
+    return _kind(field.annotation, names)
+
+
+def operational_fields(cls: type[Config]) -> frozenset[str]:
+    """Names of the fields marked :data:`OPERATIONAL`."""
+    return frozenset(
         name
-        for name, field in fields.items()
-        if name not in values and field.default is _MISSING and field.default_factory is _MISSING
-    ]
-    if absent:
-        raise UserError(
-            f"{cls.__name__} needs a value for '{absent[0]}': {fields[absent[0]].metadata['help']}"
-        )
-    return cls(**{name: _coerce(cls, fields[name], hints[name], value) for name, value in values.items()})
+        for name, field in cls.model_fields.items()
+        if any(isinstance(mark, Operational) for mark in field.metadata)
+    )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, cls: type) -> None:
-    """Give ``parser`` one flag for each field of ``cls``, with its default and meaning in ``--help``.
-
-    Flags carry no default of their own, so that :func:`config_from_namespace` sees only what the user gave.
-    """
-    hints = typing.get_type_hints(cls)
-    group = parser.add_argument_group(cls.__name__)
-    for field in dataclasses.fields(cls):
-        flag = "--" + field.name.replace("_", "-")
-        kind, _ = _scalar_type(hints[field.name])
-        text = field.metadata.get("help", "").replace("%", "%%")
-        required = field.default is _MISSING and field.default_factory is _MISSING
-        text += " (required)" if required else f" (default: {field.default})"
-        common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
-        if kind is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-        elif typing.get_origin(hints[field.name]) is tuple:
-            group.add_argument(flag, nargs="+", metavar="VALUE", **common)
-        else:
-            choices = field.metadata.get("choices")
-            metavar = "{" + ",".join(map(str, choices)) + "}" if choices else kind.__name__.upper()
-            group.add_argument(flag, metavar=metavar, **common)
+def _kind(annotation: Any, choices: tuple[str, ...] = ()) -> FieldKind:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        names = next((mark.names for mark in arguments[1:] if isinstance(mark, OneOf)), choices)
+        return _kind(arguments[0], names)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (one for one in arguments if one is not type(None))
+        kind = _kind(inner, choices)
+        return FieldKind(kind.type, True, kind.many, kind.choices)
+    if origin is Literal:
+        return FieldKind(type(arguments[0]), choices=tuple(str(one) for one in arguments))
+    if origin is tuple:
+        kind = _kind(arguments[0], choices)
+        return FieldKind(kind.type, False, True, kind.choices)
+    return FieldKind(annotation, choices=choices)
 
 
-def config_from_namespace(cls: type[T], namespace: argparse.Namespace, **fixed: Any) -> T:
-    """Build ``cls`` from parsed flags; ``fixed`` values win. Errors are those of :func:`config_from_dict`."""
-    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    given = {name: value for name, value in vars(namespace).items() if name in names}
-    return config_from_dict(cls, {**given, **fixed})
-
-
-def _scalar_type(hint: Any) -> tuple[type, bool]:
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], False
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-        return kinds[0], True
-    return hint, False
-
-
-def _coerce(cls: type, field: dataclasses.Field, hint: Any, value: Any) -> Any:
-    kind, optional = _scalar_type(hint)
-    where = f"{cls.__name__}.{field.name}"
-    if typing.get_origin(hint) is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(_coerce_scalar(where, kind, item) for item in items)
-    choices = field.metadata.get("choices") or ()
-    unset = (None, "") if "none" in choices else (None, "", "none", "None")  # "none" may be a choice
-    if optional and value in unset:
-        return None
-    value = _coerce_scalar(where, kind, value)
-    if choices and value not in choices:
-        raise UserError(f"{where} is {value!r}; allowed: {', '.join(map(str, choices))}")
+def _from_text(kind: FieldKind, value: Any) -> Any:
+    if kind.many and isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if isinstance(value, bool) and kind.type in (int, float):
+        return str(value)  # pydantic would read True as 1
+    if isinstance(value, str) and kind.type is not str:
+        value = value.strip()
+    if kind.optional and isinstance(value, str) and value.lower() in ("", "none", "null"):
+        return value if value in kind.choices else None
+    if kind.choices and kind.type is not str and isinstance(value, str | float):
+        return int(float(value)) if str(value).removesuffix(".0").isdigit() else value
     return value
 
 
-def _coerce_scalar(where: str, kind: type, value: Any) -> Any:
-    try:
-        if kind is bool:
-            if isinstance(value, str):
-                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                    value.strip().lower()
-                ]
-            if not isinstance(value, bool):
-                raise ValueError
-            return value
-        if kind is int and (isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())):
-            raise ValueError
-        if kind is str and not isinstance(value, str):
-            raise ValueError
-        return kind(value)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{where} is {value!r}, expected {_NAMES.get(kind, kind.__name__)}") from None
+def _explain(cls: type[Config], error: ValidationError, step: str) -> str:
+    lines = dict.fromkeys(_lines(cls, error, step))
+    return "\n".join(lines)
 
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+def _lines(cls: type[Config], error: ValidationError, step: str) -> Iterator[str]:
+    for fault in error.errors(include_url=False):
+        if not fault["loc"]:
+            cause = fault.get("ctx", {}).get("error")
+            yield f"{step}: {cause or fault['msg']}"
+            continue
+        name = str(fault["loc"][0])
+        where = f"{step}.{name}"
+        if fault["type"] == "extra_forbidden":
+            yield f"{step} has no field '{name}'{suggestion(name, cls.model_fields)}"
+        elif fault["type"] == "missing":
+            yield f"{where} has no value: {cls.model_fields[name].description}"
+        else:
+            yield f"{where} is {_short(fault['input'])}, {_expected(cls.model_fields[name], fault)}"
+
+
+def _expected(field: FieldInfo, fault: Any) -> str:
+    kind, code = kind_of(field), fault["type"]
+    if kind.choices and code in ("literal_error", "string_type", "int_type"):
+        return f"expected one of {', '.join(kind.choices)}"
+    if code.endswith(("_parsing", "_type", "_from_float", "_size")):
+        return f"expected {_EXPECTED[kind.type]}"
+    message = str(fault["msg"]).replace("Input should be", "expected", 1).removeprefix("Value error, ")
+    for theirs, ours in _BOUNDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def default_text(field: FieldInfo) -> str:
+    """A field's default as help texts show it."""
+    if field.default is PydanticUndefined:
+        return "required"
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default)) or "none"
+    return "none" if field.default is None else str(field.default)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +120,7 @@ def with_category_files(config: DataPrepConfig) -> DataPrepConfig:
     if config.category is None:
         return config
     reviews, metadata = fetch_category(config.category, config.category_year, config.cache_dir)
-    return dataclasses.replace(config, category=None, reviews=(reviews,), metadata=(metadata,))
+    return config.replace(category=None, reviews=(reviews,), metadata=(metadata,))
 
 
 def is_no_new_data(manifest: Manifest) -> bool:

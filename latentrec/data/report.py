@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 from importlib.resources import files
 from pathlib import Path
@@ -166,8 +165,8 @@ def _bad_lines(prepared: Prepared) -> str:
 
 def _settings(prepared: Prepared) -> str:
     rows = [
-        (field.name, _show(getattr(prepared.config, field.name)), field.metadata["help"])
-        for field in dataclasses.fields(prepared.config)
+        (name, _show(getattr(prepared.config, name)), field.description or "")
+        for name, field in type(prepared.config).model_fields.items()
     ]
     return _table(rows)
 

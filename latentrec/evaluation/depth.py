@@ -7,12 +7,15 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from latentrec.catalog import Catalogue
-from latentrec.core import UserError, option
+from latentrec.core import Config, UserError
+from latentrec.core.config import NonNegativeInt, OneOf, PositiveInt, Seed
 from latentrec.data import SPLITS, Dataset, Samples
 from latentrec.evaluation.depth_plot import depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
@@ -24,28 +27,21 @@ FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
 LATENCY_REPEATS = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class DepthConfig:
+class DepthConfig(Config):
     """Settings of the depth study."""
 
-    split: str = option("valid", help="split judged; choose a depth on valid only", choices=SPLITS)
-    depths: tuple[int, ...] = option((), help="numbers of steps (default: 0.15 to 4 times the model's mean)")
-    state_seeds: int = option(5, help="initial states drawn for each depth")
-    k: int = option(10, help="length of the lists judged")
-    max_samples: int = option(5000, help="samples judged at most, a seeded draw (0: all)")
-    seed: int = option(42, help="of that draw and of the bootstrap")
+    step_name: ClassVar[str] = "lares_depth"
 
-    def __post_init__(self) -> None:
-        """Check ranges.
-
-        Raises:
-            UserError: a field is out of range.
-        """
-        if any(depth < 1 for depth in self.depths):
-            raise UserError(f"depths is {self.depths}, expected whole numbers of at least 1")
-        for name, low in (("state_seeds", 1), ("k", 1), ("max_samples", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name} is {getattr(self, name)}, expected at least {low}")
+    split: Annotated[str, OneOf(*SPLITS)] = Field(
+        "valid", description="split judged; choose a depth on valid only"
+    )
+    depths: tuple[PositiveInt, ...] = Field(
+        (), description="numbers of steps (default: 0.15 to 4 times the model's mean)"
+    )
+    state_seeds: PositiveInt = Field(5, description="initial states drawn for each depth")
+    k: PositiveInt = Field(10, description="length of the lists judged")
+    max_samples: NonNegativeInt = Field(5000, description="samples judged at most, a seeded draw (0: all)")
+    seed: Seed = Field(42, description="of that draw and of the bootstrap")
 
 
 @dataclass(frozen=True)

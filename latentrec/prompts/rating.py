@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from latentrec.core import UserError, option
+from latentrec.core import UserError
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
 from latentrec.prompts.rating_format import TAG_PATTERN, RatingScale
 
@@ -30,13 +30,21 @@ Answer with exactly these four sections and nothing else:
 
 @dataclass(frozen=True)
 class RatingPromptSettings:
-    """Wording and budgets of a prompt; stored with the model, so that serving asks as training did."""
+    """Wording and budgets of a prompt; stored with the model, so that serving asks as training did.
 
-    style: str = option("compact", help="wording of the prompt", choices=STYLES)
-    max_prompt_tokens: int = option(160, help="budget of a prompt, in tokens of the model's tokenizer")
-    max_history: int = option(5, help="most recent rated items shown")
-    max_review_tokens: int = option(8, help="tokens kept of each review text; 0 shows none")
-    max_description_tokens: int = option(0, help="tokens kept of the target's description; 0 shows none")
+    Attributes:
+        style: wording of the prompt.
+        max_prompt_tokens: budget of a prompt, in tokens of the model's tokenizer.
+        max_history: most recent rated items shown.
+        max_review_tokens: tokens kept of each review text; 0 shows none.
+        max_description_tokens: tokens kept of the target's description; 0 shows none.
+    """
+
+    style: str = "compact"
+    max_prompt_tokens: int = 160
+    max_history: int = 5
+    max_review_tokens: int = 8
+    max_description_tokens: int = 0
 
     def __post_init__(self) -> None:
         """Refuse budgets that hold nothing."""

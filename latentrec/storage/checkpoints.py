@@ -23,11 +23,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from latentrec.core import UserError, config_to_dict
+from latentrec.core import Config, UserError
 from latentrec.storage.artifact import sha256_file
 from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
@@ -104,7 +104,7 @@ class CheckpointStore:
             UserError: the root cannot be reached or written.
             StorageError: storage failed for longer than the retries bear.
         """
-        settings = config_to_dict(config) if is_dataclass(config) else dict(config)
+        settings = config.result_fields() if isinstance(config, Config) else dict(config)
         work = {"step": step, "config": settings, "dataset": dataset, "parent": parent}
         body = json.dumps([SCHEMA_VERSION, work], sort_keys=True)
         key = hashlib.sha256(body.encode()).hexdigest()[:24]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ def train_grpo(
     if config.gradient_checkpointing:
         latentr3.backbone.enable_checkpointing()
     likelihood = config.likelihood or loaded.info.config.get("likelihood") or "vocabulary"
-    config = replace(config, likelihood=likelihood)
+    config = config.replace(likelihood=likelihood)
     use_likelihood(latentr3, likelihood, data, prompt)
     train_samples = part_of(data.split("train"), config.train_from, config.train_to)
     valid_samples = data.split("valid")

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from latentrec.core import UserError, option
+from pydantic import Field, model_validator
+
+from latentrec.core import Config
+from latentrec.core.config import (
+    LARGEST,
+    OPERATIONAL,
+    BoundedFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    Share,
+)
 from latentrec.models.rating.standin import StandInShape
 from latentrec.prompts.rating import STYLES, RatingPromptSettings
 from latentrec.prompts.rating_format import RatingScale
@@ -30,45 +44,44 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class PretrainRatingConfig:
+class PretrainRatingConfig(Config):
     """Settings of the pre-training; sizes are those of the small preset."""
 
-    backbone: str = option(
-        PRESET, help="'tiny' pre-trains the stand-in; a directory or hub id is passed on as is"
-    )
-    format_rate: float = option(0.3, help="share of rating prompts answered in the format")
-    reading_share: float = option(0.2, help="share of prompts that ask for something to be read out")
-    steps: int = option(800, help="optimiser steps")
-    batch_size: int = option(16, help="texts a step")
-    learning_rate: float = option(6e-3, help="peak rate, cosine after 5 % warm-up")
-    hidden_size: int = option(96, help="width of the stand-in")
-    layers: int = option(2, help="decoder layers")
-    heads: int = option(4, help="attention heads")
-    vocabulary: int = option(1000, help="entries of its tokenizer")
-    max_prompt_tokens: int = option(144, help="budget of a prompt, in tokens")
-    max_history: int = option(3, help="most recent rated items in a prompt")
-    max_review_tokens: int = option(6, help="tokens kept of each review text")
-    max_completion_tokens: int = option(64, help="budget of an answer, in tokens")
-    rating_low: float = option(1.0, help="lowest rating")
-    rating_high: float = option(5.0, help="highest rating")
-    measured_prompts: int = option(
-        256, help="validation prompts on which the starting format rate is measured"
-    )
-    checkpoint_every: int = option(100, help="steps between checkpoints, with --checkpoint-root")
-    seed: int = option(42, help="of tokenizer, weights, texts and sampling")
+    step_name: ClassVar[str] = "pretrain_rating"
 
-    def __post_init__(self) -> None:
-        """Refuse shares that are none and sizes that hold nothing."""
-        for name in ("format_rate", "reading_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        for name in ("steps", "batch_size", "max_completion_tokens", "measured_prompts", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        self.scale, self.shape, self.prompt  # noqa: B018  each checks its own part
+    backbone: str = Field(
+        PRESET, description="'tiny' pre-trains the stand-in; a directory or hub id is passed on as is"
+    )
+    format_rate: Probability = Field(0.3, description="share of rating prompts answered in the format")
+    reading_share: Probability = Field(
+        0.2, description="share of prompts that ask for something to be read out"
+    )
+    steps: PositiveInt = Field(800, description="optimiser steps")
+    batch_size: PositiveInt = Field(16, description="texts a step")
+    learning_rate: PositiveFloat = Field(0.006, description="peak rate, cosine after 5 % warm-up")
+    hidden_size: PositiveInt = Field(96, description="width of the stand-in")
+    layers: PositiveInt = Field(2, description="decoder layers")
+    heads: PositiveInt = Field(4, description="attention heads")
+    vocabulary: PositiveInt = Field(1000, description="entries of its tokenizer")
+    max_prompt_tokens: PositiveInt = Field(144, description="budget of a prompt, in tokens")
+    max_history: NonNegativeInt = Field(3, description="most recent rated items in a prompt")
+    max_review_tokens: NonNegativeInt = Field(6, description="tokens kept of each review text")
+    max_completion_tokens: PositiveInt = Field(64, description="budget of an answer, in tokens")
+    rating_low: BoundedFloat = Field(1.0, description="lowest rating")
+    rating_high: BoundedFloat = Field(5.0, description="highest rating")
+    measured_prompts: PositiveInt = Field(
+        256, description="validation prompts on which the starting format rate is measured"
+    )
+    checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+        100, description="steps between checkpoints, with --checkpoint-root"
+    )
+    seed: Seed = Field(42, description="of tokenizer, weights, texts and sampling")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Each part checks its own."""
+        self.scale, self.shape, self.prompt  # noqa: B018
+        return self
 
     @property
     def scale(self) -> RatingScale:
@@ -89,92 +102,107 @@ class PretrainRatingConfig:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RatingGRPOConfig:
+class RatingGRPOConfig(Config):
     """Settings of the rating GRPO; fields left empty come from the profile."""
 
-    profile: str = option("default", help="where empty fields come from", choices=tuple(PROFILES))
-    backbone: str | None = option(None, help="directory or hub id to start from, where no --model is given")
-    learning_rate: float | None = option(None, help="AdamW's rate; 1e-3 default, 2e-6 paper")
-    steps: int | None = option(None, help="optimiser steps; 0 for --epochs; 100 default, 0 paper")
-    epochs: int = option(1, help="passes over the training samples where steps is 0")
-    prompts_per_step: int | None = option(None, help="prompts an optimiser step; 8 default, 16 paper")
-    group_size: int = option(8, help="rollouts a prompt")
-    micro_batch: int = option(0, help="completions a forward pass; 0 for all of a step at once")
-    temperature: float = option(1.0, help="of the rollouts")
-    beta: float = option(0.0, help="KL coefficient against the starting model; 0 keeps no reference")
-    epsilon: float = option(0.2, help="PPO clip")
-    loss: str = option("grpo", help="trl's loss_type", choices=("grpo", "dapo", "dr_grpo", "bnpo"))
-    scale_rewards: str = option(
-        "group", help="what the advantage is divided by", choices=("group", "batch", "none")
-    )
-    mask_truncated: bool = option(True, help="leave answers that the budget cut off out of the loss")
-    max_grad_norm: float = option(1.0, help="gradient clip")
-    warmup_steps: int = option(5, help="steps of linear warm-up")
-    schedule: str = option(
-        "linear", help="of the rate after warm-up", choices=("linear", "cosine", "constant")
-    )
-    max_completion_tokens: int | None = option(None, help="budget of an answer; 64 default, 1024 paper")
-    reward_valid: float = option(0.5, help="format reward of a valid answer")
-    reward_invalid: float = option(-0.5, help="format reward of anything else")
-    max_error: float = option(4.0, help="error at which the answer reward is 0")
-    rating_low: float = option(1.0, help="lowest rating, for a bare backbone")
-    rating_high: float = option(5.0, help="highest rating, for a bare backbone")
-    prompt_style: str | None = option(
-        None, help="wording; empty for the model's own", choices=(None, *STYLES)
-    )
-    max_prompt_tokens: int | None = option(None, help="budget of a prompt; empty for the model's own")
-    max_history: int | None = option(None, help="rated items shown; empty for the model's own")
-    max_review_tokens: int | None = option(None, help="tokens of each review; empty for the model's own")
-    max_description_tokens: int | None = option(
-        None, help="tokens of the description; empty for the model's own"
-    )
-    hidden_means: float | None = option(
-        None, help="share of prompts trained on with the user's mean 'unknown', and the item's; 0.25, paper 0"
-    )
-    lora_rank: int = option(0, help="rank of LoRA adapters on every linear layer; 0 trains all weights")
-    lora_alpha: int = option(32, help="LoRA's scale")
-    gradient_checkpointing: bool = option(False, help="recompute activations in backward, for large models")
-    dtype: str = option("auto", help="of the weights", choices=("auto", "float32", "bfloat16"))
-    vllm: str = option(
-        "off", help="rollouts by vLLM, where a GPU and vLLM are", choices=("off", "colocate", "server")
-    )
-    vllm_url: str = option("", help="base URL of the vLLM server, for vllm=server")
-    measured_prompts: int = option(
-        256, help="validation prompts on which validity is measured before and after"
-    )
-    checkpoint_every: int = option(20, help="steps between checkpoints, with --checkpoint-root")
-    seed: int = option(42, help="of sample order and rollouts")
+    step_name: ClassVar[str] = "rating_grpo"
 
-    def __post_init__(self) -> None:
+    profile: Annotated[str, OneOf(*tuple(PROFILES))] = Field(
+        "default", description="where empty fields come from"
+    )
+    backbone: str | None = Field(
+        None, description="directory or hub id to start from, where no --model is given"
+    )
+    learning_rate: PositiveFloat | None = Field(None, description="AdamW's rate; 1e-3 default, 2e-6 paper")
+    steps: NonNegativeInt | None = Field(
+        None, description="optimiser steps; 0 for --epochs; 100 default, 0 paper"
+    )
+    epochs: PositiveInt = Field(1, description="passes over the training samples where steps is 0")
+    prompts_per_step: PositiveInt | None = Field(
+        None, description="prompts an optimiser step; 8 default, 16 paper"
+    )
+    group_size: Annotated[int, Field(ge=2, le=LARGEST)] = Field(8, description="rollouts a prompt")
+    micro_batch: NonNegativeInt = Field(
+        0, description="completions a forward pass; 0 for all of a step at once"
+    )
+    temperature: PositiveFloat = Field(1.0, description="of the rollouts")
+    beta: NonNegativeFloat = Field(
+        0.0, description="KL coefficient against the starting model; 0 keeps no reference"
+    )
+    epsilon: NonNegativeFloat = Field(0.2, description="PPO clip")
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = Field("grpo", description="trl's loss_type")
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="what the advantage is divided by"
+    )
+    mask_truncated: bool = Field(True, description="leave answers that the budget cut off out of the loss")
+    max_grad_norm: NonNegativeFloat = Field(1.0, description="gradient clip")
+    warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="of the rate after warm-up"
+    )
+    max_completion_tokens: PositiveInt | None = Field(
+        None, description="budget of an answer; 64 default, 1024 paper"
+    )
+    reward_valid: BoundedFloat = Field(0.5, description="format reward of a valid answer")
+    reward_invalid: BoundedFloat = Field(-0.5, description="format reward of anything else")
+    max_error: BoundedFloat = Field(4.0, description="error at which the answer reward is 0")
+    rating_low: BoundedFloat = Field(1.0, description="lowest rating, for a bare backbone")
+    rating_high: BoundedFloat = Field(5.0, description="highest rating, for a bare backbone")
+    prompt_style: Annotated[str, OneOf(*STYLES)] | None = Field(
+        None, description="wording; empty for the model's own"
+    )
+    max_prompt_tokens: PositiveInt | None = Field(
+        None, description="budget of a prompt; empty for the model's own"
+    )
+    max_history: NonNegativeInt | None = Field(
+        None, description="rated items shown; empty for the model's own"
+    )
+    max_review_tokens: NonNegativeInt | None = Field(
+        None, description="tokens of each review; empty for the model's own"
+    )
+    max_description_tokens: NonNegativeInt | None = Field(
+        None, description="tokens of the description; empty for the model's own"
+    )
+    hidden_means: Share | None = Field(
+        None,
+        description="share of prompts trained on with the user's mean 'unknown', and the item's; 0.25, "
+        "paper 0",
+    )
+    lora_rank: NonNegativeInt = Field(
+        0, description="rank of LoRA adapters on every linear layer; 0 trains all weights"
+    )
+    lora_alpha: PositiveInt = Field(32, description="LoRA's scale")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in backward, for large models"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the weights")
+    vllm: Literal["off", "colocate", "server"] = Field(
+        "off", description="rollouts by vLLM, where a GPU and vLLM are"
+    )
+    vllm_url: str = Field("", description="base URL of the vLLM server, for vllm=server")
+    measured_prompts: PositiveInt = Field(
+        256, description="validation prompts on which validity is measured before and after"
+    )
+    checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+        20, description="steps between checkpoints, with --checkpoint-root"
+    )
+    seed: Seed = Field(42, description="of sample order and rollouts")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
         """Fill in the profile and refuse what cannot be trained."""
-        if self.profile not in PROFILES:
-            raise UserError(f"profile is {self.profile!r}; allowed: {', '.join(PROFILES)}")
-        for name, value in PROFILES[self.profile].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name, least in (
-            ("steps", 0), ("epochs", 1), ("prompts_per_step", 1), ("group_size", 2), ("micro_batch", 0),
-            ("max_completion_tokens", 1), ("lora_rank", 0), ("measured_prompts", 1), ("checkpoint_every", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.learning_rate is None or self.learning_rate <= 0:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 <= (self.hidden_means or 0.0) <= 1:
-            raise UserError(f"hidden_means is {self.hidden_means}; it must be between 0 and 1")
+        self.fill(PROFILES[self.profile])
         if (self.vllm == "server") != bool(self.vllm_url):
-            raise UserError(
+            raise ValueError(
                 f"vllm is {self.vllm!r} and vllm_url is {self.vllm_url!r}; a server needs its URL"
             )
-        if self.temperature <= 0:
-            raise UserError(f"temperature is {self.temperature}; rollouts must differ, so it must be above 0")
         if self.micro_batch and self.completions_per_step % self.micro_batch:
-            raise UserError(
+            raise ValueError(
                 f"micro_batch is {self.micro_batch}; it must divide prompts_per_step × group_size = "
                 f"{self.completions_per_step}"
             )
         _ = self.reward
+        return self
 
     @property
     def completions_per_step(self) -> int:
@@ -192,56 +220,69 @@ class RatingGRPOConfig:
         return prompt_overrides(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColdStartConfig:
+class ColdStartConfig(Config):
     """Settings of RecOne's supervised cold start on reasoning traces."""
 
-    backbone: str | None = option(None, help="directory or hub id to start from, where no --model is given")
-    learning_rate: float = option(1e-3, help="AdamW's peak rate; 1e-5 suits an instruct model of 0.5-7 B")
-    epochs: int = option(2, help="passes over the traces")
-    batch_size: int = option(16, help="traces an optimiser step")
-    micro_batch: int = option(0, help="traces a forward pass; 0 for all of a step at once")
-    max_traces: int = option(0, help="use this many of the traces, drawn by seed; 0 for all")
-    max_error: float = option(0.5, help="refuse traces whose rating is further from the truth")
-    warmup_share: float = option(0.05, help="share of the steps in linear warm-up, then cosine")
-    max_completion_tokens: int = option(
-        0, help="budget of an answer; 0 for the model's own, or the longest trace"
-    )
-    rating_low: float = option(1.0, help="lowest rating, for a bare backbone")
-    rating_high: float = option(5.0, help="highest rating, for a bare backbone")
-    prompt_style: str | None = option(
-        None, help="wording; empty for the model's own", choices=(None, *STYLES)
-    )
-    max_prompt_tokens: int | None = option(None, help="budget of a prompt; empty for the model's own")
-    max_history: int | None = option(None, help="rated items shown; empty for the model's own")
-    max_review_tokens: int | None = option(None, help="tokens of each review; empty for the model's own")
-    max_description_tokens: int | None = option(
-        None, help="tokens of the description; empty for the model's own"
-    )
-    lora_rank: int = option(0, help="rank of LoRA adapters on every linear layer; 0 trains all weights")
-    lora_alpha: int = option(32, help="LoRA's scale")
-    gradient_checkpointing: bool = option(False, help="recompute activations in backward, for large models")
-    dtype: str = option("auto", help="of the weights", choices=("auto", "float32", "bfloat16"))
-    measured_prompts: int = option(
-        256, help="validation prompts on which validity is measured before and after"
-    )
-    checkpoint_every: int = option(20, help="steps between checkpoints, with --checkpoint-root")
-    seed: int = option(42, help="of the order of traces")
+    step_name: ClassVar[str] = "cold_start_sft"
 
-    def __post_init__(self) -> None:
+    backbone: str | None = Field(
+        None, description="directory or hub id to start from, where no --model is given"
+    )
+    learning_rate: PositiveFloat = Field(
+        0.001, description="AdamW's peak rate; 1e-5 suits an instruct model of 0.5-7 B"
+    )
+    epochs: PositiveInt = Field(2, description="passes over the traces")
+    batch_size: PositiveInt = Field(16, description="traces an optimiser step")
+    micro_batch: NonNegativeInt = Field(0, description="traces a forward pass; 0 for all of a step at once")
+    max_traces: NonNegativeInt = Field(0, description="use this many of the traces, drawn by seed; 0 for all")
+    max_error: NonNegativeFloat = Field(
+        0.5, description="refuse traces whose rating is further from the truth"
+    )
+    warmup_share: Share = Field(0.05, description="share of the steps in linear warm-up, then cosine")
+    max_completion_tokens: NonNegativeInt = Field(
+        0, description="budget of an answer; 0 for the model's own, or the longest trace"
+    )
+    rating_low: BoundedFloat = Field(1.0, description="lowest rating, for a bare backbone")
+    rating_high: BoundedFloat = Field(5.0, description="highest rating, for a bare backbone")
+    prompt_style: Annotated[str, OneOf(*STYLES)] | None = Field(
+        None, description="wording; empty for the model's own"
+    )
+    max_prompt_tokens: PositiveInt | None = Field(
+        None, description="budget of a prompt; empty for the model's own"
+    )
+    max_history: NonNegativeInt | None = Field(
+        None, description="rated items shown; empty for the model's own"
+    )
+    max_review_tokens: NonNegativeInt | None = Field(
+        None, description="tokens of each review; empty for the model's own"
+    )
+    max_description_tokens: NonNegativeInt | None = Field(
+        None, description="tokens of the description; empty for the model's own"
+    )
+    lora_rank: NonNegativeInt = Field(
+        0, description="rank of LoRA adapters on every linear layer; 0 trains all weights"
+    )
+    lora_alpha: PositiveInt = Field(32, description="LoRA's scale")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in backward, for large models"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the weights")
+    measured_prompts: PositiveInt = Field(
+        256, description="validation prompts on which validity is measured before and after"
+    )
+    checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+        20, description="steps between checkpoints, with --checkpoint-root"
+    )
+    seed: Seed = Field(42, description="of the order of traces")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         """Refuse what cannot be trained."""
-        for name, least in (
-            ("epochs", 1), ("batch_size", 1), ("micro_batch", 0), ("max_traces", 0), ("lora_rank", 0),
-            ("max_completion_tokens", 0), ("measured_prompts", 1), ("checkpoint_every", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.micro_batch and self.batch_size % self.micro_batch:
-            raise UserError(
+            raise ValueError(
                 f"micro_batch is {self.micro_batch}; it must divide batch_size = {self.batch_size}"
             )
+        return self
 
     @property
     def prompt_overrides(self) -> dict[str, Any]:

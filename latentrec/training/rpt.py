@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -145,7 +144,7 @@ def objective(
     spt = _spt_config(parent)
     reseed(config.seed, 0)
     if config.objective == "spt":
-        return make_loss(replace(spt, encoder="lares"), policy, rows)
+        return make_loss(spt.replace(encoder="lares"), policy, rows)
     reference = copy.deepcopy(policy).eval().requires_grad_(False) if config.beta else None
     return RPTLoss(policy, reference, rows, config, mean_steps=spt.mean_steps, step_sampler=spt.step_sampler)
 

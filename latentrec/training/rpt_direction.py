@@ -9,7 +9,7 @@ estimators' gradients, and with the gradient of the cross-entropy, say what each
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def study_directions(
         reward_draws: draws of the noise that each J is averaged over.
         max_targets: training targets looked at, from the first rows of a seeded order.
     """
-    config = replace(config, beta=0.0)
+    config = config.replace(beta=0.0)
     data = SequentialData.read(dataset)
     parent, _ = read_model(model)
     policy = load_policy(model, parent, config)
@@ -94,7 +94,7 @@ def study_directions(
     on_train = _train_rewards(policy, rows, batches, config, mean_steps, reward_draws)
     on_valid = _valid_rewards(policy, data, config, mean_steps, reward_draws)
     gradients = {
-        name: _gradient(policy, rows, batches, replace(config, estimator=name), mean_steps, gradient_draws)
+        name: _gradient(policy, rows, batches, config.replace(estimator=name), mean_steps, gradient_draws)
         for name in ESTIMATORS
     }
     gradients["cross_entropy"] = _cross_entropy_gradient(policy, rows, batches, config, mean_steps)

@@ -11,8 +11,12 @@ import hashlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar, Self
 
-from latentrec.core import UserError, option, progress
+from pydantic import Field, model_validator
+
+from latentrec.core import Config, UserError, progress
+from latentrec.core.config import BoundedFloat, NonNegativeFloat, OneOf, PositiveFloat, PositiveInt, Seed
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
@@ -31,52 +35,48 @@ HINT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TracesConfig:
+class TracesConfig(Config):
     """Settings of trace making."""
 
-    endpoint: str = option(TEMPLATE, help="base URL of an OpenAI-compatible service, or 'template'")
-    model: str = option("", help="model that the endpoint is asked for")
-    samples: int = option(1000, help="training samples drawn at random")
-    tolerance: float = option(0.5, help="largest error of a trace's rating before the truth is given")
-    temperature: float = option(0.7, help="of the teacher")
-    max_tokens: int = option(1024, help="budget of an answer")
-    requests_per_minute: float = option(60.0, help="rate limit; 0 for none")
-    concurrency: int = option(4, help="requests in flight")
-    timeout: float = option(60.0, help="seconds for one request")
-    attempts: int = option(6, help="requests for one answer before giving up")
-    backoff: float = option(1.0, help="seconds before the first retry, doubled each time")
-    key_variable: str = option("OPENAI_API_KEY", help="environment variable that holds the key")
-    input_price: float = option(0.0, help="price of a million tokens read, for the cost shown")
-    output_price: float = option(0.0, help="price of a million tokens written")
-    max_cost: float = option(0.0, help="stop asking when this is spent; 0 for no limit")
-    style: str = option("full", help="wording of the prompt", choices=STYLES)
-    max_prompt_words: int = option(1200, help="budget of a prompt in words, oldest history first to go")
-    rating_low: float = option(1.0, help="lowest rating")
-    rating_high: float = option(5.0, help="highest rating")
-    seed: int = option(42, help="of the samples drawn")
+    step_name: ClassVar[str] = "traces"
 
-    def __post_init__(self) -> None:
-        """Refuse an endpoint without a model and limits that allow nothing."""
+    endpoint: str = Field(TEMPLATE, description="base URL of an OpenAI-compatible service, or 'template'")
+    model: str = Field("", description="model that the endpoint is asked for")
+    samples: PositiveInt = Field(1000, description="training samples drawn at random")
+    tolerance: NonNegativeFloat = Field(
+        0.5, description="largest error of a trace's rating before the truth is given"
+    )
+    temperature: NonNegativeFloat = Field(0.7, description="of the teacher")
+    max_tokens: PositiveInt = Field(1024, description="budget of an answer")
+    requests_per_minute: NonNegativeFloat = Field(60.0, description="rate limit; 0 for none")
+    concurrency: PositiveInt = Field(4, description="requests in flight")
+    timeout: PositiveFloat = Field(60.0, description="seconds for one request")
+    attempts: PositiveInt = Field(6, description="requests for one answer before giving up")
+    backoff: NonNegativeFloat = Field(1.0, description="seconds before the first retry, doubled each time")
+    key_variable: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    input_price: NonNegativeFloat = Field(
+        0.0, description="price of a million tokens read, for the cost shown"
+    )
+    output_price: NonNegativeFloat = Field(0.0, description="price of a million tokens written")
+    max_cost: NonNegativeFloat = Field(0.0, description="stop asking when this is spent; 0 for no limit")
+    style: Annotated[str, OneOf(*STYLES)] = Field("full", description="wording of the prompt")
+    max_prompt_words: PositiveInt = Field(
+        1200, description="budget of a prompt in words, oldest history first to go"
+    )
+    rating_low: BoundedFloat = Field(1.0, description="lowest rating")
+    rating_high: BoundedFloat = Field(5.0, description="highest rating")
+    seed: Seed = Field(42, description="of the samples drawn")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse an endpoint without a model, and a limit of cost without prices."""
         if self.endpoint != TEMPLATE and not self.model:
-            raise UserError("model is empty; name the model that the endpoint should answer with")
-        for name, least in (("samples", 1), ("concurrency", 1), ("attempts", 1), ("max_tokens", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in (
-            "tolerance",
-            "requests_per_minute",
-            "max_cost",
-            "input_price",
-            "output_price",
-            "backoff",
-        ):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must not be negative")
+            raise ValueError("model is empty; name the model that the endpoint should answer with")
         if self.max_cost and not (self.input_price or self.output_price):
-            raise UserError(
+            raise ValueError(
                 f"max_cost is {self.max_cost}, but no price is given; set input_price and output_price"
             )
+        return self
 
     @property
     def prompt(self) -> RatingPromptSettings:

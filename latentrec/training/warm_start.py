@@ -60,11 +60,11 @@ def start_from(
 
 
 def _check_backbone(config: SFTConfig, loaded: LoadedLatentR3, directory: str | Path) -> None:
-    default = SFTConfig.__dataclass_fields__["backbone"].default
+    default = SFTConfig.model_fields["backbone"].default
     trained = loaded.info.config.get("backbone")
     if trained is not None and config.backbone not in (default, trained):
         raise UserError(
-            f"SFTConfig.backbone is {config.backbone!r}, but training starts from {directory}, whose "
+            f"sft.backbone is {config.backbone!r}, but training starts from {directory}, whose "
             f"backbone is {trained!r}; leave --backbone out, or leave --init-from out"
         )
 

@@ -21,4 +21,4 @@ def test_identity_holds_what_decides_the_content():
     identity = config.identity()
     assert identity["k_core"] == 3
     assert not set(NOT_IDENTITY) & set(identity)
-    assert set(NOT_IDENTITY) <= set(DataPrepConfig.__dataclass_fields__)
+    assert set(NOT_IDENTITY) <= set(DataPrepConfig.model_fields)

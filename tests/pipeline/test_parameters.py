@@ -77,7 +77,7 @@ def test_pipeline_defaults_are_the_step_s_own(system):
         ({"stf": {}}, "no group 'stf'"),
         ({"sft": 3}, "expected a JSON object of fields"),
         ({"sft": {"patients": 3}}, "no field 'patients'"),
-        ({"sft": {"patience": "many"}}, "SFTConfig.patience is 'many'"),
+        ({"sft": {"patience": "many"}}, "sft.patience is 'many'"),
         ({"sft": {"patience": -1}}, "patience is -1"),
         ({"sft": {"epochs": 3}}, "'epochs', which is a parameter of its own"),
         ("x", "expected a JSON object"),

@@ -194,12 +194,12 @@ def test_results_are_printed_as_a_table_of_errors(rating_dataset, base, answers,
 
 def test_baseline_name_and_unknown_challenger_are_refused(rating_dataset, base, answers, tmp_path):
     with pytest.raises(UserError, match="challenger is 'other'"):
-        run(rating_dataset, base, tmp_path / "e", replace(CONFIG, challenger="other"))
+        run(rating_dataset, base, tmp_path / "e", CONFIG.replace(challenger="other"))
     assert not (tmp_path / "e").exists()
 
 
 def test_judging_a_subset_of_users_is_seeded(rating_dataset, base, answers, tmp_path):
-    config = replace(CONFIG, max_users=7)
+    config = CONFIG.replace(max_users=7)
     found = [run(rating_dataset, base, tmp_path / name, config)["metrics"] for name in ("a", "b")]
     assert all(found[0][name]["mae"] == found[1][name]["mae"] for name in (*BASELINES, "reczero"))
     rows = pq.read_table(tmp_path / "a" / "predictions_reczero.parquet")

@@ -150,14 +150,14 @@ def test_stand_in_has_seen_no_rating_of_the_dataset(tiny, rating_dataset, tmp_pa
                     )
             pq.write_table(table, writer.path / path.name)
         writer.extra.update(Dataset(rating_dataset).manifest.extra)
-    config = replace(tiny, steps=3, measured_prompts=4)
+    config = tiny.replace(steps=3, measured_prompts=4)
     for name, dataset in (("a", rating_dataset), ("b", tmp_path / "changed")):
         pretrain_rating(config, dataset=dataset, output=tmp_path / name)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 def test_real_backbone_is_named_and_not_copied(tiny, rating_dataset, base, tmp_path):
-    config = replace(tiny, backbone=str(base))
+    config = tiny.replace(backbone=str(base))
     pretrain_rating(config, dataset=rating_dataset, output=tmp_path / "named")
     assert not list((tmp_path / "named").glob("*.safetensors"))
     loaded = load_language_model(tmp_path / "named")
@@ -212,8 +212,8 @@ def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_datas
 
 
 def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, base, traces, tmp_path):
-    config = replace(tiny, steps=6, checkpoint_every=2, measured_prompts=4)
-    cold = replace(COLD, checkpoint_every=2)
+    config = tiny.replace(steps=6, checkpoint_every=2, measured_prompts=4)
+    cold = COLD.replace(checkpoint_every=2)
     for name, prefix, train in (
         ("pretrain", "pretrain/loss", lambda **to: pretrain_rating(config, dataset=rating_dataset, **to)),
         (
@@ -231,13 +231,13 @@ def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, 
 
 
 def test_cold_start_learns_its_traces_and_grpo_after_it_is_recone(rating_dataset, base, traces, tmp_path):
-    config = replace(COLD, epochs=4)
+    config = COLD.replace(epochs=4)
     train_cold_start(config, dataset=rating_dataset, traces=traces, model=base, output=tmp_path / "cold")
     info, _ = read_model(tmp_path / "cold")
     curve = json.loads((tmp_path / "cold" / "training_curve.json").read_text())
     assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]
     assert any("40 reasoning traces, written by: template" in note for note in info.notes)
-    quick = replace(GRPO, steps=1)
+    quick = GRPO.replace(steps=1)
     train_rating_grpo(quick, dataset=rating_dataset, model=tmp_path / "cold", output=tmp_path / "recone")
     after, _ = read_model(tmp_path / "recone")
     assert after.system == "recone"
@@ -266,7 +266,7 @@ def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, tra
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"group_size": 1}, "group_size is 1; it must be at least 2"),
+        ({"group_size": 1}, "group_size is 1, expected at least 2"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"micro_batch": 7}, "micro_batch is 7; it must divide"),
@@ -295,19 +295,19 @@ def test_model_or_backbone_must_be_given_and_not_both(rating_dataset, base, tmp_
         train_rating_grpo(GRPO, dataset=rating_dataset, output=tmp_path / "o")
     with pytest.raises(UserError, match="either --model"):
         train_rating_grpo(
-            replace(GRPO, backbone=str(base)), dataset=rating_dataset, model=base, output=tmp_path / "o"
+            GRPO.replace(backbone=str(base)), dataset=rating_dataset, model=base, output=tmp_path / "o"
         )
 
 
 def test_unknown_backbone_is_an_error_of_the_user(rating_dataset, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         train_rating_grpo(
-            replace(GRPO, backbone=str(tmp_path / "nowhere")), dataset=rating_dataset, output=tmp_path / "o"
+            GRPO.replace(backbone=str(tmp_path / "nowhere")), dataset=rating_dataset, output=tmp_path / "o"
         )
 
 
 def test_lora_trains_adapters_and_writes_plain_weights(rating_dataset, base, tmp_path):
-    config = replace(GRPO, steps=2, lora_rank=4, learning_rate=1e-2)
+    config = GRPO.replace(steps=2, lora_rank=4, learning_rate=1e-2)
     train_rating_grpo(config, dataset=rating_dataset, model=base, output=tmp_path / "lora")
     assert weights(tmp_path / "lora").keys() == weights(base).keys()
     assert not same(weights(tmp_path / "lora"), weights(base))

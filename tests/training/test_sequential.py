@@ -111,7 +111,7 @@ def test_interrupted_in_the_middle_of_an_epoch_resumes_bit_for_bit(dataset, tmp_
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
-    config = SequentialConfig(**{**TINY, "learning_rate": 1e18})
+    config = SequentialConfig(**{**TINY, "learning_rate": 1e9})
     with pytest.raises(UserError, match="learning_rate"):
         train_sequential(config, dataset=dataset, output=tmp_path / "m")
     assert not (tmp_path / "m").exists()

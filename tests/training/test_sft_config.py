@@ -22,7 +22,7 @@ def test_preset_learns_faster_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reasoning_tokens": -1}, "reasoning_tokens is -1; it must be at least 0"),
+        ({"reasoning_tokens": -1}, "reasoning_tokens is -1, expected at least 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"learning_rate": 2.0}, "learning_rate is 2.0"),

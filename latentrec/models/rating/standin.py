@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from latentrec.core import UserError, option
+from latentrec.core import UserError
 from latentrec.prompts.rating_format import TAGS
 
 if TYPE_CHECKING:
@@ -23,13 +23,21 @@ STAND_IN_NOTE = "stand-in for an instruct model, pre-trained from scratch on gen
 
 @dataclass(frozen=True)
 class StandInShape:
-    """Size of the stand-in. The default has about 0.6 million parameters."""
+    """Size of the stand-in. The default has about 0.6 million parameters.
 
-    hidden_size: int = option(128, help="width d")
-    layers: int = option(2, help="decoder layers")
-    heads: int = option(4, help="attention heads")
-    vocabulary: int = option(1500, help="entries of the byte-level BPE tokenizer")
-    context: int = option(512, help="longest sequence, prompt and answer together")
+    Attributes:
+        hidden_size: width d.
+        layers: decoder layers.
+        heads: attention heads.
+        vocabulary: entries of the byte-level BPE tokenizer.
+        context: longest sequence, prompt and answer together.
+    """
+
+    hidden_size: int = 128
+    layers: int = 2
+    heads: int = 4
+    vocabulary: int = 1500
+    context: int = 512
 
     def __post_init__(self) -> None:
         """Refuse widths that heads do not divide."""
