@@ -18,10 +18,10 @@ from benchmarks.lares_separate import SeparateForwards
 from latentrec.catalog import Catalogue
 from latentrec.data import Samples
 from latentrec.models.sequential import LARES, SASRec, SequenceEncoder, SequentialRecommender
-from latentrec.training.sequence_rows import Rows, one_row_per_sample, pack_by_user, plan_batches
-from latentrec.training.sequence_state import cpu_threads, reseed
-from latentrec.training.sequential import make_loss
-from latentrec.training.sequential_config import SequentialConfig
+from latentrec.training.sequential.rows import Rows, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequential.sequential_config import SequentialConfig
+from latentrec.training.sequential.state import cpu_threads, reseed
+from latentrec.training.sequential.train import make_loss
 
 N_ITEMS, N_USERS, MAX_LENGTH, BATCH, REPEATS = 16_859, 200, 20, 1024, 3
 THREE_FORWARDS = {"similarity": "dot", "temperature": 1.0, "views": "separate"}

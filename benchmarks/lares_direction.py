@@ -6,10 +6,10 @@ import argparse
 import json
 from dataclasses import asdict
 
+from benchmarks.rpt_direction import DirectionStudy, study_directions
 from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.training.rpt_config import RPTConfig
-from latentrec.training.rpt_direction import DirectionStudy, study_directions
-from latentrec.training.sequence_state import cpu_threads
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.state import cpu_threads
 
 
 def as_markdown(study: DirectionStudy) -> str:

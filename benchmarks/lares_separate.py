@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentrec.models.sequential import LARES, at_last_position, sample_steps
-from latentrec.training.sequence_rows import Rows
-from latentrec.training.spt import alignment
+from latentrec.training.sequential.rows import Rows
+from latentrec.training.sequential.spt import alignment
 
 
 class SeparateForwards:

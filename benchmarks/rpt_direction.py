@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from latentrec.models import read_model
 from latentrec.models.sequential import LARES, at_last_position, pad_right, sample_steps
-from latentrec.training.rpt import load_policy, training_rows
-from latentrec.training.rpt_config import RPTConfig
-from latentrec.training.rpt_loss import ESTIMATORS, rank_of, reward_of
-from latentrec.training.rpt_objective import RPTLoss
-from latentrec.training.sequence_rows import Rows, collate, plan_batches
-from latentrec.training.sequence_state import reseed
-from latentrec.training.sequential import SequentialData
+from latentrec.training.sequential.rows import Rows, collate, plan_batches
+from latentrec.training.sequential.rpt import load_policy, training_rows
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.rpt_loss import ESTIMATORS, rank_of, reward_of
+from latentrec.training.sequential.rpt_objective import RPTLoss
+from latentrec.training.sequential.state import reseed
+from latentrec.training.sequential.train import SequentialData
 
 Rewards = Callable[[], np.ndarray]
 """Reward of each sample under the weights as they are, averaged over the same draws every time."""

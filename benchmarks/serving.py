@@ -35,9 +35,9 @@ from latentrec.catalog import Catalogue
 from latentrec.decoding import load_recommender
 from latentrec.evaluation.gate import GateDecision
 from latentrec.models import ModelInfo
+from latentrec.serving.recommendation_service import Loaded, RecommendationService
+from latentrec.serving.request_schemas import Parameters, Row
 from latentrec.storage import ArtifactWriter
-from latentrec.tracking.requests import Parameters, Row
-from latentrec.tracking.serving import Loaded, RecommendationService
 
 CLIENTS = 20
 N_TITLES = 300
@@ -180,7 +180,7 @@ def make_model(output: Path, preset: str = "small", n_titles: int = N_TITLES) ->
 
 def register(model_dir: Path, root: Path) -> str:
     """Register a model directory in a registry of its own; returns the tracking URI."""
-    from latentrec.tracking import register_model
+    from latentrec.registry.registration import register_model
 
     tracking_uri = f"sqlite:///{root / 'mlflow.db'}"
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri

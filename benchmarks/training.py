@@ -23,8 +23,8 @@ from benchmarks import training_authors as authors
 from benchmarks.harness import in_turns, medians, record
 from benchmarks.training_packed import packed_epochs
 from latentrec.models.latentr3 import LatentR3Model
-from latentrec.training import grpo_objective as objective
-from latentrec.training.next_item import answer_log_probs
+from latentrec.training.latentr3 import grpo_loss as objective
+from latentrec.training.latentr3.collator import answer_log_probs
 
 D, LAYERS, VOCABULARY = 128, 4, 4096
 PROMPTS, COPIES, PROMPT_TOKENS, ANSWER_TOKENS = 4, 8, 160, 10

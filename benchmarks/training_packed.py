@@ -21,9 +21,9 @@ from latentrec.data import DataPrepConfig, Dataset, prepare
 from latentrec.models.latentr3 import IGNORED, LatentR3Model
 from latentrec.models.presets import train_tokenizer
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.batching import BatchPlan
-from latentrec.training.next_item import NextItemTokens, answer_log_probs
-from latentrec.training.sft import RowCollator, tokenizer_texts
+from latentrec.training.common.batching import BatchPlan
+from latentrec.training.latentr3.collator import NextItemTokens, answer_log_probs
+from latentrec.training.latentr3.sft import RowCollator, tokenizer_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = 200

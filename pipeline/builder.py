@@ -17,8 +17,8 @@ from components.evaluate.component import evaluate
 from components.preflight.component import preflight
 from components.register.component import register
 from components.run_summary.component import run_summary
-from pipeline import placement
-from pipeline.placement import Profile, place
+from pipeline import task_settings as placement
+from pipeline.task_settings import Profile, place
 
 
 @dataclass

@@ -160,7 +160,7 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Uploaded:
+class PipelineVersion:
     """A pipeline version on the installation.
 
     Attributes:
@@ -181,7 +181,7 @@ def version_name(package: Path) -> str:
     return f"{__version__}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
 
 
-def upload(client: Any, system: str, package: Path, *, description: str = "") -> Uploaded:
+def upload(client: Any, system: str, package: Path, *, description: str = "") -> PipelineVersion:
     """Upload a compiled pipeline as a version of the pipeline ``system``; the same bytes only once.
 
     Args:
@@ -203,12 +203,12 @@ def upload(client: Any, system: str, package: Path, *, description: str = "") ->
     listed = client.list_pipeline_versions(pipeline_id, filter=json.dumps(same))
     for version in listed.pipeline_versions or []:
         if version.display_name == name:
-            return Uploaded(pipeline_id, version.pipeline_version_id, name, created=False)
+            return PipelineVersion(pipeline_id, version.pipeline_version_id, name, created=False)
     with quiet():
         version = client.upload_pipeline_version(
             str(package), name, pipeline_id=pipeline_id, description=description or None
         )
-    return Uploaded(pipeline_id, version.pipeline_version_id, name, created=True)
+    return PipelineVersion(pipeline_id, version.pipeline_version_id, name, created=True)
 
 
 def experiment_id(client: Any, cluster: Cluster) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kfp import compiler
 
-from latentrec.storage import exit_code_on_error
-from pipeline.catalogue import SYSTEMS, pipeline_of
+from latentrec.steps.status import exit_code_on_error
+from pipeline.dags import SYSTEMS, pipeline_of
 
 
 def compile_pipelines(output: Path, systems: tuple[str, ...] = SYSTEMS) -> list[Path]:

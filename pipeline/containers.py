@@ -21,9 +21,9 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.storage import is_local, local_path
-from pipeline.catalogue import pipeline_of
-from pipeline.local_run import RunFolders
-from pipeline.placement import USER
+from pipeline.dags import pipeline_of
+from pipeline.local_runner import RunFolders
+from pipeline.task_settings import USER
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSED_ON = (
@@ -159,7 +159,7 @@ def container_runner(
         read: further local paths to mount read-only.
 
     Yields:
-        The runner, for :func:`pipeline.local_run.run_pipeline`.
+        The runner, for :func:`pipeline.local_runner.run_pipeline`.
     """
     from kfp import local
     from kfp.local import docker_task_handler

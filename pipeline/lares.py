@@ -3,7 +3,7 @@
 from kfp import dsl
 
 from components.rpt.component import rpt
-from pipeline import placement
+from pipeline import task_settings as placement
 from pipeline.builder import run_of
 from pipeline.sequential_steps import encoder, popularity, sasrec
 

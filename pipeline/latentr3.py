@@ -6,7 +6,7 @@ from kfp import dsl
 
 from components.grpo.component import grpo
 from components.sft.component import sft
-from pipeline import placement
+from pipeline import task_settings as placement
 from pipeline.builder import run_of
 from pipeline.sequential_steps import popularity, sasrec
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from kfp import local
 
-from latentrec.storage import StepStatus, read_step_statuses
-from pipeline.catalogue import pipeline_of
-from pipeline.console import quiet_console
-from pipeline.kfp_local import named_outputs_in_conditions
+from latentrec.steps.status import StepStatus, read_step_statuses
+from pipeline.dags import pipeline_of
+from pipeline.kfp_compat import named_outputs_in_conditions
+from pipeline.log_filter import filtered_log
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def run_pipeline(
     begin = time.monotonic()
     try:
         with (
-            quiet_console(folders.log(run_id)),
+            filtered_log(folders.log(run_id)),
             named_outputs_in_conditions(),
             tried_once(pipeline_of(system)) as pipeline,
         ):

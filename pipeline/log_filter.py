@@ -57,7 +57,7 @@ class _Filter(TextIOBase):
 
 
 @contextmanager
-def quiet_console(log: Path) -> Iterator[None]:
+def filtered_log(log: Path) -> Iterator[None]:
     """Send what is printed to the file ``log``, and to the screen only what :class:`StepLines` keeps."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream, redirect_stdout(_Filter(stream, sys.stdout)):

@@ -8,7 +8,7 @@ from kfp import dsl
 
 from components.pretrain_rating.component import pretrain_rating
 from components.rating_grpo.component import rating_grpo
-from pipeline import placement
+from pipeline import task_settings as placement
 from pipeline.builder import Run
 
 

@@ -4,7 +4,7 @@ from kfp import dsl
 
 from components.cold_start_sft.component import cold_start_sft
 from components.traces.component import traces
-from pipeline import placement
+from pipeline import task_settings as placement
 from pipeline.builder import run_of
 from pipeline.rating_steps import reinforce, starting_model
 

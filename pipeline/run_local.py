@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError
-from latentrec.evaluation.printed import results_table
-from latentrec.storage import exit_code_on_error, is_local, local_path
-from pipeline.catalogue import SYSTEMS, parse_parameters, typed_parameters
-from pipeline.local_run import Outcome, RunFolders, run_pipeline
+from latentrec.evaluation.report.console_table import results_table
+from latentrec.steps.status import exit_code_on_error
+from latentrec.storage import is_local, local_path
+from pipeline.dags import SYSTEMS, parse_parameters, typed_parameters
+from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
@@ -91,7 +92,7 @@ def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict
     if arguments.metadata and not arguments.reviews:
         raise UserError("META is given without REVIEWS")
     if arguments.category:
-        from latentrec.data.categories import fetch_category
+        from latentrec.data.amazon_downloads import fetch_category
 
         fetched = fetch_category(arguments.category, 2018, folders.root / "downloads")
         return dict(zip(("reviews", "metadata"), fetched, strict=True))

@@ -19,10 +19,10 @@ import yaml
 from kfp import dsl
 
 from latentrec.core import UserError
-from latentrec.storage import exit_code_on_error
-from pipeline.catalogue import SYSTEMS
+from latentrec.steps.status import exit_code_on_error
 from pipeline.cluster import Cluster, connect, experiment_id, run_settings, upload
 from pipeline.compile import compile_pipelines
+from pipeline.dags import SYSTEMS
 from pipeline.submit import BUILD, checked_parameters
 
 DEFAULT_CRON = "0 0 3 * * 1"

@@ -7,9 +7,9 @@ from typing import Any
 from kfp import dsl
 
 from components.train_sequential.component import train_sequential
-from pipeline import placement
+from pipeline import task_settings as placement
 from pipeline.builder import Run
-from pipeline.placement import Profile
+from pipeline.task_settings import Profile
 
 
 def popularity(run: Run, dataset: Any) -> dsl.PipelineTask:

@@ -18,10 +18,11 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.data import generate_sample
-from latentrec.storage import exit_code_on_error, is_local, join, store_for
+from latentrec.steps.status import exit_code_on_error
+from latentrec.storage import is_local, join, store_for
 from pipeline import schedule
-from pipeline.catalogue import parse_parameters
 from pipeline.cluster import Cluster, connect
+from pipeline.dags import parse_parameters
 from pipeline.submit import checked_parameters, submit
 
 TINY = (

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.storage import exit_code_on_error, is_local
-from latentrec.tracking.parameters import check_parameters, locations
-from pipeline.catalogue import SYSTEMS, parse_parameters, pipeline_of
+from latentrec.steps.parameters import check_parameters, locations
+from latentrec.steps.status import exit_code_on_error
+from latentrec.storage import is_local
 from pipeline.cluster import Cluster, connect, experiment_id, quiet, run_settings, upload
 from pipeline.compile import compile_pipelines
+from pipeline.dags import SYSTEMS, parse_parameters, pipeline_of
 
 BUILD = Path("build/pipelines")
 

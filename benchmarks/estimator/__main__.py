@@ -11,7 +11,7 @@ from benchmarks.estimator import groups
 from benchmarks.estimator.directions import study
 from benchmarks.estimator.page import FIGURES, write_page
 from benchmarks.estimator.trials import TRIALS, ranking, run_trial
-from latentrec.storage import exit_code_on_error
+from latentrec.steps.status import exit_code_on_error
 
 
 def main() -> None:

@@ -9,13 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results.judge import draw
+from benchmarks.results.score_models import draw
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
 from latentrec.decoding import load_recommender
-from latentrec.evaluation.scoring import score_model
-from latentrec.training.latent_grpo import train_grpo
-from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.evaluation.ranking.scoring import score_model
+from latentrec.training.latentr3.grpo import train_grpo
+from latentrec.training.latentr3.grpo_config import GRPOConfig
 
 COMMON: dict[str, Any] = {
     "max_steps": 120,
@@ -100,7 +100,9 @@ def run_trial(name: str, *, dataset: Path, model: Path, label: str, output: Path
     recorder = _Recorder()
     options = COMMON | TRIALS[name] | {"seed": seed}
     try:
-        train_grpo(GRPOConfig(**options), dataset=dataset, model=model, output=scratch, sink=recorder)
+        train_grpo(
+            GRPOConfig(**options), dataset=dataset, model=model, output=scratch, metric_logger=recorder
+        )
         spent = _clock() - before
         after = ranking(dataset, scratch)
     finally:

@@ -18,8 +18,8 @@ from latentrec.data import DataPrepConfig, Dataset, prepare
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k
 from latentrec.models import read_model
 from latentrec.models.sequential import SequentialRecommender
-from latentrec.training.sequential import train_sequential
-from latentrec.training.sequential_config import SequentialConfig
+from latentrec.training.sequential.sequential_config import SequentialConfig
+from latentrec.training.sequential.train import train_sequential
 
 SHAPE = {"dim": 64, "inner_dim": 256, "layers": 2, "heads": 2}
 GAMES = "amazon2018/Video_Games_sequences"

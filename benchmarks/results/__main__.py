@@ -13,7 +13,7 @@ from benchmarks.results.page import write_page
 from benchmarks.results.plan import CELLS, SEEDS
 from benchmarks.results.records import ROOT, record_path
 from benchmarks.results.run import Runner
-from latentrec.storage import exit_code_on_error
+from latentrec.steps.status import exit_code_on_error
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def call(arguments: list[str], log: IO[str]) -> int:
 
 def _forked(arguments: list[str], log: IO[str]) -> int:
     from latentrec.cli import main
-    from latentrec.training import latent_grpo_trainer, sft, text_model  # noqa: F401 (imported once, here)
+    from latentrec.training.latentr3 import grpo_trainer as latent_grpo_trainer  # noqa: F401 (imported once, here)
 
     sys.stdout.flush()
     sys.stderr.flush()

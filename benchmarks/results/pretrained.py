@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from latentrec.data import Dataset
 from latentrec.models.presets import PRESETS, Preset, build_backbone
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.sft import tokenizer_texts
+from latentrec.training.latentr3.sft import tokenizer_texts
 
 BATCH = 64
 PEAK = 4e-3

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from benchmarks.results.cell import Cell
 from benchmarks.results.command import call
 from benchmarks.results.datasets import DATASETS, DatasetPlan
-from benchmarks.results.judge import judge
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import write_backbone
 from benchmarks.results.records import RECORDS, record_path
+from benchmarks.results.score_models import score_models
 from latentrec.core import UserError
 from latentrec.storage import read_manifest
 
@@ -62,7 +62,7 @@ class Runner:
         models = {name: self._model(dataset, name, seed) for name in (cell, *CELLS[cell].needs)}
         models = {name: directory for name, directory in models.items() if directory.is_dir()}
         started = _clocks()
-        verdict = judge(CELLS[cell], data, models)
+        verdict = score_models(CELLS[cell], data, models)
         judged = [now - then for now, then in zip(_clocks(), started, strict=True)]
         _log_test_use(dataset, cell, seed)
         directory = models[CELLS[cell].model or cell]

@@ -20,9 +20,9 @@ from benchmarks.results.validation import PAIRS, record_path
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
 from latentrec.decoding import load_recommender
-from latentrec.evaluation.scoring import score_model
+from latentrec.evaluation.ranking.scoring import score_model
 from latentrec.models import read_model
-from latentrec.training.text_model import sample_at_most
+from latentrec.training.latentr3.text_model import sample_at_most
 
 SAMPLES = 4_000
 SAMPLE_SEED = 42

@@ -29,8 +29,8 @@ def batch_score(
         recommendations: The Parquet file, with the model's version in its metadata.
         Output: How many users.
     """
-    from latentrec.tracking.doors import batch_score_door
+    from latentrec.steps.runtime import run_batch_score_step
 
-    return batch_score_door(
+    return run_batch_score_step(
         model_uri, dataset.path, recommendations, output_uri, k=k, exclude_history=exclude_history
     )

@@ -30,8 +30,8 @@ def cold_start_sft(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
-    from latentrec.training.rating import train_cold_start
+    from latentrec.steps.runtime import checkpoint_root, open_step
+    from latentrec.training.rating.stages import train_cold_start
 
     values = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     with open_step("cold_start_sft", "cold_start", values, options, dataset=dataset.path) as step:
@@ -41,7 +41,7 @@ def cold_start_sft(
             traces=traces.path,
             model=parent.path,
             output=model.path,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
         step.finish(model, manifest)

@@ -55,7 +55,7 @@ def data_prep(
     import shutil
 
     from latentrec.data import content_of, prepare
-    from latentrec.tracking.doors import open_step
+    from latentrec.steps.runtime import open_step
 
     values = {
         "reviews": reviews,

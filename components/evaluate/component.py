@@ -55,8 +55,8 @@ def evaluate(
         reason: Why.
     """
     from latentrec.evaluation import evaluate
-    from latentrec.tracking import find_champion
-    from latentrec.tracking.doors import open_step
+    from latentrec.registry.download import find_champion
+    from latentrec.steps.runtime import open_step
 
     values = {"promotion_margin": promotion_margin, "beam_width": beam_width, "host": host, "seed": seed}
     given = [model_1, model_2, model_3, model_4, model_5, model_6]
@@ -69,7 +69,7 @@ def evaluate(
             models=models,
             output=evaluation.path,
             champion=champion,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
         )
         reports = {"report.html": report, "report.md": report_markdown}
         verdict = step.finish_evaluation(evaluation, manifest, reports=reports, metrics=metrics)

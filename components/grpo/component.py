@@ -34,8 +34,8 @@ def grpo(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
-    from latentrec.training.latent_grpo import train_grpo
+    from latentrec.steps.runtime import checkpoint_root, open_step
+    from latentrec.training.latentr3.grpo import train_grpo
 
     values = {
         "profile": profile,
@@ -51,7 +51,7 @@ def grpo(
             dataset=dataset.path,
             model=parent.path,
             output=model.path,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
         step.finish(model, manifest)

@@ -99,6 +99,6 @@ def preflight(
         evaluate_options: Further settings of the evaluation, checked.
     """
     parameters = dict(locals())
-    from latentrec.tracking.doors import preflight_door
+    from latentrec.steps.runtime import run_preflight_step
 
-    return preflight_door(parameters)
+    return run_preflight_step(parameters)

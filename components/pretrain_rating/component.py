@@ -24,8 +24,8 @@ def pretrain_rating(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
-    from latentrec.training.rating import pretrain_rating
+    from latentrec.steps.runtime import checkpoint_root, open_step
+    from latentrec.training.rating.stages import pretrain_rating
 
     values = {"backbone": backbone, "seed": seed}
     with open_step("pretrain_rating", "pretrain", values, options, dataset=dataset.path) as step:
@@ -33,7 +33,7 @@ def pretrain_rating(
             step.config,
             dataset=dataset.path,
             output=model.path,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
         step.finish(model, manifest)

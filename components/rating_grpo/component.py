@@ -32,8 +32,8 @@ def rating_grpo(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
-    from latentrec.training.rating import train_rating_grpo
+    from latentrec.steps.runtime import checkpoint_root, open_step
+    from latentrec.training.rating.stages import train_rating_grpo
 
     values = {
         "profile": profile,
@@ -48,7 +48,7 @@ def rating_grpo(
             dataset=dataset.path,
             model=parent.path,
             output=model.path,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
         step.finish(model, manifest)

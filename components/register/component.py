@@ -29,9 +29,9 @@ def register(
         gate: What the gate did: promoted, kept or refused.
         promoted: Whether it is champion now.
     """
-    from latentrec.tracking.doors import register_door
+    from latentrec.steps.runtime import run_register_step
 
-    registered = register_door(
+    registered = run_register_step(
         name,
         model_dir=model.path,
         evaluation_dir=evaluation.path,

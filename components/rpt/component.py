@@ -28,8 +28,8 @@ def rpt(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
-    from latentrec.training.rpt import train_rpt
+    from latentrec.steps.runtime import checkpoint_root, open_step
+    from latentrec.training.sequential.rpt import train_rpt
 
     values = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     with open_step("rpt", "rpt", values, options, dataset=dataset.path) as step:
@@ -38,7 +38,7 @@ def rpt(
             dataset=dataset.path,
             model=parent.path,
             output=model.path,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
         step.finish(model, manifest)

@@ -20,6 +20,6 @@ def run_summary(
     Returns:
         summary: The summary.
     """
-    from latentrec.tracking.run_summary import write_run_summary
+    from latentrec.steps.run_summary import write_run_summary
 
     write_run_summary(summary.path, steps=steps, succeeded=outcome.state == "SUCCEEDED")

@@ -36,8 +36,8 @@ def sft(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step, registered_model
-    from latentrec.training.sft import train_sft
+    from latentrec.steps.runtime import checkpoint_root, open_step, registered_model
+    from latentrec.training.latentr3.sft import train_sft
 
     values = {
         "backbone": backbone,
@@ -55,7 +55,7 @@ def sft(
                 dataset=dataset.path,
                 output=model.path,
                 init_from=start,
-                sink=step.sink,
+                metric_logger=step.metric_logger,
                 checkpoint_root=checkpoint_root(),
             )
         step.finish(model, manifest)

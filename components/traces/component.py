@@ -24,10 +24,12 @@ def traces(
     Returns:
         records: The traces, JSON lines.
     """
-    from latentrec.tracking.doors import open_step
-    from latentrec.training.rating import make_traces
+    from latentrec.steps.runtime import open_step
+    from latentrec.training.rating.stages import make_traces
 
     values = {"endpoint": endpoint, "seed": seed}
     with open_step("traces", "traces", values, options, dataset=dataset.path) as step:
-        report = make_traces(step.config, dataset=dataset.path, output=records.path, sink=step.sink)
+        report = make_traces(
+            step.config, dataset=dataset.path, output=records.path, metric_logger=step.metric_logger
+        )
         step.status.details.update(report.figures())

@@ -26,8 +26,8 @@ def train_sequential(
     Returns:
         model: The model directory.
     """
-    from latentrec.tracking.doors import checkpoint_root, open_step
-    from latentrec.training.sequential import train_sequential
+    from latentrec.steps.runtime import checkpoint_root, open_step
+    from latentrec.training.sequential.train import train_sequential
 
     values = {"encoder": encoder, "max_epochs": max_epochs, "seed": seed}
     with open_step("train_sequential", "sequential", values, options, dataset=dataset.path) as step:
@@ -35,7 +35,7 @@ def train_sequential(
             step.config,
             dataset=dataset.path,
             output=model.path,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
         step.finish(model, manifest)

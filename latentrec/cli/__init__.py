@@ -9,7 +9,7 @@ import argparse
 import importlib
 import sys
 
-from latentrec.storage import exit_code_on_error
+from latentrec.steps.status import exit_code_on_error
 
 COMMANDS = {
     "preflight": "check inputs, storage, tracking and resources before anything costs",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from latentrec.core import UserError
-from latentrec.tracking import batch_score, step_run
-from latentrec.tracking.requests import MAX_K
+from latentrec.serving.request_schemas import MAX_K
+from latentrec.steps.batch_scoring import batch_score
+from latentrec.steps.step_run import step_run
 
 HELP = "write the recommendations of many users to Parquet, local or gs://"
 

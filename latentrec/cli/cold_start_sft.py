@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.rating_config import ColdStartConfig
+from latentrec.training.rating.rating_config import ColdStartConfig
 
 HELP = "supervised fine-tuning on reasoning traces, from which RecOne's reinforcement learning starts"
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train; validity and error on validation are printed before and after."""
-    from latentrec.training.cold_start import train_cold_start
+    from latentrec.training.rating.cold_start import train_cold_start
 
     config = config_from_namespace(ColdStartConfig, arguments)
     inputs = {"model": arguments.model, "traces": arguments.traces}

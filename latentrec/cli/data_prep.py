@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.core import add_config_arguments, config_from_namespace
 from latentrec.data import DataPrepConfig, is_no_new_data, prepare
-from latentrec.tracking import step_run
+from latentrec.steps.step_run import step_run
 
 HELP = "read reviews, clean, filter, split; write a dataset directory with manifest and report"
 
@@ -26,8 +26,10 @@ def run(namespace: argparse.Namespace) -> None:
         step.status.details.update(
             counts=manifest.counts, fingerprint=manifest.fingerprint, no_new_data=nothing_new
         )
-        step.sink.log_metrics({f"data/{name}": float(count) for name, count in manifest.counts.items()}, 0)
-        step.sink.log_artifact(f"{namespace.output}/report.html")
+        step.metric_logger.log_metrics(
+            {f"data/{name}": float(count) for name, count in manifest.counts.items()}, 0
+        )
+        step.metric_logger.log_artifact(f"{namespace.output}/report.html")
     print(f"{'after':<12}{'interactions':>14}{'users':>12}{'items':>12}")
     for step in manifest.extra["funnel"]:
         print(f"{step['name']:<12}{step['interactions']:>14,}{step['users']:>12,}{step['items']:>12,}")

@@ -8,8 +8,8 @@ from pathlib import Path
 from latentrec.core import UserError, add_config_arguments, config_from_namespace
 from latentrec.evaluation import Champion, EvaluateConfig, evaluate
 from latentrec.evaluation.gate import GateDecision
-from latentrec.evaluation.printed import results_table
-from latentrec.tracking import step_run
+from latentrec.evaluation.report.console_table import results_table
+from latentrec.steps.step_run import step_run
 
 HELP = "score models on the test split, compare them, decide on promotion, write the report"
 
@@ -47,7 +47,7 @@ def run(namespace: argparse.Namespace) -> None:
             models=models,
             output=namespace.output,
             champion=champion,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
         )
         gate = GateDecision.read(Path(namespace.output) / "gate.json")
         step.status.details |= {"verdict": gate.reason, "promote": gate.promote}
@@ -66,7 +66,7 @@ def _champion(text: str | None) -> Champion | None:
     if not text:
         return None
     if text.startswith("models:/"):
-        from latentrec.tracking import find_champion
+        from latentrec.registry.download import find_champion
 
         return find_champion(text)
     return Champion(directory=Path(text))

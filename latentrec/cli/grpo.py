@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import GRPOConfig
 
 HELP = "LatentR3 stage 2: GRPO on titles, or on the latent beneath a frozen backbone"
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train from a model of ``sft``."""
-    from latentrec.training.latent_grpo import train_grpo
+    from latentrec.training.latentr3.grpo import train_grpo
 
     config = config_from_namespace(GRPOConfig, arguments)
     run_training("grpo", train_grpo, config, arguments, model=arguments.model)

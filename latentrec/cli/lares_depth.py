@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.evaluation.depth import DepthConfig
-from latentrec.tracking import step_run
+from latentrec.evaluation.ranking.depth import DepthConfig
+from latentrec.steps.step_run import step_run
 
 HELP = "judge a LARES model at several depths of thought"
 
@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Judge and print the table."""
-    from latentrec.evaluation.depth import depth_study
+    from latentrec.evaluation.ranking.depth import depth_study
 
     config = config_from_namespace(DepthConfig, arguments)
     with step_run("lares-depth", config=config, dataset=arguments.dataset) as step:
         depth_study(config, dataset=arguments.dataset, model=arguments.model, output=arguments.output)
-        step.sink.log_artifact(Path(arguments.output) / "depth.md")
+        step.metric_logger.log_artifact(Path(arguments.output) / "depth.md")
     print((Path(arguments.output) / "depth.md").read_text(encoding="utf-8"), end="")

@@ -6,9 +6,9 @@ import argparse
 import json
 
 from latentrec.core import UserError
-from latentrec.storage import step_status
-from latentrec.tracking.parameters import FIELDS, SYSTEMS
-from latentrec.tracking.preflight import run_preflight
+from latentrec.steps.parameters import FIELDS, SYSTEMS
+from latentrec.steps.preflight import run_preflight
+from latentrec.steps.status import step_status
 
 HELP = "check inputs, storage, tracking server, backbone, memory and parameters; print inputs_fingerprint"
 

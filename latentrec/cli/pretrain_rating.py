@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.rating_config import PretrainRatingConfig
+from latentrec.training.rating.rating_config import PretrainRatingConfig
 
 HELP = "pre-train the small stand-in for an instruct model, or name a real one to start from"
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Pre-train; the format rate printed is where reinforcement learning starts."""
-    from latentrec.training.rating_pretrain import pretrain_rating
+    from latentrec.training.rating.pretraining import pretrain_rating
 
     config = config_from_namespace(PretrainRatingConfig, arguments)
     info = run_training("pretrain-rating", pretrain_rating, config, arguments)

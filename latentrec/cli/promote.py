@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from latentrec.core import UserError
-from latentrec.tracking import PromotionEvent, promote, promotion_history, rollback
+from latentrec.registry.promotion import PromotionEvent, promote, promotion_history, rollback
 
 HELP = "move an alias by hand or roll back, with a reason that stays in the registry; or print the history"
 

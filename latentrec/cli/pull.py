@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from latentrec.tracking import pull_model
+from latentrec.registry.download import pull_model
 
 HELP = "copy a registered model directory, verified against its manifest"
 

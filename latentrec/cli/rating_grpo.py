@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.rating_config import RatingGRPOConfig
+from latentrec.training.rating.rating_config import RatingGRPOConfig
 
 HELP = "GRPO on rule-based rating rewards, from a pre-trained or a cold-started model"
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train and print reward, format validity and error on validation, before and after."""
-    from latentrec.training.rating_grpo import train_rating_grpo
+    from latentrec.training.rating.rating_grpo import train_rating_grpo
 
     config = config_from_namespace(RatingGRPOConfig, arguments)
     info = run_training("rating-grpo", train_rating_grpo, config, arguments, model=arguments.model)

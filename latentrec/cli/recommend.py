@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from latentrec.tracking.recommend import recommend
+from latentrec.steps.recommend import recommend
 
 HELP = "load a registered model and print recommendations for one history"
 

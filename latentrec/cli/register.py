@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from latentrec.tracking import register_model, step_run
+from latentrec.registry.registration import register_model
+from latentrec.steps.step_run import step_run
 
 HELP = "register a judged model with its lineage and card; the champion's alias moves only through the gate"
 

@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.rpt_config import RPTConfig
+from latentrec.training.sequential.rpt_config import RPTConfig
 
 HELP = "LARES phase 2: reinforcement post-training on the ranking reward"
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train from a model of ``train-sequential --encoder lares``."""
-    from latentrec.training.rpt import train_rpt
+    from latentrec.training.sequential.rpt import train_rpt
 
     config = config_from_namespace(RPTConfig, arguments)
     run_training("rpt", train_rpt, config, arguments, model=arguments.model)

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.storage import check_output_file, is_local, join, read_step_statuses, store_for
-from latentrec.tracking.run_summary import render_summary
+from latentrec.steps.run_summary import render_summary
+from latentrec.steps.status import read_step_statuses
+from latentrec.storage import check_output_file, is_local, join, store_for
 
 HELP = "print what happened in a pipeline run: state, duration and reason of each step, verdict"
 

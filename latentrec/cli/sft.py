@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.sft_config import SFTConfig
+from latentrec.training.latentr3.sft_config import SFTConfig
 
 HELP = "LatentR3 stage 1: supervised fine-tuning of backbone and LatentRATT (N = 0: the backbone alone)"
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train from a fresh backbone, or from a model's weights."""
-    from latentrec.training.sft import train_sft
+    from latentrec.training.latentr3.sft import train_sft
 
     config = config_from_namespace(SFTConfig, arguments)
     run_training("sft", train_sft, config, arguments, init_from=arguments.init_from)

@@ -7,7 +7,12 @@ import time
 from datetime import UTC, datetime
 
 from latentrec.storage import input_fingerprint, list_inputs, store_for
-from latentrec.storage.garbage import Work, find_garbage, remove_garbage, scan
+from latentrec.storage.checkpoint_garbage import (
+    Work,
+    find_checkpoint_garbage,
+    remove_checkpoint_garbage,
+    scan,
+)
 
 HELP = "list checkpoints, collect unreferenced ones, show the fingerprint of inputs"
 
@@ -57,7 +62,7 @@ def _list(namespace: argparse.Namespace) -> None:
 
 def _collect(namespace: argparse.Namespace) -> None:
     days = namespace.unused_days
-    garbage = find_garbage(
+    garbage = find_checkpoint_garbage(
         scan(namespace.root),
         older_than_s=namespace.older_than_hours * 3600,
         unused_for_s=None if days is None else days * 86_400,
@@ -66,7 +71,7 @@ def _collect(namespace: argparse.Namespace) -> None:
         print(f"{_size(piece.info.size):>10}  {piece.info.uri}  ({piece.reason})")
     total = sum(piece.info.size for piece in garbage)
     if namespace.delete:
-        print(f"removed {_size(remove_garbage(garbage))} in {len(garbage)} files")
+        print(f"removed {_size(remove_checkpoint_garbage(garbage))} in {len(garbage)} files")
     else:
         print(f"dry run: {len(garbage)} files, {_size(total)} would be removed; add --delete to remove them")
 

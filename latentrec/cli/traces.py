@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.tracking import step_run
-from latentrec.training.traces import TracesConfig
+from latentrec.steps.step_run import step_run
+from latentrec.training.rating.traces import TracesConfig
 
 HELP = "reasoning traces for RecOne's cold start, asked of an endpoint or written by template"
 
@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the traces and print what came of them and what they cost."""
-    from latentrec.training.traces import make_traces
+    from latentrec.training.rating.traces import make_traces
 
     config = config_from_namespace(TracesConfig, arguments)
     with step_run("traces", config=config, dataset=arguments.dataset) as step:
-        report = make_traces(config, dataset=arguments.dataset, output=arguments.output, sink=step.sink)
+        report = make_traces(
+            config, dataset=arguments.dataset, output=arguments.output, metric_logger=step.metric_logger
+        )
         step.status.details.update(report.figures())
     print(f"{arguments.output}: {report}")

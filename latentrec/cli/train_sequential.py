@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.sequential_config import SequentialConfig
+from latentrec.training.sequential.sequential_config import SequentialConfig
 
 HELP = "train popularity or an ID-based sequence model, early-stopped on validation NDCG@10"
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train the encoder that is asked for."""
-    from latentrec.training.sequential import train_sequential
+    from latentrec.training.sequential.train import train_sequential
 
     config = config_from_namespace(SequentialConfig, arguments)
     run_training(f"train-sequential-{config.encoder}", train_sequential, config, arguments)

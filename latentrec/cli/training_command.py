@@ -8,8 +8,8 @@ from typing import Any
 
 from latentrec.core import add_config_arguments
 from latentrec.models import ModelInfo
+from latentrec.steps.step_run import step_run
 from latentrec.storage import Manifest
-from latentrec.tracking import step_run
 
 
 def add_training_arguments(
@@ -54,7 +54,7 @@ def run_training(
         train: the library's function.
         config: its configuration.
         arguments: the command's flags.
-        inputs: what ``train`` takes besides dataset, output, sink and checkpoint root.
+        inputs: what ``train`` takes besides dataset, output, metric_logger and checkpoint root.
 
     Returns:
         What the model directory says of itself; ``None`` on every process of a distributed run but the first.
@@ -66,7 +66,7 @@ def run_training(
             config,
             dataset=arguments.dataset,
             output=arguments.output,
-            sink=step.sink,
+            metric_logger=step.metric_logger,
             checkpoint_root=arguments.checkpoint_root,
             **inputs,
         )

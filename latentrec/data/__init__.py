@@ -1,10 +1,10 @@
 """Amazon reviews in, dataset directory out; and the dataset directory read again."""
 
-from latentrec.data.config import DataPrepConfig
+from latentrec.data.baseline_dataset import content_of
+from latentrec.data.data_prep_config import DataPrepConfig
 from latentrec.data.dataset import SPLITS, Dataset, Samples
 from latentrec.data.prepare import is_no_new_data, prepare
-from latentrec.data.previous import content_of
-from latentrec.data.sample import generate_sample
+from latentrec.data.synthetic import generate_sample
 
 __all__ = [
     "SPLITS",

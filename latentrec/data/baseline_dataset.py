@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.data.checks import Check
+from latentrec.data.validation import Check
 from latentrec.storage import MANIFEST, Manifest, join, store_for
 
 
 @dataclass(frozen=True)
-class Previous:
+class BaselineDataset:
     """What the manifest of the run before says."""
 
     uri: str
@@ -21,7 +21,7 @@ class Previous:
     counts: dict[str, Any]
 
 
-def read_previous(uri: str) -> Previous:
+def read_previous(uri: str) -> BaselineDataset:
     """Read the manifest of a dataset directory (or the manifest itself), wherever it lies.
 
     Raises:
@@ -32,7 +32,7 @@ def read_previous(uri: str) -> Previous:
         body = json.loads(store_for(where).read_bytes(where))
         if body["kind"] != "dataset":
             raise UserError(f"{where} is the manifest of a {body['kind']}, expected a dataset's (--previous)")
-        return Previous(where, str(body["fingerprint"]), dict(body["counts"]))
+        return BaselineDataset(where, str(body["fingerprint"]), dict(body["counts"]))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{where}: no manifest; --previous names the dataset of the run before") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -54,7 +54,7 @@ def content_of(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(tables).encode()).hexdigest()
 
 
-def volume_check(previous: Previous, interactions: int, max_drop: float) -> Check:
+def volume_check(previous: BaselineDataset, interactions: int, max_drop: float) -> Check:
     """Whether the number of interactions held up against the previous dataset."""
     before = int(previous.counts.get("interactions", 0))
     drop = 1 - interactions / before if before else 0.0

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from latentrec.data import statistics
 from latentrec.data.charts import columns_chart
-from latentrec.data.checks import Check
-from latentrec.data.summary import Prepared, day
+from latentrec.data.dataset_summary import DatasetSummary, day
+from latentrec.data.validation import Check
 
 COLOURS = {"first events": "#b9c0c9", "train": "#3b6ea5", "valid": "#e0a030", "test": "#b5462f"}
 _FILTERS = {
@@ -26,7 +26,7 @@ _FILTERS = {
 }
 
 
-def write_report(directory: Path, prepared: Prepared, checks: list[Check]) -> None:
+def write_report(directory: Path, prepared: DatasetSummary, checks: list[Check]) -> None:
     """Write ``report.html`` beside the Parquet files, which must be there already."""
     items = pq.read_table(directory / "items.parquet", columns=["title", "title_id"])
     titles = items["title"].to_pylist()
@@ -49,7 +49,7 @@ def write_report(directory: Path, prepared: Prepared, checks: list[Check]) -> No
     (directory / "report.html").write_text(page, encoding="utf-8")
 
 
-def _tiles(prepared: Prepared) -> str:
+def _tiles(prepared: DatasetSummary) -> str:
     data, split = prepared.interactions, prepared.split
     span = f"{day(int(data.time.min()))} to {day(int(data.time.max()))}"
     figures = (
@@ -72,7 +72,7 @@ def _checks(checks: list[Check]) -> str:
     return f"<table><tr><th></th><th>check</th><th>figures</th></tr>{rows}</table>"
 
 
-def _funnel(prepared: Prepared) -> str:
+def _funnel(prepared: DatasetSummary) -> str:
     steps = prepared.filtered.funnel
     rows = ""
     for step in steps:
@@ -93,7 +93,7 @@ def _funnel(prepared: Prepared) -> str:
     return f"<table>{head}{rows}</table>{note}"
 
 
-def _time_chart(prepared: Prepared) -> str:
+def _time_chart(prepared: DatasetSummary) -> str:
     labels, counts, first, width = statistics.over_time(prepared)
     marks = [
         ((time - first) / width, f"{name.removesuffix('_start')} from {day(time)}")
@@ -103,7 +103,7 @@ def _time_chart(prepared: Prepared) -> str:
     return columns_chart(labels, series, title="Interactions over time, by split of the target", marks=marks)
 
 
-def _splits(prepared: Prepared) -> str:
+def _splits(prepared: DatasetSummary) -> str:
     head = "".join(
         f"<th>{name}</th>"
         for name in ("split", "samples", "users", "items", "first target", "last target", "mean history")
@@ -117,7 +117,7 @@ def _splits(prepared: Prepared) -> str:
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-def _history_chart(prepared: Prepared) -> str:
+def _history_chart(prepared: DatasetSummary) -> str:
     labels, counts = statistics.history_lengths(prepared)
     series = [(name, COLOURS[name], values) for name, values in counts.items()]
     return columns_chart(labels, series, title="Samples by length of history", width=480)
@@ -139,7 +139,7 @@ def _examples(found: list[tuple[str, list[str], str]]) -> str:
     return "".join(parts)
 
 
-def _sources(prepared: Prepared) -> str:
+def _sources(prepared: DatasetSummary) -> str:
     metadata = prepared.metadata
     entries = [
         (file, f.name) for file, f in zip(prepared.reviews.files, prepared.reviews.formats, strict=True)
@@ -154,7 +154,7 @@ def _sources(prepared: Prepared) -> str:
     return f"<table>{head}{rows}</table>"
 
 
-def _bad_lines(prepared: Prepared) -> str:
+def _bad_lines(prepared: DatasetSummary) -> str:
     bads = [prepared.reviews.bad, *([prepared.metadata.bad] if prepared.metadata else [])]
     count = sum(bad.count for bad in bads)
     if not count:
@@ -163,7 +163,7 @@ def _bad_lines(prepared: Prepared) -> str:
     return f"<p>{count:,} lines could not be read and were dropped, such as:</p><ul>{listing}</ul>"
 
 
-def _settings(prepared: Prepared) -> str:
+def _settings(prepared: DatasetSummary) -> str:
     rows = [
         (name, _show(getattr(prepared.config, name)), field.description or "")
         for name, field in type(prepared.config).model_fields.items()

@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from latentrec.data.checks import Check, split_checks
-from latentrec.data.config import DataPrepConfig
-from latentrec.data.filters import Filtered
-from latentrec.data.metadata import Metadata
-from latentrec.data.previous import Previous, volume_check
-from latentrec.data.reviews import Reviews
+from latentrec.data.baseline_dataset import BaselineDataset, volume_check
+from latentrec.data.data_prep_config import DataPrepConfig
+from latentrec.data.filters import FilterResult
+from latentrec.data.parquet_writer import Interactions
+from latentrec.data.reading.metadata import Metadata
+from latentrec.data.reading.reviews import Reviews
 from latentrec.data.splits import SPLIT_NAMES, Split
-from latentrec.data.tables import Interactions
+from latentrec.data.validation import Check, split_checks
 
 
 @dataclass(frozen=True)
-class Prepared:
+class DatasetSummary:
     """Everything that was read, filtered and split, before it is written."""
 
     config: DataPrepConfig
     reviews: Reviews
     metadata: Metadata | None
-    filtered: Filtered
+    filtered: FilterResult
     interactions: Interactions
     split: Split
 
@@ -37,7 +37,7 @@ class Prepared:
         return sum(text is None or not text.title for text in texts)
 
 
-def run_checks(prepared: Prepared, previous: Previous | None) -> list[Check]:
+def run_checks(prepared: DatasetSummary, previous: BaselineDataset | None) -> list[Check]:
     """Every check of the dataset, violated or not."""
     config, interactions = prepared.config, prepared.interactions
     checks = split_checks(
@@ -64,7 +64,7 @@ def run_checks(prepared: Prepared, previous: Previous | None) -> list[Check]:
     return checks
 
 
-def counts_of(prepared: Prepared) -> dict[str, Any]:
+def counts_of(prepared: DatasetSummary) -> dict[str, Any]:
     """``counts`` of the manifest."""
     metadata, interactions = prepared.metadata, prepared.interactions
     return {
@@ -78,7 +78,7 @@ def counts_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def extra_of(prepared: Prepared, checks: list[Check]) -> dict[str, Any]:
+def extra_of(prepared: DatasetSummary, checks: list[Check]) -> dict[str, Any]:
     """What is particular to the manifest of a dataset."""
     config, reviews, metadata = prepared.config, prepared.reviews, prepared.metadata
     interactions, split, filtered = prepared.interactions, prepared.split, prepared.filtered

@@ -1,6 +1,6 @@
 """Which events stay: windows, usable items, exact repeats, k-core, widening; and the funnel of counts.
 
-Events are columns (see :class:`latentrec.data.events.Events`); a filter maps an ascending array of event
+Events are columns (see :class:`latentrec.data.reading.events.Events`); a filter maps an ascending array of event
 indices to the sub-array that stays, so that file order is never lost.
 """
 
@@ -12,8 +12,8 @@ from hashlib import sha256
 import numpy as np
 import pyarrow as pa
 
-from latentrec.data.config import months_before
-from latentrec.data.events import Events
+from latentrec.data.data_prep_config import months_before
+from latentrec.data.reading.events import Events
 
 _CHUNK = 1 << 20
 
@@ -29,7 +29,7 @@ class FunnelStep:
 
 
 @dataclass(frozen=True)
-class Filtered:
+class FilterResult:
     """Result of :func:`apply_filters`.
 
     Attributes:
@@ -59,7 +59,7 @@ def apply_filters(
     k_core: int,
     max_users: int | None = None,
     seed: int = 42,
-) -> Filtered:
+) -> FilterResult:
     """Window, usable titles, duplicates, k-core, users' subset, in this order; widened for ``min_items``.
 
     Args:
@@ -86,7 +86,7 @@ def apply_filters(
             if max_users is not None:
                 kept = kept[users_subset_mask(events.user[kept], events.user_keys, max_users, seed)]
                 funnel.append(_count("max_users", events, kept))
-            return Filtered(kept, funnel, window_start, widened, repeats)
+            return FilterResult(kept, funnel, window_start, widened, repeats)
         window_start = months_before(window_start, widen_months)
         widened += 1
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from latentrec.data.events import Events
-from latentrec.data.metadata import Metadata, titles_of
+from latentrec.data.reading.events import Events
+from latentrec.data.reading.metadata import Metadata, titles_of
 from latentrec.data.splits import Split, history_rows
 
 SAMPLES_PER_WRITE = 1 << 17

@@ -7,18 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from latentrec.core import UserError
-from latentrec.data.categories import fetch_category
-from latentrec.data.checks import require
-from latentrec.data.config import DataPrepConfig
-from latentrec.data.filters import Filtered, apply_filters, reachable_items
-from latentrec.data.lines import BadLines
-from latentrec.data.metadata import Metadata, read_metadata
-from latentrec.data.previous import read_previous
-from latentrec.data.report import write_report
-from latentrec.data.reviews import Reviews, read_reviews, read_texts
-from latentrec.data.splits import SPLIT_NAMES, split_samples
-from latentrec.data.summary import Prepared, counts_of, day, extra_of, run_checks
-from latentrec.data.tables import (
+from latentrec.data.amazon_downloads import fetch_category
+from latentrec.data.baseline_dataset import read_previous
+from latentrec.data.data_prep_config import DataPrepConfig
+from latentrec.data.data_report import write_report
+from latentrec.data.dataset_summary import DatasetSummary, counts_of, day, extra_of, run_checks
+from latentrec.data.filters import FilterResult, apply_filters, reachable_items
+from latentrec.data.parquet_writer import (
     arrange,
     interactions_table,
     items_table,
@@ -26,6 +21,11 @@ from latentrec.data.tables import (
     write_samples,
     write_table,
 )
+from latentrec.data.reading.line_reader import BadLines
+from latentrec.data.reading.metadata import Metadata, read_metadata
+from latentrec.data.reading.reviews import Reviews, read_reviews, read_texts
+from latentrec.data.splits import SPLIT_NAMES, split_samples
+from latentrec.data.validation import require
 from latentrec.storage import ArtifactWriter, Manifest
 
 
@@ -61,7 +61,7 @@ def prepare(config: DataPrepConfig, output: str | Path) -> Manifest:
     return writer.manifest
 
 
-def read_filter_split(config: DataPrepConfig) -> Prepared:
+def read_filter_split(config: DataPrepConfig) -> DatasetSummary:
     """Everything up to the checks, in memory.
 
     Raises:
@@ -88,10 +88,10 @@ def read_filter_split(config: DataPrepConfig) -> Prepared:
         valid_start=config.seconds("valid_start"),
         test_start=config.seconds("test_start"),
     )
-    return Prepared(config, reviews, metadata, filtered, interactions, split)
+    return DatasetSummary(config, reviews, metadata, filtered, interactions, split)
 
 
-def write_tables(directory: Path, prepared: Prepared) -> None:
+def write_tables(directory: Path, prepared: DatasetSummary) -> None:
     """Write the Parquet files; texts of reviews are read in a second pass, for the rating task only."""
     interactions, split = prepared.interactions, prepared.split
     is_rating = prepared.config.task == "rating"
@@ -129,7 +129,7 @@ def is_no_new_data(manifest: Manifest) -> bool:
     return previous.get("fingerprint") == manifest.fingerprint
 
 
-def _filter(config: DataPrepConfig, reviews: Reviews, metadata: Metadata | None) -> Filtered:
+def _filter(config: DataPrepConfig, reviews: Reviews, metadata: Metadata | None) -> FilterResult:
     events = reviews.events
     usable = np.ones(len(events.item_keys), bool)
     if metadata is not None and config.title_filter != "none":

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from latentrec.data.dataset_summary import DatasetSummary, day
 from latentrec.data.splits import SPLIT_NAMES, history_rows
-from latentrec.data.summary import Prepared, day
 
 _BINS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 
 
-def share_figures(prepared: Prepared, title_ids: np.ndarray) -> list[tuple[str, str]]:
+def share_figures(prepared: DatasetSummary, title_ids: np.ndarray) -> list[tuple[str, str]]:
     """(what, figure) of everything that skews a comparison of models."""
     data, split = prepared.interactions, prepared.split
     n = len(data)
@@ -42,7 +42,7 @@ def share_figures(prepared: Prepared, title_ids: np.ndarray) -> list[tuple[str, 
     ]  # fmt: skip
 
 
-def split_rows(prepared: Prepared) -> list[dict[str, Any]]:
+def split_rows(prepared: DatasetSummary) -> list[dict[str, Any]]:
     """Size, users, items, first and last day and mean history of each split."""
     data, split, limit = prepared.interactions, prepared.split, prepared.config.max_history
     rows = []
@@ -62,7 +62,7 @@ def split_rows(prepared: Prepared) -> list[dict[str, Any]]:
     return rows
 
 
-def history_lengths(prepared: Prepared) -> tuple[list[str], dict[str, list[int]]]:
+def history_lengths(prepared: DatasetSummary) -> tuple[list[str], dict[str, list[int]]]:
     """Samples of each split by length of history, 1 to ``max_history``."""
     limit = prepared.config.max_history
     counts = {}
@@ -83,7 +83,9 @@ def binned_counts(codes: np.ndarray) -> tuple[list[str], list[int]]:
     return labels, found.tolist()
 
 
-def over_time(prepared: Prepared, bins: int = 60) -> tuple[list[str], dict[str, list[int]], float, float]:
+def over_time(
+    prepared: DatasetSummary, bins: int = 60
+) -> tuple[list[str], dict[str, list[int]], float, float]:
     """Events by time and split; also the start and the width of a bin in seconds."""
     data, split = prepared.interactions, prepared.split
     start, end = int(data.time.min()), int(data.time.max()) + 1
@@ -103,7 +105,7 @@ def over_time(prepared: Prepared, bins: int = 60) -> tuple[list[str], dict[str, 
     return labels, counts, float(first), float(width)
 
 
-def examples(prepared: Prepared, titles: list[str], n: int = 5) -> list[tuple[str, list[str], str]]:
+def examples(prepared: DatasetSummary, titles: list[str], n: int = 5) -> list[tuple[str, list[str], str]]:
     """Random test samples as (user key, titles of the history, title of the target)."""
     data, split = prepared.interactions, prepared.split
     generator = np.random.default_rng(prepared.config.seed)
@@ -116,7 +118,7 @@ def examples(prepared: Prepared, titles: list[str], n: int = 5) -> list[tuple[st
     return found
 
 
-def _already_in_history(prepared: Prepared, targets: np.ndarray) -> int:
+def _already_in_history(prepared: DatasetSummary, targets: np.ndarray) -> int:
     data, found = prepared.interactions, 0
     for start in range(0, len(targets), 1 << 17):
         rows = targets[start : start + (1 << 17)]

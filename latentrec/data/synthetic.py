@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.data.sample_words import BRANDS, DETAILS, FAMILIES, OPENINGS, SERIES, SUMMARIES
+from latentrec.data.synthetic_vocabulary import BRANDS, DETAILS, FAMILIES, OPENINGS, SERIES, SUMMARIES
 from latentrec.storage import ArtifactWriter, exclusive, expand_output
 
 DAY = 86_400

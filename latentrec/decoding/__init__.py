@@ -3,6 +3,6 @@
 What needs torch (``TitleRecommender``, ``ConstrainedBeamSearch``…) is imported from its own module.
 """
 
-from latentrec.decoding.load import ASSISTED, LOADERS, load_recommender
+from latentrec.decoding.recommender_loader import ASSISTED, LOADERS, load_recommender
 
 __all__ = ["ASSISTED", "LOADERS", "load_recommender"]

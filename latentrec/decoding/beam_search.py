@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentrec.decoding.assistant import AssistantMass
+from latentrec.decoding.d3 import D3TokenMass
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 
 LOGITS_AT_ONCE = 2**26
@@ -96,7 +96,7 @@ class ConstrainedBeamSearch:
         start: Any,
         *,
         excluded: ExcludedLeaves | None = None,
-        assistant: AssistantMass | None = None,
+        assistant: D3TokenMass | None = None,
         alpha: float = 1.0,
     ) -> BeamResult:
         """Search for every row of ``start``.
@@ -204,7 +204,7 @@ class ConstrainedBeamSearch:
         state: Any,
         beams: _Beams,
         length: int,
-        assistant: AssistantMass | None,
+        assistant: D3TokenMass | None,
         at: Tensor,
         alpha: float,
     ) -> _Beams:

@@ -15,7 +15,7 @@ from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 SMALLEST_MASS = 1e-30
 
 
-class AssistantMass:
+class D3TokenMass:
     """Log mass of every state for each row.
 
     Attributes:
@@ -29,7 +29,7 @@ class AssistantMass:
     @classmethod
     def of_leaves(
         cls, mass_UF: Tensor, trie: TrieTensors, excluded: ExcludedLeaves | None = None
-    ) -> AssistantMass:
+    ) -> D3TokenMass:
         """Sum the leaves' mass upwards, level by level."""
         if excluded is not None:
             mass_UF = mass_UF.masked_fill(excluded.mask(), 0.0)
@@ -49,9 +49,9 @@ class AssistantMass:
         here = self.log_mass_UZ.gather(1, states.clamp(min=0))
         return ahead - here[..., None]
 
-    def rows(self, indices: Tensor) -> AssistantMass:
+    def rows(self, indices: Tensor) -> D3TokenMass:
         """The rows at ``indices``."""
-        return AssistantMass(self.log_mass_UZ.index_select(0, indices))
+        return D3TokenMass(self.log_mass_UZ.index_select(0, indices))
 
 
 def leaf_mass(item_logits_UI: Tensor, leaf_of_item_I: Tensor, n_leaves: int) -> Tensor:

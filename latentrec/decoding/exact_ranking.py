@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentrec.decoding.assistant import AssistantMass
 from latentrec.decoding.beam_search import BeamResult
+from latentrec.decoding.d3 import D3TokenMass
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 
 STATES_AT_ONCE = 1024
@@ -29,7 +29,7 @@ def score_every_title(
     length_penalty: float = 1.0,
     renormalised: bool = False,
     excluded: ExcludedLeaves | None = None,
-    assistant: AssistantMass | None = None,
+    assistant: D3TokenMass | None = None,
     alpha: float = 1.0,
 ) -> BeamResult:
     """Rank all leaves by the same score as the beam search's; arguments as there.

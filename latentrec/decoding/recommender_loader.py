@@ -16,7 +16,7 @@ ASSISTED = ("d3", "d3-catalogue")
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class DecodingOptions:
     """How a model is to be served; ID-based models read only the name.
 
     Attributes:
@@ -35,10 +35,10 @@ class LoadOptions:
     alpha: float = 0.9
 
 
-Loader = Callable[[Path, Catalogue, LoadOptions], Recommender]
+Loader = Callable[[Path, Catalogue, DecodingOptions], Recommender]
 
 
-def _titles(directory: Path, catalogue: Catalogue, options: LoadOptions) -> Recommender:
+def _titles(directory: Path, catalogue: Catalogue, options: DecodingOptions) -> Recommender:
     from latentrec.decoding.title_recommender import TitleRecommender
 
     assistant = None
@@ -57,13 +57,13 @@ def _titles(directory: Path, catalogue: Catalogue, options: LoadOptions) -> Reco
     )
 
 
-def _sequential(directory: Path, catalogue: Catalogue, options: LoadOptions) -> Recommender:
+def _sequential(directory: Path, catalogue: Catalogue, options: DecodingOptions) -> Recommender:
     from latentrec.models.sequential import SequentialRecommender
 
     return SequentialRecommender.load(directory, catalogue, name=options.name)
 
 
-def _popularity(directory: Path, catalogue: Catalogue, options: LoadOptions) -> Recommender:
+def _popularity(directory: Path, catalogue: Catalogue, options: DecodingOptions) -> Recommender:
     from latentrec.models.popularity import Popularity
 
     return Popularity.load(directory, catalogue, name=options.name)
@@ -102,7 +102,7 @@ def load_recommender(
             f"{model_dir} holds a {info.system} model, which does not rank items; "
             f"recommenders are: {', '.join(sorted(LOADERS))}"
         )
-    options = LoadOptions(
+    options = DecodingOptions(
         name=name,
         beam_width=beam_width,
         host=host,

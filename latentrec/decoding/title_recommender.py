@@ -15,10 +15,10 @@ from torch import Tensor
 
 from latentrec.catalog import Catalogue, TokenTrie
 from latentrec.core import UserError
-from latentrec.decoding.assistant import AssistantMass, leaf_mass
 from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
-from latentrec.decoding.exhaustive import score_every_title
-from latentrec.decoding.load import ASSISTED
+from latentrec.decoding.d3 import D3TokenMass, leaf_mass
+from latentrec.decoding.exact_ranking import score_every_title
+from latentrec.decoding.recommender_loader import ASSISTED
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from latentrec.models import Ranking
 
@@ -193,7 +193,7 @@ class TitleRecommender:
             mass = None
             if self.assistant is not None:
                 logits = torch.from_numpy(self.assistant.item_logits(histories)).to(self.device)
-                mass = AssistantMass.of_leaves(
+                mass = D3TokenMass.of_leaves(
                     leaf_mass(logits, self._leaf_of_item, n_leaves), self.trie, excluded
                 )
             settings: dict[str, Any] = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentrec.catalog import TokenTrie
-from latentrec.models.latentr3 import Choices
+from latentrec.models.latentr3 import AllowedTokens
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TrieTensors:
         own = logits_UWV.gather(2, children.tokens).masked_fill(~children.valid, -torch.inf)
         return own.logsumexp(dim=2, keepdim=True)
 
-    def choices(self, sequences: Tensor, counted: Tensor) -> Choices:
+    def choices(self, sequences: Tensor, counted: Tensor) -> AllowedTokens:
         """What may stand at each position of sequences that are in the trie.
 
         Args:
@@ -104,7 +104,7 @@ class TrieTensors:
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         edges = torch.arange(int(offsets[-1]), device=self.device)
         edges += (self.child_offsets[at] - offsets[:-1]).repeat_interleave(counts)
-        return Choices(self.child_tokens[edges], offsets)
+        return AllowedTokens(self.child_tokens[edges], offsets)
 
     def leaves_below(self, states: Tensor) -> Tensor:
         """int64 (U, W): leaves below each beam's state, excluded ones too; 0 where it is dead."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from latentrec.evaluation.config import Champion, EvaluateConfig
+from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision, decide
 
 if TYPE_CHECKING:
-    from latentrec.evaluation.run import evaluate
+    from latentrec.evaluation.runner import evaluate
 
 __all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide", "evaluate"]
 
@@ -19,6 +19,6 @@ __all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide", "evaluate"]
 def __getattr__(name: str) -> Any:
     if name != "evaluate":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from latentrec.evaluation.run import evaluate
+    from latentrec.evaluation.runner import evaluate
 
     return evaluate

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from latentrec.core import Config
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, Seed, Share
 from latentrec.data import SPLITS
-from latentrec.decoding.load import ASSISTED, LoadOptions
+from latentrec.decoding.recommender_loader import ASSISTED, DecodingOptions
 
 KS = (1, 5, 10)
 EXACT = "exact"
@@ -97,4 +97,4 @@ class Champion:
     directory: Path
     label: str = "champion"
     version: str | None = None
-    served: LoadOptions | None = None
+    served: DecodingOptions | None = None

@@ -17,19 +17,19 @@ from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset, Samples
 from latentrec.decoding import ASSISTED, load_recommender
-from latentrec.decoding.load import LoadOptions
-from latentrec.evaluation.config import Champion, EvaluateConfig
-from latentrec.evaluation.cost import Cost, measure_cost
+from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision, decide
-from latentrec.evaluation.report import write_reports
-from latentrec.evaluation.result import Evaluation, file_name
-from latentrec.evaluation.scoring import ModelScores, score_model, shown_lengths
-from latentrec.evaluation.summary import against, compare_all, metric_table, slice_table
+from latentrec.evaluation.ranking.cost import Cost, measure_cost
+from latentrec.evaluation.ranking.result import Evaluation, file_name
+from latentrec.evaluation.ranking.scoring import ModelScores, score_model, shown_lengths
+from latentrec.evaluation.ranking.tables import against, compare_all, metric_table, slice_table
+from latentrec.evaluation.report.ranking_report import write_reports
 from latentrec.metrics import ClusterBootstrap, Interval
 from latentrec.models import ModelInfo, Recommender, read_model
 from latentrec.models.popularity import Popularity
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training import MetricSink, NullSink
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
 FLOOR_NAME = "popularity"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -42,32 +42,37 @@ def evaluate(
     models: Mapping[str, str | Path],
     output: str | Path,
     champion: Champion | None = None,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
 ) -> Manifest:
     """Judge models on a split and write an evaluation directory (contracts.md).
 
     Args:
         config: settings.
         dataset: a dataset directory; one of the rating task is handed to
-            :func:`latentrec.evaluation.ratings.evaluate_ratings`.
+            :func:`latentrec.evaluation.rating.evaluate_ratings.evaluate_ratings`.
         models: name → model directory, in the order of the tables; popularity is added where absent.
         output: directory to make.
         champion: who holds the alias now; scored on the same samples with today's catalogue, decoded as it
             is served.
-        sink: receives ``<model>/<metric>`` of every model, once.
+        metric_logger: receives ``<model>/<metric>`` of every model, once.
 
     Raises:
         UserError: no models, a name that cannot be a file's, an empty split, a name that config asks for
             and that is not among the models, or a model that does not rank items.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     models = _checked_names(models, champion)
     data = Dataset(dataset)
     if data.manifest.config.get("task") == "rating":
-        from latentrec.evaluation.ratings import evaluate_ratings
+        from latentrec.evaluation.rating.evaluate_ratings import evaluate_ratings
 
         return evaluate_ratings(
-            config, dataset=dataset, models=models, output=output, champion=champion, sink=sink
+            config,
+            dataset=dataset,
+            models=models,
+            output=output,
+            champion=champion,
+            metric_logger=metric_logger,
         )
     catalogue = Catalogue.from_dataset(data)
     samples = _chosen_samples(data, config)
@@ -84,7 +89,7 @@ def evaluate(
     scores: list[ModelScores] = []
     costs: dict[str, Cost] = {}
 
-    def judge(recommender: Recommender) -> None:
+    def evaluate_one(recommender: Recommender) -> None:
         result = score_model(
             recommender,
             samples,
@@ -104,8 +109,8 @@ def evaluate(
             )
 
     if floor_name not in directories:
-        judge(Popularity(catalogue.train_counts, name=floor_name))
-    todays = LoadOptions(
+        evaluate_one(Popularity(catalogue.train_counts, name=floor_name))
+    todays = DecodingOptions(
         beam_width=int(config.beam_width) if config.beam_width.isdigit() else config.beam_width,
         host=config.host,
         assistant_dir=assistant,
@@ -113,7 +118,7 @@ def evaluate(
     )
     for name, directory in directories.items():
         served = champion.served if champion is not None and name == champion.label else None
-        judge(load_recommender(directory, catalogue, **asdict(replace(served or todays, name=name))))
+        evaluate_one(load_recommender(directory, catalogue, **asdict(replace(served or todays, name=name))))
 
     bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=config.n_resamples, seed=config.seed)
     table = metric_table(scores, catalogue, bootstrap)
@@ -144,7 +149,9 @@ def evaluate(
     with writer:
         _write(evaluation, writer)
     for name, metrics in table.items():
-        sink.log_metrics({f"{name}/{metric}": interval.value for metric, interval in metrics.items()}, 0)
+        metric_logger.log_metrics(
+            {f"{name}/{metric}": interval.value for metric, interval in metrics.items()}, 0
+        )
     assert writer.manifest is not None
     return writer.manifest
 

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
-from latentrec.models.model_dir import read_model
-from latentrec.models.ranking import Histories, mask_items, stack_rankings, top_items
+from latentrec.models.model_directory import read_model
 from latentrec.models.recommender import Ranking
+from latentrec.models.top_k import Histories, mask_items, stack_rankings, top_items
 
 SCORES_FILE = "popularity.safetensors"
 CHUNK = 4096

@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.decoding.load import LoadOptions
-from latentrec.evaluation.config import Champion
+from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.evaluation.evaluate_config import Champion
+from latentrec.registry.model_registry import CHAMPION, RegisteredVersion, Registry
+from latentrec.serving.recommendation_service import ServingOptions
 from latentrec.storage import MANIFEST, Manifest, check_output, read_manifest, replacing
-from latentrec.tracking.registry import CHAMPION, Registered, Registry
-from latentrec.tracking.serving import ServingOptions
 
 
-def pull_model(uri: str, output: str | Path) -> Registered:
+def pull_model(uri: str, output: str | Path) -> RegisteredVersion:
     """Copy a registered model directory to ``output``, verified against its manifest; whole or not at all.
 
     Args:
@@ -61,7 +61,7 @@ def find_champion(name: str) -> Champion | None:
     pull_model(found.uri, directory)
     options = ServingOptions.from_config(registry.config(found))
     has_assistant = "assistant" in registry.parts(found)
-    served = LoadOptions(
+    served = DecodingOptions(
         beam_width=options.beam_width,
         host=options.host,
         assistant_dir=registry.download(found, "assistant", Path(folder)) if has_assistant else None,

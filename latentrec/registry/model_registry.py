@@ -20,7 +20,7 @@ _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<ver
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredVersion:
     """One registered version.
 
     Attributes:
@@ -45,7 +45,7 @@ class Registry:
     """One MLflow registry, at ``MLFLOW_TRACKING_URI`` unless told otherwise."""
 
     def __init__(self, tracking_uri: str | None = None):
-        from latentrec.tracking.steps import bound_http
+        from latentrec.steps.step_run import bound_http
 
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
@@ -65,7 +65,7 @@ class Registry:
         self.client: MlflowClient = MlflowClient(uri)
         self._flavors: dict[str, dict[str, Any]] = {}
 
-    def by_alias(self, name: str, alias: str) -> Registered | None:
+    def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
         """The version that an alias points at; ``None`` where there is no such alias or model."""
         from mlflow.exceptions import MlflowException
 
@@ -77,7 +77,7 @@ class Registry:
             raise
         return self._registered(found)
 
-    def by_version(self, name: str, version: str) -> Registered:
+    def by_version(self, name: str, version: str) -> RegisteredVersion:
         """One version.
 
         Raises:
@@ -93,7 +93,7 @@ class Registry:
         known = ", ".join(entry.version for entry in self.versions(name)) or "none"
         raise UserError(f"{name} has no version {version}; registered versions: {known}")
 
-    def resolve(self, uri: str) -> Registered:
+    def resolve(self, uri: str) -> RegisteredVersion:
         """The version behind ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 
         Raises:
@@ -134,7 +134,7 @@ class Registry:
                 return {}
             raise
 
-    def versions(self, name: str) -> list[Registered]:
+    def versions(self, name: str) -> list[RegisteredVersion]:
         """Every version, oldest first."""
         found: list[Any] = []
         token = None
@@ -145,7 +145,7 @@ class Registry:
             if not token:
                 return sorted(map(self._registered, found), key=lambda entry: int(entry.version))
 
-    def parts(self, model: Registered) -> dict[str, str]:
+    def parts(self, model: RegisteredVersion) -> dict[str, str]:
         """Name → path of the artifacts inside a served model (``model``, ``catalogue``, ``card``…).
 
         Raises:
@@ -154,11 +154,11 @@ class Registry:
         artifacts = self._flavor(model).get("artifacts", {})
         return {name: entry["path"] for name, entry in artifacts.items()}
 
-    def config(self, model: Registered) -> dict[str, Any]:
+    def config(self, model: RegisteredVersion) -> dict[str, Any]:
         """The served model's configuration: how it is decoded."""
         return dict(self._flavor(model).get("config") or {})
 
-    def download(self, model: Registered, part: str, output: Path) -> Path:
+    def download(self, model: RegisteredVersion, part: str, output: Path) -> Path:
         """Copy one artifact of a served model into a folder; returns its own path there.
 
         Raises:
@@ -175,7 +175,7 @@ class Registry:
             )
         return Path(mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output)))
 
-    def _flavor(self, model: Registered) -> dict[str, Any]:
+    def _flavor(self, model: RegisteredVersion) -> dict[str, Any]:
         """The ``python_function`` entry of the version's MLmodel file, read without MLflow's model classes.
 
         Those need pandas, which the images of the early steps do not have.
@@ -196,7 +196,7 @@ class Registry:
         return self._flavors[model.uri]
 
     @staticmethod
-    def _registered(version: ModelVersion) -> Registered:
-        return Registered(
+    def _registered(version: ModelVersion) -> RegisteredVersion:
+        return RegisteredVersion(
             version.name, str(version.version), tuple(version.aliases or ()), dict(version.tags or {})
         )

@@ -14,8 +14,8 @@ import latentrec
 from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
 from latentrec.models import ModelInfo
-from latentrec.tracking.requests import DEFAULT_K, RATING_SYSTEMS
-from latentrec.tracking.serving import ServingOptions
+from latentrec.serving.recommendation_service import ServingOptions
+from latentrec.serving.request_schemas import DEFAULT_K, RATING_SYSTEMS
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 
 from latentrec.core import UserError
 from latentrec.evaluation.gate import GateDecision
-from latentrec.tracking.lock import Lock, lock_root, promotion_lock
-from latentrec.tracking.registry import CHAMPION, PREVIOUS, Registry
+from latentrec.registry.model_registry import CHAMPION, PREVIOUS, Registry
+from latentrec.registry.promotion_lock import Lock, lock_root, promotion_lock
 
 _TAG_PREFIX = "promotion."
 _MAX_REASON = 1500

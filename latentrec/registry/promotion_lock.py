@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from latentrec.core import UserError
 from latentrec.storage import ABSENT, PreconditionFailed, join, store_for
-from latentrec.tracking.environment import embedded_root
+from latentrec.tracking.run_context import embedded_root
 
 LOCK_ROOT_VARIABLE = "LATENTREC_LOCK_ROOT"
 STALE_AFTER_S = 900.0

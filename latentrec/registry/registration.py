@@ -10,21 +10,21 @@ from latentrec.core import UserError
 from latentrec.decoding import ASSISTED
 from latentrec.evaluation.gate import GateDecision
 from latentrec.models import ModelInfo, read_model
+from latentrec.registry.model_card import as_description, model_card
+from latentrec.registry.model_registry import CHALLENGER, RegisteredVersion, Registry
+from latentrec.registry.packaging import Package, catalogue_of, log_served_model
+from latentrec.registry.promotion import PromotionEvent, apply_gate
+from latentrec.registry.promotion_lock import lock_root
+from latentrec.serving.recommendation_service import ServingOptions
 from latentrec.storage import Manifest, read_manifest
-from latentrec.tracking.environment import RunContext
-from latentrec.tracking.lock import lock_root
-from latentrec.tracking.model_card import as_description, model_card
-from latentrec.tracking.packaging import Package, catalogue_of, log_served_model
-from latentrec.tracking.promotion import PromotionEvent, apply_gate
-from latentrec.tracking.registry import CHALLENGER, Registered, Registry
-from latentrec.tracking.serving import ServingOptions
+from latentrec.tracking.run_context import RunContext
 
 
 @dataclass(frozen=True)
 class Registration:
     """The outcome: the version, and what the gate did about the champion's alias."""
 
-    model: Registered
+    model: RegisteredVersion
     event: PromotionEvent
 
     @property
@@ -90,7 +90,7 @@ def register_model(
 
 def _log_and_register(
     registry: Registry, package: Package, name: str, lineage: dict[str, str], run_id: str | None
-) -> Registered:
+) -> RegisteredVersion:
     import mlflow
 
     with tempfile.TemporaryDirectory(prefix="latentrec-register-") as folder:
@@ -163,7 +163,7 @@ def _lineage(
 
 def _registered_before(
     registry: Registry, name: str, fingerprint: str, run_id: str | None
-) -> Registered | None:
+) -> RegisteredVersion | None:
     if not run_id:
         return None
     same = {"pipeline.run_id": run_id, "model.fingerprint": fingerprint}

@@ -13,13 +13,13 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from latentrec.models import read_model
-from latentrec.tracking.catalogue_source import CATALOGUE_VARIABLE, CatalogueSource, watch
-from latentrec.tracking.requests import RATING_SYSTEMS, BadRequest, parse_parameters, parse_rows
-from latentrec.tracking.scoring_door import harden_scoring_server
-from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
+from latentrec.serving.catalogue_source import CATALOGUE_VARIABLE, CatalogueSource, watch
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel, ServingOptions
+from latentrec.serving.request_schemas import RATING_SYSTEMS, BadRequest, parse_parameters, parse_rows
+from latentrec.serving.scoring_server import harden_scoring_server
 
 
-class Served(PythonModel):
+class PyfuncRecommender(PythonModel):
     """A recommender or a rating model, by the model directory inside: the contract's columns of either."""
 
     def load_context(self, context: Any) -> None:
@@ -33,15 +33,16 @@ class Served(PythonModel):
         with tempfile.TemporaryDirectory() as folder:
             catalogue = source.fetch(Path(folder)) if source else context.artifacts["catalogue"]
             if self._rating:
-                from latentrec.tracking.rating_serving import RatingService
+                from latentrec.serving.rating_service import RatingService
 
                 self._rater = RatingService.load(model_dir, catalogue)
                 return
             options, assistant = ServingOptions.from_config(config), context.artifacts.get("assistant")
-            self._service = RecommendationService(Loaded.load(model_dir, catalogue, options, assistant))
+            self._service = RecommendationService(ServingModel.load(model_dir, catalogue, options, assistant))
         if source:
             watch(
-                source, lambda path: self._service.replace(Loaded.load(model_dir, path, options, assistant))
+                source,
+                lambda path: self._service.replace(ServingModel.load(model_dir, path, options, assistant)),
             )
 
     def predict(
@@ -76,4 +77,4 @@ def _frame(answers: list[Any], columns: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-set_model(Served())
+set_model(PyfuncRecommender())

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import TextRatingPredictor
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
-from latentrec.tracking.requests import Row
+from latentrec.serving.request_schemas import RequestRow
 
 MAX_SHOWN = 50
 MAX_BATCH = 32
 
 
 @dataclass(frozen=True)
-class RatingAnswer:
+class RatingResponse:
     """The contract's columns: the predicted rating and the text that led to it."""
 
     rating: float
@@ -64,7 +64,7 @@ class RatingService:
         global_mean = float(info.architecture["global_mean"])
         return cls(TextRatingPredictor.load(model_dir), items, global_mean)
 
-    def rate(self, rows: list[Row]) -> list[RatingAnswer]:
+    def rate(self, rows: list[RequestRow]) -> list[RatingResponse]:
         """Rate each row's target.
 
         A target that the catalogue does not know, and an answer of the model that is no valid rating, get
@@ -77,7 +77,7 @@ class RatingService:
                 [self._example(rows[number]) for number in known], batch_size=MAX_BATCH
             )
         answers = [
-            RatingAnswer(self._stand_in(row), f"The catalogue has no item {row.target!r}: the user's mean.")
+            RatingResponse(self._stand_in(row), f"The catalogue has no item {row.target!r}: the user's mean.")
             for row in rows
         ]
         for number, prediction in zip(known, predictions, strict=True):
@@ -85,10 +85,10 @@ class RatingService:
             if math.isnan(rating):
                 rating = self._stand_in(rows[number])
                 reasoning = f"No valid rating in the model's answer ({prediction.fault}): the user's mean."
-            answers[number] = RatingAnswer(float(rating), reasoning)
+            answers[number] = RatingResponse(float(rating), reasoning)
         return answers
 
-    def _example(self, row: Row) -> RatingExample:
+    def _example(self, row: RequestRow) -> RatingExample:
         target = self._items[row.target or ""]
         ratings = row.history_ratings or []
         titles = row.history_titles or [""] * len(row.history)
@@ -106,6 +106,6 @@ class RatingService:
             item_mean=target.mean,
         )
 
-    def _stand_in(self, row: Row) -> float:
+    def _stand_in(self, row: RequestRow) -> float:
         ratings = row.history_ratings or []
         return sum(ratings) / len(ratings) if ratings else self._global_mean

@@ -18,7 +18,7 @@ import numpy as np
 
 from latentrec.catalog import Catalogue
 from latentrec.models import Recommender
-from latentrec.tracking.requests import Answer, Parameters, Row
+from latentrec.serving.request_schemas import Parameters, RecommendationAnswer, RequestRow
 
 MAX_BATCH = 32
 MAX_MODEL_HISTORY = 200
@@ -54,7 +54,7 @@ class ServingOptions:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class ServingModel:
     """A recommender with the catalogue that it ranks; replaced as one when the catalogue changes."""
 
     recommender: Recommender
@@ -64,7 +64,7 @@ class Loaded:
     popular: np.ndarray
 
     @classmethod
-    def of(cls, recommender: Recommender, catalogue: Catalogue) -> Loaded:
+    def of(cls, recommender: Recommender, catalogue: Catalogue) -> ServingModel:
         """Index a catalogue for serving; ``popular`` is its items by training interactions."""
         popular = np.argsort(-catalogue.train_counts, kind="stable")
         return cls(
@@ -82,7 +82,7 @@ class Loaded:
         catalogue_path: str | Path,
         options: ServingOptions | None = None,
         assistant_dir: str | Path | None = None,
-    ) -> Loaded:
+    ) -> ServingModel:
         """Load a model directory over a catalogue, its own or a newer one."""
         from latentrec.decoding import load_recommender
 
@@ -100,7 +100,7 @@ class Loaded:
 
 @dataclass
 class _Job:
-    loaded: Loaded
+    loaded: ServingModel
     history: np.ndarray
     parameters: Parameters
     result: Future[tuple[np.ndarray, np.ndarray]]
@@ -114,14 +114,14 @@ class RecommendationService:
         max_batch: users ranked in one call of the model.
     """
 
-    def __init__(self, loaded: Loaded, max_batch: int = MAX_BATCH):
+    def __init__(self, loaded: ServingModel, max_batch: int = MAX_BATCH):
         self._loaded = loaded
         self._max_batch = max_batch
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="recommender", daemon=True).start()
         self.warm_up()
 
-    def replace(self, loaded: Loaded) -> None:
+    def replace(self, loaded: ServingModel) -> None:
         """Serve another catalogue (or model) from now on; requests under way finish on the old one."""
         self._loaded = loaded
         self.warm_up()
@@ -131,9 +131,9 @@ class RecommendationService:
         loaded = self._loaded
         if loaded.catalogue.n_items:
             first = loaded.catalogue.item_keys[int(loaded.popular[0])]
-            self.recommend([Row([first])] * 2, Parameters())
+            self.recommend([RequestRow([first])] * 2, Parameters())
 
-    def recommend(self, rows: list[Row], parameters: Parameters) -> list[Answer]:
+    def recommend(self, rows: list[RequestRow], parameters: Parameters) -> list[RecommendationAnswer]:
         """Answer a batch of users; the order of the answers is that of the rows."""
         loaded = self._loaded
         found = [_known_items(row, loaded) for row in rows]
@@ -197,7 +197,7 @@ def _beams_for(recommender: Any, k: int) -> Iterator[None]:
         recommender.beam_width = width
 
 
-def _known_items(row: Row, loaded: Loaded) -> tuple[np.ndarray, int]:
+def _known_items(row: RequestRow, loaded: ServingModel) -> tuple[np.ndarray, int]:
     """Item ids of the history that the catalogue knows by key, or else by title; and how many it does not."""
     found = []
     titles = row.history_titles or [""] * len(row.history)
@@ -210,7 +210,9 @@ def _known_items(row: Row, loaded: Loaded) -> tuple[np.ndarray, int]:
     return np.array(found, np.int32), len(row.history) - len(found)
 
 
-def _popularity(items: np.ndarray, parameters: Parameters, loaded: Loaded) -> tuple[np.ndarray, np.ndarray]:
+def _popularity(
+    items: np.ndarray, parameters: Parameters, loaded: ServingModel
+) -> tuple[np.ndarray, np.ndarray]:
     """The most bought items and their share of all training interactions."""
     ranked = loaded.popular
     if parameters.exclude_history and len(items):
@@ -220,9 +222,11 @@ def _popularity(items: np.ndarray, parameters: Parameters, loaded: Loaded) -> tu
     return ranked, counts[ranked] / max(int(counts.sum()), 1)
 
 
-def _answer(items: np.ndarray, scores: np.ndarray, unknown: int, fallback: bool, loaded: Loaded) -> Answer:
+def _answer(
+    items: np.ndarray, scores: np.ndarray, unknown: int, fallback: bool, loaded: ServingModel
+) -> RecommendationAnswer:
     pairs = [(int(i), float(s)) for i, s in zip(items, scores, strict=True) if i >= 0 and np.isfinite(s)]
-    return Answer(
+    return RecommendationAnswer(
         item_keys=[loaded.catalogue.item_keys[item] for item, _ in pairs],
         titles=[loaded.catalogue.titles[item] for item, _ in pairs],
         scores=[score for _, score in pairs],

@@ -19,7 +19,7 @@ class BadRequest(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
+class RequestRow:
     """One user: the item keys of the history (oldest first) and, where given, their titles and ratings."""
 
     history: list[str]
@@ -37,7 +37,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecommendationAnswer:
     """Recommendations for one user, best first; the columns of the contract."""
 
     item_keys: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ def parse_parameters(values: Mapping[str, Any] | None) -> Parameters:
     return Parameters(int(k), bool(exclude))
 
 
-def parse_rows(records: Iterable[Mapping[Any, Any]], *, rating: bool = False) -> list[Row]:
+def parse_rows(records: Iterable[Mapping[Any, Any]], *, rating: bool = False) -> list[RequestRow]:
     """Check a batch of records.
 
     Args:
@@ -77,7 +77,7 @@ def parse_rows(records: Iterable[Mapping[Any, Any]], *, rating: bool = False) ->
     return rows
 
 
-def _parse_row(record: Any, where: str, rating: bool) -> Row:
+def _parse_row(record: Any, where: str, rating: bool) -> RequestRow:
     if not isinstance(record, Mapping):
         raise BadRequest(f"{where} is {_shown(record)}, expected an object with the field 'history'")
     known = {"history", "history_titles"} | ({"history_ratings", "target"} if rating else set())
@@ -95,8 +95,8 @@ def _parse_row(record: Any, where: str, rating: bool) -> Row:
     else:
         titles = None
     if not rating:
-        return Row(history, titles or None)
-    return Row(history, titles or None, _ratings(record, history, where), _target(record, where))
+        return RequestRow(history, titles or None)
+    return RequestRow(history, titles or None, _ratings(record, history, where), _target(record, where))
 
 
 def _ratings(record: Mapping[str, Any], history: list[str], where: str) -> list[float]:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from latentrec.tracking.requests import MAX_ROWS, BadRequest, parse_parameters, parse_rows
+from latentrec.serving.request_schemas import MAX_ROWS, BadRequest, parse_parameters, parse_rows
 
 MAX_BYTES = 16 << 20
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from latentrec.core import UserError, progress
 from latentrec.data import Dataset
+from latentrec.registry.model_registry import RegisteredVersion, Registry
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel, ServingOptions
+from latentrec.serving.request_schemas import MAX_HISTORY, MAX_ROWS, BadRequest, Parameters, parse_rows
 from latentrec.storage import check_output_file, is_local, join, local_path, store_for
-from latentrec.tracking.registry import Registered, Registry
-from latentrec.tracking.requests import MAX_HISTORY, MAX_ROWS, BadRequest, Parameters, parse_rows
-from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
 
 FILE_NAME = "recommendations.parquet"
 _SCHEMA = pa.schema(
@@ -39,7 +39,7 @@ class BatchResult:
     uri: str
     users: int
     fallbacks: int
-    model: Registered
+    model: RegisteredVersion
 
 
 def batch_score(
@@ -105,7 +105,7 @@ def _is_scored(path: Path) -> bool:
         return False
 
 
-def load_registered(uri: str) -> tuple[Registered, Loaded]:
+def load_registered(uri: str) -> tuple[RegisteredVersion, ServingModel]:
     """A registered recommender in this process, with its own catalogue and decoding options."""
     registry = Registry()
     model = registry.resolve(uri)
@@ -113,7 +113,7 @@ def load_registered(uri: str) -> tuple[Registered, Loaded]:
         parts = registry.parts(model)
         options = ServingOptions.from_config(registry.config(model))
         assistant = registry.download(model, "assistant", Path(folder)) if "assistant" in parts else None
-        loaded = Loaded.load(
+        loaded = ServingModel.load(
             registry.download(model, "model", Path(folder)),
             registry.download(model, "catalogue", Path(folder)),
             options,

@@ -14,16 +14,16 @@ from latentrec.core import UserError, config_from_dict
 
 CONFIGS = {
     "data": "latentrec.data:DataPrepConfig",
-    "sequential": "latentrec.training.sequential_config:SequentialConfig",
-    "lares": "latentrec.training.sequential_config:SequentialConfig",
-    "sft": "latentrec.training.sft_config:SFTConfig",
-    "grpo": "latentrec.training.latent_grpo_config:GRPOConfig",
-    "rpt": "latentrec.training.rpt_config:RPTConfig",
-    "pretrain": "latentrec.training.rating_config:PretrainRatingConfig",
-    "traces": "latentrec.training.traces:TracesConfig",
-    "cold_start": "latentrec.training.rating_config:ColdStartConfig",
-    "rating": "latentrec.training.rating_config:RatingGRPOConfig",
-    "evaluate": "latentrec.evaluation.config:EvaluateConfig",
+    "sequential": "latentrec.training.sequential.sequential_config:SequentialConfig",
+    "lares": "latentrec.training.sequential.sequential_config:SequentialConfig",
+    "sft": "latentrec.training.latentr3.sft_config:SFTConfig",
+    "grpo": "latentrec.training.latentr3.grpo_config:GRPOConfig",
+    "rpt": "latentrec.training.sequential.rpt_config:RPTConfig",
+    "pretrain": "latentrec.training.rating.rating_config:PretrainRatingConfig",
+    "traces": "latentrec.training.rating.traces:TracesConfig",
+    "cold_start": "latentrec.training.rating.rating_config:ColdStartConfig",
+    "rating": "latentrec.training.rating.rating_config:RatingGRPOConfig",
+    "evaluate": "latentrec.evaluation.evaluate_config:EvaluateConfig",
 }
 """Configuration class of each group of options, imported when it is asked for."""
 

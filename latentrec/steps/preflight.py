@@ -19,13 +19,13 @@ from functools import partial
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.steps.backbone_check import check_backbone
+from latentrec.steps.links import kfp_tags
+from latentrec.steps.node_pools import Pool, choose_pool
+from latentrec.steps.parameters import CONFIGS, SYSTEMS, check_parameters, locations
+from latentrec.steps.runtime import CHECKPOINT_VARIABLE
+from latentrec.steps.step_run import ensure_parent_run
 from latentrec.storage import ABSENT, join, store_for
-from latentrec.tracking.backbone_check import check_backbone
-from latentrec.tracking.doors import CHECKPOINT_VARIABLE
-from latentrec.tracking.links import kfp_tags
-from latentrec.tracking.node_pools import Pool, choose_pool
-from latentrec.tracking.parameters import CONFIGS, SYSTEMS, check_parameters, locations
-from latentrec.tracking.steps import ensure_parent_run
 
 STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"
 OPTION_GROUPS = tuple(CONFIGS)
@@ -33,7 +33,7 @@ OPTION_GROUPS = tuple(CONFIGS)
 
 
 @dataclass
-class Checked:
+class PreflightResult:
     """What preflight found.
 
     Attributes:
@@ -57,7 +57,7 @@ class Checked:
     pool: Pool = field(default_factory=Pool)
 
 
-def run_preflight(parameters: Mapping[str, Any]) -> Checked:
+def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     """Check a run's parameters, inputs, storage, tracking server and backbone.
 
     Args:
@@ -69,7 +69,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> Checked:
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
     given |= dict(word.partition("=")[::2] for word in str(given.pop("numbers", "")).split())
     system = str(given.get("system", ""))
-    checked = Checked(options={group: {} for group in OPTION_GROUPS})
+    checked = PreflightResult(options={group: {} for group in OPTION_GROUPS})
     problems: list[str] = []
 
     def attempt(what: str, check: Callable[[], Any]) -> Any:
@@ -122,7 +122,7 @@ def fingerprint_inputs(reviews: Any, metadata: Any = None) -> str:
     Raises:
         UserError: a location is empty, absent, damaged at its head, or not JSON lines.
     """
-    from latentrec.data.sources import find_inputs, first_block
+    from latentrec.data.reading.input_files import find_inputs, first_block
 
     if not locations(reviews):
         raise UserError("reviews is empty; give a path, a gs:// or an https:// location of a review file")
@@ -142,7 +142,7 @@ def champion_version(model_name: str) -> str:
     Raises:
         UserError: the registry cannot be asked.
     """
-    from latentrec.tracking.registry import CHAMPION, Registry
+    from latentrec.registry.model_registry import CHAMPION, Registry
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         raise UserError("warm_start needs the model registry; MLFLOW_TRACKING_URI is not set")
@@ -157,7 +157,7 @@ def known_content(model_name: str) -> str:
         UserError: the registry cannot be asked.
     """
     from latentrec.data import content_of
-    from latentrec.tracking.pull import previous_dataset_manifest
+    from latentrec.registry.download import previous_dataset_manifest
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         raise UserError("only_new_data needs the model registry; MLFLOW_TRACKING_URI is not set")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentrec.core import UserError
-from latentrec.tracking.registry import Registered, Registry
-from latentrec.tracking.requests import BadRequest, parse_parameters, parse_rows
+from latentrec.registry.model_registry import RegisteredVersion, Registry
+from latentrec.serving.request_schemas import BadRequest, parse_parameters, parse_rows
 
 
 @dataclass(frozen=True)
-class Recommended:
+class Recommendation:
     """The contract's columns for one user, and the version that answered."""
 
-    model: Registered
+    model: RegisteredVersion
     item_keys: list[str]
     titles: list[str]
     scores: list[float]
@@ -22,7 +22,9 @@ class Recommended:
     fallback: bool
 
 
-def recommend(uri: str, history: Sequence[str], *, k: int = 10, exclude_history: bool = True) -> Recommended:
+def recommend(
+    uri: str, history: Sequence[str], *, k: int = 10, exclude_history: bool = True
+) -> Recommendation:
     """Load the registered model and ask it for one user.
 
     Args:
@@ -49,7 +51,7 @@ def recommend(uri: str, history: Sequence[str], *, k: int = 10, exclude_history:
     answer = served.predict(
         pd.DataFrame({"history": [list(history)]}), params={"k": k, "exclude_history": exclude_history}
     ).iloc[0]
-    return Recommended(
+    return Recommendation(
         model,
         list(answer["item_keys"]),
         list(answer["titles"]),

@@ -1,7 +1,7 @@
 """What happened in a pipeline run, step by step, as Markdown; the exit handler's work.
 
 KFP tells an exit handler only that something failed. Each step has written its own status
-(:mod:`latentrec.storage.status`); this reads them, says which step failed and why, and ends the MLflow run.
+(:mod:`latentrec.steps.status`); this reads them, says which step failed and why, and ends the MLflow run.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.storage import StepStatus, read_step_statuses
-from latentrec.storage.status import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
-from latentrec.tracking.environment import adopt_settings
-from latentrec.tracking.links import mlflow_links
+from latentrec.steps.links import mlflow_links
+from latentrec.steps.status import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE, StepStatus, read_step_statuses
+from latentrec.tracking.run_context import adopt_settings
 
 _MARKS = {"succeeded": "✓", "failed": "✗", "bad_input": "✗", "interrupted": "!", "running": "…"}
 
@@ -31,7 +30,7 @@ def write_run_summary(path: str | Path, *, steps: Sequence[str] = (), succeeded:
     Raises:
         UserError: the environment names no run.
     """
-    from latentrec.tracking.steps import finish_parent_run
+    from latentrec.steps.step_run import finish_parent_run
 
     adopt_settings()
     root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)

@@ -19,13 +19,14 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.evaluation.gate import GateDecision
-from latentrec.storage import Manifest, StepStatus, exit_code_on_error, step_status
-from latentrec.tracking.environment import is_main_process
-from latentrec.tracking.launch import launch_distributed
-from latentrec.tracking.parameters import locations, make_config
-from latentrec.tracking.register import Registration, register_model
-from latentrec.tracking.steps import StepRun, step_run
-from latentrec.training.sink import MetricSink
+from latentrec.registry.registration import Registration, register_model
+from latentrec.steps.launch import launch_distributed
+from latentrec.steps.parameters import locations, make_config
+from latentrec.steps.status import StepStatus, exit_code_on_error, step_status
+from latentrec.steps.step_run import StepRun, step_run
+from latentrec.storage import Manifest
+from latentrec.tracking.run_context import is_main_process
+from latentrec.training.common.metric_logger import MetricLogger
 
 CHECKPOINT_VARIABLE = "LATENTREC_CHECKPOINT_ROOT"
 
@@ -38,9 +39,9 @@ class Step:
     run: StepRun
 
     @property
-    def sink(self) -> MetricSink:
+    def metric_logger(self) -> MetricLogger:
         """Where the library reports figures."""
-        return self.run.sink
+        return self.run.metric_logger
 
     @property
     def status(self) -> StepStatus:
@@ -98,7 +99,7 @@ def open_step(
 
     Args:
         name: of the step, in statuses and MLflow.
-        group: of :data:`latentrec.tracking.parameters.CONFIGS`: which configuration ``values`` fill.
+        group: of :data:`latentrec.steps.parameters.CONFIGS`: which configuration ``values`` fill.
         values: the component's typed inputs, by field; locations of inputs may hold commas.
         options: further fields.
         dataset: dataset directory that the step reads.
@@ -132,7 +133,7 @@ def registered_model(uri: str) -> Iterator[Path | None]:
     if not uri:
         yield None
         return
-    from latentrec.tracking.pull import pull_model
+    from latentrec.registry.download import pull_model
 
     with tempfile.TemporaryDirectory(prefix="latentrec-registered-") as folder:
         directory = Path(folder) / uri.removeprefix("models:/").replace("/", "-v")
@@ -140,7 +141,7 @@ def registered_model(uri: str) -> Iterator[Path | None]:
         yield directory
 
 
-def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
+def run_preflight_step(parameters: dict[str, Any]) -> tuple[Any, ...]:
     """The body of the preflight component: checks everything, opens the pipeline's MLflow run.
 
     Args:
@@ -149,7 +150,7 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     Returns:
         The component's outputs, in order.
     """
-    from latentrec.tracking.preflight import OPTION_GROUPS, run_preflight
+    from latentrec.steps.preflight import OPTION_GROUPS, run_preflight
 
     with exit_code_on_error(), step_run("preflight") as run:
         checked = run_preflight(parameters)
@@ -161,7 +162,7 @@ def preflight_door(parameters: dict[str, Any]) -> tuple[Any, ...]:
     return (*data, *placed, *options)
 
 
-def register_door(name: str, **directories: Any) -> Registration:
+def run_register_step(name: str, **directories: Any) -> Registration:
     """The body of the register component: a new version, aliases through the gate.
 
     Args:
@@ -181,7 +182,7 @@ def register_door(name: str, **directories: Any) -> Registration:
     return found
 
 
-def batch_score_door(
+def run_batch_score_step(
     model_uri: str, dataset: str, artifact: Any, output_uri: str, *, k: int, exclude_history: bool
 ) -> int:
     """The body of the batch_score component; returns the number of users.
@@ -194,8 +195,8 @@ def batch_score_door(
         k: list length.
         exclude_history: leave out what the user has.
     """
+    from latentrec.steps.batch_scoring import FILE_NAME, batch_score
     from latentrec.storage import join, store_for
-    from latentrec.tracking.batch import FILE_NAME, batch_score
 
     config = {"model": model_uri, "k": k, "exclude_history": exclude_history, "output": output_uri}
     with exit_code_on_error(), step_run("batch_score", config=config) as run:

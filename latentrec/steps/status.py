@@ -19,8 +19,8 @@ from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
 from latentrec.storage.checkpoints import StaleAttempt
-from latentrec.storage.location import join, store_for
 from latentrec.storage.types import StorageError
+from latentrec.storage.uri import join, store_for
 
 RUN_ID_VARIABLE = "LATENTREC_RUN_ID"
 STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"

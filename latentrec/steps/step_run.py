@@ -16,40 +16,46 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import Interrupted, UserError, config_to_dict
-from latentrec.storage import StepStatus, read_manifest, step_status
+from latentrec.steps.status import StepStatus, step_status
+from latentrec.storage import read_manifest
 from latentrec.tracking.delivery import Delivery
-from latentrec.tracking.environment import STEP_RUN_VARIABLE, RunContext, adopt_settings, is_main_process
-from latentrec.tracking.left_behind import hand_over, left_behind_root, list_left_behind, send_back
+from latentrec.tracking.mlflow_logger import MlflowMetricLogger, queue_directory
+from latentrec.tracking.run_context import STEP_RUN_VARIABLE, RunContext, adopt_settings, is_main_process
 from latentrec.tracking.runs import RunTree
-from latentrec.tracking.sink import MlflowSink, spool_directory
 from latentrec.tracking.system_metrics import SystemMetrics
-from latentrec.training.sink import MetricSink, NullSink
+from latentrec.tracking.undelivered import (
+    list_undelivered,
+    send_undelivered,
+    store_undelivered,
+    undelivered_root,
+)
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
 OPEN_SECONDS = 20.0
 
 
 @dataclass
 class StepRun:
-    """A step while it runs: where its figures go (``sink``) and what the summary will say (``status``)."""
+    """A step while it runs: where its figures go (``metric_logger``) and what the summary will say (``status``)."""
 
-    sink: MetricSink
+    metric_logger: MetricLogger
     status: StepStatus
 
     @property
     def mlflow_run_id(self) -> str | None:
         """The step's MLflow run, if it is tracked and the server has answered."""
-        return self.sink.run_id if isinstance(self.sink, MlflowSink) else None
+        return self.metric_logger.run_id if isinstance(self.metric_logger, MlflowMetricLogger) else None
 
     def use_dataset(self, directory: str | Path, context: str = "training") -> None:
         """Log a dataset directory as an input of the run, by its fingerprint."""
-        if isinstance(self.sink, MlflowSink):
+        if isinstance(self.metric_logger, MlflowMetricLogger):
             manifest = read_manifest(directory, "dataset", verify=False)
-            self.sink.log_dataset(manifest, str(directory), context)
+            self.metric_logger.log_dataset(manifest, str(directory), context)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the step's run."""
-        if isinstance(self.sink, MlflowSink):
-            self.sink.set_tags(tags)
+        if isinstance(self.metric_logger, MlflowMetricLogger):
+            self.metric_logger.set_tags(tags)
 
 
 @contextmanager
@@ -68,20 +74,20 @@ def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None
     step = os.environ.get("LATENTREC_STEP") or step
     adopt_settings()  # in every rank: all of them may read the registry
     if not is_main_process():
-        yield StepRun(NullSink(), StepStatus(step=step))
+        yield StepRun(NullMetricLogger(), StepStatus(step=step))
         return
     context = RunContext.from_environment()
     with step_status(step) as status:
         if not context.tracking_uri:
-            yield StepRun(NullSink(), status)
+            yield StepRun(NullMetricLogger(), status)
             return
-        sink = _open_sink(context, step, status)
-        system = SystemMetrics(sink)
-        run = StepRun(sink, status)
+        metric_logger = _open_metric_logger(context, step, status)
+        system = SystemMetrics(metric_logger)
+        run = StepRun(metric_logger, status)
         outcome = "FAILED"
         try:
             if config is not None:
-                _log_config(sink, config if isinstance(config, dict) else config_to_dict(config))
+                _log_config(metric_logger, config if isinstance(config, dict) else config_to_dict(config))
             if dataset is not None:
                 run.use_dataset(dataset)
             yield run
@@ -90,11 +96,13 @@ def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None
             outcome = "KILLED"
             raise
         except BaseException as error:
-            sink.set_tags({"error": str(error) or type(error).__name__})
+            metric_logger.set_tags({"error": str(error) or type(error).__name__})
             raise
         finally:
             system.stop()
-            sink.close(outcome, _flush_seconds(), lambda left: hand_over(context, step, left))
+            metric_logger.close(
+                outcome, _flush_seconds(), lambda left: store_undelivered(context, step, left)
+            )
             os.environ.pop(STEP_RUN_VARIABLE, None)
 
 
@@ -142,24 +150,24 @@ def finish_parent_run(succeeded: bool, summary: Path | None = None) -> str | Non
     tree = RunTree(context)
     parent = tree.parent()
     assert parent is not None
-    deliver_left_behind(context)
+    deliver_undelivered(context)
     if summary is not None:
         tree.client.log_artifact(parent, str(summary))
     tree.client.set_terminated(parent, status="FINISHED" if succeeded else "FAILED")
     return parent
 
 
-def deliver_left_behind(context: RunContext) -> int:
+def deliver_undelivered(context: RunContext) -> int:
     """Send what earlier steps of this run could not; returns how many records."""
-    root = left_behind_root(context)
+    root = undelivered_root(context)
     if root is None or not context.tracking_uri:
         return 0
     return sum(
-        send_back(uri, Delivery(context, step, lambda _: None)) for step, uri in list_left_behind(root)
+        send_undelivered(uri, Delivery(context, step, lambda _: None)) for step, uri in list_undelivered(root)
     )
 
 
-def _open_sink(context: RunContext, step: str, status: StepStatus) -> MlflowSink:
+def _open_metric_logger(context: RunContext, step: str, status: StepStatus) -> MlflowMetricLogger:
     bound_http()
     assert context.tracking_uri is not None
 
@@ -168,18 +176,18 @@ def _open_sink(context: RunContext, step: str, status: StepStatus) -> MlflowSink
         status.details["mlflow_run_id"] = run_id
 
     delivery = Delivery(context, step, opened)
-    directory = spool_directory(context.tracking_uri, context.run_id, step)
-    sink = MlflowSink(delivery, directory, _buffer_bytes())
-    sink.wait_until_open(float(os.environ.get("LATENTREC_TRACKING_OPEN_SECONDS") or OPEN_SECONDS))
-    return sink
+    directory = queue_directory(context.tracking_uri, context.run_id, step)
+    metric_logger = MlflowMetricLogger(delivery, directory, _buffer_bytes())
+    metric_logger.wait_until_open(float(os.environ.get("LATENTREC_TRACKING_OPEN_SECONDS") or OPEN_SECONDS))
+    return metric_logger
 
 
-def _log_config(sink: MlflowSink, config: dict[str, Any]) -> None:
-    sink.log_params(config)
+def _log_config(metric_logger: MlflowMetricLogger, config: dict[str, Any]) -> None:
+    metric_logger.log_params(config)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
-        sink.log_artifact(path)
+        metric_logger.log_artifact(path)
 
 
 def _flush_seconds() -> float:
@@ -191,7 +199,7 @@ def _buffer_bytes() -> int:
 
 
 def bound_http() -> None:
-    """MLflow's defaults let one call to a dead server take minutes; the sink retries by itself."""
+    """MLflow's defaults let one call to a dead server take minutes; the metric logger retries by itself."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

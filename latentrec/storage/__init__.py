@@ -3,6 +3,7 @@
 The only room that knows Google Cloud Storage.
 """
 
+from latentrec.steps.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
 from latentrec.storage.artifact import MANIFEST, ArtifactWriter, Manifest, read_manifest, sha256_file
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
 from latentrec.storage.directories import (
@@ -12,10 +13,9 @@ from latentrec.storage.directories import (
     upload_directory,
 )
 from latentrec.storage.local import exclusive, local_path
-from latentrec.storage.location import is_local, join, scheme_of, store_for
 from latentrec.storage.output import check_output, check_output_file, expand_output, replacing
-from latentrec.storage.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
+from latentrec.storage.uri import is_local, join, scheme_of, store_for
 
 __all__ = [
     "ABSENT",

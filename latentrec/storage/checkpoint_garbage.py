@@ -16,8 +16,8 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.storage.checkpoint_index import CHECKPOINT_ID, INDEX, parse_index
 from latentrec.storage.local import local_path
-from latentrec.storage.location import is_local, join, store_for
 from latentrec.storage.types import ObjectInfo, PreconditionFailed
+from latentrec.storage.uri import is_local, join, store_for
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Garbage:
+class GarbageReport:
     """One object that may go, and why."""
 
     info: ObjectInfo
@@ -90,9 +90,9 @@ def scan(root: str) -> list[Work]:
     return [works[name] for name in sorted(works)]
 
 
-def find_garbage(
+def find_checkpoint_garbage(
     works: Iterable[Work], *, older_than_s: float, unused_for_s: float | None = None
-) -> list[Garbage]:
+) -> list[GarbageReport]:
     """The objects that may go.
 
     Args:
@@ -106,18 +106,22 @@ def find_garbage(
         if work.index is not None and unused_for_s is not None and now - work.updated > unused_for_s:
             days = (now - work.updated) / 86_400
             everything = [work.index, *work.referenced, *work.unreferenced]
-            found += [Garbage(info, f"not used for {days:.1f} days") for info in everything]
+            found += [GarbageReport(info, f"not used for {days:.1f} days") for info in everything]
             continue
         for info in work.unreferenced:
             token = CHECKPOINT_ID.fullmatch(info.uri.removeprefix(work.uri + "/").partition("/")[0])
             if token and int(token[1]) < work.token:
-                found.append(Garbage(info, f"its attempt (token {token[1]}) was replaced (now {work.token})"))
+                found.append(
+                    GarbageReport(info, f"its attempt (token {token[1]}) was replaced (now {work.token})")
+                )
             elif now - info.updated > older_than_s:
-                found.append(Garbage(info, f"named by no index for {(now - info.updated) / 3600:.1f} hours"))
+                found.append(
+                    GarbageReport(info, f"named by no index for {(now - info.updated) / 3600:.1f} hours")
+                )
     return found
 
 
-def remove_garbage(garbage: Iterable[Garbage]) -> int:
+def remove_checkpoint_garbage(garbage: Iterable[GarbageReport]) -> int:
     """Remove the objects; returns the bytes freed. A work that was taken up again meanwhile is spared."""
     freed = 0
     spared: set[str] = set()

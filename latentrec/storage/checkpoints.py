@@ -31,9 +31,9 @@ from latentrec.core import Config, UserError
 from latentrec.storage.artifact import sha256_file
 from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
-from latentrec.storage.location import is_local, join, store_for
 from latentrec.storage.output import replacing
 from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError, Store
+from latentrec.storage.uri import is_local, join, store_for
 
 _ACQUIRE_ATTEMPTS = 200
 

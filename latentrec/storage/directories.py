@@ -12,10 +12,10 @@ from pathlib import Path
 from latentrec.core import UserError
 from latentrec.storage.artifact import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
 from latentrec.storage.local import local_path
-from latentrec.storage.location import is_local, join, store_for
 from latentrec.storage.output import replacing
 from latentrec.storage.transfer import workers
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
+from latentrec.storage.uri import is_local, join, store_for
 
 _HASH_LOCAL_UP_TO = 64 << 20
 _LARGE = 64 << 20

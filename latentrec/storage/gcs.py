@@ -24,11 +24,11 @@ from google.cloud import storage
 from latentrec.core import UserError
 from latentrec.storage.gcs_client import Corrupted, GcsConnection, explained
 from latentrec.storage.local import temporary_beside
-from latentrec.storage.ranges import FileSink, FileWindow, crc32c_of
+from latentrec.storage.ranges import FileMetricLogger, FileWindow, crc32c_of
 from latentrec.storage.transfer import (
     PIECE,
-    Patience,
     RangeReader,
+    Timeouts,
     crc32c_combine,
     crc32c_text,
     crc32c_value,
@@ -51,8 +51,8 @@ T = TypeVar("T")
 class GcsStore:
     """Objects in Google Cloud Storage. Safe for use by several threads."""
 
-    def __init__(self, patience: Patience | None = None):
-        self._patience = patience or Patience.from_environment()
+    def __init__(self, patience: Timeouts | None = None):
+        self._patience = patience or Timeouts.from_environment()
         self._connection = GcsConnection(self._patience)
         self._options: dict[str, Any] = {
             "timeout": self._patience.timeout,
@@ -71,9 +71,9 @@ class GcsStore:
         blob, info = self._pinned(uri)
 
         def fetch(start: int, end: int) -> bytes:
-            sink = io.BytesIO()
-            self._fetch(blob, info, start, end, sink)
-            return sink.getvalue()
+            writer = io.BytesIO()
+            self._fetch(blob, info, start, end, writer)
+            return writer.getvalue()
 
         reader = RangeReader(uri, info.size, fetch, google_crc32c.extend, info.crc32c)
         return cast(BinaryIO, io.BufferedReader(reader, PIECE // 8))
@@ -254,11 +254,11 @@ class GcsStore:
         ranges = pieces(info.size)
         with target.open("r+b") as stream:
             stream.truncate(info.size)
-            sinks = [FileSink(stream.fileno(), start) for start, _ in ranges]
+            metric_loggers = [FileMetricLogger(stream.fileno(), start) for start, _ in ranges]
 
             def piece(index: int) -> None:
-                self._fetch(blob, info, *ranges[index], sinks[index])
-                moved(sinks[index].done)
+                self._fetch(blob, info, *ranges[index], metric_loggers[index])
+                moved(metric_loggers[index].done)
 
             with ThreadPoolExecutor(workers(), thread_name_prefix="download") as pool:
                 futures = [pool.submit(piece, index) for index in range(len(ranges))]
@@ -269,17 +269,17 @@ class GcsStore:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
         crc = 0
-        for sink in sinks:
-            crc = crc32c_combine(crc, sink.crc, sink.done)
+        for writer in metric_loggers:
+            crc = crc32c_combine(crc, writer.crc, writer.done)
         return crc
 
-    def _fetch(self, blob: storage.Blob, info: ObjectInfo, start: int, end: int, sink: Any) -> None:
-        """Write exactly the bytes of one range, of this generation, into ``sink``."""
+    def _fetch(self, blob: storage.Blob, info: ObjectInfo, start: int, end: int, writer: Any) -> None:
+        """Write exactly the bytes of one range, of this generation, into ``writer``."""
         for _ in range(_ATTEMPTS):
-            sink.seek(0)
+            writer.seek(0)
             with explained(info.uri, self._patience):
                 blob.download_to_file(
-                    sink,
+                    writer,
                     start=start,
                     end=end - 1,
                     raw_download=True,
@@ -288,10 +288,10 @@ class GcsStore:
                     if_generation_match=int(info.version),
                     **self._options,
                 )
-            if sink.tell() == end - start:
+            if writer.tell() == end - start:
                 return
         raise StorageError(
-            f"{info.uri}: the store keeps sending {sink.tell()} of the {end - start} bytes from {start} on"
+            f"{info.uri}: the store keeps sending {writer.tell()} of the {end - start} bytes from {start} on"
         )
 
     def _pinned(self, uri: str) -> tuple[storage.Blob, ObjectInfo]:

@@ -23,7 +23,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from latentrec import __version__
 from latentrec.core import UserError
-from latentrec.storage.transfer import Patience, workers
+from latentrec.storage.transfer import Timeouts, workers
 from latentrec.storage.types import PreconditionFailed, StorageError
 
 _PROBE_ATTEMPTS = 3
@@ -32,7 +32,7 @@ _PROBE_ATTEMPTS = 3
 class GcsConnection:
     """One client for a process, made at first use; probes each bucket once before it is used."""
 
-    def __init__(self, patience: Patience):
+    def __init__(self, patience: Timeouts):
         self.patience = patience
         self.retry: Retry = DEFAULT_RETRY.with_timeout(patience.retry).with_delay(0.2, 8.0, 2.0)
         self._client: storage.Client | None = None
@@ -99,7 +99,7 @@ class GcsConnection:
 
 
 @contextmanager
-def explained(uri: str, patience: Patience | None = None) -> Iterator[None]:
+def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
     """Turn the library's errors on ``uri`` into those of :class:`latentrec.storage.types.Store`."""
     try:
         yield

@@ -17,7 +17,7 @@ import requests
 
 from latentrec import __version__
 from latentrec.core import UserError
-from latentrec.storage.transfer import PIECE, Patience, RangeReader, transfer_progress
+from latentrec.storage.transfer import PIECE, RangeReader, Timeouts, transfer_progress
 from latentrec.storage.types import ObjectInfo, StorageError
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class HttpStore:
     """``https://`` and ``http://`` locations; every write raises :class:`UserError`."""
 
-    def __init__(self, patience: Patience | None = None):
-        self._patience = patience or Patience.from_environment()
+    def __init__(self, patience: Timeouts | None = None):
+        self._patience = patience or Timeouts.from_environment()
         self._session = requests.Session()
         self._session.headers.update(_HEADERS)
 
@@ -135,7 +135,7 @@ class HttpStore:
                     raise StorageError(f"{info.uri} changed while it was read; read it again")
                 data = response.content
             if len(data) != end - start:
-                raise _Passing(f"{len(data)} of {end - start} bytes came")
+                raise _TransientError(f"{len(data)} of {end - start} bytes came")
             return data
 
         return self._patiently(info.uri, ask)
@@ -163,14 +163,14 @@ class HttpStore:
         if info.size >= 0 and done != info.size:
             if done > info.size:
                 part.unlink()
-            raise _Passing(f"{done:,} of {info.size:,} bytes came")
+            raise _TransientError(f"{done:,} of {info.size:,} bytes came")
 
     def _get(self, uri: str, headers: dict[str, str]) -> requests.Response:
         response = self._session.get(uri, headers=headers, stream=True, timeout=self._patience.timeout)
         if response.status_code in _PASSING:
             response.close()
             pause = response.headers.get("Retry-After", "")
-            raise _Passing(f"HTTP {response.status_code}", float(pause) if pause.isdigit() else 0.0)
+            raise _TransientError(f"HTTP {response.status_code}", float(pause) if pause.isdigit() else 0.0)
         return response
 
     def _patiently(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:
@@ -187,7 +187,7 @@ class HttpStore:
                 return action(progressed)
             except requests.exceptions.InvalidURL as error:
                 raise UserError(f"{uri}: not an address ({error})") from None
-            except (_Passing, requests.RequestException, ConnectionError) as error:
+            except (_TransientError, requests.RequestException, ConnectionError) as error:
                 wait = max(random.uniform(pause / 2, pause), getattr(error, "pause", 0.0))
                 if time.monotonic() + wait > deadline:
                     raise StorageError(
@@ -198,7 +198,7 @@ class HttpStore:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-class _Passing(Exception):
+class _TransientError(Exception):
     """A fault that may pass."""
 
     def __init__(self, message: str, pause: float = 0.0):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.storage.local import fsync_directory, local_path
-from latentrec.storage.location import is_local
+from latentrec.storage.uri import is_local
 
 MANIFEST = "manifest.json"
 _MARK = "latentrec-writing-"

@@ -27,7 +27,7 @@ def workers() -> int:
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long a remote store is waited for, in seconds; operators set it through the environment.
 
     Attributes:
@@ -41,7 +41,7 @@ class Patience:
     retry: float = 120.0
 
     @classmethod
-    def from_environment(cls) -> Patience:
+    def from_environment(cls) -> Timeouts:
         """The defaults, changed by the variables that are set."""
         return cls(
             connect=_number("LATENTREC_STORAGE_CONNECT_S", cls.connect),

@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentrec.tracking.batch import BatchResult, batch_score
-    from latentrec.tracking.promotion import PromotionEvent, promote, promotion_history, rollback
-    from latentrec.tracking.pull import find_champion, previous_dataset_manifest, pull_model
-    from latentrec.tracking.register import Registration, register_model
-    from latentrec.tracking.steps import StepRun, ensure_parent_run, finish_parent_run, step_run
+    from latentrec.registry.download import find_champion, previous_dataset_manifest, pull_model
+    from latentrec.registry.promotion import PromotionEvent, promote, promotion_history, rollback
+    from latentrec.registry.registration import Registration, register_model
+    from latentrec.steps.batch_scoring import BatchResult, batch_score
+    from latentrec.steps.step_run import StepRun, ensure_parent_run, finish_parent_run, step_run
 
 _HOME = {
     "BatchResult": "batch",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentrec.tracking.environment import RunContext
+from latentrec.tracking.run_context import RunContext
 from latentrec.tracking.runs import RunTree
 
 _PASSING = {
@@ -24,7 +24,7 @@ _PASSING = {
 MAX_PARAM_LENGTH = 5900
 
 
-class Rejected(RuntimeError):
+class MetricsRejected(RuntimeError):
     """The server is there and refuses this record: sending it again cannot help."""
 
 
@@ -66,7 +66,7 @@ class Delivery:
             self._send(run_id, records)
         except Exception as error:
             if not passes(error):
-                raise Rejected(str(error)) from error
+                raise MetricsRejected(str(error)) from error
             raise
 
     def is_up(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 _TRUNCATE_ABOVE = 1 << 20
 
 
-class Spool:
+class DiskQueue:
     """Append at one end, deliver from the other; what a dead process left behind is delivered first.
 
     Args:

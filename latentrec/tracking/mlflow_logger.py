@@ -1,6 +1,6 @@
 """Streams a step's figures to MLflow from a thread of its own; a server that is away stops nothing.
 
-Everything goes to a queue on disk first (:class:`~latentrec.tracking.spool.Spool`) and from there to the
+Everything goes to a queue on disk first (:class:`~latentrec.tracking.disk_queue.DiskQueue`) and from there to the
 server, in order. While the server is away the queue grows up to a bound, a warning says so once, and when it
 is back everything is sent. What could not be sent by the end of the step is handed over, never dropped in
 silence.
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.storage import Manifest
-from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, Rejected
-from latentrec.tracking.spool import Spool
+from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejected
+from latentrec.tracking.disk_queue import DiskQueue
 
 _POLL_S = 0.5
 _MAX_BACKOFF_S = 15.0
@@ -32,25 +32,25 @@ _BATCH = 500
 _FORBIDDEN = re.compile(r"[^\w\-. /:]")
 
 
-class MlflowSink:
-    """A :class:`~latentrec.training.sink.MetricSink` on MLflow; nothing raises or waits for the server.
+class MlflowMetricLogger:
+    """A :class:`~latentrec.training.common.metric_logger.MetricLogger` on MLflow; nothing raises or waits for the server.
 
     Args:
         delivery: opens the run and writes to it.
-        spool_directory: folder of the queue on disk.
+        queue_directory: folder of the queue on disk.
         max_bytes: bound of that queue, and of the files kept beside it.
     """
 
-    def __init__(self, delivery: Delivery, spool_directory: Path, max_bytes: int):
+    def __init__(self, delivery: Delivery, queue_directory: Path, max_bytes: int):
         self._delivery = delivery
-        self._spool = Spool(spool_directory, max_bytes)
+        self._queue = DiskQueue(queue_directory, max_bytes)
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
         self._rejected: list[str] = []
         self._away_since: float | None = None
         self._warned_full = False
-        self._thread = threading.Thread(target=self._run, name="mlflow-sink", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mlflow-metric_logger", daemon=True)
         self._thread.start()
 
     @property
@@ -84,10 +84,10 @@ class MlflowSink:
         if not source.exists():
             _warn(f"{source} is not there and could not be logged")
             return
-        kept = self._spool.keep_file(source)
+        kept = self._queue.keep_file(source)
         if kept is None:
             _warn(f"no room to keep {source} for the tracking server; it is not logged")
-            self._spool.refused += 1
+            self._queue.refused += 1
             return
         self._put({"kind": "artifact", "path": str(kept)})
 
@@ -107,16 +107,18 @@ class MlflowSink:
         values = {name: str(value)[:4900] for name, value in tags.items()}
         self._put({"kind": "parent_tags" if parent else "tags", "values": values})
 
-    def close(self, status: str, flush_seconds: float, hand_over: Callable[[bytes], str | None]) -> None:
+    def close(
+        self, status: str, flush_seconds: float, store_undelivered: Callable[[bytes], str | None]
+    ) -> None:
         """End the run (``FINISHED``, ``FAILED`` or ``KILLED``) and wait for everything to arrive.
 
         Args:
             status: MLflow's word for how the step went.
             flush_seconds: how long to wait while the server is away.
-            hand_over: takes what could not be sent, as JSON lines; returns where it was put, or ``None``.
+            store_undelivered: takes what could not be sent, as JSON lines; returns where it was put, or ``None``.
         """
-        if self._spool.refused:
-            self.set_tags({"tracking.refused_records": str(self._spool.refused)})
+        if self._queue.refused:
+            self.set_tags({"tracking.refused_records": str(self._queue.refused)})
         if self._rejected:
             self.set_tags({"tracking.rejected": " | ".join(self._rejected)[:4900]})
         self._put({"kind": "end", "status": status, "time": _now_ms()})
@@ -127,16 +129,16 @@ class MlflowSink:
             self._abandon.set()
             self._wake.set()
             self._thread.join(5)
-        delivered = self._spool.is_empty
+        delivered = self._queue.is_empty
         if not delivered:
-            left = self._spool.undelivered()
-            place = hand_over(left)
+            left = self._queue.undelivered()
+            place = store_undelivered(left)
             lines = left.count(b"\n")
             _warn(
                 f"the tracking server did not come back within {flush_seconds:.0f} s; {lines:,} records wait "
-                f"in {place or self._spool.directory} and are sent by the run's last step, or by a retry"
+                f"in {place or self._queue.directory} and are sent by the run's last step, or by a retry"
             )
-        self._spool.close(remove=delivered)
+        self._queue.close(remove=delivered)
 
     def _drain(self, flush_seconds: float) -> None:
         """Wait for the queue to empty; only time in which the server is away counts against the limit."""
@@ -148,12 +150,12 @@ class MlflowSink:
                 away += time.monotonic() - start
 
     def _put(self, record: dict[str, Any]) -> None:
-        if self._spool.append(record):
+        if self._queue.append(record):
             self._wake.set()
         elif not self._warned_full:
             self._warned_full = True
             _warn(
-                f"the buffer for the tracking server is full ({self._spool.max_bytes / 1e6:.0f} MB); further "
+                f"the buffer for the tracking server is full ({self._queue.max_bytes / 1e6:.0f} MB); further "
                 "figures are only counted (tag tracking.refused_records); raise LATENTREC_TRACKING_BUFFER_MB"
             )
 
@@ -161,7 +163,7 @@ class MlflowSink:
         backoff, failures = _POLL_S, 0
         while not self._abandon.is_set():
             try:
-                if self._spool.is_empty:
+                if self._queue.is_empty:
                     self._delivery.open()
                     if self._closing.is_set():
                         return
@@ -177,19 +179,19 @@ class MlflowSink:
                 backoff = min(backoff * 2, _MAX_BACKOFF_S)
 
     def _deliver(self, limit: int) -> None:
-        records = self._spool.peek(limit)
+        records = self._queue.peek(limit)
         wanted = [record for record in records if record["kind"] != "damaged"]
         try:
             self._delivery.send(wanted)
-        except Rejected as refusal:
+        except MetricsRejected as refusal:
             if len(records) > 1:
                 self._deliver(1)
                 return
             self._reject(records[0], str(refusal))
-        self._spool.advance(len(records))
+        self._queue.advance(len(records))
         for record in wanted:
             if record["kind"] == "artifact":
-                self._spool.drop_file(Path(record["path"]))
+                self._queue.drop_file(Path(record["path"]))
 
     def _reject(self, record: dict[str, Any], reason: str) -> None:
         reason = reason.splitlines()[0][:300] if reason else "no reason given"
@@ -208,10 +210,10 @@ class MlflowSink:
         if self._delivery.run_id is None or not self._delivery.is_up():
             return 0
         if failures + 1 >= _POISON_ATTEMPTS:
-            records = self._spool.peek(1)
+            records = self._queue.peek(1)
             if records:
                 self._reject(records[0], reason)
-                self._spool.advance(1)
+                self._queue.advance(1)
             return 0
         return failures + 1
 
@@ -222,9 +224,11 @@ class MlflowSink:
             print(f"the tracking server is back after {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def spool_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
+def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
     """Folder of a step's queue: a retry on this machine gets the same, and sends what was left in it."""
-    root = Path(os.environ.get("LATENTREC_SPOOL_DIR") or Path(tempfile.gettempdir()) / "latentrec-tracking")
+    root = Path(
+        os.environ.get("LATENTREC_METRIC_QUEUE_DIR") or Path(tempfile.gettempdir()) / "latentrec-tracking"
+    )
     key = hashlib.sha256(f"{tracking_uri}\n{run_id or os.getpid()}".encode()).hexdigest()[:16]
     return root / f"{key}-{re.sub(r'[^A-Za-z0-9_.-]', '_', step)}"
 

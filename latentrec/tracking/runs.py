@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from latentrec.tracking.environment import RunContext, artifact_location
+from latentrec.tracking.run_context import RunContext, artifact_location
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

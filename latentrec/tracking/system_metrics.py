@@ -1,6 +1,6 @@
 """CPU, memory, disk, network and GPU of the step's machine, sampled by MLflow's own monitors.
 
-MLflow's monitor thread ends at the first call that fails; here its monitors write to the step's sink, so that
+MLflow's monitor thread ends at the first call that fails; here its monitors write to the step's metric_logger, so that
 a tracking server that is away costs no sample.
 """
 
@@ -15,15 +15,15 @@ from latentrec.core import UserError
 DEFAULT_INTERVAL_S = 10.0
 
 
-class _Sink(Protocol):
+class _MetricLogger(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
 class SystemMetrics:
     """Samples every ``MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL`` seconds (10) until :meth:`stop`."""
 
-    def __init__(self, sink: _Sink):
-        self._sink = sink
+    def __init__(self, metric_logger: _MetricLogger):
+        self._metric_logger = metric_logger
         self._stop = threading.Event()
         text = os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or DEFAULT_INTERVAL_S
         try:
@@ -53,7 +53,7 @@ class SystemMetrics:
                     monitor.clear_metrics()
                 except Exception:
                     continue
-            self._sink.log_metrics(values, number)
+            self._metric_logger.log_metrics(values, number)
             number += 1
             if stopping:
                 return

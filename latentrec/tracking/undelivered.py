@@ -10,22 +10,22 @@ from typing import Any
 
 from latentrec.storage import join, store_for
 from latentrec.tracking.delivery import Delivery
-from latentrec.tracking.environment import RunContext
+from latentrec.tracking.run_context import RunContext
 
 _SUFFIX = ".jsonl"
 _BATCH = 500
 
 
-def left_behind_root(context: RunContext) -> str | None:
+def undelivered_root(context: RunContext) -> str | None:
     """Where undelivered records of a pipeline run stand; ``None`` for a command run by hand."""
     if not context.status_root or not context.run_id:
         return None
     return join(context.status_root, "undelivered", context.run_id)
 
 
-def hand_over(context: RunContext, step: str, left: bytes) -> str | None:
+def store_undelivered(context: RunContext, step: str, left: bytes) -> str | None:
     """Keep records (JSON lines) and the files that travel with them; returns where, ``None`` if it failed."""
-    root = left_behind_root(context)
+    root = undelivered_root(context)
     if root is None:
         return None
     uri = join(root, f"{step}.{os.getpid()}{_SUFFIX}")
@@ -49,13 +49,13 @@ def hand_over(context: RunContext, step: str, left: bytes) -> str | None:
     return uri
 
 
-def list_left_behind(root: str) -> list[tuple[str, str]]:
+def list_undelivered(root: str) -> list[tuple[str, str]]:
     """(step, location) of each hand-over below ``root``."""
     found = [info.uri for info in store_for(root).list(root + "/") if info.uri.endswith(_SUFFIX)]
     return [(uri.rsplit("/", 1)[1].rsplit(".", 2)[0], uri) for uri in found]
 
 
-def send_back(uri: str, delivery: Delivery) -> int:
+def send_undelivered(uri: str, delivery: Delivery) -> int:
     """Deliver one hand-over and remove it; returns the number of records.
 
     Raises:

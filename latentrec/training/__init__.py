@@ -1,5 +1,5 @@
-"""One trainer a stage, each resumable, seeded and streamed to a metric sink."""
+"""One trainer a stage, each resumable, seeded and streamed to a metric metric_logger."""
 
-from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
-__all__ = ["MetricSink", "NullSink"]
+__all__ = ["MetricLogger", "NullMetricLogger"]

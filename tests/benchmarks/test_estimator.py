@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.estimator import groups, page, trials
 from benchmarks.estimator.directions import ESTIMATORS, study
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import sft
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import sft
 
 
 @pytest.fixture(scope="module")

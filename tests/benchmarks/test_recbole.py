@@ -17,8 +17,8 @@ from benchmarks.recbole.files import HEADER, export
 from benchmarks.recbole.theirs import ranks_of
 from latentrec.core import UserError
 from latentrec.data import SPLITS, Dataset
-from latentrec.training.sequential_config import SequentialConfig
-from tests.sequential_data import write_dataset
+from latentrec.training.sequential.sequential_config import SequentialConfig
+from tests.fixtures.sequential_data import write_dataset
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.results import command, curves, judge, page, records, run, stage2, validation
+from benchmarks.results import command, curves, early_stopping, page, records, run, stage2, validation
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
 from latentrec.data import Dataset
 from latentrec.decoding import ASSISTED
 from latentrec.models.presets import PRESETS
-from latentrec.training.text_model import sample_at_most
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import grpo, sft
+from latentrec.training.latentr3.text_model import sample_at_most
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import grpo, sft
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_goal_table_gives_the_mean_gain_of_the_datasets(own_records):
 def test_alpha_is_chosen_on_validation_and_test_is_scored_once(tmp_path, monkeypatch):
     dataset = write_dataset(tmp_path / "dataset", n_users=20, n_items=24)
     sizes = {split: len(Dataset(dataset).split(split)) for split in ("valid", "test")}
-    monkeypatch.setattr(judge, "ALPHA_SAMPLES", sizes["valid"] - 1)
+    monkeypatch.setattr(early_stopping, "ALPHA_SAMPLES", sizes["valid"] - 1)
     asked = []
 
     def scored(recommender, samples, catalogue):
@@ -158,12 +158,12 @@ def test_alpha_is_chosen_on_validation_and_test_is_scored_once(tmp_path, monkeyp
         quality = 1 - abs(recommender.alpha - 0.5)
         return SimpleNamespace(values=lambda metric: np.full(len(samples), quality))
 
-    monkeypatch.setattr(judge, "load_recommender", lambda *_, **__: SimpleNamespace(alpha=None))
-    monkeypatch.setattr(judge, "score_model", scored)
-    found = judge.judge(CELLS["d3"], dataset, {"bigrec": tmp_path, "sasrec": tmp_path})
+    monkeypatch.setattr(early_stopping, "load_recommender", lambda *_, **__: SimpleNamespace(alpha=None))
+    monkeypatch.setattr(early_stopping, "score_model", scored)
+    found = early_stopping.early_stopping(CELLS["d3"], dataset, {"bigrec": tmp_path, "sasrec": tmp_path})
     assert found.alpha == 0.5
     assert found.validation["ndcg_at_10"] == 1.0
-    assert asked == [(alpha, sizes["valid"] - 1) for alpha in judge.ALPHAS] + [(0.5, sizes["test"])]
+    assert asked == [(alpha, sizes["valid"] - 1) for alpha in early_stopping.ALPHAS] + [(0.5, sizes["test"])]
 
 
 def test_page_tells_what_stage_2_chose_by_from_what_it_is_worth(own_records):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from latentrec.training.rpt_config import RPTConfig
-from latentrec.training.rpt_direction import study_directions
-from latentrec.training.sequential import SequentialConfig, train_sequential
-from tests.sequential_data import write_dataset
+from benchmarks.rpt_direction import study_directions
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.train import SequentialConfig, train_sequential
+from tests.fixtures.sequential_data import write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from latentrec.storage import store_for
 from pipeline.containers import give_to_containers
-from pipeline.kfp_local import named_outputs_in_conditions
+from pipeline.kfp_compat import named_outputs_in_conditions
 
 METADATA = "/tmp/kfp_outputs/output_metadata.json"
 Run = Callable[[str, list[str], dict[str, Any], dict[str, str]], int]

@@ -21,13 +21,14 @@ import pytest
 import yaml
 from kfp import components as kfp_components
 
-from latentrec.storage import join, read_step_statuses, store_for
+from latentrec.steps.status import read_step_statuses
+from latentrec.storage import join, store_for
 from pipeline import containers
-from pipeline.catalogue import parse_parameters
 from pipeline.compile import compile_pipelines
 from pipeline.containers import container_runner, container_user, hardened, passed_on, run_and_wait
+from pipeline.dags import parse_parameters
 from pipeline.latentr3 import STEPS
-from pipeline.local_run import Outcome, RunFolders, run_pipeline
+from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 from tests.containers.conftest import IMAGE_NAMES, World, image_named
 from tests.containers.inside import probed
 from tests.containers.launcher import Launcher, launcher_around_each_container

@@ -4,7 +4,7 @@ import pytest
 
 from latentrec import cli
 from latentrec.core import Interrupted, UserError
-from latentrec.storage import exit_code_on_error
+from latentrec.steps.status import exit_code_on_error
 
 
 def test_listing_names_every_command(capsys):

@@ -4,7 +4,7 @@ import pytest
 
 from latentrec.core import UserError, config_from_dict
 from latentrec.data import DataPrepConfig
-from latentrec.data.config import NOT_IDENTITY
+from latentrec.data.data_prep_config import NOT_IDENTITY
 
 
 def test_empty_pipeline_parameters_name_no_file():

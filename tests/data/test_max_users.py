@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from latentrec.core import UserError
-from latentrec.data.config import DataPrepConfig
+from latentrec.data.data_prep_config import DataPrepConfig
 from latentrec.data.filters import users_subset_mask
 
 KEYS = pa.array([f"U{i}" for i in range(50)])

@@ -11,7 +11,7 @@ import pytest
 from latentrec.cli import main
 from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, Dataset, is_no_new_data, prepare
-from latentrec.data.config import months_before
+from latentrec.data.data_prep_config import months_before
 from latentrec.storage import read_manifest
 
 from .writing import DAY, START, grid, lines, review, titles, write

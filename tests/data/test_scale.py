@@ -8,7 +8,7 @@ import pytest
 from benchmarks.data_prep_reviews import write_reviews
 from benchmarks.processes import run_measured
 from latentrec.storage import read_manifest
-from tests.slow_figures import record_figure
+from tests.fixtures.slow_figures import record_figure
 
 from .writing import lines, review, write
 

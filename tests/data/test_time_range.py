@@ -5,10 +5,10 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.training.latent_grpo_config import GRPOConfig
-from latentrec.training.parts import part_of
-from latentrec.training.sft_config import SFTConfig
-from tests.sequential_data import write_dataset
+from latentrec.data.time_range import part_of
+from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.sft_config import SFTConfig
+from tests.fixtures.sequential_data import write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig
 
 from latentrec.catalog import TokenTrie
-from latentrec.decoding.assistant import AssistantMass
 from latentrec.decoding.beam_search import ConstrainedBeamSearch
-from latentrec.decoding.exhaustive import score_every_title
+from latentrec.decoding.d3 import D3TokenMass
+from latentrec.decoding.exact_ranking import score_every_title
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from tests.decoding.tiny import EOS, plain_scores, started, tiny_model
 
@@ -117,7 +117,7 @@ def test_d3_mixes_model_and_assistant_token_by_token(rows, prompts, seed, alpha)
     n_leaves = trie.trie.n_leaves
     torch.manual_seed(seed)
     mass = torch.rand(len(prompts), n_leaves).softmax(dim=1)
-    assistant = AssistantMass.of_leaves(mass, trie)
+    assistant = D3TokenMass.of_leaves(mass, trie)
     search = ConstrainedBeamSearch(trie, beam_width=n_leaves, length_penalty=0.0)
     start = started(model, prompts)
     found = search.search(model, start, assistant=assistant, alpha=alpha)

@@ -11,7 +11,7 @@ from latentrec.decoding.title_recommender import TitleRecommender, title_sequenc
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import build_preset
 from latentrec.prompts import NextItemPrompt
-from tests.slow_figures import record_figure
+from tests.fixtures.slow_figures import record_figure
 
 titles = st.lists(
     st.one_of(

@@ -3,7 +3,7 @@
 import pytest
 
 from latentrec.data import Dataset
-from latentrec.decoding import load as loading
+from latentrec.decoding import recommender_loader as loading
 from tests.evaluation.shop import load_oracle, write_dataset, write_model
 
 

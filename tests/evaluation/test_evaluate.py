@@ -152,7 +152,7 @@ def test_figures_of_every_model_reach_the_sink(dataset, make_model, tmp_path):
             seen.update(metrics)
 
     models = {"new": make_model("new", skill=0.9)}
-    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", sink=Sink())
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", metric_logger=Sink())
     assert seen["new/ndcg_at_10"] == metrics_of(tmp_path / "e")["new"]["ndcg_at_10"]["value"]
     assert "popularity/hr_at_5" in seen
 

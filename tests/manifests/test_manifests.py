@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.placement import SETTING_NAMES, SETTINGS, USER
+from pipeline.task_settings import SETTING_NAMES, SETTINGS, USER
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.core import UserError
-from latentrec.tracking.preflight import cutoff_day
+from latentrec.steps.preflight import cutoff_day
 from pipeline import schedule, submit
 from pipeline.compile import compile_pipelines
 from pipeline.schedule import check_cron

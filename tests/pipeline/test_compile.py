@@ -9,8 +9,8 @@ import pytest
 import yaml
 from kfp import components as kfp_components
 
-from pipeline.catalogue import SYSTEMS, pipeline_of
 from pipeline.compile import compile_pipelines
+from pipeline.dags import SYSTEMS, pipeline_of
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.images import IMAGES
-from pipeline.placement import USER
+from pipeline.task_settings import USER
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
@@ -68,8 +68,8 @@ def test_data_preparation_s_door_opens_without_training_libraries():
         "for name in ('torch', 'transformers', 'trl', 'peft', 'accelerate', 'safetensors'):\n"
         "    sys.modules[name] = None\n"
         "from latentrec.data import prepare\n"
-        "from latentrec.tracking.doors import open_step\n"
-        "from latentrec.tracking.parameters import make_config\n"
+        "from latentrec.steps.runtime import open_step\n"
+        "from latentrec.steps.parameters import make_config\n"
         "make_config('data', {'reviews': ('r.json',)})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from kfp import dsl, local
 
-from pipeline.kfp_local import named_outputs_in_conditions
+from pipeline.kfp_compat import named_outputs_in_conditions
 from tests.pipeline.kfp_steps import ended, found_content, known_content, trained
 
 

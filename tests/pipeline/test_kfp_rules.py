@@ -7,7 +7,7 @@ import pytest
 import yaml
 from kfp import compiler, dsl, kubernetes
 
-from pipeline.catalogue import SYSTEMS
+from pipeline.dags import SYSTEMS
 from tests.pipeline.kfp_rules import (
     RULES,
     CompiledPipeline,

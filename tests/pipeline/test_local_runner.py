@@ -1,7 +1,7 @@
 """How a local run differs from one on a cluster."""
 
-from pipeline.catalogue import pipeline_of
-from pipeline.local_run import tried_once
+from pipeline.dags import pipeline_of
+from pipeline.local_runner import tried_once
 
 
 def retries(pipeline) -> dict[str, int]:

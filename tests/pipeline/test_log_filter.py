@@ -1,6 +1,6 @@
 """What `make run` shows: the steps and what they say, and nothing of KFP's own detail."""
 
-from pipeline.console import StepLines, quiet_console
+from pipeline.log_filter import StepLines, filtered_log
 
 PRINTED = """\
 09:52:23.311 - INFO - Running pipeline: \x1b[95m'latentr3'\x1b[0m
@@ -32,7 +32,7 @@ def test_only_steps_and_their_own_lines_are_shown():
 
 
 def test_the_log_holds_everything(tmp_path, capsys):
-    with quiet_console(tmp_path / "logs" / "run.log"):
+    with filtered_log(tmp_path / "logs" / "run.log"):
         print("    ", end="")
         print(PRINTED, end="")
     assert (tmp_path / "logs" / "run.log").read_text(encoding="utf-8") == "    " + PRINTED

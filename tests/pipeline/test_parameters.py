@@ -5,17 +5,9 @@ import inspect
 import pytest
 
 from latentrec.core import UserError, config_to_dict
-from latentrec.tracking.parameters import (
-    FIELDS,
-    check_parameters,
-    config_class,
-    make_config,
-    values_of,
-)
-from latentrec.tracking.parameters import (
-    SYSTEMS as GROUPS,
-)
-from pipeline.catalogue import SYSTEMS, parse_parameters, pipeline_of
+from latentrec.steps.parameters import FIELDS, check_parameters, config_class, make_config, values_of
+from latentrec.steps.parameters import SYSTEMS as GROUPS
+from pipeline.dags import SYSTEMS, parse_parameters, pipeline_of
 
 
 def defaults_of(system: str) -> dict:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from components.images import IMAGES
-from pipeline.catalogue import SYSTEMS
-from pipeline.placement import CREDENTIALS, SETTINGS, USER
+from pipeline.dags import SYSTEMS
+from pipeline.task_settings import CREDENTIALS, SETTINGS, USER
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,8 +252,8 @@ def test_data_preparation_s_cache_key_holds_the_content_of_its_inputs(compiled):
 
 
 def test_changed_content_behind_the_same_name_changes_data_preparation_s_cache_key(gcs_server, monkeypatch):
+    from latentrec.steps.preflight import run_preflight
     from latentrec.storage import store_for
-    from latentrec.tracking.preflight import run_preflight
 
     for name in ("MLFLOW_TRACKING_URI", "LATENTREC_STATUS_ROOT", "LATENTREC_CHECKPOINT_ROOT"):
         monkeypatch.delenv(name, raising=False)

@@ -16,12 +16,7 @@ from latentrec.prompts.rating_format import (
     parse_answer,
     render_answer,
 )
-from latentrec.training.rating_rewards import (
-    RatingReward,
-    answer_reward,
-    format_reward,
-    reward_functions,
-)
+from latentrec.training.rating.rewards import RatingReward, answer_reward, format_reward, reward_functions
 
 GOOD = render_answer("likes cards", "a gift card", "fits", 4.5)
 SECTION = {

@@ -9,14 +9,9 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
-from latentrec.prompts.rating import (
-    INSTRUCT_SETTINGS,
-    RatingPrompt,
-    RatingPromptSettings,
-    plain,
-)
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample, RatingTask
 from latentrec.prompts.rating_format import TAGS, RatingAnswer, parse_answer, render_answer
+from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings, plain
 from latentrec.storage import ArtifactWriter
 
 WIDE = RatingPromptSettings(max_prompt_tokens=2000, max_history=50, max_review_tokens=50)

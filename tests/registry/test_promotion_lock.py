@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.core import UserError
-from latentrec.tracking.lock import STALE_AFTER_S, Lock, LockLost, lock_root, promotion_lock
+from latentrec.registry.promotion_lock import STALE_AFTER_S, Lock, LockLost, lock_root, promotion_lock
 
 
 def enter_and_leave(root, number, inside, overlaps):
@@ -26,7 +26,7 @@ def enter_and_leave(root, number, inside, overlaps):
 
 
 def test_eight_processes_hold_the_lock_one_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("latentrec.tracking.lock._POLL_S", 0.01)
+    monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.01)
     context = multiprocessing.get_context("fork")
     inside, overlaps = context.Value("i", 0), context.Value("i", 0)
     arguments = [(str(tmp_path), number, inside, overlaps) for number in range(8)]
@@ -89,7 +89,7 @@ def test_shared_registry_without_a_place_for_locks_is_refused(monkeypatch):
 
 
 def test_lock_in_a_bucket_admits_one_of_eight_at_a_time(gcs_server, monkeypatch):
-    monkeypatch.setattr("latentrec.tracking.lock._POLL_S", 0.01)
+    monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.01)
     inside, overlaps, entered = [], [], []
 
     def enter(number):
@@ -113,8 +113,8 @@ def test_batch_scores_into_a_bucket(gcs_server, register, tmp_path):
     import pyarrow.parquet as pq
     from shop import decision
 
+    from latentrec.steps.batch_scoring import batch_score
     from latentrec.storage import store_for
-    from latentrec.tracking import batch_score
 
     model = register(decision()).model
     users = tmp_path / "users.jsonl"

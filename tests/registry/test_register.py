@@ -13,16 +13,10 @@ from shop import decision, write_evaluation
 from latentrec.core import UserError
 from latentrec.evaluation import EvaluateConfig, evaluate
 from latentrec.models import read_model
-from latentrec.tracking import (
-    find_champion,
-    previous_dataset_manifest,
-    promote,
-    promotion_history,
-    pull_model,
-    register_model,
-    rollback,
-)
-from latentrec.tracking.registry import Registry
+from latentrec.registry.download import find_champion, previous_dataset_manifest, pull_model
+from latentrec.registry.model_registry import Registry
+from latentrec.registry.promotion import promote, promotion_history, rollback
+from latentrec.registry.registration import register_model
 
 
 def aliases(name="latentr3"):
@@ -195,8 +189,8 @@ def test_previous_dataset_is_found_through_the_registry_promoted_or_not(register
 def test_next_run_knows_the_content_of_the_data_that_was_trained_on(register, shop, tmp_path):
     """Another end of the window changes the fingerprint and not the content: nothing new."""
     from latentrec.data import content_of
+    from latentrec.steps.preflight import known_content
     from latentrec.storage import read_manifest
-    from latentrec.tracking.preflight import known_content
 
     assert known_content("latentr3") == ""
     register(decision(promote=False, reason="refused: worse"))
@@ -209,8 +203,8 @@ def test_next_run_knows_the_content_of_the_data_that_was_trained_on(register, sh
 
 
 def test_warm_start_begins_at_the_version_that_is_champion_now(register):
-    from latentrec.tracking.doors import registered_model
-    from latentrec.tracking.preflight import champion_version
+    from latentrec.steps.preflight import champion_version
+    from latentrec.steps.runtime import registered_model
 
     assert champion_version("latentr3") == ""
     with registered_model(champion_version("latentr3")) as directory:

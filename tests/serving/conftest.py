@@ -34,7 +34,7 @@ socket.socket.connect = connect
 
 
 @dataclass(frozen=True)
-class Served:
+class PyfuncRecommender:
     """A registered model and where it stands."""
 
     root: Path
@@ -87,8 +87,8 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory) -> Served:
-    from latentrec.tracking import register_model
+def served(tmp_path_factory) -> PyfuncRecommender:
+    from latentrec.registry.registration import register_model
 
     root = tmp_path_factory.mktemp("served")
     shop = make_shop(root)
@@ -102,7 +102,7 @@ def served(tmp_path_factory) -> Served:
         )
         assert outcome.promoted
     (path,) = root.glob("mlartifacts/**/requirements.txt")
-    return Served(root, uri, shop, path.read_text().split())
+    return PyfuncRecommender(root, uri, shop, path.read_text().split())
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def test_documented_refusal_is_what_the_server_says(server):
 
 
 def test_every_format_is_documented():
-    from latentrec.tracking.scoring_door import FORMATS
+    from latentrec.serving.scoring_server import FORMATS
 
     assert len(BODIES) == 5
     assert all(any(f'"{name}"' in body for body in BODIES) for name in FORMATS)

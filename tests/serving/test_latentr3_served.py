@@ -29,7 +29,7 @@ print(json.dumps({"alone": alone, "together": together, "threaded": threaded,
 
 @pytest.fixture(scope="module")
 def reply(served, bare_python_for, tmp_path_factory):
-    from latentrec.tracking import register_model
+    from latentrec.registry.registration import register_model
 
     root = tmp_path_factory.mktemp("latentr3")
     model = make_latentr3(root / "model", served.shop.dataset)

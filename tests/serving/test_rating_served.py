@@ -15,13 +15,13 @@ import pytest
 from shop import decision
 
 from latentrec.models import ModelInfo
-from latentrec.models.rating.standin import StandInShape, build_model, build_tokenizer
+from latentrec.models.rating.placeholder_model import PlaceholderShape, build_model, build_tokenizer
 from latentrec.models.rating.text_predictor import architecture_entry, save_language_model
-from latentrec.prompts.rating import RatingPromptSettings
 from latentrec.prompts.rating_format import RatingScale
+from latentrec.prompts.rating_prompt import RatingPromptSettings
+from latentrec.serving.rating_service import RatingService
+from latentrec.serving.request_schemas import BadRequest, Row, parse_rows
 from latentrec.storage import ArtifactWriter
-from latentrec.tracking.rating_serving import RatingService
-from latentrec.tracking.requests import BadRequest, Row, parse_rows
 
 TITLES = [f"number {item} of the shop" for item in range(6)]
 
@@ -43,7 +43,7 @@ def items_table():
 def rating_model(tmp_path_factory):
     output = tmp_path_factory.mktemp("rating_model") / "model"
     tokenizer = build_tokenizer([*TITLES, "Analyze the user, then rate from 1 to 5."] * 4, vocabulary=400)
-    model = build_model(tokenizer, StandInShape(hidden_size=32, layers=1, heads=2), seed=0)
+    model = build_model(tokenizer, PlaceholderShape(hidden_size=32, layers=1, heads=2), seed=0)
     architecture = architecture_entry(RatingPromptSettings(), RatingScale(1, 5), 8, 3.7)
     with ArtifactWriter(output, "model", {"seed": 0}) as writer:
         save_language_model(model, tokenizer, writer.path)
@@ -64,7 +64,7 @@ def rating_model(tmp_path_factory):
 def test_registered_rating_model_answers_the_contracts_columns(tracked, rating_model, tmp_path):
     from shop import write_evaluation
 
-    from latentrec.tracking import register_model
+    from latentrec.registry.registration import register_model
 
     gate = decision(metric="negative_mae", challenger=-0.6, floor=-0.7)
     evaluation = write_evaluation(tmp_path / "evaluation", rating_model, gate)

@@ -14,7 +14,7 @@ SECONDS = float(os.environ.get("LATENTREC_SOAK_SECONDS") or 600)
 @pytest.mark.timeout(3600)
 def test_twenty_clients_for_ten_minutes(tmp_path, monkeypatch):
     from benchmarks.serving import CLIENTS, drive, make_model, register, scoring_server
-    from tests.slow_figures import record_figure
+    from tests.fixtures.slow_figures import record_figure
 
     for name in ("LATENTREC_RUN_ID", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

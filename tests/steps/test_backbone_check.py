@@ -6,15 +6,15 @@ import json
 import pytest
 
 from latentrec.core import UserError
-from latentrec.tracking.backbone_check import (
+from latentrec.steps.backbone_check import (
     GPU_MEMORY_GB,
     LORA_OPTIONS,
     check_backbone,
     parameter_count,
     training_gb,
 )
-from latentrec.tracking.parameters import check_parameters
-from pipeline.catalogue import SYSTEMS, pipeline_of
+from latentrec.steps.parameters import check_parameters
+from pipeline.dags import SYSTEMS, pipeline_of
 
 QWEN_1_5B = {
     "hidden_size": 1536,

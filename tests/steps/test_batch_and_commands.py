@@ -17,9 +17,9 @@ from latentrec.catalog import Catalogue
 from latentrec.cli import main
 from latentrec.core import UserError
 from latentrec.models import Ranking
-from latentrec.tracking import batch_score
-from latentrec.tracking.requests import Parameters, Row
-from latentrec.tracking.serving import Loaded, RecommendationService
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel
+from latentrec.serving.request_schemas import Parameters, Row
+from latentrec.steps.batch_scoring import batch_score
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ class OneAtATime:
 def test_concurrent_callers_share_batches_and_never_run_the_model_at_once():
     catalogue = Catalogue.from_items([f"B{i}" for i in range(40)], [f"T{i}" for i in range(40)])
     model = OneAtATime(40)
-    service = RecommendationService(Loaded.of(model, catalogue))
+    service = RecommendationService(ServingModel.of(model, catalogue))
     wrong = []
 
     def client(number):
@@ -218,7 +218,7 @@ def test_concurrent_callers_share_batches_and_never_run_the_model_at_once():
 def test_a_model_that_fails_answers_its_callers_with_the_error_and_lives_on():
     catalogue = Catalogue.from_items(["B0", "B1"], ["T0", "T1"])
     model = OneAtATime(2)
-    service = RecommendationService(Loaded.of(model, catalogue))
+    service = RecommendationService(ServingModel.of(model, catalogue))
     rank, model.rank = model.rank, lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
         service.recommend([Row(["B0"])], Parameters(k=1))
@@ -229,5 +229,5 @@ def test_a_model_that_fails_answers_its_callers_with_the_error_and_lives_on():
 def test_warm_up_has_run_the_model_before_the_first_request():
     catalogue = Catalogue.from_items(["B0", "B1"], ["T0", "T1"])
     model = OneAtATime(2)
-    RecommendationService(Loaded.of(model, catalogue))
+    RecommendationService(ServingModel.of(model, catalogue))
     assert model.batches

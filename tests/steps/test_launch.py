@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from latentrec.core import UserError
-from latentrec.tracking import launch
-from latentrec.tracking.doors import open_step
+from latentrec.steps import launch
+from latentrec.steps.runtime import open_step
 
 SFT = {"backbone": "micro"}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from latentrec.core import UserError
-from latentrec.tracking.node_pools import choose_pool
+from latentrec.steps.node_pools import choose_pool
 
 GPU = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPOT = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}

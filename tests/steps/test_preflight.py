@@ -7,7 +7,7 @@ import pytest
 from shop import decision
 
 from latentrec.core import UserError
-from latentrec.tracking.preflight import check_writable, cutoff_day, fingerprint_inputs, run_preflight
+from latentrec.steps.preflight import check_writable, cutoff_day, fingerprint_inputs, run_preflight
 
 REVIEW = {"reviewerID": "A", "asin": "B", "overall": 5.0, "unixReviewTime": 1}
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from latentrec.core import UserError
-from latentrec.storage import StepStatus
-from latentrec.tracking.run_summary import render_summary, write_run_summary
+from latentrec.steps.run_summary import render_summary, write_run_summary
+from latentrec.steps.status import StepStatus
 
 STEPS = ["preflight", "data_prep", "sft", "evaluate", "register"]
 
@@ -79,7 +79,7 @@ def test_summary_leads_to_mlflow_s_run(ui, tracking, link, tmp_path, monkeypatch
         "MLFLOW_TRACKING_URI": tracking,
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("latentrec.tracking.steps.finish_parent_run", lambda *_: None)
+    monkeypatch.setattr("latentrec.steps.step_run.finish_parent_run", lambda *_: None)
     told = write_run_summary(tmp_path / "summary.md", steps=STEPS, succeeded=True)
     assert f"- {link}" in told
     assert (tmp_path / "summary.md").read_text() == told
@@ -91,7 +91,7 @@ def test_a_tracking_server_that_is_away_does_not_spoil_the_summary(tmp_path, mon
 
     monkeypatch.setenv("LATENTREC_STATUS_ROOT", str(tmp_path / "status"))
     monkeypatch.setenv("LATENTREC_RUN_ID", "run-1")
-    monkeypatch.setattr("latentrec.tracking.steps.finish_parent_run", away)
+    monkeypatch.setattr("latentrec.steps.step_run.finish_parent_run", away)
     write_run_summary(tmp_path / "summary.md", steps=STEPS, succeeded=False)
     assert "# Run run-1: failed" in (tmp_path / "summary.md").read_text()
     assert "could not be ended (refused)" in capsys.readouterr().out

@@ -8,9 +8,10 @@ import os
 import pytest
 
 from latentrec.core import Interrupted, UserError
-from latentrec.storage import ArtifactWriter, read_manifest, read_step_statuses
-from latentrec.tracking import ensure_parent_run, finish_parent_run, step_run
-from latentrec.training.sink import NullSink
+from latentrec.steps.status import read_step_statuses
+from latentrec.steps.step_run import ensure_parent_run, finish_parent_run, step_run
+from latentrec.storage import ArtifactWriter, read_manifest
+from latentrec.training.common.metric_logger import NullMetricLogger
 
 
 def history(tracked, run, key):
@@ -22,7 +23,7 @@ def test_without_a_tracking_uri_only_the_status_is_recorded(tmp_path, monkeypatc
     monkeypatch.setenv("LATENTREC_RUN_ID", "run-1")
     monkeypatch.setenv("LATENTREC_STATUS_ROOT", str(tmp_path))
     with step_run("sft", config={"lr": 0.1}) as run:
-        assert isinstance(run.sink, NullSink)
+        assert isinstance(run.metric_logger, NullMetricLogger)
     assert [(s.step, s.state) for s in read_step_statuses(str(tmp_path), "run-1")] == [("sft", "succeeded")]
 
 
@@ -53,7 +54,7 @@ def test_another_pipeline_run_gets_another_parent(tracked, monkeypatch):
 def test_retry_resumes_the_nested_run_of_its_step(tracked):
     def lose_the_node():
         with step_run("sft") as first:
-            first.sink.log_metrics({"loss": 2.0}, 1)
+            first.metric_logger.log_metrics({"loss": 2.0}, 1)
             raise RuntimeError("node gone")
 
     with pytest.raises(RuntimeError):
@@ -61,7 +62,7 @@ def test_retry_resumes_the_nested_run_of_its_step(tracked):
     (failed,) = tracked.steps("sft")
     assert (failed.info.status, failed.data.tags["error"]) == ("FAILED", "node gone")
     with step_run("sft") as second:
-        second.sink.log_metrics({"loss": 1.0}, 2)
+        second.metric_logger.log_metrics({"loss": 1.0}, 2)
     (run,) = tracked.steps("sft")
     assert run.info.status == "FINISHED"
     assert run.data.tags["latentrec.attempt"] == "2"
@@ -92,8 +93,8 @@ def test_metrics_params_and_artifacts_of_a_step_arrive(tracked, tmp_path):
     report.write_text("<p>fine</p>")
     with step_run("evaluate", config={"beam_width": 10, "host": "bigrec"}) as run:
         for step in range(1200):
-            run.sink.log_metrics({"ndcg@10": step / 7, "bad": float("nan")}, step)
-        run.sink.log_artifact(report)
+            run.metric_logger.log_metrics({"ndcg@10": step / 7, "bad": float("nan")}, step)
+        run.metric_logger.log_artifact(report)
         report.unlink()
     (found,) = tracked.steps("evaluate")
     assert found.data.params == {"beam_width": "10", "host": "bigrec"}
@@ -142,7 +143,7 @@ def test_manifest_names_the_run_that_made_it_and_keeps_its_fingerprint(tracked, 
 def test_only_rank_zero_of_a_distributed_step_reports(tracked, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with step_run("sft") as run:
-        assert isinstance(run.sink, NullSink)
+        assert isinstance(run.metric_logger, NullMetricLogger)
     assert tracked.runs() == []
 
 

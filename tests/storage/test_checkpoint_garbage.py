@@ -6,7 +6,7 @@ import pytest
 
 from latentrec import cli
 from latentrec.storage import CheckpointStore, join, store_for
-from latentrec.storage.garbage import find_garbage, remove_garbage, scan
+from latentrec.storage.checkpoint_garbage import find_checkpoint_garbage, remove_checkpoint_garbage, scan
 
 DAY = 86_400
 
@@ -40,8 +40,8 @@ def leave_behind(store: CheckpointStore, token: int) -> str:
 
 
 def collect(root: str, **ages) -> list[str]:
-    garbage = find_garbage(scan(root), **{"older_than_s": DAY, **ages})
-    remove_garbage(garbage)
+    garbage = find_checkpoint_garbage(scan(root), **{"older_than_s": DAY, **ages})
+    remove_checkpoint_garbage(garbage)
     return [piece.info.uri for piece in garbage]
 
 
@@ -77,9 +77,9 @@ def test_unused_work_goes_whole(root, work):
 
 def test_work_taken_up_again_between_scan_and_removal_is_spared(root, work):
     time.sleep(0.01)
-    garbage = find_garbage(scan(root), older_than_s=DAY, unused_for_s=0)
+    garbage = find_checkpoint_garbage(scan(root), older_than_s=DAY, unused_for_s=0)
     successor = CheckpointStore.for_work(root, step="sft", config={}, dataset="d", parent=None)
-    assert remove_garbage(garbage) == 0
+    assert remove_checkpoint_garbage(garbage) == 0
     assert successor.latest().step == 1
 
 

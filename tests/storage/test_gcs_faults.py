@@ -184,11 +184,11 @@ def test_object_overwritten_during_a_download_never_mixes(gcs_server, source, tm
     newer.write_bytes(os.urandom(SIZE))
     real_fetch, fetched = store._fetch, []
 
-    def fetch(blob, info, start, end, sink):
+    def fetch(blob, info, start, end, metric_logger):
         if not fetched:
             fetched.append(start)
             store.upload_file(newer, URI)
-        return real_fetch(blob, info, start, end, sink)
+        return real_fetch(blob, info, start, end, metric_logger)
 
     store._fetch = fetch
     store.download_file(URI, tmp_path / "copy.bin")

@@ -9,7 +9,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.storage import StorageError, input_fingerprint, list_inputs, store_for
 from latentrec.storage.http import HttpStore
-from latentrec.storage.transfer import Patience
+from latentrec.storage.transfer import Timeouts
 from tests.fakes.gcs_faults import Fault
 from tests.fakes.web_server import WebServer
 
@@ -30,7 +30,7 @@ def web(monkeypatch):
 
 @pytest.fixture
 def store() -> HttpStore:
-    return HttpStore(Patience(connect=1, answer=0.5, retry=2))
+    return HttpStore(Timeouts(connect=1, answer=0.5, retry=2))
 
 
 @pytest.fixture

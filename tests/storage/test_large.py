@@ -8,7 +8,7 @@ import pytest
 from benchmarks.upload import best, measure
 from latentrec.storage import ABSENT, PreconditionFailed, StorageError, store_for
 from latentrec.storage import gcs as gcs_module
-from tests.slow_figures import record_figure
+from tests.fixtures.slow_figures import record_figure
 
 SIZE = 9_000_001
 URI = "gs://bucket/large.bin"

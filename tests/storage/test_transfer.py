@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from latentrec.core import UserError
 from latentrec.storage import StorageError
-from latentrec.storage.transfer import Patience, RangeReader, crc32c_combine, crc32c_text, pieces
+from latentrec.storage.transfer import RangeReader, Timeouts, crc32c_combine, crc32c_text, pieces
 
 
 @given(st.binary(max_size=2000), st.binary(max_size=2000))
@@ -51,7 +51,7 @@ def test_range_reader_gives_the_bytes_in_order_and_compares_the_checksum(monkeyp
 
 def test_patience_is_set_by_the_environment(monkeypatch):
     monkeypatch.setenv("LATENTREC_STORAGE_RETRY_S", "7.5")
-    assert Patience.from_environment() == Patience(connect=5.0, answer=60.0, retry=7.5)
+    assert Timeouts.from_environment() == Timeouts(connect=5.0, answer=60.0, retry=7.5)
     monkeypatch.setenv("LATENTREC_STORAGE_RETRY_S", "soon")
     with pytest.raises(UserError, match="LATENTREC_STORAGE_RETRY_S is 'soon', expected a number above 0"):
-        Patience.from_environment()
+        Timeouts.from_environment()

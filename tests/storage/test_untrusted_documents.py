@@ -15,7 +15,7 @@ from latentrec.storage import (
     upload_directory,
 )
 from latentrec.storage.artifact import listed_files, parse_manifest
-from latentrec.storage.garbage import scan
+from latentrec.storage.checkpoint_garbage import scan
 from latentrec.storage.names import check_relative_name
 
 OUTSIDE = [

@@ -1,4 +1,4 @@
-"""The sink while the tracking server is away, slow, full or picky; deliveries are scripted."""
+"""The metric_logger while the tracking server is away, slow, full or picky; deliveries are scripted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.tracking.delivery import Rejected
-from latentrec.tracking.sink import MlflowSink
-from latentrec.tracking.spool import Spool
+from latentrec.tracking.delivery import MetricsRejected
+from latentrec.tracking.disk_queue import DiskQueue
+from latentrec.tracking.mlflow_logger import MlflowMetricLogger
 
 
 class ScriptedDelivery:
@@ -37,7 +37,7 @@ class ScriptedDelivery:
     def send(self, records):
         self.open()
         if any(map(self.refuse, records)):
-            raise Rejected("INVALID_PARAMETER_VALUE: no")
+            raise MetricsRejected("INVALID_PARAMETER_VALUE: no")
         if any(map(self.break_on, records)):
             raise RuntimeError("500 Internal Server Error")
         self.received += records
@@ -53,30 +53,30 @@ def delivery():
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("latentrec.tracking.sink._POLL_S", 0.02)
-    monkeypatch.setattr("latentrec.tracking.sink._MAX_BACKOFF_S", 0.05)
+    monkeypatch.setattr("latentrec.tracking.mlflow_logger._POLL_S", 0.02)
+    monkeypatch.setattr("latentrec.tracking.mlflow_logger._MAX_BACKOFF_S", 0.05)
 
 
 def sink_on(delivery, tmp_path, max_bytes=1_000_000):
-    return MlflowSink(delivery, tmp_path / "spool", max_bytes)
+    return MlflowMetricLogger(delivery, tmp_path / "spool", max_bytes)
 
 
-def close(sink, seconds=5.0):
+def close(metric_logger, seconds=5.0):
     kept = []
-    sink.close("FINISHED", seconds, lambda left: kept.append(left) or "kept")
+    metric_logger.close("FINISHED", seconds, lambda left: kept.append(left) or "kept")
     return b"".join(kept)
 
 
 def test_every_point_arrives_in_order_after_an_outage(delivery, tmp_path, capsys):
-    sink = sink_on(delivery, tmp_path)
+    metric_logger = sink_on(delivery, tmp_path)
     for step in range(300):
         if step == 100:
             delivery.away.set()
         if step == 200:
             time.sleep(0.2)
             delivery.away.clear()
-        sink.log_metrics({"loss": step / 3}, step)
-    assert close(sink) == b""
+        metric_logger.log_metrics({"loss": step / 3}, step)
+    assert close(metric_logger) == b""
     assert delivery.points() == [(step, step / 3) for step in range(300)]
     assert delivery.received[-1] == {**delivery.received[-1], "kind": "end", "status": "FINISHED"}
     assert not (tmp_path / "spool").exists()
@@ -87,20 +87,20 @@ def test_every_point_arrives_in_order_after_an_outage(delivery, tmp_path, capsys
 
 def test_logging_never_waits_for_a_server_that_is_away(delivery, tmp_path):
     delivery.away.set()
-    sink = sink_on(delivery, tmp_path)
+    metric_logger = sink_on(delivery, tmp_path)
     start = time.perf_counter()
     for step in range(2000):
-        sink.log_metrics({"loss": 1.0}, step)
+        metric_logger.log_metrics({"loss": 1.0}, step)
     assert time.perf_counter() - start < 2.0
-    close(sink, 0.1)
+    close(metric_logger, 0.1)
 
 
 def test_what_could_not_be_sent_is_handed_over_whole(delivery, tmp_path, capsys):
     delivery.away.set()
-    sink = sink_on(delivery, tmp_path)
+    metric_logger = sink_on(delivery, tmp_path)
     for step in range(50):
-        sink.log_metrics({"loss": 1.0}, step)
-    left = close(sink, 0.2)
+        metric_logger.log_metrics({"loss": 1.0}, step)
+    left = close(metric_logger, 0.2)
     assert left.count(b"\n") == 51
     assert "51 records wait in kept" in capsys.readouterr().err
     assert (tmp_path / "spool" / "events.jsonl").exists()
@@ -120,12 +120,12 @@ def test_retry_on_the_same_machine_sends_what_the_first_attempt_left(delivery, t
 
 def test_a_full_buffer_says_so_and_counts_what_it_refused(delivery, tmp_path, capsys):
     delivery.away.set()
-    sink = sink_on(delivery, tmp_path, max_bytes=2_000)
+    metric_logger = sink_on(delivery, tmp_path, max_bytes=2_000)
     for step in range(100):
-        sink.log_metrics({"loss": 1.0}, step)
+        metric_logger.log_metrics({"loss": 1.0}, step)
     delivery.away.clear()
     time.sleep(0.3)
-    close(sink)
+    close(metric_logger)
     kept = len(delivery.points())
     (count,) = [r["values"]["tracking.refused_records"] for r in delivery.received if r["kind"] == "tags"]
     assert 0 < kept < 100
@@ -135,30 +135,30 @@ def test_a_full_buffer_says_so_and_counts_what_it_refused(delivery, tmp_path, ca
 
 def test_a_record_that_the_server_refuses_does_not_hold_up_the_others(delivery, tmp_path, capsys):
     delivery.refuse = lambda record: record.get("step") == 3
-    sink = sink_on(delivery, tmp_path)
+    metric_logger = sink_on(delivery, tmp_path)
     for step in range(10):
-        sink.log_metrics({"loss": 1.0}, step)
-    close(sink)
+        metric_logger.log_metrics({"loss": 1.0}, step)
+    close(metric_logger)
     assert [step for step, _ in delivery.points()] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert "the tracking server refuses metrics loss: INVALID_PARAMETER_VALUE" in capsys.readouterr().err
 
 
 def test_a_record_that_breaks_the_server_is_set_aside_after_a_few_tries(delivery, tmp_path, capsys):
     delivery.break_on = lambda record: record.get("step") == 3
-    sink = sink_on(delivery, tmp_path)
+    metric_logger = sink_on(delivery, tmp_path)
     for step in range(6):
-        sink.log_metrics({"loss": 1.0}, step)
-    close(sink)
+        metric_logger.log_metrics({"loss": 1.0}, step)
+    close(metric_logger)
     assert [step for step, _ in delivery.points()] == [0, 1, 2, 4, 5]
     assert "refuses metrics loss: 500" in capsys.readouterr().err
 
 
 def test_artifact_is_kept_while_the_server_is_away_though_its_file_is_gone(delivery, tmp_path):
     delivery.away.set()
-    sink = sink_on(delivery, tmp_path)
+    metric_logger = sink_on(delivery, tmp_path)
     report = tmp_path / "report.html"
     report.write_text("fine")
-    sink.log_artifact(report)
+    metric_logger.log_artifact(report)
     report.unlink()
     seen = []
     send = delivery.send
@@ -167,17 +167,17 @@ def test_artifact_is_kept_while_the_server_is_away_though_its_file_is_gone(deliv
         send(records),
     )
     delivery.away.clear()
-    close(sink)
+    close(metric_logger)
     assert seen == ["fine"]
 
 
 def test_line_cut_off_by_a_crash_costs_that_line_only(tmp_path):
-    spool = Spool(tmp_path / "spool", 10_000)
+    spool = DiskQueue(tmp_path / "spool", 10_000)
     spool.append({"kind": "metrics", "step": 1})
     spool.close(remove=False)
     with (tmp_path / "spool" / "events.jsonl").open("ab") as stream:
         stream.write(b'{"kind": "met')
-    again = Spool(tmp_path / "spool", 10_000)
+    again = DiskQueue(tmp_path / "spool", 10_000)
     again.append({"kind": "metrics", "step": 2})
     assert again.peek(10) == [
         {"kind": "metrics", "step": 1},
@@ -188,7 +188,7 @@ def test_line_cut_off_by_a_crash_costs_that_line_only(tmp_path):
 
 
 def test_two_processes_of_one_step_keep_apart(tmp_path):
-    first, second = Spool(tmp_path / "spool", 1000), Spool(tmp_path / "spool", 1000)
+    first, second = DiskQueue(tmp_path / "spool", 1000), DiskQueue(tmp_path / "spool", 1000)
     assert first.directory != second.directory
     first.close(remove=True)
     second.close(remove=True)

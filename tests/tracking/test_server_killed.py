@@ -22,7 +22,7 @@ with step_run("sft", config={"lr": 0.1}) as run:
     print("open", flush=True)
     for step in range(400):
         start = time.perf_counter()
-        run.sink.log_metrics({"train/loss": 1 / (step + 1)}, step)
+        run.metric_logger.log_metrics({"train/loss": 1 / (step + 1)}, step)
         assert time.perf_counter() - start < 1.0, "a training step waited for the tracking server"
         print(step, flush=True)
         time.sleep(0.02)
@@ -83,7 +83,7 @@ def train_through_an_outage(store: str, root: Path) -> tuple[str, str]:
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "MLFLOW_TRACKING_URI": server.url,
         "LATENTREC_RUN_ID": "run-1",
-        "LATENTREC_SPOOL_DIR": str(root / "spool"),
+        "LATENTREC_METRIC_QUEUE_DIR": str(root / "spool"),
         "LATENTREC_STATUS_ROOT": str(root / "status"),
     }
     with (root / "step.err").open("wb") as errors:
@@ -131,7 +131,7 @@ def test_every_point_is_there_after_the_server_was_killed_postgresql(postgresql_
 
 
 def test_figures_of_a_step_that_ended_in_an_outage_are_sent_by_the_last_step(tracked, tmp_path, monkeypatch):
-    from latentrec.tracking import finish_parent_run, step_run
+    from latentrec.steps.step_run import finish_parent_run, step_run
 
     uri = tracked.uri
     report = tmp_path / "report.md"
@@ -144,10 +144,10 @@ def test_figures_of_a_step_that_ended_in_an_outage_are_sent_by_the_last_step(tra
     }.items():
         monkeypatch.setenv(name, value)
     with step_run("sft") as run:
-        run.sink.log_metrics({"loss": 1.5}, 7)
-        run.sink.log_artifact(report)
+        run.metric_logger.log_metrics({"loss": 1.5}, 7)
+        run.metric_logger.log_artifact(report)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.delenv("LATENTREC_SPOOL_DIR")
+    monkeypatch.delenv("LATENTREC_METRIC_QUEUE_DIR")
     finish_parent_run(True)
     (found,) = tracked.steps("sft")
     points = tracked.client.get_metric_history(found.info.run_id, "loss")

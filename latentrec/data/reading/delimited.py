@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pv
 
-from latentrec.data.lines import Column, schema_of
+from latentrec.data.reading.line_reader import Column, schema_of
 
 
 @dataclass(frozen=True)
 class DelimitedParser:
-    """Fields between delimiters; a :class:`~latentrec.data.lines.LineParser`.
+    """Fields between delimiters; a :class:`~latentrec.data.reading.line_reader.LineParser`.
 
     Attributes:
         columns: what is read; names occur in ``names``.

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from latentrec.core import UserError
-from latentrec.data.delimited import DelimitedParser, split_line
-from latentrec.data.jsonlines import JsonParser
-from latentrec.data.lines import Column, LineParser
-from latentrec.data.sources import Block
+from latentrec.data.reading.delimited import DelimitedParser, split_line
+from latentrec.data.reading.input_files import Block
+from latentrec.data.reading.json_lines import JsonParser
+from latentrec.data.reading.line_reader import Column, LineParser
 
 LATEST_S = 4_102_444_800
 """2100-01-01: a later time in seconds is a time in another unit."""

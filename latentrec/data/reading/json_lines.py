@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as pj
 
-from latentrec.data.lines import Column, schema_of
+from latentrec.data.reading.line_reader import Column, schema_of
 
 
 @dataclass(frozen=True)
 class JsonParser:
-    """One JSON object a line; a :class:`~latentrec.data.lines.LineParser`."""
+    """One JSON object a line; a :class:`~latentrec.data.reading.line_reader.LineParser`."""
 
     columns: tuple[Column, ...]
     skip_lines: int = 0

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from latentrec.core import UserError
-from latentrec.data.sources import Block, InputFile, map_in_order, read_blocks
+from latentrec.data.reading.input_files import Block, InputFile, map_in_order, read_blocks
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from latentrec.core import UserError, progress
-from latentrec.data.lines import BadLines
-from latentrec.data.metadata_formats import ItemText, metadata_rows, recognise_metadata
-from latentrec.data.sources import InputFile, find_inputs, first_block, read_blocks, total_bytes
+from latentrec.data.reading.input_files import InputFile, find_inputs, first_block, read_blocks, total_bytes
+from latentrec.data.reading.line_reader import BadLines
+from latentrec.data.reading.metadata_formats import ItemText, metadata_rows, recognise_metadata
 from latentrec.data.titles import is_usable
 
 

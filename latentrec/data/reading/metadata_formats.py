@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from latentrec.core import UserError
-from latentrec.data.delimited import split_line
-from latentrec.data.formats import first_lines, parse_object
-from latentrec.data.lines import BadLines
-from latentrec.data.sources import Block
+from latentrec.data.reading.delimited import split_line
+from latentrec.data.reading.formats import first_lines, parse_object
+from latentrec.data.reading.input_files import Block
+from latentrec.data.reading.line_reader import BadLines
 from latentrec.data.titles import clean_text, clean_title
 
 _GENRES = (

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from latentrec.core import UserError, progress
-from latentrec.data.events import EventBuilder, Events
-from latentrec.data.formats import ReviewFormat, recognise_reviews
-from latentrec.data.lines import BadLines, read_tables
-from latentrec.data.sources import InputFile, find_inputs, first_block, total_bytes
+from latentrec.data.reading.events import EventBuilder, Events
+from latentrec.data.reading.formats import ReviewFormat, recognise_reviews
+from latentrec.data.reading.input_files import InputFile, find_inputs, first_block, total_bytes
+from latentrec.data.reading.line_reader import BadLines, read_tables
 
 
 @dataclass(frozen=True)

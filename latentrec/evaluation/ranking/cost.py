@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from latentrec.data import Samples
-from latentrec.evaluation.scoring import K_MAX
+from latentrec.evaluation.ranking.scoring import K_MAX
 from latentrec.models import Recommender
 
 WARM_UP = 2

@@ -17,11 +17,11 @@ from latentrec.catalog import Catalogue
 from latentrec.core import Config, UserError
 from latentrec.core.config import NonNegativeInt, OneOf, PositiveInt, Seed
 from latentrec.data import SPLITS, Dataset, Samples
-from latentrec.evaluation.depth_plot import depth_plot
+from latentrec.evaluation.report.depth_plot import depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import LARES, SequentialRecommender
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training.sequence_state import cpu_threads
+from latentrec.training.sequential.state import cpu_threads
 
 FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
 LATENCY_REPEATS = 20
@@ -81,7 +81,7 @@ def depth_study(
     mean = encoder.depth
     depths = sorted(set(config.depths)) or sorted({max(1, round(factor * mean)) for factor in FACTORS})
     bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=1000, seed=config.seed)
-    points = [_judge(recommender, encoder, samples, depth, config, bootstrap) for depth in depths]
+    points = [_evaluate_one(recommender, encoder, samples, depth, config, bootstrap) for depth in depths]
     body = {"mean_steps": mean, "split": config.split, "samples": len(samples), "k": config.k}
     with ArtifactWriter(output, "depth_study", config, {"dataset": data.fingerprint}) as artifact:
         text = json.dumps({**body, "points": [asdict(point) for point in points]}, indent=2)
@@ -117,7 +117,7 @@ def _drawn(samples: Samples, config: DepthConfig) -> Samples:
     return samples.subset(np.sort(chosen))
 
 
-def _judge(
+def _evaluate_one(
     recommender: SequentialRecommender,
     encoder: LARES,
     samples: Samples,

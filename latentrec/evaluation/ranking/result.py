@@ -8,11 +8,11 @@ from typing import Any
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
-from latentrec.decoding.load import LoadOptions
-from latentrec.evaluation.config import EvaluateConfig
-from latentrec.evaluation.cost import Cost
+from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
-from latentrec.evaluation.scoring import ModelScores
+from latentrec.evaluation.ranking.cost import Cost
+from latentrec.evaluation.ranking.scoring import ModelScores
 from latentrec.metrics import Interval
 from latentrec.models import ModelInfo
 
@@ -34,7 +34,7 @@ class Evaluation:
     gate: GateDecision
     baseline: str
     champion: str | None
-    champion_served: LoadOptions | None = None
+    champion_served: DecodingOptions | None = None
 
 
 def file_name(model: str) -> str:

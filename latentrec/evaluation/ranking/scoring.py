@@ -12,7 +12,7 @@ import numpy as np
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError, progress
 from latentrec.data import Samples
-from latentrec.evaluation.config import KS
+from latentrec.evaluation.evaluate_config import KS
 from latentrec.metrics import (
     first_of_each_group,
     hit_rate_at_k,

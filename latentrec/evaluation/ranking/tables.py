@@ -9,7 +9,7 @@ import numpy as np
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Samples
-from latentrec.evaluation.scoring import K_MAX, METRICS, ModelScores
+from latentrec.evaluation.ranking.scoring import K_MAX, METRICS, ModelScores
 from latentrec.metrics import ClusterBootstrap, Interval, coverage_at_k, holm
 
 COMPARED = ("ndcg_at_10", "hr_at_10")

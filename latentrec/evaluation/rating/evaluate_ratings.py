@@ -18,23 +18,23 @@ import pyarrow.parquet as pq
 
 from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
-from latentrec.evaluation.config import Champion, EvaluateConfig
+from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision, decide
-from latentrec.evaluation.rating_report import RatingEvaluation, write_rating_reports
-from latentrec.evaluation.rating_scores import (
+from latentrec.evaluation.ranking.result import file_name
+from latentrec.evaluation.rating.rating_scores import (
     FLOOR,
     RatingScores,
     chosen_examples,
     score_baselines,
     score_language_model,
 )
-from latentrec.evaluation.result import file_name
+from latentrec.evaluation.report.rating_report import RatingEvaluation, write_rating_reports
 from latentrec.metrics import ClusterBootstrap
 from latentrec.metrics.ratings import confusion
 from latentrec.models import ModelInfo, read_model
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
 METRIC = "neg_mae"
 
@@ -46,7 +46,7 @@ def evaluate_ratings(
     models: Mapping[str, str | Path],
     output: str | Path,
     champion: Champion | None = None,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
 ) -> Manifest:
     """Judge rating models on a split and write an evaluation directory (contracts.md).
 
@@ -56,13 +56,13 @@ def evaluate_ratings(
         models: name → model directory, in the order of the tables; the baselines are added before them.
         output: directory to make.
         champion: who holds the alias now; answers the same samples.
-        sink: receives ``<model>/<metric>`` of every model, once.
+        metric_logger: receives ``<model>/<metric>`` of every model, once.
 
     Raises:
         UserError: no models, a name that a baseline has, a dataset of another task, or a model of another
         kind.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     if not models:
         raise UserError("evaluate needs at least one model: --model NAME=DIR")
     data = Dataset(dataset)
@@ -115,7 +115,9 @@ def evaluate_ratings(
         _write(evaluation, writer)
     for name, metrics in evaluation.table.items():
         logged = name.replace(" + ", "_").replace(" ", "_")
-        sink.log_metrics({f"{logged}/{metric}": interval.value for metric, interval in metrics.items()}, 0)
+        metric_logger.log_metrics(
+            {f"{logged}/{metric}": interval.value for metric, interval in metrics.items()}, 0
+        )
     assert writer.manifest is not None
     return writer.manifest
 

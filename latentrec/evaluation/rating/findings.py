@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from latentrec.evaluation.rating_scores import FLOOR, RatingScores
+from latentrec.evaluation.rating.rating_scores import FLOOR, RatingScores
 from latentrec.models import ModelInfo
 
 

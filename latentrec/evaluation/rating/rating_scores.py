@@ -20,7 +20,7 @@ from latentrec.models.rating.baselines import (
     RatingTriples,
     UserMean,
 )
-from latentrec.models.rating.factorisation import MatrixFactorisation
+from latentrec.models.rating.matrix_factorization import MatrixFactorisation
 from latentrec.models.rating.text_predictor import TextRatingPredictor
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 

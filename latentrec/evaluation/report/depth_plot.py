@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latentrec.evaluation.plots import COLOURS, WIDTH, round_ticks
+from latentrec.evaluation.report.plots import COLOURS, WIDTH, round_ticks
 
 if TYPE_CHECKING:
-    from latentrec.evaluation.depth import DepthPoint
+    from latentrec.evaluation.ranking.depth import DepthPoint
 
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 62.0, WIDTH - 16.0, 30.0, 236.0, 280
 INK, GRID = "#333333", "#dddddd"

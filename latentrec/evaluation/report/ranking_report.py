@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from latentrec.decoding import ASSISTED
-from latentrec.evaluation import plots
-from latentrec.evaluation.result import Evaluation
-from latentrec.evaluation.scoring import K_MAX
-from latentrec.evaluation.summary import against
+from latentrec.evaluation.ranking.result import Evaluation
+from latentrec.evaluation.ranking.scoring import K_MAX
+from latentrec.evaluation.ranking.tables import against
+from latentrec.evaluation.report.ranking_report import plots
 from latentrec.metrics import Interval, hit_rate_at_k
 
 TITLE_COLUMNS = (

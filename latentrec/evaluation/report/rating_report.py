@@ -17,11 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from latentrec.data.dataset import Dataset
-from latentrec.evaluation import plots
-from latentrec.evaluation.config import EvaluateConfig
+from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
-from latentrec.evaluation.rating_reading import against_the_floor, by_name, where_it_began
-from latentrec.evaluation.rating_scores import FLOOR, RatingScores
+from latentrec.evaluation.rating.findings import against_the_floor, by_name, where_it_began
+from latentrec.evaluation.rating.rating_scores import FLOOR, RatingScores
+from latentrec.evaluation.report.ranking_report import plots
 from latentrec.metrics import Interval
 from latentrec.metrics.ratings import confusion
 from latentrec.models import ModelInfo

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Choices:
+class AllowedTokens:
     """The tokens that may stand at each of n positions.
 
     Attributes:

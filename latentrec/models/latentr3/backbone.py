@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from latentrec.core import UserError
-from latentrec.models.latentr3.cache import KeyValues, PassCache
-from latentrec.models.latentr3.choices import Choices
-from latentrec.models.latentr3.real_tokens import ATTENTION, RealTokens
+from latentrec.models.latentr3.allowed_tokens import AllowedTokens
+from latentrec.models.latentr3.kv_cache import KeyValues, PassCache
+from latentrec.models.latentr3.unpadding import ATTENTION, UnpaddedRows
 
 LOGIT_ELEMENTS_AT_ONCE = 2**26
 """Logits held at a time: 256 MB in fp32. More target tokens are scored in pieces, recomputed in backward."""
@@ -30,7 +30,7 @@ class Backbone(nn.Module):
         model: the ``AutoModelForCausalLM``.
         hidden_size: d.
         vocab_size: V, rows of the output embedding.
-        skips_padding: whether passes leave padding out (see :mod:`~latentrec.models.latentr3.real_tokens`);
+        skips_padding: whether passes leave padding out (see :mod:`~latentrec.models.latentr3.unpadding`);
             true with transformers' ``sdpa``, may be switched off.
     """
 
@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         Returns:
             Hidden states after the final norm (B, S, d), and the keys and values of the new positions.
         """
-        real = RealTokens.of(real_BS) if self.skips_padding else None
+        real = UnpaddedRows.of(real_BS) if self.skips_padding else None
         cache = PassCache(prefix, self._n_layers, real)
         mask: Any = None
         if allowed_BSC is not None or self._window is not None:
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
         inputs = {"inputs_embeds": embeds_BSD, "position_ids": positions_BS, "attention_mask": mask}
         if real is not None:
             inputs["inputs_embeds"], inputs["position_ids"] = real.flat(embeds_BSD), real.flat(positions_BS)
-            inputs |= {"real_tokens": real, "causal_rows": mask is None}
+            inputs |= {"unpadded_rows": real, "causal_rows": mask is None}
             if mask is None:  # any mask of four dimensions keeps transformers from making one of n × n
                 inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeds_BSD.device)
         output = self.model.get_decoder()(**inputs, past_key_values=cache, use_cache=True)
@@ -111,7 +111,9 @@ class Backbone(nn.Module):
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
 
-    def token_log_probs(self, hidden_nD: Tensor, labels_n: Tensor, choices: Choices | None = None) -> Tensor:
+    def token_log_probs(
+        self, hidden_nD: Tensor, labels_n: Tensor, choices: AllowedTokens | None = None
+    ) -> Tensor:
         """log π(label) of n positions, fp32 (n,); never more than a bounded number of logits at once.
 
         ``choices``: among what each probability is taken, the label included (``None``: the vocabulary).
@@ -174,7 +176,9 @@ class Backbone(nn.Module):
                 "its architecture is not supported (known to work: Qwen2, Qwen3, Llama, Mistral, Gemma)"
             )
 
-    def _log_probs(self, hidden_nD: Tensor, labels_n: Tensor, choices: Choices | None, begin: int) -> Tensor:
+    def _log_probs(
+        self, hidden_nD: Tensor, labels_n: Tensor, choices: AllowedTokens | None, begin: int
+    ) -> Tensor:
         logits = self.logits(hidden_nD)
         if choices is not None:
             allowed = choices.mask(begin, begin + len(labels_n), logits.shape[-1])

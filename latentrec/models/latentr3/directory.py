@@ -14,9 +14,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from latentrec.core import UserError
-from latentrec.models.latentr3.loading import load_pretrained
+from latentrec.models.latentr3.backbone_source import load_pretrained
 from latentrec.models.latentr3.model import LatentR3Model
-from latentrec.models.model_dir import ModelInfo, read_model
+from latentrec.models.model_directory import ModelInfo, read_model
 from latentrec.prompts import NextItemPrompt
 
 BACKBONE = "backbone"

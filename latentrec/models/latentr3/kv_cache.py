@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from latentrec.models.latentr3.real_tokens import RealTokens
+from latentrec.models.latentr3.unpadding import UnpaddedRows
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class KeyValues:
 class PassCache(DynamicCache):
     """The cache object handed to the backbone for one pass: reads a prefix, records what is new."""
 
-    def __init__(self, prefix: KeyValues | None, n_layers: int, real: RealTokens | None = None):
+    def __init__(self, prefix: KeyValues | None, n_layers: int, real: UnpaddedRows | None = None):
         """Stand on ``prefix``; ``None`` is an empty one. ``real``: states come flat and are kept in rows."""
         super().__init__()
         self._prefix = prefix

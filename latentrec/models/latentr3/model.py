@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from latentrec.core import UserError
+from latentrec.models.latentr3.allowed_tokens import AllowedTokens
 from latentrec.models.latentr3.backbone import Backbone
-from latentrec.models.latentr3.choices import Choices
 from latentrec.models.latentr3.latent_ratt import LatentRATT
-from latentrec.models.latentr3.state import Branches, DecodingState, LatentRollout, PromptState
+from latentrec.models.latentr3.prompt_state import Branches, DecodingState, LatentRollout, PromptState
 
 IGNORED = -100
 """Label of a position that does not count."""
@@ -57,7 +57,7 @@ class LatentR3Model(nn.Module):
         self.backbone = Backbone(backbone)
         self.n_latents = n_latents
         self.latent_source = latent_source
-        self.choices_of: Callable[[Tensor, Tensor], Choices] | None = None
+        self.choices_of: Callable[[Tensor, Tensor], AllowedTokens] | None = None
         self.latent_ratt: LatentRATT | None = None
         if n_latents and latent_source == "latent_ratt":
             if self.backbone.hidden_size % 2:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentrec.models.latentr3.cache import KeyValues
+from latentrec.models.latentr3.kv_cache import KeyValues
 
 
 @dataclass(frozen=True)

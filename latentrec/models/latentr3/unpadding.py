@@ -43,7 +43,7 @@ class _RowAttention:
     causal: list[bool]
 
 
-class RealTokens:
+class UnpaddedRows:
     """Which of B × S positions hold tokens, and the way to the flat order and back.
 
     Attributes:
@@ -64,7 +64,7 @@ class RealTokens:
         self._plans: dict[int, tuple[Tensor | None, _RowAttention]] = {}
 
     @classmethod
-    def of(cls, real_BS: Tensor | None) -> RealTokens | None:
+    def of(cls, real_BS: Tensor | None) -> UnpaddedRows | None:
         """For these positions; ``None`` where there is too little padding to matter, or nothing else."""
         if real_BS is None or real_BS.numel() == 0 or not 0 < float(real_BS.float().mean()) <= WORTHWHILE:
             return None
@@ -117,11 +117,11 @@ def attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    real_tokens: RealTokens | None = None,
+    unpadded_rows: UnpaddedRows | None = None,
     causal_rows: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' ``sdpa``; the same over flat queries (1, heads, n, d) where ``real_tokens`` are given.
+    """transformers' ``sdpa``; the same over flat queries (1, heads, n, d) where ``unpadded_rows`` are given.
 
     Args:
         key, value: (B, heads, C, d), padded.
@@ -131,15 +131,15 @@ def attention(
     Returns:
         (B, S, heads, d), or (1, n, heads, d).
     """
-    if real_tokens is None:
+    if unpadded_rows is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     mask = None if causal_rows else attention_mask
-    if real_tokens.by_row:
-        return _by_row(module, query, key, value, real_tokens, mask, kwargs), None
+    if unpadded_rows.by_row:
+        return _by_row(module, query, key, value, unpadded_rows, mask, kwargs), None
     padded, _ = sdpa_attention_forward(
-        module, real_tokens.padded_heads(query), key, value, mask, **{"is_causal": mask is None, **kwargs}
+        module, unpadded_rows.padded_heads(query), key, value, mask, **{"is_causal": mask is None, **kwargs}
     )
-    return real_tokens.flat(padded), None
+    return unpadded_rows.flat(padded), None
 
 
 def _by_row(
@@ -147,7 +147,7 @@ def _by_row(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    real: RealTokens,
+    real: UnpaddedRows,
     mask: Tensor | None,
     kwargs: dict[str, Any],
 ) -> Tensor:

@@ -1,7 +1,7 @@
 """The small stand-in for an instruct model: a two-layer Qwen2 and its own tokenizer.
 
 It is for machines without an instruct model, and it is none. ``latentrec pretrain-rating`` pre-trains it on
-generated instruction text (:mod:`latentrec.training.rating_corpus`) so that it answers in RecZero's format at
+generated instruction text (:mod:`latentrec.training.rating.pretraining_corpus`) so that it answers in RecZero's format at
 a stated rate, with ratings that say nothing of the target. What it rates well later was learned later.
 """
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 PAD, EOS = "<|pad|>", "<|eos|>"
-STAND_IN_NOTE = "stand-in for an instruct model, pre-trained from scratch on generated instruction text"
+PLACEHOLDER_NOTE = "stand-in for an instruct model, pre-trained from scratch on generated instruction text"
 
 
 @dataclass(frozen=True)
-class StandInShape:
+class PlaceholderShape:
     """Size of the stand-in. The default has about 0.6 million parameters.
 
     Attributes:
@@ -82,7 +82,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, shape: StandInShape, seed: int) -> Qwen2ForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, shape: PlaceholderShape, seed: int) -> Qwen2ForCausalLM:
     """A randomly initialised Qwen2 of this shape, tied embeddings, without dropout."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM

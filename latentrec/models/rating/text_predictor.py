@@ -12,10 +12,10 @@ import torch
 
 from latentrec.core import UserError
 from latentrec.models.gguf import origin_note
-from latentrec.models.model_dir import ModelInfo, read_model
-from latentrec.prompts.rating import RatingPrompt, RatingPromptSettings
+from latentrec.models.model_directory import ModelInfo, read_model
 from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import RatingAnswer, RatingScale, parse_answer
+from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
 from latentrec.storage import MANIFEST
 
 
@@ -79,7 +79,7 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
 
     Args:
         location: a model directory of this project, or what
-            :func:`~latentrec.models.latentr3.loading.load_trained` knows: a directory in the Hugging Face
+            :func:`~latentrec.models.latentr3.backbone_source.load_trained` knows: a directory in the Hugging Face
             format, a ``.gguf`` file, a named model, ``gs://``, a hub id.
         dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on a GPU that has it, else float32.
 
@@ -99,7 +99,7 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
         source = entry.get("backbone") or source
     elif path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{path}: no {MANIFEST} and no config.json; give a model directory or a hub id")
-    from latentrec.models.latentr3.loading import load_trained
+    from latentrec.models.latentr3.backbone_source import load_trained
 
     model, tokenizer = load_trained(source, dtype=str(torch_dtype(dtype)).removeprefix("torch."))
     tokenizer.padding_side = "left"

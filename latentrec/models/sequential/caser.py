@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentrec.models.sequential.base import SequenceEncoder, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialise
 from latentrec.models.sequential.layers import Dropout
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
-from latentrec.models.model_dir import read_model
-from latentrec.models.ranking import Histories, mask_items, stack_rankings, top_items
+from latentrec.models.model_directory import read_model
 from latentrec.models.recommender import Ranking
-from latentrec.models.sequential.base import SequenceEncoder, pad_right
-from latentrec.models.sequential.registry import ENCODERS, build_encoder
+from latentrec.models.sequential.encoder import SequenceEncoder, pad_right
+from latentrec.models.sequential.encoders import ENCODERS, build_encoder
+from latentrec.models.top_k import Histories, mask_items, stack_rankings, top_items
 
 WEIGHTS = "model.safetensors"
 SCORE_BYTES = 64 * 2**20

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.models.sequential.base import SequenceEncoder
 from latentrec.models.sequential.caser import Caser
+from latentrec.models.sequential.encoder import SequenceEncoder
 from latentrec.models.sequential.gru4rec import GRU4Rec
 from latentrec.models.sequential.lares import LARES
 from latentrec.models.sequential.sasrec import SASRec

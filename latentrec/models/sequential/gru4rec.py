@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from latentrec.models.sequential.base import SequenceEncoder, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialise
 from latentrec.models.sequential.layers import Dropout
 
 

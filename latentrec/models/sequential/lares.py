@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentrec.models.sequential.base import SequenceEncoder, at_last_position, initialise
 from latentrec.models.sequential.blocks import BLOCKS, BlockShape
+from latentrec.models.sequential.encoder import SequenceEncoder, at_last_position, initialise
 from latentrec.models.sequential.initial_state import noise_of_histories, sample_truncated_normal
 from latentrec.models.sequential.layers import LAYER_NORM_EPS, PositionedItems
 

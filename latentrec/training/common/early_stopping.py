@@ -26,7 +26,7 @@ def check_selection(config: str, select_on: str, ranking_samples: int) -> None:
         )
 
 
-class Judge:
+class EarlyStopping:
     """Looks at validation figures and remembers.
 
     Args:
@@ -60,14 +60,14 @@ class Judge:
         self.best_metrics: Metrics = {}
         self.stopped = False
         self.notes: list[str] = []
-        self._bad_looks = 0
+        self._evaluations_without_improvement = 0
 
     @property
     def last_metrics(self) -> Metrics:
         """Figures of the last look."""
         return {name: value for name, value in self.history[-1].items() if name != "step"}
 
-    def look(self, step: int) -> tuple[Metrics, bool]:
+    def update(self, step: int) -> tuple[Metrics, bool]:
         """Measure; returns the figures and whether they are the best so far."""
         metrics = self._measure()
         self.history.append({"step": float(step), **metrics})
@@ -75,10 +75,10 @@ class Judge:
         best = self.best_metrics.get(self._select_on)
         improved = math.isfinite(value) and (best is None or self._sign * (value - best) > 0)
         if improved:
-            self.best_step, self.best_metrics, self._bad_looks = step, metrics, 0
+            self.best_step, self.best_metrics, self._evaluations_without_improvement = step, metrics, 0
         else:
-            self._bad_looks += 1
-            if self._patience and self._bad_looks >= self._patience:
+            self._evaluations_without_improvement += 1
+            if self._patience and self._evaluations_without_improvement >= self._patience:
                 self.stopped = True
                 self.notes.append(
                     f"stopped early at step {step:,}: {self._select_on} has not improved since step "
@@ -95,7 +95,7 @@ class Judge:
             "best_metrics": self.best_metrics,
             "stopped": self.stopped,
             "notes": self.notes,
-            "bad_looks": self._bad_looks,
+            "evaluations_without_improvement": self._evaluations_without_improvement,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Judge:
         self.best_metrics = dict(state["best_metrics"])
         self.stopped = state["stopped"]
         self.notes = list(state["notes"])
-        self._bad_looks = state["bad_looks"]
+        self._evaluations_without_improvement = state["evaluations_without_improvement"]
 
     def _guard(self, step: int, metrics: Metrics) -> None:
         if self._collapse_on is None or self._collapse_on not in self.history[0]:

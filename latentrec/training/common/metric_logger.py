@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class MetricSink(Protocol):
+class MetricLogger(Protocol):
     """Receives what a step has to tell; never raises and never blocks for long."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
@@ -23,7 +23,7 @@ class MetricSink(Protocol):
         ...
 
 
-class NullSink:
+class NullMetricLogger:
     """Drops everything: for commands run by hand without a tracking server."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:

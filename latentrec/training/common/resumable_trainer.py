@@ -1,6 +1,6 @@
 """What the house adds to transformers' and trl's trainers: safe checkpoints, judgement, a clean stop.
 
-:class:`HouseTrainer` is mixed into ``transformers.Trainer`` (stage 1) and ``trl.GRPOTrainer`` (stage 2). The
+:class:`ResumableTrainerMixin` is mixed into ``transformers.Trainer`` (stage 1) and ``trl.GRPOTrainer`` (stage 2). The
 engines keep their loop; after each optimiser step this class looks at the loss, judges the model on
 validation when it is time, saves, and stops on a signal. A run that was killed and started again takes the
 same steps with the same numbers.
@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from latentrec.core import progress
-from latentrec.training.checkpointing import (
+from latentrec.training.common.checkpointing import (
     Checkpoints,
     Interruption,
     load_state,
@@ -27,8 +27,8 @@ from latentrec.training.checkpointing import (
     rng_state,
     save_state,
 )
-from latentrec.training.judge import Judge
-from latentrec.training.sink import MetricSink
+from latentrec.training.common.early_stopping import EarlyStopping
+from latentrec.training.common.metric_logger import MetricLogger
 
 STATE_FILE = "trainer_state.json"
 _NOT_FIGURES = {"total_flos", "num_tokens"}
@@ -38,21 +38,21 @@ class TrainingDiverged(RuntimeError):
     """The loss or the gradient is no longer a number; nothing was saved after it."""
 
 
-class HouseTrainer:
-    """Mixin before a ``transformers.Trainer``; call :meth:`equip` once, then :meth:`run`."""
+class ResumableTrainerMixin:
+    """Mixin before a ``transformers.Trainer``; call :meth:`configure` once, then :meth:`run`."""
 
-    def equip(
+    def configure(
         self,
         *,
         checkpoints: Checkpoints,
-        judge: Judge,
-        sink: MetricSink,
+        early_stopping: EarlyStopping,
+        metric_logger: MetricLogger,
         interruption: Interruption,
         judge_every: int,
         save_every: int,
         plan: Any,
         label: str,
-        judge_first: bool = False,
+        evaluate_first: bool = False,
         keep_best: bool = True,
         on_step: Callable[[], dict[str, float]] | None = None,
     ) -> None:
@@ -61,31 +61,31 @@ class HouseTrainer:
         Args:
             checkpoints: where to save and what to resume from.
             judge: validation, early stopping, guards.
-            sink: where figures go.
+            metric_logger: where figures go.
             interruption: the flag that a signal raises.
             judge_every: optimiser steps between two looks at validation.
             save_every: optimiser steps between two checkpoints (each look at validation saves besides).
             plan: the order of samples; told which epoch begins (``set_epoch``, ``steps_per_epoch``).
             label: name of the progress bar.
-            judge_first: look at validation before the first step too: training may then end where it began.
+            evaluate_first: look at validation before the first step too: training may then end where it began.
             keep_best: end with the best weights; else with the last.
             on_step: extra figures, asked for at each log.
         """
-        self.house_checkpoints = checkpoints
-        self.house_judge = judge
-        self.house_sink = sink
-        self.house_interruption = interruption
-        self.house_judge_every = max(1, judge_every)
-        self.house_save_every = max(1, save_every)
-        self.house_on_step = on_step
-        self.house_plan = plan
-        self.house_judge_first = judge_first
-        self.house_keep_best = keep_best
+        self.checkpoints = checkpoints
+        self.early_stopping = early_stopping
+        self.metric_logger = metric_logger
+        self.interruption = interruption
+        self.steps_between_evaluations = max(1, judge_every)
+        self.steps_between_checkpoints = max(1, save_every)
+        self.extra_metrics = on_step
+        self.batch_plan = plan
+        self.evaluates_first = evaluate_first
+        self.keeps_best = keep_best
         self._handled_step = -1
         trainer: Any = self
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_HouseCallback(self, label))
+        trainer.add_callback(_ResumableCallback(self, label))
 
     def run(self) -> None:
         """Train to the end, from the newest checkpoint where there is one; then restore the best weights.
@@ -95,32 +95,32 @@ class HouseTrainer:
             TrainingDiverged: loss or gradient is not finite.
         """
         trainer: Any = self
-        with self.house_checkpoints.latest() as found:
+        with self.checkpoints.latest() as found:
             if found is None:
                 trainer.train()
             else:
                 directory, info = found
-                self.house_judge.load(info.metadata["judge"])
-                self.house_sink.log_metrics({"train/resumed_at_step": float(info.step)}, info.step)
-                if info.metadata["finished"] or self.house_judge.stopped:
+                self.early_stopping.load(info.metadata["judge"])
+                self.metric_logger.log_metrics({"train/resumed_at_step": float(info.step)}, info.step)
+                if info.metadata["finished"] or self.early_stopping.stopped:
                     self._load_from_checkpoint(str(directory))
                     trainer.state = TrainerState.load_from_json(str(directory / STATE_FILE))
                 else:
                     trainer.train(resume_from_checkpoint=str(directory))
-        if not self.house_keep_best:
+        if not self.keeps_best:
             return
-        with self.house_checkpoints.best() as found:
+        with self.checkpoints.best() as found:
             if found is not None:
                 self._load_from_checkpoint(str(found[0]))
 
     # What the engines call
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Send figures to the sink as they are made."""
+        """Send figures to the metric logger as they are made."""
         super().log(logs, start_time)  # type: ignore[misc]
         trainer: Any = self
         if trainer.accelerator.is_main_process:
-            extra = self.house_on_step() if self.house_on_step else {}
+            extra = self.extra_metrics() if self.extra_metrics else {}
             figures = {
                 f"train/{name}": value
                 for name, value in (logs | extra).items()
@@ -128,7 +128,7 @@ class HouseTrainer:
             }
             if "loss" not in logs:  # the engine's closing summary
                 return
-            self.house_sink.log_metrics(figures, trainer.state.global_step)
+            self.metric_logger.log_metrics(figures, trainer.state.global_step)
 
     def _maybe_log_save_evaluate(
         self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any
@@ -150,42 +150,46 @@ class HouseTrainer:
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
         finished = step >= trainer.state.max_steps
         improved = False
-        judged = step % self.house_judge_every == 0 or finished
+        judged = step % self.steps_between_evaluations == 0 or finished
         if judged:
-            improved = self.judge_now(step)
-            finished |= self.house_judge.stopped
-            trainer.control.should_training_stop |= self.house_judge.stopped
-        interrupted = self._anywhere(self.house_interruption.requested)
-        at_boundary = self.house_may_save(step)
-        if judged or finished or ((interrupted or step % self.house_save_every == 0) and at_boundary):
-            self._save_house_checkpoint(step, finished=finished, best=improved)
+            improved = self.evaluate_now(step)
+            finished |= self.early_stopping.stopped
+            trainer.control.should_training_stop |= self.early_stopping.stopped
+        interrupted = self._anywhere(self.interruption.requested)
+        at_boundary = self.may_save(step)
+        if (
+            judged
+            or finished
+            or ((interrupted or step % self.steps_between_checkpoints == 0) and at_boundary)
+        ):
+            self._save_checkpoint_of_run(step, finished=finished, best=improved)
         if interrupted and not finished and (judged or at_boundary):
-            raise self.house_interruption.stop(step, saved=self.house_checkpoints.kept)
+            raise self.interruption.stop(step, saved=self.checkpoints.kept)
 
-    def house_may_save(self, step: int) -> bool:
+    def may_save(self, step: int) -> bool:
         """Whether a run can resume after this step; overridden where steps share a buffer."""
         return True
 
-    def judge_now(self, step: int) -> bool:
+    def evaluate_now(self, step: int) -> bool:
         """Look at validation; returns whether the model is the best so far."""
         trainer: Any = self
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         training = model.training
         model.eval()
         try:
-            metrics, improved = self.house_judge.look(step)
+            metrics, improved = self.early_stopping.update(step)
         finally:
             model.train(training)
         if trainer.accelerator.is_main_process:
-            self.house_sink.log_metrics({f"valid/{k}": v for k, v in metrics.items()}, step)
+            self.metric_logger.log_metrics({f"valid/{k}": v for k, v in metrics.items()}, step)
         return improved
 
-    def _save_house_checkpoint(self, step: int, *, finished: bool, best: bool) -> None:
+    def _save_checkpoint_of_run(self, step: int, *, finished: bool, best: bool) -> None:
         trainer: Any = self
         generators = self._rng_of_all_processes()
         if trainer.accelerator.is_main_process:
-            metadata = {"judge": self.house_judge.state(), "finished": finished}
-            self.house_checkpoints.save(
+            metadata = {"judge": self.early_stopping.state(), "finished": finished}
+            self.checkpoints.save(
                 step, lambda directory: self._write(directory, generators), metadata=metadata, best=best
             )
         trainer.accelerator.wait_for_everyone()
@@ -237,8 +241,8 @@ class HouseTrainer:
         """Called when the engine is ready for its first step, resumed or not."""
         trainer: Any = self
         self.restore_running_figures()
-        if self.house_judge_first and trainer.state.global_step == 0:
-            self._save_house_checkpoint(0, finished=False, best=self.judge_now(0))
+        if self.evaluates_first and trainer.state.global_step == 0:
+            self._save_checkpoint_of_run(0, finished=False, best=self.evaluate_now(0))
 
     def restore_running_figures(self) -> None:
         """Put back the sums since the last log, so that the next logged loss is what it would have been."""
@@ -264,18 +268,18 @@ class HouseTrainer:
         return bool(trainer.accelerator.reduce(mine, reduction="sum") > 0)
 
 
-class _HouseCallback(TrainerCallback):
+class _ResumableCallback(TrainerCallback):
     """Shows progress and restores running figures when a training begins."""
 
-    def __init__(self, house: HouseTrainer, label: str):
-        self._house = house
+    def __init__(self, trainer: ResumableTrainerMixin, label: str):
+        self._trainer = trainer
         self._label = label
         self._context: Any = None
         self._bar: Any = None
         self._begin = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._house.begin()
+        self._trainer.begin()
         if state.is_world_process_zero:
             self._context = progress(self._label, state.max_steps, "steps")
             self._bar = self._context.__enter__()
@@ -283,7 +287,7 @@ class _HouseCallback(TrainerCallback):
         self._begin = time.monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        plan = self._house.house_plan
+        plan = self._trainer.batch_plan
         plan.set_epoch(state.global_step // plan.steps_per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -18,7 +18,7 @@ _PADDING = -2
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """Samples that one row holds, by index; the longest history last. One sample: a plain row."""
 
     samples: tuple[int, ...]
@@ -73,11 +73,11 @@ class NextItemTokens:
         """Answer of one sample: its target's title line and end of sequence."""
         return self._lines[int(self.samples.targets[index])]
 
-    def single_rows(self) -> list[Row]:
+    def single_rows(self) -> list[TokenRow]:
         """Every sample in a row of its own."""
-        return [Row((index,)) for index in range(len(self))]
+        return [TokenRow((index,)) for index in range(len(self))]
 
-    def packed_rows(self) -> list[Row]:
+    def packed_rows(self) -> list[TokenRow]:
         """Samples of one user together where the history of one, and its target, begin the next one's.
 
         Exact: a sample whose prompt was cut (by ``max_history`` or ``max_prompt_tokens``) shares no beginning
@@ -90,10 +90,10 @@ class NextItemTokens:
                 current.append(index)
             else:
                 if current:
-                    rows.append(Row(tuple(current)))
+                    rows.append(TokenRow(tuple(current)))
                 current = [index]
         if current:
-            rows.append(Row(tuple(current)))
+            rows.append(TokenRow(tuple(current)))
         assert sum(len(row.samples) for row in rows) == len(samples)
         return rows
 
@@ -108,7 +108,7 @@ class NextItemTokens:
             and bool(np.array_equal(new[:-1], old))
         )
 
-    def row_length(self, row: Row) -> int:
+    def row_length(self, row: TokenRow) -> int:
         """Positions of a row's prompt pass."""
         extra = len(self.prompt.response_ids) * (len(row.samples) - 1)
         return int(self.prompt_lengths[row.samples[-1]]) + extra
@@ -132,7 +132,7 @@ def plain_batch(tokens: NextItemTokens, indices: Sequence[int]) -> dict[str, Ten
     }
 
 
-def packed_batch(tokens: NextItemTokens, rows: Sequence[Row]) -> dict[str, Tensor]:
+def packed_batch(tokens: NextItemTokens, rows: Sequence[TokenRow]) -> dict[str, Tensor]:
     """All prefixes of a user in one row: the trunk (instruction and the longest history), then one answer
     lead-in for each prefix, under a tree mask.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, PromptState
-from latentrec.training.grpo_objective import likelihood_reward
+from latentrec.training.latentr3.grpo_loss import likelihood_reward
 
 
 class GradientCosines:

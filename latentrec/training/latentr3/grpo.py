@@ -1,6 +1,6 @@
 """Stage 2 of LatentR³: reinforcement learning with GRPO, on titles or on the latent token.
 
-``title_policy``, the default: the title is the action (:mod:`latentrec.training.title_policy`). ``gaussian``
+``title_policy``, the default: the title is the action (:mod:`latentrec.training.latentr3.title_objective`). ``gaussian``
 and ``target_likelihood``: for each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how
 well the frozen model then predicts the true title, and LatentRATT is moved towards the better ones (arXiv
 2505.19092, §3.4); ``profile paper`` is the publication.
@@ -20,21 +20,20 @@ from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
+from latentrec.data.time_range import part_of
 from latentrec.models.latentr3 import LatentR3Model, LoadedLatentR3, load_latentr3
 from latentrec.storage import Manifest
-from latentrec.training.batching import PromptPlan
-from latentrec.training.checkpointing import Checkpoints, Interruption
-from latentrec.training.engine_options import engine_options, training_arguments
-from latentrec.training.grpo_objective import TITLE_POLICY, title_objective
-from latentrec.training.judge import Judge
-from latentrec.training.latent_grpo_config import GRPOConfig
-from latentrec.training.likelihood import HOST_OF, use_likelihood
-from latentrec.training.next_item import NextItemTokens
-from latentrec.training.parts import part_of
-from latentrec.training.ranking import NdcgReward, ranking_measure
-from latentrec.training.sft import RowCollator, plan_rows
-from latentrec.training.sink import MetricSink, NullSink
-from latentrec.training.text_model import (
+from latentrec.training.common.batching import PromptPlan
+from latentrec.training.common.checkpointing import Checkpoints, Interruption
+from latentrec.training.common.early_stopping import EarlyStopping
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.trainer_arguments import engine_options, training_arguments
+from latentrec.training.latentr3.collator import NextItemTokens
+from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_loss import TITLE_POLICY, title_objective
+from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
+from latentrec.training.latentr3.sft import RowCollator, plan_rows
+from latentrec.training.latentr3.text_model import (
     Throughput,
     make_measure,
     open_text_dataset,
@@ -42,6 +41,7 @@ from latentrec.training.text_model import (
     world_size,
     write_model,
 )
+from latentrec.training.latentr3.validation_ranking import NdcgReward, ranking_measure
 
 Figures = Callable[[], dict[str, float]]
 
@@ -52,7 +52,7 @@ def train_grpo(
     dataset: str | Path,
     model: str | Path,
     output: str | Path,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Train stage 2 and write the model directory.
@@ -62,7 +62,7 @@ def train_grpo(
         dataset: the dataset that stage 1 was trained on.
         model: stage 1's model directory; N ≥ 1 unless titles are the actions.
         output: the model directory to make.
-        sink: receives figures while training runs.
+        metric_logger: receives figures while training runs.
         checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
 
     Returns:
@@ -73,7 +73,7 @@ def train_grpo(
         Interrupted: stopped on a signal after saving.
         TrainingDiverged: the loss is no longer a number.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     config.check_world(world_size())
     data = open_text_dataset(dataset)
     loaded = load_latentr3(model)
@@ -100,7 +100,7 @@ def train_grpo(
     objective = None
     if config.estimator == TITLE_POLICY:
         objective = partial(title_objective, advantage=str(config.advantage))
-    judge = Judge(
+    early_stopping = EarlyStopping(
         make_measure(latentr3, valid, rank, objective),
         select_on=str(config.select_on),
         patience=config.patience,
@@ -123,16 +123,16 @@ def train_grpo(
             main=main,
         )
         try:
-            trainer.equip(
+            trainer.configure(
                 checkpoints=checkpoints,
-                judge=judge,
-                sink=sink,
+                early_stopping=early_stopping,
+                metric_logger=metric_logger,
                 interruption=interruption,
                 judge_every=int(config.judge_every or 0),
                 save_every=config.save_every,
                 plan=plan,
                 label="grpo",
-                judge_first=True,
+                evaluate_first=True,
                 keep_best=config.keep == "best",
                 on_step=figures,
             )
@@ -144,7 +144,7 @@ def train_grpo(
     counts: dict[str, Any] = {
         "train_samples": len(train),
         "steps": trainer.state.global_step,
-        "best_step": judge.best_step,
+        "best_step": early_stopping.best_step,
     }
     return write_model(
         output,
@@ -154,7 +154,7 @@ def train_grpo(
         stage="grpo",
         config=config,
         parent=loaded.fingerprint,
-        judge=judge,
+        early_stopping=early_stopping,
         keep=config.keep,
         notes=list(loaded.info.notes),
         counts=counts,
@@ -183,12 +183,12 @@ def _on_titles(
     config: GRPOConfig, model: LatentR3Model, train: NextItemTokens, throughput: Throughput, scratch: str
 ) -> tuple[Any, Any, Figures]:
     """Trainer, order and extra figures of the title policy."""
-    from latentrec.training.title_policy import TitlePolicyTrainer
+    from latentrec.training.latentr3.title_objective import TitleObjectiveTrainer
 
     rows = train.packed_rows()
     parts = world_size() * config.accumulation
     plan = plan_rows(train, rows, config.prompts_per_step, parts, config.seed)
-    trainer = TitlePolicyTrainer(
+    trainer = TitleObjectiveTrainer(
         advantage=str(config.advantage),
         model=model,
         args=training_arguments(config, scratch, epochs=config.epochs, max_steps=config.max_steps or -1),
@@ -211,7 +211,7 @@ def _on_latents(
     from datasets import Dataset as Rows
     from trl import GRPOConfig as TrlConfig
 
-    from latentrec.training.latent_grpo_trainer import LatentGRPOTrainer, Policy
+    from latentrec.training.latentr3.grpo_trainer import LatentGRPOTrainer, Policy
 
     plan = PromptPlan(
         train.prompt_lengths,

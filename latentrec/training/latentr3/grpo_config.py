@@ -18,9 +18,9 @@ from latentrec.core.config import (
     Seed,
     Share,
 )
-from latentrec.training.grpo_objective import ADVANTAGES, ESTIMATORS, REWARDS, TITLE_POLICY
-from latentrec.training.judge import LOSS, OBJECTIVE, SELECTIONS, check_selection
-from latentrec.training.parts import check_part
+from latentrec.data.time_range import check_part
+from latentrec.training.common.early_stopping import LOSS, OBJECTIVE, SELECTIONS, check_selection
+from latentrec.training.latentr3.grpo_loss import ADVANTAGES, ESTIMATORS, REWARDS, TITLE_POLICY
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {

@@ -27,13 +27,13 @@ from latentrec.models.latentr3 import (
     LatentRollout,
     PromptState,
 )
-from latentrec.training import grpo_objective as objective
-from latentrec.training.grpo_diagnostics import GradientCosines
-from latentrec.training.hf_trainer import HouseTrainer
-from latentrec.training.latent_grpo_config import GRPOConfig
-from latentrec.training.next_item import NextItemTokens, plain_batch
-from latentrec.training.ranking import NdcgReward
-from latentrec.training.text_model import Throughput
+from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
+from latentrec.training.latentr3 import grpo_loss as objective
+from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
+from latentrec.training.latentr3.gradient_diagnostics import GradientCosines
+from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.text_model import Throughput
+from latentrec.training.latentr3.validation_ranking import NdcgReward
 
 
 class Policy(nn.Module):
@@ -62,7 +62,7 @@ class Policy(nn.Module):
         return self
 
 
-class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
+class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
     """GRPO on the latent. ``config`` decides estimator, reward, baseline and noise."""
 
     def __init__(
@@ -88,7 +88,7 @@ class LatentGRPOTrainer(HouseTrainer, GRPOTrainer):
         self._reference = _frozen_copy(self._latentr3, config) if config.beta else None
         self._cosines = GradientCosines(self._latentr3) if config.diagnostics_every else None
 
-    def house_may_save(self, step: int) -> bool:
+    def may_save(self, step: int) -> bool:
         """Between two batches of copies; within one, its copies would be lost."""
         return step % self._latent_config.iterations == 0
 

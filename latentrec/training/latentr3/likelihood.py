@@ -8,7 +8,7 @@ from latentrec.catalog import Catalogue, TokenTrie
 from latentrec.data import Dataset
 from latentrec.decoding.title_recommender import title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
-from latentrec.models.latentr3 import Choices, LatentR3Model
+from latentrec.models.latentr3 import AllowedTokens, LatentR3Model
 from latentrec.prompts import NextItemPrompt
 
 HOST_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
@@ -18,10 +18,10 @@ LIKELIHOODS = tuple(HOST_OF)
 
 def use_likelihood(model: LatentR3Model, likelihood: str, data: Dataset, prompt: NextItemPrompt) -> None:
     """Let the model's answer probabilities be ``likelihood``'s from now on."""
-    model.choices_of = CatalogueChoices(data, prompt) if likelihood == "catalogue" else None
+    model.choices_of = CatalogueTokens(data, prompt) if likelihood == "catalogue" else None
 
 
-class CatalogueChoices:
+class CatalogueTokens:
     """The tokens that continue some title of the catalogue, at each position of given titles."""
 
     def __init__(self, data: Dataset, prompt: NextItemPrompt):
@@ -29,7 +29,7 @@ class CatalogueChoices:
         self._trie = TokenTrie.build(title_sequences(Catalogue.from_dataset(data), prompt))
         self._tensors: TrieTensors | None = None
 
-    def __call__(self, answers_BML: Tensor, counted_BML: Tensor) -> Choices:
+    def __call__(self, answers_BML: Tensor, counted_BML: Tensor) -> AllowedTokens:
         """Of the counted positions, row after row.
 
         Args:

@@ -21,24 +21,29 @@ from transformers import Trainer
 from transformers import set_seed as set_all_seeds
 
 from latentrec.data import Dataset
+from latentrec.data.time_range import part_of
 from latentrec.models.gguf import origin_note
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.models.presets import PRESETS
 from latentrec.prompts import NextItemPrompt, title_line
-from latentrec.prompts.latentr3 import INSTRUCTION, RESPONSE
+from latentrec.prompts.title_prompt import INSTRUCTION, RESPONSE
 from latentrec.storage import Manifest
-from latentrec.training.batching import BLANK, BatchPlan
-from latentrec.training.checkpointing import Checkpoints, Interruption
-from latentrec.training.engine_options import training_arguments
-from latentrec.training.hf_trainer import HouseTrainer
-from latentrec.training.judge import Judge
-from latentrec.training.likelihood import HOST_OF, use_likelihood
-from latentrec.training.next_item import NextItemTokens, Row, answer_log_probs, packed_batch, plain_batch
-from latentrec.training.parts import part_of
-from latentrec.training.ranking import ranking_measure
-from latentrec.training.sft_config import SFTConfig
-from latentrec.training.sink import MetricSink, NullSink
-from latentrec.training.text_model import (
+from latentrec.training.common.batching import BLANK, BatchPlan
+from latentrec.training.common.checkpointing import Checkpoints, Interruption
+from latentrec.training.common.early_stopping import EarlyStopping
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
+from latentrec.training.common.trainer_arguments import training_arguments
+from latentrec.training.latentr3.collator import (
+    NextItemTokens,
+    TokenRow,
+    answer_log_probs,
+    packed_batch,
+    plain_batch,
+)
+from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
+from latentrec.training.latentr3.sft_config import SFTConfig
+from latentrec.training.latentr3.text_model import (
     Throughput,
     make_measure,
     open_text_dataset,
@@ -46,9 +51,10 @@ from latentrec.training.text_model import (
     world_size,
     write_model,
 )
-from latentrec.training.warm_start import start_from
+from latentrec.training.latentr3.validation_ranking import ranking_measure
+from latentrec.training.latentr3.warm_start import start_from
 
-STAND_IN_NOTE = (
+PLACEHOLDER_NOTE = (
     "backbone '{0}' is a small stand-in trained from scratch on this catalogue: it knows no language"
 )
 
@@ -66,7 +72,7 @@ class _Indices(Rows[int]):
         return index
 
 
-class SFTTrainer(HouseTrainer, Trainer):
+class SFTTrainer(ResumableTrainerMixin, Trainer):
     """``transformers.Trainer`` over :class:`BatchPlan`'s micro-batches and the shared-prefix loss."""
 
     def __init__(self, *, plan: BatchPlan, collate: Any, throughput: Throughput, **options: Any):
@@ -112,7 +118,7 @@ def train_sft(
     dataset: str | Path,
     output: str | Path,
     init_from: str | Path | None = None,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Train stage 1 and write the model directory.
@@ -122,7 +128,7 @@ def train_sft(
         dataset: a next-item dataset directory with titles.
         output: the model directory to make.
         init_from: a model directory whose weights training begins with (see :func:`start_from`).
-        sink: receives figures while training runs.
+        metric_logger: receives figures while training runs.
         checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
 
     Returns:
@@ -133,7 +139,7 @@ def train_sft(
         Interrupted: stopped on a signal after saving.
         TrainingDiverged: the loss is no longer a number.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     config.check_world(world_size())
     data = open_text_dataset(dataset)
     set_all_seeds(config.seed)
@@ -153,7 +159,9 @@ def train_sft(
     rank = ranking_measure(
         model, prompt, data, config.ranking_samples, config.seed, HOST_OF[config.likelihood]
     )
-    judge = Judge(make_measure(model, valid, rank), select_on=config.select_on, patience=config.patience or 0)
+    early_stopping = EarlyStopping(
+        make_measure(model, valid, rank), select_on=config.select_on, patience=config.patience or 0
+    )
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(
             model=model,
@@ -167,16 +175,16 @@ def train_sft(
             checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=parent, main=main
         )
         try:
-            trainer.equip(
+            trainer.configure(
                 checkpoints=checkpoints,
-                judge=judge,
-                sink=sink,
+                early_stopping=early_stopping,
+                metric_logger=metric_logger,
                 interruption=interruption,
                 judge_every=plan.batches_per_epoch // (config.looks_per_epoch or 1),
                 save_every=config.save_every,
                 plan=plan,
                 label="sft",
-                judge_first=parent is not None,
+                evaluate_first=parent is not None,
                 keep_best=config.keep == "best",
                 on_step=throughput.figures,
             )
@@ -191,7 +199,7 @@ def train_sft(
         "train_samples": len(train),
         "rows": len(rows),
         "steps": trainer.state.global_step,
-        "best_step": judge.best_step,
+        "best_step": early_stopping.best_step,
     }
     return write_model(
         output,
@@ -201,7 +209,7 @@ def train_sft(
         stage="sft",
         config=config,
         parent=parent,
-        judge=judge,
+        early_stopping=early_stopping,
         keep=config.keep,
         notes=notes,
         counts=counts,
@@ -209,7 +217,7 @@ def train_sft(
 
 
 def plan_rows(
-    tokens: NextItemTokens, rows: list[Row], batch_size: int, micro_batches: int, seed: int
+    tokens: NextItemTokens, rows: list[TokenRow], batch_size: int, micro_batches: int, seed: int
 ) -> BatchPlan:
     """The order of rows, packed or not; ``batch_size`` counts samples."""
     return BatchPlan(
@@ -239,7 +247,7 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
     torch.manual_seed(config.seed)
     model = LatentR3Model(backbone, n_latents=config.reasoning_tokens, latent_source=config.latent)
     model.backbone.check()
-    notes = [STAND_IN_NOTE.format(config.backbone)] if config.backbone in PRESETS else []
+    notes = [PLACEHOLDER_NOTE.format(config.backbone)] if config.backbone in PRESETS else []
     if (origin := getattr(backbone.config, "origin", None)) is not None:
         notes.append(origin_note(origin))
     return model, prompt, notes
@@ -259,7 +267,7 @@ def tokens_of(
 class RowCollator:
     """Row indices to a batch: packed where any row holds more than one sample."""
 
-    def __init__(self, tokens: NextItemTokens, rows: list[Row]):
+    def __init__(self, tokens: NextItemTokens, rows: list[TokenRow]):
         """Keep what the indices mean."""
         self._tokens = tokens
         self._rows = rows

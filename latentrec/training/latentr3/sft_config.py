@@ -17,9 +17,9 @@ from latentrec.core.config import (
     Seed,
     Share,
 )
+from latentrec.data.time_range import check_part
 from latentrec.models.presets import PRESETS
-from latentrec.training.judge import LOSS, SELECTIONS, check_selection
-from latentrec.training.parts import check_part
+from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
 
 SCRATCH_LEARNING_RATE = 2e-3
 PROFILES: dict[str, dict[str, Any]] = {

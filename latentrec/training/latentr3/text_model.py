@@ -18,11 +18,11 @@ from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, architecture, save_latentr3
-from latentrec.models.model_dir import ModelInfo
+from latentrec.models.model_directory import ModelInfo
 from latentrec.prompts import NextItemPrompt
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training.judge import OBJECTIVE, Judge
-from latentrec.training.next_item import NextItemTokens, answer_log_probs, plain_batch
+from latentrec.training.common.early_stopping import OBJECTIVE, EarlyStopping
+from latentrec.training.latentr3.collator import NextItemTokens, answer_log_probs, plain_batch
 
 _VALIDATION_TOKENS_AT_ONCE = 16384
 
@@ -110,7 +110,7 @@ def write_model(
     stage: str,
     config: Any,
     parent: str | None,
-    judge: Judge,
+    early_stopping: EarlyStopping,
     keep: str,
     notes: list[str],
     counts: dict[str, Any],
@@ -128,14 +128,14 @@ def write_model(
             stage=stage,
             config=artifact.config,
             architecture=architecture(model, prompt),
-            metrics=judge.best_metrics if keep == "best" else judge.last_metrics,
+            metrics=early_stopping.best_metrics if keep == "best" else early_stopping.last_metrics,
             dataset_fingerprint=dataset.fingerprint,
             parent=parent,
             train_end=int(dataset.manifest.extra.get("train_end", 0)),
-            notes=notes + judge.notes,
+            notes=notes + early_stopping.notes,
         ).write(artifact.path)
         artifact.counts = counts
-        artifact.extra = {"looks": judge.history}
+        artifact.extra = {"looks": early_stopping.history}
     assert artifact.manifest is not None
     return artifact.manifest
 
@@ -146,7 +146,7 @@ def make_measure(
     rank: Callable[[], dict[str, float]] | None = None,
     objective: Callable[[Tensor], Tensor] | None = None,
 ) -> Callable[[], dict[str, float]]:
-    """The judge's figures: :func:`validation_figures`, and where given those of ``rank`` (HR and NDCG by the
+    """Validation figures: :func:`validation_figures`, and where given those of ``rank`` (HR and NDCG by the
     real decoder)."""
 
     def measure() -> dict[str, float]:

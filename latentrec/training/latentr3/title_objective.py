@@ -3,7 +3,7 @@
 The policy is ``π(y | x)``, the probability of a title among the catalogue's, read through the latents; the
 reward is 1 for the title that was bought next. Nothing is sampled: a draw of K titles nearly always holds no
 right one and then says nothing, while the expectation over all draws has a closed form
-(:mod:`latentrec.training.grpo_objective`). A step costs what a step of stage 1 costs, prefixes packed.
+(:mod:`latentrec.training.latentr3.grpo_loss`). A step costs what a step of stage 1 costs, prefixes packed.
 
 Against stage 1's ``∇log p`` each sample counts by √(p / (1 − p)): those that the model can come to rank high
 lead, and those that nothing in the history foretells no longer do.
@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentrec.training.grpo_objective import title_weights
-from latentrec.training.next_item import answer_log_probs
-from latentrec.training.sft import SFTTrainer
+from latentrec.training.latentr3.collator import answer_log_probs
+from latentrec.training.latentr3.grpo_loss import title_weights
+from latentrec.training.latentr3.sft import SFTTrainer
 
 
-class TitlePolicyTrainer(SFTTrainer):
+class TitleObjectiveTrainer(SFTTrainer):
     """Stage 1's engine over packed rows with the policy gradient in its loss's place.
 
     Args:

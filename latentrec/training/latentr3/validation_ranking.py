@@ -16,7 +16,7 @@ from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.metrics.ranking import hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.latentr3 import LatentR3Model, PromptState
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.text_model import sample_at_most
+from latentrec.training.latentr3.text_model import sample_at_most
 
 K = 10
 

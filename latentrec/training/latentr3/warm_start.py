@@ -12,7 +12,7 @@ from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import LatentR3Model, LoadedLatentR3, load_latentr3
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.sft_config import SFTConfig
+from latentrec.training.latentr3.sft_config import SFTConfig
 
 
 def start_from(

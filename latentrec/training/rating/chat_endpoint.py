@@ -26,7 +26,7 @@ class EndpointError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChatAnswer:
     """One paid answer: its text and the tokens that the endpoint says were read and written."""
 
     text: str
@@ -110,7 +110,7 @@ class ChatEndpoint:
         self._lock = threading.Lock()
         self.usage = Usage()
 
-    def ask(self, prompt: str, *, key: str, temperature: float, max_tokens: int) -> Answer:
+    def ask(self, prompt: str, *, key: str, temperature: float, max_tokens: int) -> ChatAnswer:
         """One answer to one user message.
 
         ``key`` is sent as ``Idempotency-Key``: an endpoint that knows it charges a repeated request once.
@@ -185,14 +185,14 @@ class _Malformed(ValueError):
     """An answer with status 200 that holds no message."""
 
 
-def _read_answer(body: bytes, model: str) -> Answer:
+def _read_answer(body: bytes, model: str) -> ChatAnswer:
     try:
         record: Any = json.loads(body)
         text = record["choices"][0]["message"]["content"]
         usage = record.get("usage") or {}
         if not isinstance(text, str) or not text.strip():
             raise _Malformed("no text")
-        return Answer(
+        return ChatAnswer(
             text=text,
             prompt_tokens=int(usage.get("prompt_tokens", 0)),
             completion_tokens=int(usage.get("completion_tokens", 0)),

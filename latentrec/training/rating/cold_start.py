@@ -16,12 +16,16 @@ import numpy as np
 
 from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_dir import ModelInfo
+from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
-from latentrec.prompts.rating import RatingPrompt, RenderedPrompt
 from latentrec.prompts.rating_examples import RatingTask
+from latentrec.prompts.rating_prompt import RatingPrompt, RenderedPrompt
 from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
-from latentrec.training.rating_common import (
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.rating.rating_config import ColdStartConfig
+from latentrec.training.rating.rewards import RatingReward
+from latentrec.training.rating.trace_records import Trace, read_traces
+from latentrec.training.rating.trainer_setup import (
     CURVE,
     FiguresCallback,
     lora,
@@ -36,10 +40,6 @@ from latentrec.training.rating_common import (
     training_precision,
     write_rating_model,
 )
-from latentrec.training.rating_config import ColdStartConfig
-from latentrec.training.rating_rewards import RatingReward
-from latentrec.training.sink import MetricSink, NullSink
-from latentrec.training.trace_records import Trace, read_traces
 
 DEFAULT_COMPLETION_TOKENS = 1024
 
@@ -51,7 +51,7 @@ def train_cold_start(
     traces: str | Path,
     output: str | Path,
     model: str | Path | None = None,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Fine-tune ``model`` on the traces of a file.
@@ -61,7 +61,7 @@ def train_cold_start(
             a sample outside the training split (that would teach the test), or contradicts the dataset.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     if (model is None) == (config.backbone is None):
         raise UserError("give either --model (from pretrain-rating) or --backbone")
     data = Dataset(dataset)
@@ -89,11 +89,11 @@ def train_cold_start(
     reward = RatingReward(scale=scale)
     measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
     start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
-    sink.log_metrics({f"cold_start/{name}": value for name, value in start.items()}, 0)
-    trained, curve = _train(config, loaded.model, prompt, rows, store, sink)
+    metric_logger.log_metrics({f"cold_start/{name}": value for name, value in start.items()}, 0)
+    trained, curve = _train(config, loaded.model, prompt, rows, store, metric_logger)
     predictor.model = trained
     end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
-    sink.log_metrics({f"cold_start/{name}": value for name, value in end.items()}, len(curve))
+    metric_logger.log_metrics({f"cold_start/{name}": value for name, value in end.items()}, len(curve))
     sources = sorted({record.source or "unknown" for record in records})
     info = ModelInfo(
         system="recone",
@@ -154,13 +154,17 @@ def _train(
     prompt: RatingPrompt,
     rows: list[dict[str, Any]],
     store: CheckpointStore | None,
-    sink: MetricSink,
+    metric_logger: MetricLogger,
 ) -> tuple[Any, list[dict[str, float]]]:
     from datasets import Dataset as Rows
     from datasets import disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
-    from latentrec.training.hf_checkpoints import PickleFreeCheckpoints, train_resumable, training_order
+    from latentrec.training.common.hf_checkpoints import (
+        PickleFreeCheckpoints,
+        train_resumable,
+        training_order,
+    )
 
     class ColdStartTrainer(PickleFreeCheckpoints, SFTTrainer):
         pass
@@ -170,7 +174,7 @@ def _train(
     order = training_order(len(rows), steps, config.batch_size, config.seed)
     micro_batch = config.micro_batch or config.batch_size
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
-    callback = FiguresCallback(sink, names, prefix="cold_start", description="cold start")
+    callback = FiguresCallback(metric_logger, names, prefix="cold_start", description="cold start")
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
         arguments: dict[str, Any] = trainer_settings(
             Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None

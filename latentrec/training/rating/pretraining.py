@@ -2,7 +2,7 @@
 
 RecZero needs a model that sometimes answers in the format: no reward varies, and nothing is learned,
 where none ever does. A real instruct model can be asked; where there is none, this step trains a small
-one from scratch on the generated text of :mod:`latentrec.training.rating_corpus` and says so in
+one from scratch on the generated text of :mod:`latentrec.training.rating.pretraining_corpus` and says so in
 ``model.json``. No rating of the dataset enters: the catalogue's titles and the wording of training-period
 reviews, each put beside a random rating, are all that it sees.
 """
@@ -18,13 +18,17 @@ import torch
 
 from latentrec.core import config_to_dict
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_dir import ModelInfo
-from latentrec.models.rating.standin import STAND_IN_NOTE, build_model, build_tokenizer
+from latentrec.models.model_directory import ModelInfo
+from latentrec.models.rating.placeholder_model import PLACEHOLDER_NOTE, build_model, build_tokenizer
 from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
-from latentrec.prompts.rating import INSTRUCT_SETTINGS, RatingPrompt
 from latentrec.prompts.rating_examples import RatingTask
+from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training.rating_common import (
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.rating.pretraining_corpus import Instruction, InstructionCorpus, tokenizer_texts
+from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig
+from latentrec.training.rating.rewards import RatingReward
+from latentrec.training.rating.trainer_setup import (
     CURVE,
     RATING_ITEMS,
     FiguresCallback,
@@ -37,10 +41,6 @@ from latentrec.training.rating_common import (
     write_items,
     write_rating_model,
 )
-from latentrec.training.rating_config import PRESET, PretrainRatingConfig
-from latentrec.training.rating_corpus import Instruction, InstructionCorpus, tokenizer_texts
-from latentrec.training.rating_rewards import RatingReward
-from latentrec.training.sink import MetricSink, NullSink
 
 SYSTEM = "rating_stand_in"
 IGNORED = -100
@@ -52,7 +52,7 @@ def pretrain_rating(
     *,
     dataset: str | Path,
     output: str | Path,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Make the model from which RecZero and RecOne start.
@@ -64,7 +64,7 @@ def pretrain_rating(
         UserError: the dataset is not of the rating task or has no titles.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     data = Dataset(dataset)
     data.require_titles()
     task = RatingTask(data)
@@ -86,13 +86,13 @@ def pretrain_rating(
     store = open_checkpoints(
         checkpoint_root, step="pretrain_rating", config=config, dataset=data.fingerprint, parent=None
     )
-    curve = _train(config, model, tokenizer, texts, store, sink)
+    curve = _train(config, model, tokenizer, texts, store, metric_logger)
     loaded = LoadedModel(model, tokenizer, config.prompt, config.scale, None, None)
     examples = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
     predictor = predictor_for(loaded, prompt, config.max_completion_tokens)
     reward = RatingReward(scale=config.scale)
     metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
-    sink.log_metrics({f"pretrain/{name}": value for name, value in metrics.items()}, config.steps)
+    metric_logger.log_metrics({f"pretrain/{name}": value for name, value in metrics.items()}, config.steps)
     rated = [text for text in texts if text.rated]
     kept = float(np.mean([text.in_format for text in rated])) if rated else 0.0
     info = ModelInfo(
@@ -107,7 +107,7 @@ def pretrain_rating(
         parent=None,
         train_end=training_end(data),
         notes=[
-            f"{STAND_IN_NOTE}: {len(texts):,} texts, {len(rated):,} of them rating prompts, of which "
+            f"{PLACEHOLDER_NOTE}: {len(texts):,} texts, {len(rated):,} of them rating prompts, of which "
             f"{kept:.1%} are answered in the format, with ratings independent of the target"
         ],
     )
@@ -127,13 +127,13 @@ def _train(
     tokenizer: Any,
     texts: list[Instruction],
     store: Any,
-    sink: MetricSink,
+    metric_logger: MetricLogger,
 ) -> list[dict[str, float]]:
     """Next-token prediction of the answers; the prompts are invented and hold nothing worth predicting."""
     from datasets import Dataset as Rows
     from transformers import Trainer, TrainingArguments
 
-    from latentrec.training.hf_checkpoints import PickleFreeCheckpoints, train_resumable
+    from latentrec.training.common.hf_checkpoints import PickleFreeCheckpoints, train_resumable
 
     class PretrainingTrainer(PickleFreeCheckpoints, Trainer):
         pass
@@ -144,7 +144,7 @@ def _train(
     ]
     rows = _bucketed(rows, config.batch_size, config.seed)
     callback = FiguresCallback(
-        sink,
+        metric_logger,
         {"loss": "loss", "learning_rate": "learning_rate"},
         prefix="pretrain",
         description="pre-training",

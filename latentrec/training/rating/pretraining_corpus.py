@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentrec.core import UserError
-from latentrec.prompts.rating import RatingPrompt, plain
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
 from latentrec.prompts.rating_format import RatingScale, render_answer
+from latentrec.prompts.rating_prompt import RatingPrompt, plain
 
 REMARKS = (
     "great", "good gift", "love it", "as described", "works well", "nice", "would buy again", "okay",

@@ -20,10 +20,10 @@ from latentrec.core.config import (
     Seed,
     Share,
 )
-from latentrec.models.rating.standin import StandInShape
-from latentrec.prompts.rating import STYLES, RatingPromptSettings
+from latentrec.models.rating.placeholder_model import PlaceholderShape
 from latentrec.prompts.rating_format import RatingScale
-from latentrec.training.rating_rewards import RatingReward
+from latentrec.prompts.rating_prompt import STYLES, RatingPromptSettings
+from latentrec.training.rating.rewards import RatingReward
 
 PRESET = "tiny"
 PROFILES: dict[str, dict[str, Any]] = {
@@ -89,10 +89,10 @@ class PretrainRatingConfig(Config):
         return RatingScale(self.rating_low, self.rating_high)
 
     @property
-    def shape(self) -> StandInShape:
+    def shape(self) -> PlaceholderShape:
         """Size of the stand-in."""
         context = self.max_prompt_tokens + 2 * self.max_completion_tokens
-        return StandInShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
+        return PlaceholderShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
 
     @property
     def prompt(self) -> RatingPromptSettings:

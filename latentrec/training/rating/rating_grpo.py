@@ -17,12 +17,15 @@ from typing import Any
 
 from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_dir import ModelInfo
+from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
-from latentrec.prompts.rating import RatingPrompt
 from latentrec.prompts.rating_examples import RatingTask
+from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
-from latentrec.training.rating_common import (
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.rating.rating_config import RatingGRPOConfig
+from latentrec.training.rating.rewards import RatingReward, reward_functions
+from latentrec.training.rating.trainer_setup import (
     CURVE,
     FiguresCallback,
     hide_means,
@@ -38,9 +41,6 @@ from latentrec.training.rating_common import (
     training_precision,
     write_rating_model,
 )
-from latentrec.training.rating_config import RatingGRPOConfig
-from latentrec.training.rating_rewards import RatingReward, reward_functions
-from latentrec.training.sink import MetricSink, NullSink
 
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 FIGURES = {
@@ -67,7 +67,7 @@ def train_rating_grpo(
     dataset: str | Path,
     output: str | Path,
     model: str | Path | None = None,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Train by reinforcement learning from ``model`` (pre-trained, or cold-started: then it is RecOne).
@@ -79,7 +79,7 @@ def train_rating_grpo(
         UserError: neither or both of ``model`` and ``config.backbone``; a dataset of another task.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     if config.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise UserError(f"vllm is {config.vllm!r}, but vLLM is not installed; install it, or use --vllm off")
     if (model is None) == (config.backbone is None):
@@ -99,11 +99,11 @@ def train_rating_grpo(
     predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
     measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
     start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
-    sink.log_metrics({f"grpo/{name}": value for name, value in start.items()}, 0)
-    trained, curve = _train(config, task, loaded.model, prompt, reward, store, sink)
+    metric_logger.log_metrics({f"grpo/{name}": value for name, value in start.items()}, 0)
+    trained, curve = _train(config, task, loaded.model, prompt, reward, store, metric_logger)
     predictor.model = trained
     end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
-    sink.log_metrics({f"grpo/{name}": value for name, value in end.items()}, len(curve))
+    metric_logger.log_metrics({f"grpo/{name}": value for name, value in end.items()}, len(curve))
     cold_started = loaded.info is not None and loaded.info.stage == "cold_start_sft"
     notes = [*loaded.notes]
     if end["end_reward"] <= start["start_reward"]:
@@ -139,12 +139,16 @@ def _train(
     prompt: RatingPrompt,
     reward: RatingReward,
     store: CheckpointStore | None,
-    sink: MetricSink,
+    metric_logger: MetricLogger,
 ) -> tuple[Any, list[dict[str, float]]]:
     from datasets import Dataset as Rows
     from trl import GRPOConfig, GRPOTrainer
 
-    from latentrec.training.hf_checkpoints import PickleFreeCheckpoints, train_resumable, training_order
+    from latentrec.training.common.hf_checkpoints import (
+        PickleFreeCheckpoints,
+        train_resumable,
+        training_order,
+    )
 
     class RatingGRPOTrainer(PickleFreeCheckpoints, GRPOTrainer):
         pass
@@ -161,7 +165,7 @@ def _train(
     ]
     completions = config.completions_per_step
     micro_batch = config.micro_batch or completions
-    callback = FiguresCallback(sink, FIGURES, prefix="grpo", description="rating GRPO")
+    callback = FiguresCallback(metric_logger, FIGURES, prefix="grpo", description="rating GRPO")
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
         arguments: dict[str, Any] = trainer_settings(
             Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None

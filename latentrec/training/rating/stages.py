@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from latentrec.training.rating_config import ColdStartConfig, PretrainRatingConfig, RatingGRPOConfig
-from latentrec.training.traces import TracesConfig, make_traces
+from latentrec.training.rating.rating_config import ColdStartConfig, PretrainRatingConfig, RatingGRPOConfig
+from latentrec.training.rating.traces import TracesConfig, make_traces
 
 _STEPS = {
-    "pretrain_rating": "latentrec.training.rating_pretrain",
-    "train_cold_start": "latentrec.training.cold_start",
-    "train_rating_grpo": "latentrec.training.rating_grpo",
+    "pretrain_rating": "latentrec.training.rating.pretraining",
+    "train_cold_start": "latentrec.training.rating.cold_start",
+    "train_rating_grpo": "latentrec.training.rating.rating_grpo",
 }
 
 __all__ = [

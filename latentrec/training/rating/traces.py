@@ -18,15 +18,15 @@ from pydantic import Field, model_validator
 from latentrec.core import Config, UserError, progress
 from latentrec.core.config import BoundedFloat, NonNegativeFloat, OneOf, PositiveFloat, PositiveInt, Seed
 from latentrec.data.dataset import Dataset
-from latentrec.prompts.rating import STYLES, RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
-from latentrec.prompts.rating_words import WordTokenizer
+from latentrec.prompts.rating_prompt import STYLES, RatingPrompt, RatingPromptSettings
+from latentrec.prompts.word_counts import WordTokenizer
 from latentrec.storage import check_output_file
-from latentrec.training.rating_corpus import MATCHES
-from latentrec.training.sink import MetricSink, NullSink
-from latentrec.training.trace_endpoint import Answer, ChatEndpoint, EndpointError, RateLimit
-from latentrec.training.trace_records import Journal, Trace, is_trace_file, write_traces
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.rating.chat_endpoint import ChatAnswer, ChatEndpoint, EndpointError, RateLimit
+from latentrec.training.rating.pretraining_corpus import MATCHES
+from latentrec.training.rating.trace_records import Journal, Trace, is_trace_file, write_traces
 
 TEMPLATE = "template"
 HINT = (
@@ -118,7 +118,11 @@ class TraceReport:
 
 
 def make_traces(
-    config: TracesConfig, *, dataset: str | Path, output: str | Path, sink: MetricSink | None = None
+    config: TracesConfig,
+    *,
+    dataset: str | Path,
+    output: str | Path,
+    metric_logger: MetricLogger | None = None,
 ) -> TraceReport:
     """Write a trace file for samples of the training split.
 
@@ -149,7 +153,9 @@ def make_traces(
     write_traces(traces, str(output))
     if config.endpoint != TEMPLATE:
         Journal(str(output)).close(remove=True)
-    (sink or NullSink()).log_metrics({f"traces/{name}": value for name, value in report.figures().items()}, 0)
+    (metric_logger or NullMetricLogger()).log_metrics(
+        {f"traces/{name}": value for name, value in report.figures().items()}, 0
+    )
     return report
 
 
@@ -191,7 +197,7 @@ def _ask_all(
     report = TraceReport()
     traces: list[Trace] = []
     waiting = list(reversed(examples))
-    running: dict[Future[Answer], tuple[RatingExample, bool, str]] = {}
+    running: dict[Future[ChatAnswer], tuple[RatingExample, bool, str]] = {}
     failure: BaseException | None = None
     with (
         progress("traces", len(examples), "sample") as bar,

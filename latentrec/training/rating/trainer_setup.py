@@ -17,19 +17,19 @@ from transformers import TrainerCallback
 
 from latentrec.core import UserError, progress
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_dir import ModelInfo
+from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import (
     LoadedModel,
     RatingPrediction,
     TextRatingPredictor,
     save_language_model,
 )
-from latentrec.prompts.rating import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import RatingScale
+from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
 from latentrec.storage import ArtifactWriter, CheckpointStore
-from latentrec.training.rating_rewards import RatingReward
-from latentrec.training.sink import MetricSink
+from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.rating.rewards import RatingReward
 
 RATING_ITEMS = "items.parquet"
 CURVE = "training_curve.json"
@@ -87,17 +87,24 @@ def quiet(trainer: Any) -> Any:
 
 
 class FiguresCallback(TrainerCallback):
-    """Streams the trainer's figures to a sink while it trains, and keeps them as a curve.
+    """Streams the trainer's figures to a metric logger while it trains, and keeps them as a curve.
 
     Args:
-        sink: where they go.
+        metric_logger: where they go.
         names: trainer's name → ours; figures not named here are dropped.
         prefix: of our names, e.g. ``train``.
         description: of the progress line.
     """
 
-    def __init__(self, sink: MetricSink, names: Mapping[str, str], *, prefix: str, description: str):
-        self._sink, self._names, self._prefix, self._description = sink, dict(names), prefix, description
+    def __init__(
+        self, metric_logger: MetricLogger, names: Mapping[str, str], *, prefix: str, description: str
+    ):
+        self._metric_logger, self._names, self._prefix, self._description = (
+            metric_logger,
+            dict(names),
+            prefix,
+            description,
+        )
         self._bar: Any = None
         self._context: Any = None
 
@@ -120,7 +127,7 @@ class FiguresCallback(TrainerCallback):
         figures = self.select(logs or {})
         if figures:
             named = {f"{self._prefix}/{name}": value for name, value in figures.items()}
-            self._sink.log_metrics(named, state.global_step)
+            self._metric_logger.log_metrics(named, state.global_step)
             if self._bar is not None:
                 self._bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
 

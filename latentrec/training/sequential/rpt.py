@@ -15,19 +15,14 @@ from latentrec.core import UserError, config_from_dict, config_to_dict
 from latentrec.models import ModelInfo, read_model
 from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
 from latentrec.storage import ArtifactWriter, Manifest
-from latentrec.training.rpt_config import RPTConfig
-from latentrec.training.rpt_objective import RPTLoss, within_reach
-from latentrec.training.sequence_loop import LoopSettings, fit, validation_figures
-from latentrec.training.sequence_rows import Rows, one_row_per_sample, pack_by_user, plan_batches
-from latentrec.training.sequence_state import cpu_threads, reseed
-from latentrec.training.sequential import (
-    SequentialData,
-    checkpoint_store,
-    default_device,
-    make_loss,
-)
-from latentrec.training.sequential_config import SequentialConfig
-from latentrec.training.sink import MetricSink, NullSink
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.sequential.rows import Rows, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.rpt_objective import RPTLoss, within_reach
+from latentrec.training.sequential.sequential_config import SequentialConfig
+from latentrec.training.sequential.state import cpu_threads, reseed
+from latentrec.training.sequential.train import SequentialData, checkpoint_store, default_device, make_loss
+from latentrec.training.sequential.training_loop import LoopSettings, fit, validation_figures
 
 STEP = "rpt"
 WEIGHTS = "model.safetensors"
@@ -39,7 +34,7 @@ def train_rpt(
     dataset: str | Path,
     model: str | Path,
     output: str | Path,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Post-train a LARES model; the weights kept are the best on validation, the given ones included.
@@ -49,13 +44,13 @@ def train_rpt(
         dataset: the dataset directory that the model was pre-trained on.
         model: LARES model directory.
         output: model directory to make.
-        sink: receives curves while training runs.
+        metric_logger: receives curves while training runs.
         checkpoint_root: directory or gs:// location; the same work resumes from there.
 
     Raises:
         UserError: not a LARES model, or not of this dataset, or no sample passes the filter.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     data = SequentialData.read(dataset)
     parent, manifest = read_model(model)
     if parent.system != "lares":
@@ -82,7 +77,7 @@ def train_rpt(
                 gradient_clip=config.gradient_clip,
                 seed=config.seed,
             ),
-            sink,
+            metric_logger,
             checkpoint_store(checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint),
             validate_first=True,
             label=config.objective,

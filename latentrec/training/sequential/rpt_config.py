@@ -17,7 +17,7 @@ from latentrec.core.config import (
     Probability,
     Seed,
 )
-from latentrec.training.rpt_loss import ESTIMATORS, REWARDS
+from latentrec.training.sequential.rpt_loss import ESTIMATORS, REWARDS
 
 
 class RPTConfig(Config):

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from latentrec.models.sequential import LARES, sample_steps
-from latentrec.training.rpt_config import RPTConfig
-from latentrec.training.rpt_loss import (
+from latentrec.training.sequential.rows import NO_TARGET, Batch, Rows, collate
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.rpt_loss import (
     drift_penalty,
     gaussian_loss,
     group_advantage,
@@ -21,8 +22,7 @@ from latentrec.training.rpt_loss import (
     reward_of,
     smoothed_reward,
 )
-from latentrec.training.sequence_rows import NO_TARGET, Batch, Rows, collate
-from latentrec.training.sequence_state import reseed
+from latentrec.training.sequential.state import reseed
 
 FILTER_BATCH_ROWS = 128
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentrec.training.sequence_rows import NO_TARGET, Rows
+from latentrec.training.sequential.rows import NO_TARGET, Rows
 
 LENGTH_BUCKETS = 4
 PREFIXES_PER_BUCKET = 25

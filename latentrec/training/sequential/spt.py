@@ -14,7 +14,7 @@ under another dropout and initial state; states are compared by their cosine (``
 published way: states come out of a layer norm with a length of about √d, so that at τ = 1 the alignments'
 gradient is many times the cross-entropy's).
 
-Where the time goes: a user's prefixes share one pass (:mod:`latentrec.training.sequence_rows`), and only a2
+Where the time goes: a user's prefixes share one pass (:mod:`latentrec.training.sequential.rows`), and only a2
 has to be run prefix by prefix, in batches of like length. Therefore the anchors of the alignments are, unless
 ``anchors`` is ``all``, one position of each row, drawn afresh every time: the cross-entropy still counts all.
 """
@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentrec.models.sequential import LARES, at_last_position, sample_steps
-from latentrec.training.same_target import SameTarget
-from latentrec.training.sequence_rows import Rows, collate
+from latentrec.training.sequential.rows import Rows, collate
+from latentrec.training.sequential.same_target import SameTarget
 
 
 def info_nce(anchors_PD: Tensor, others_PD: Tensor, temperature: float, excluded_PP: Tensor | None) -> Tensor:

@@ -25,18 +25,12 @@ from latentrec.models.sequential import (
     save_encoder,
 )
 from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
-from latentrec.training.sequence_loop import LoopResult, LoopSettings, fit, validation_figures
-from latentrec.training.sequence_rows import (
-    Rows,
-    collate,
-    one_row_per_sample,
-    pack_by_user,
-    plan_batches,
-)
-from latentrec.training.sequence_state import cpu_threads, reseed
-from latentrec.training.sequential_config import SequentialConfig
-from latentrec.training.sink import MetricSink, NullSink
-from latentrec.training.spt import SPTLoss
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.sequential.rows import Rows, collate, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequential.sequential_config import SequentialConfig
+from latentrec.training.sequential.spt import SPTLoss
+from latentrec.training.sequential.state import cpu_threads, reseed
+from latentrec.training.sequential.training_loop import LoopResult, LoopSettings, fit, validation_figures
 
 STEP = "train-sequential"
 
@@ -83,7 +77,7 @@ def train_sequential(
     *,
     dataset: str | Path,
     output: str | Path,
-    sink: MetricSink | None = None,
+    metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Train one model and write its directory.
@@ -92,7 +86,7 @@ def train_sequential(
         config: see :class:`SequentialConfig`.
         dataset: dataset directory.
         output: model directory to make.
-        sink: receives curves while training runs.
+        metric_logger: receives curves while training runs.
         checkpoint_root: directory or gs:// location; the same work resumes from there.
 
     Returns:
@@ -101,14 +95,14 @@ def train_sequential(
     Raises:
         UserError: the dataset or a setting is unusable; nothing is written.
     """
-    sink = sink or NullSink()
+    metric_logger = metric_logger or NullMetricLogger()
     data = SequentialData.read(dataset)
     if config.encoder == "popularity":
-        return _write_popularity(config, data, output, sink)
+        return _write_popularity(config, data, output, metric_logger)
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
     with cpu_threads(config.cpu_threads):
         for variant in config.variants():
-            encoder, result = train_encoder(variant, data, sink, checkpoint_root)
+            encoder, result = train_encoder(variant, data, metric_logger, checkpoint_root)
             trials.append((variant, encoder, result))
     variant, encoder, result = max(trials, key=lambda trial: trial[2].progress.best_value)
     with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
@@ -133,7 +127,7 @@ def train_sequential(
 def train_encoder(
     config: SequentialConfig,
     data: SequentialData,
-    sink: MetricSink,
+    metric_logger: MetricLogger,
     checkpoint_root: str | None = None,
 ) -> tuple[SequenceEncoder, LoopResult]:
     """Train one variant to its early stop; the encoder returned holds the best epoch's weights."""
@@ -159,7 +153,7 @@ def train_encoder(
             gradient_clip=config.gradient_clip,
             seed=config.seed,
         ),
-        sink,
+        metric_logger,
         store,
         label=config.encoder,
     )
@@ -225,7 +219,7 @@ def _tuning_notes(
 
 
 def _write_popularity(
-    config: SequentialConfig, data: SequentialData, output: str | Path, sink: MetricSink
+    config: SequentialConfig, data: SequentialData, output: str | Path, metric_logger: MetricLogger
 ) -> Manifest:
     counts = data.catalogue.train_counts.astype(np.float32)
     if config.popularity_days is not None:
@@ -242,7 +236,7 @@ def _write_popularity(
         "ndcg_at_10": float(ndcg_at_k(ranks, 10).mean()),
         "hr_at_10": float(hit_rate_at_k(ranks, 10).mean()),
     }
-    sink.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
+    metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
     with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
         model.save(artifact.path)
         data.catalogue.write(artifact.path / "items.parquet")

@@ -16,14 +16,8 @@ from latentrec.data import Samples
 from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import SequentialRecommender
 from latentrec.storage import CheckpointStore
-from latentrec.training.sequence_state import (
-    Progress,
-    reseed,
-    restore_state,
-    save_state,
-    stop_on_sigterm,
-)
-from latentrec.training.sink import MetricSink
+from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.sequential.state import Progress, reseed, restore_state, save_state, stop_on_sigterm
 
 SELECTION_METRIC = "ndcg_at_10"
 CHECKPOINT_INTERVAL_S = 60.0
@@ -65,7 +59,7 @@ def fit(
     plan: Callable[[int], list[np.ndarray]],
     validate: Callable[[], dict[str, float]],
     settings: LoopSettings,
-    sink: MetricSink,
+    metric_logger: MetricLogger,
     store: CheckpointStore | None = None,
     *,
     validate_first: bool = False,
@@ -79,7 +73,7 @@ def fit(
         plan: epoch → batches of row indices; must be a function of the epoch alone.
         validate: called in evaluation mode; gives at least ``ndcg_at_10``.
         settings: see :class:`LoopSettings`.
-        sink: curves go there while training runs.
+        metric_logger: curves go there while training runs.
         store: checkpoints; where it holds some of the same work, training resumes from the latest.
         validate_first: count the weights before training as a candidate (post-training).
         label: for the progress bar.
@@ -96,15 +90,19 @@ def fit(
     if restored is not None:
         state, best = restored
     elif validate_first:
-        _judge(state, _figures(model, validate), model, best, count=False)
-        sink.log_metrics({f"valid/{name}": value for name, value in state.best_metrics.items()}, step=0)
+        _early_stopping(state, _figures(model, validate), model, best, count=False)
+        metric_logger.log_metrics(
+            {f"valid/{name}": value for name, value in state.best_metrics.items()}, step=0
+        )
     with stop_on_sigterm() as stop, progress(label, settings.max_epochs, "epochs") as bar:
         bar.update(state.epoch)
         while state.epoch < settings.max_epochs and state.stale_epochs < settings.patience:
             last_save = time.monotonic()
             batches = plan(state.epoch)
             while state.batch < len(batches):
-                _step(model, loss, batches[state.batch], optimiser, parameters, settings, state, sink)
+                _step(
+                    model, loss, batches[state.batch], optimiser, parameters, settings, state, metric_logger
+                )
                 due = time.monotonic() - last_save > CHECKPOINT_INTERVAL_S
                 if store is not None and (stop or due):
                     save_state(store, state, model, best, optimiser)
@@ -116,8 +114,8 @@ def fit(
             mean_loss = state.epoch_loss / max(1, len(batches))
             state.curve.append({"loss": mean_loss, **figures})
             state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-            _judge(state, figures, model, best)
-            sink.log_metrics(
+            _early_stopping(state, figures, model, best)
+            metric_logger.log_metrics(
                 {"train/epoch_loss": mean_loss, **{f"valid/{name}": v for name, v in figures.items()}},
                 step=state.step,
             )
@@ -150,7 +148,7 @@ def _step(
     parameters: list[nn.Parameter],
     settings: LoopSettings,
     state: Progress,
-    sink: MetricSink,
+    metric_logger: MetricLogger,
 ) -> None:
     """One optimiser step; everything random in it follows from (seed, step)."""
     model.train()
@@ -169,7 +167,7 @@ def _step(
     state.epoch_loss += number
     if state.step % LOG_EVERY_STEPS == 0:
         figures = {"train/loss": number, **{f"train/{name}": v for name, v in extra.items()}}
-        sink.log_metrics(figures, step=state.step)
+        metric_logger.log_metrics(figures, step=state.step)
 
 
 def _figures(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -177,7 +175,7 @@ def _figures(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict
     return validate()
 
 
-def _judge(
+def _early_stopping(
     state: Progress,
     figures: dict[str, float],
     model: nn.Module,

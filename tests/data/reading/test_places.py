@@ -8,7 +8,8 @@ import pytest
 
 from latentrec.cli import main
 from latentrec.core import UserError
-from latentrec.data import DataPrepConfig, categories, prepare
+from latentrec.data import DataPrepConfig, prepare
+from latentrec.data import amazon_downloads as categories
 from latentrec.storage import StorageError, store_for
 
 from .writing import grid, lines, review, titles, write

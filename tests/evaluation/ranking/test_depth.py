@@ -9,11 +9,11 @@ import pytest
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.evaluation.depth import DepthConfig, depth_study
+from latentrec.evaluation.ranking.depth import DepthConfig, depth_study
 from latentrec.metrics import ndcg_at_k, rank_of_target
 from latentrec.models.sequential import SequentialRecommender
-from latentrec.training.sequential import SequentialConfig, train_sequential
-from tests.sequential_data import write_dataset
+from latentrec.training.sequential.train import SequentialConfig, train_sequential
+from tests.fixtures.sequential_data import write_dataset
 
 
 @pytest.fixture(scope="module")

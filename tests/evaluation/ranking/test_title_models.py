@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.decoding.load import LoadOptions
+from latentrec.decoding.recommender_loader import DecodingOptions
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.models import ModelInfo
 from latentrec.models.latentr3 import LatentR3Model, architecture, save_latentr3
@@ -110,7 +110,7 @@ def test_champion_is_judged_as_its_users_get_it_and_not_as_the_run_decodes(model
     as_served = scored(dataset, tmp_path / "1", directory, host="bigrec")["m"]
     as_asked = scored(dataset, tmp_path / "2", directory, host="catalogue", beam_width="4")["m"]
     assert as_served != as_asked
-    for name, served, expected in (("3", LoadOptions(), as_served), ("4", None, as_asked)):
+    for name, served, expected in (("3", DecodingOptions(), as_served), ("4", None, as_asked)):
         champion = Champion(directory, "held", "1", served)
         found = scored(dataset, tmp_path / name, model, champion, host="catalogue", beam_width="4")
         assert found["held"] == expected
@@ -121,7 +121,7 @@ def test_champion_is_judged_as_its_users_get_it_and_not_as_the_run_decodes(model
 
 def test_a_change_of_host_alone_can_win_the_crown_or_lose(models, dataset, tmp_path):
     directory = models["latentr3"]
-    champion = Champion(directory, "held", "1", LoadOptions(host="bigrec"))
+    champion = Champion(directory, "held", "1", DecodingOptions(host="bigrec"))
     found = scored(dataset, tmp_path / "other", directory, champion, host="catalogue")
     decision = GateDecision.read(tmp_path / "other" / "gate.json")
     assert found["m"] != found["held"]

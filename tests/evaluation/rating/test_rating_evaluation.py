@@ -11,8 +11,8 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.evaluation import Champion, EvaluateConfig, evaluate
-from latentrec.evaluation.printed import results_table
-from latentrec.evaluation.rating_scores import FLOOR
+from latentrec.evaluation.rating.rating_scores import FLOOR
+from latentrec.evaluation.report.console_table import results_table
 from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import RatingPrediction, TextRatingPredictor
 from latentrec.prompts.rating_format import RatingAnswer, parse_answer, render_answer
@@ -172,7 +172,9 @@ def test_report_states_the_validity_from_which_training_started(
     info, manifest = read_model(base)
     measured = {"start_format_valid": 0.137, "end_format_valid": 0.962}
     trained = replace(info, stage="rating_grpo", metrics=measured)
-    monkeypatch.setattr("latentrec.evaluation.ratings.read_model", lambda directory: (trained, manifest))
+    monkeypatch.setattr(
+        "latentrec.evaluation.rating.evaluate_ratings.read_model", lambda directory: (trained, manifest)
+    )
     run(rating_dataset, base, tmp_path / "e")
     said = "Reinforcement learning of reczero starts at 13.7% valid answers and ends at 96.2%"
     assert said in (tmp_path / "e" / "report.md").read_text()

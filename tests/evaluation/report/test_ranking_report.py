@@ -37,7 +37,7 @@ addEventListener('message', event => {
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     from latentrec.data import Dataset
-    from latentrec.decoding import load as loading
+    from latentrec.decoding import recommender_loader as loading
     from tests.evaluation.shop import load_oracle, write_dataset, write_model
 
     folder = tmp_path_factory.mktemp("report")

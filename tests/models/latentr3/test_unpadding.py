@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentrec.models.latentr3 import IGNORED
-from latentrec.models.latentr3.real_tokens import ATTENTION, RealTokens
+from latentrec.models.latentr3.unpadding import ATTENTION, UnpaddedRows
 from tests.models.latentr3.test_equivalence import (
     examples,
     gradients,
@@ -28,9 +28,9 @@ def used(request, monkeypatch):
         if real_BS is None:
             return None
         shares.append(float(real_BS.float().mean()))
-        return RealTokens(real_BS, by_row=request.param == "by_row")
+        return UnpaddedRows(real_BS, by_row=request.param == "by_row")
 
-    monkeypatch.setattr(RealTokens, "of", of)
+    monkeypatch.setattr(UnpaddedRows, "of", of)
     return shares
 
 
@@ -95,15 +95,15 @@ def test_padding_is_not_computed():
 
 
 def test_little_padding_is_computed_and_so_is_a_blank_batch():
-    assert RealTokens.of(None) is None
-    assert RealTokens.of(torch.zeros(2, 8, dtype=torch.bool)) is None
-    assert RealTokens.of(torch.ones(2, 8, dtype=torch.bool)) is None
-    assert RealTokens.of(torch.arange(8) < torch.tensor([[8], [7]])) is None
-    assert RealTokens.of(torch.arange(8) < torch.tensor([[8], [4]])).counts == [8, 4]
+    assert UnpaddedRows.of(None) is None
+    assert UnpaddedRows.of(torch.zeros(2, 8, dtype=torch.bool)) is None
+    assert UnpaddedRows.of(torch.ones(2, 8, dtype=torch.bool)) is None
+    assert UnpaddedRows.of(torch.arange(8) < torch.tensor([[8], [7]])) is None
+    assert UnpaddedRows.of(torch.arange(8) < torch.tensor([[8], [4]])).counts == [8, 4]
 
 
 def test_there_and_back():
-    real = RealTokens(torch.tensor([[True, True, False], [False, False, False], [False, True, True]]))
+    real = UnpaddedRows(torch.tensor([[True, True, False], [False, False, False], [False, True, True]]))
     x = torch.randn(3, 3, 2)
     flat = real.flat(x)
     assert torch.equal(flat[0], torch.stack([x[0, 0], x[0, 1], x[2, 1], x[2, 2]]))

@@ -12,7 +12,7 @@ from latentrec.models.rating.baselines import (
     RatingTriples,
     UserMean,
 )
-from latentrec.models.rating.factorisation import MatrixFactorisation
+from latentrec.models.rating.matrix_factorization import MatrixFactorisation
 
 TRAIN = RatingTriples(
     users=np.array([0, 0, 1, 1, 1]),

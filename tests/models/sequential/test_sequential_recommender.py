@@ -6,8 +6,8 @@ import torch
 
 from latentrec.catalog import Catalogue
 from latentrec.models.popularity import Popularity
-from latentrec.models.ranking import top_items
 from latentrec.models.sequential import SASRec, SequentialRecommender, pad_right
+from latentrec.models.top_k import top_items
 
 
 def catalogue_of(keys, counts):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentrec.training.checkpointing import (
+from latentrec.training.common.checkpointing import (
     Checkpoints,
     Interruption,
     load_state,

@@ -1,9 +1,9 @@
-"""Run small trainings as one process of a world: ``python -m tests.training.distributed_runs FOLDER``."""
+"""Run small trainings as one process of a world: ``python -m tests.training.latentr3.distributed_runs FOLDER``."""
 
 import sys
 from pathlib import Path
 
-from tests.training.latentr3_runs import grpo, sft
+from tests.training.latentr3.latentr3_runs import grpo, sft
 
 SFT_OPTIONS = {"epochs": 1, "looks_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
 GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3, "keep": "last"}

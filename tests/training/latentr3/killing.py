@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentrec.training import sequence_loop
+from latentrec.training.sequential.train import training_loop as sequence_loop
 
 PATIENCE_S = 120
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from latentrec.training.latent_grpo import train_grpo
-from latentrec.training.latent_grpo_config import GRPOConfig
-from latentrec.training.sft import train_sft
-from latentrec.training.sft_config import SFTConfig
+from latentrec.training.latentr3.grpo import train_grpo
+from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.sft import train_sft
+from latentrec.training.latentr3.sft_config import SFTConfig
 
 SFT = {
     "backbone": "micro",
@@ -37,7 +37,7 @@ GRPO = {
 
 
 class Recorder:
-    """A metric sink that keeps everything, and may do something at a step."""
+    """A metric metric_logger that keeps everything, and may do something at a step."""
 
     def __init__(self, at_step=None, do=None):
         self.metrics: list[tuple[int, dict]] = []
@@ -58,20 +58,22 @@ class Recorder:
         return {step: metrics[name] for step, metrics in self.metrics if name in metrics}
 
 
-def sft(dataset: Path, output: Path, sink=None, root=None, init_from=None, **options):
+def sft(dataset: Path, output: Path, metric_logger=None, root=None, init_from=None, **options):
     return train_sft(
         SFTConfig(**(SFT | options)),
         dataset=dataset,
         output=output,
         init_from=init_from,
-        sink=sink,
+        metric_logger=metric_logger,
         checkpoint_root=root,
     )
 
 
-def grpo(dataset: Path, model: Path, output: Path, sink=None, root=None, **options):
+def grpo(dataset: Path, model: Path, output: Path, metric_logger=None, root=None, **options):
     config = GRPOConfig(**(GRPO | options))
-    return train_grpo(config, dataset=dataset, model=model, output=output, sink=sink, checkpoint_root=root)
+    return train_grpo(
+        config, dataset=dataset, model=model, output=output, metric_logger=metric_logger, checkpoint_root=root
+    )
 
 
 def weights(model_dir: Path) -> dict[str, torch.Tensor]:

@@ -7,9 +7,15 @@ import torch
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt, title_line
-from latentrec.training.batching import BLANK, BatchPlan, PromptPlan
-from latentrec.training.next_item import NextItemTokens, Row, answer_log_probs, packed_batch, plain_batch
-from tests.sequential_data import write_dataset
+from latentrec.training.common.batching import BLANK, BatchPlan, PromptPlan
+from latentrec.training.latentr3.collator import (
+    NextItemTokens,
+    TokenRow,
+    answer_log_probs,
+    packed_batch,
+    plain_batch,
+)
+from tests.fixtures.sequential_data import write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -146,4 +152,4 @@ def test_prompts_are_repeated_for_their_copies_and_iterations():
 
 
 def test_rows_are_not_made_twice():
-    assert Row((1, 2)) == Row((1, 2))
+    assert TokenRow((1, 2)) == TokenRow((1, 2))

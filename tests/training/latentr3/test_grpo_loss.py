@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from latentrec.core import UserError, config_from_dict
-from latentrec.training import grpo_objective as objective
-from latentrec.training.latent_grpo_config import GRPOConfig
+from latentrec.training.latentr3 import grpo_loss as objective
+from latentrec.training.latentr3.grpo_config import GRPOConfig
 
 
 def test_perplexity_reward_is_the_paper_formula():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sequential_data import write_dataset
-from tests.training.distributed_runs import RUNS, train_all
-from tests.training.latentr3_runs import sft, weight_difference
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.distributed_runs import RUNS, train_all
+from tests.training.latentr3.latentr3_runs import sft, weight_difference
 
 pytestmark = pytest.mark.xdist_group("latentr3_distributed")  # the fixture's worlds are made once
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def worlds(tmp_path_factory):
         }
         environment = os.environ | {name: str(value) for name, value in world.items()}
         environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        command = [sys.executable, "-m", "tests.training.distributed_runs", str(folder / "two")]
+        command = [sys.executable, "-m", "tests.training.latentr3.distributed_runs", str(folder / "two")]
         processes.append(
             subprocess.Popen(
                 command,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import same_weights
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import same_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {

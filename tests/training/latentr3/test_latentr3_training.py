@@ -12,13 +12,20 @@ from latentrec.data import Dataset
 from latentrec.models import read_model
 from latentrec.models.latentr3 import load_latentr3
 from latentrec.storage.local import LocalStore
-from latentrec.training.hf_trainer import TrainingDiverged
-from latentrec.training.latent_grpo import train_grpo
-from latentrec.training.latent_grpo_config import GRPOConfig
-from latentrec.training.sft import tokens_of
-from latentrec.training.sft_config import SFTConfig
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import Recorder, grpo, same_weights, sft, weight_difference, weights
+from latentrec.training.common.resumable_trainer import TrainingDiverged
+from latentrec.training.latentr3.grpo import train_grpo
+from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.sft import tokens_of
+from latentrec.training.latentr3.sft_config import SFTConfig
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import (
+    Recorder,
+    grpo,
+    same_weights,
+    sft,
+    weight_difference,
+    weights,
+)
 
 TIMINGS = ("train/tokens_per_second", "train/memory_peak_mb", "train/step_time", "train/resumed_at_step")
 
@@ -67,12 +74,14 @@ def titles(dataset, stage_1, tmp_path_factory):
 
 @pytest.fixture
 def run(request, dataset, stage_1):
-    """(train(output, sink, root), finished model, its figures) of the stage that the test asks for."""
+    """(train(output, metric_logger, root), finished model, its figures) of the stage that the test asks for."""
     if request.param == "sft":
-        return lambda output, sink, root: sft(dataset, output, sink, root), *stage_1
+        return lambda output, metric_logger, root: sft(dataset, output, metric_logger, root), *stage_1
     options = {"estimator": "title_policy"} if request.param == "titles" else {}
     finished = request.getfixturevalue("titles" if options else "stage_2")
-    return lambda output, sink, root: grpo(dataset, stage_1[0], output, sink, root, **options), *finished
+    return lambda output, metric_logger, root: grpo(
+        dataset, stage_1[0], output, metric_logger, root, **options
+    ), *finished
 
 
 both_stages = pytest.mark.parametrize("run", ["sft", "grpo", "titles"], indirect=True)
@@ -363,7 +372,7 @@ def scripted(monkeypatch, module, name, values):
     [("loss", [3.0, 2.0, 2.5, 2.4, 1.0]), ("ndcg_at_10", [0.1, 0.3, 0.2, 0.25, 0.9])],
 )
 def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, series):
-    from latentrec.training import sft as module
+    from latentrec.training.latentr3 import sft as module
 
     recorder = Recorder()
     scripted(monkeypatch, module, figure, series)
@@ -383,7 +392,7 @@ def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, s
 
 
 def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypatch):
-    from latentrec.training import latent_grpo as module
+    from latentrec.training.latentr3 import grpo as module
 
     recorder = Recorder()
     scripted(monkeypatch, module, "hr_at_10", [0.4, 0.3, 0.19, 0.4])
@@ -399,7 +408,7 @@ def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypat
 
 
 def test_loss_that_is_no_number_stops_the_run(dataset, stage_1, tmp_path, monkeypatch):
-    from latentrec.training import sft as module
+    from latentrec.training.latentr3 import sft as module
 
     original, calls = module.answer_log_probs, []
 

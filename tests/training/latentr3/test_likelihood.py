@@ -5,16 +5,16 @@ import torch
 
 from latentrec.catalog import TokenTrie
 from latentrec.data import Dataset
-from latentrec.decoding.exhaustive import score_every_title
+from latentrec.decoding.exact_ranking import score_every_title
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models import read_model
 from latentrec.models.latentr3 import IGNORED, backbone, load_latentr3
-from latentrec.training.likelihood import CatalogueChoices
-from latentrec.training.next_item import NextItemTokens
-from latentrec.training.text_model import validation_figures
+from latentrec.training.latentr3.collator import NextItemTokens
+from latentrec.training.latentr3.likelihood import CatalogueTokens
+from latentrec.training.latentr3.text_model import validation_figures
 from tests.decoding.tiny import EOS, plain_scores, tiny_model
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import grpo, sft
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import grpo, sft
 
 PROMPT = [3, 9, 4, 7]
 TITLES = [[5, 6, EOS], [5, 6, 7, 8, EOS], [5, EOS], [9, 3, EOS], [EOS], [9, 4, 4, 4, EOS]]
@@ -95,7 +95,7 @@ def test_both_stages_train_by_it_and_stage_2_follows_stage_1(tmp_path):
         loaded, data = load_latentr3(output), Dataset(dataset)
         tokens = NextItemTokens(data.split("valid"), data.titles, loaded.prompt)
         by_vocabulary = validation_figures(loaded.model, tokens)["loss"]
-        loaded.model.choices_of = CatalogueChoices(data, loaded.prompt)
+        loaded.model.choices_of = CatalogueTokens(data, loaded.prompt)
         assert info.metrics["loss"] == pytest.approx(
             validation_figures(loaded.model, tokens)["loss"], abs=1e-4
         )

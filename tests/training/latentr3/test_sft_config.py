@@ -3,7 +3,7 @@
 import pytest
 
 from latentrec.core import UserError, config_from_dict
-from latentrec.training.sft_config import SFTConfig
+from latentrec.training.latentr3.sft_config import SFTConfig
 
 
 def test_paper_profile_is_the_publication():

@@ -9,14 +9,14 @@ from latentrec.catalog import TokenTrie
 from latentrec.data import Dataset
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import IGNORED, load_latentr3
-from latentrec.training.likelihood import CatalogueChoices
-from latentrec.training.next_item import NextItemTokens, packed_batch, plain_batch
-from latentrec.training.text_model import Throughput
-from latentrec.training.title_policy import TitlePolicyTrainer
+from latentrec.training.latentr3.collator import NextItemTokens, packed_batch, plain_batch
+from latentrec.training.latentr3.likelihood import CatalogueTokens
+from latentrec.training.latentr3.text_model import Throughput
+from latentrec.training.latentr3.title_objective import TitleObjectiveTrainer
 from tests.decoding.tiny import EOS, tiny_model
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import sft
-from tests.training.test_likelihood import scored
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import sft
+from tests.training.latentr3.test_likelihood import scored
 
 TITLES = [[5, 6, EOS], [5, 6, 7, 8, EOS], [5, EOS], [9, 3, EOS], [EOS], [9, 4, 4, 4, EOS]]
 PROMPTS = torch.tensor([[3, 9, 4, 7], [7, 4, 9, 3], [8, 8, 2, 5]])
@@ -31,7 +31,7 @@ def engineless(advantage="group"):
 
 
 def loss_of(model, batch, count, advantage="group"):
-    return TitlePolicyTrainer.compute_loss(engineless(advantage), model, batch, num_items_in_batch=count)
+    return TitleObjectiveTrainer.compute_loss(engineless(advantage), model, batch, num_items_in_batch=count)
 
 
 def gradient(model, loss):
@@ -68,7 +68,7 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     sft(dataset, tmp_path / "model", epochs=1, ranking_samples=0)
     loaded, data = load_latentr3(tmp_path / "model"), Dataset(dataset)
     model = loaded.model
-    model.choices_of = CatalogueChoices(data, loaded.prompt)
+    model.choices_of = CatalogueTokens(data, loaded.prompt)
     tokens = NextItemTokens(data.split("train"), data.titles, loaded.prompt)
     rows = [row for row in tokens.packed_rows() if len(row.samples) > 1][:4]
     samples = [sample for row in rows for sample in row.samples]
@@ -81,9 +81,9 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     figures = []
     for batch in (packed_batch(tokens, rows), plain_batch(tokens, samples)):
         trainer = engineless()
-        counted = TitlePolicyTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
+        counted = TitleObjectiveTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
         assert counted == len(samples)
-        TitlePolicyTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
-        figures.append(TitlePolicyTrainer.figures(trainer)["reward"])
+        TitleObjectiveTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
+        figures.append(TitleObjectiveTrainer.figures(trainer)["reward"])
     assert 0 < figures[0] < 0.5
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)

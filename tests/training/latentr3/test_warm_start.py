@@ -5,8 +5,8 @@ import pytest
 from latentrec.cli import main
 from latentrec.core import UserError
 from latentrec.models import read_model
-from tests.sequential_data import write_dataset
-from tests.training.latentr3_runs import Recorder, sft, weights
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.latentr3_runs import Recorder, sft, weights
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import TextRatingPredictor, load_language_model
-from latentrec.prompts.rating import RatingPrompt, RatingPromptSettings
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_format import RatingAnswer, parse_answer
-from latentrec.training.cold_start import train_cold_start
-from latentrec.training.rating_common import hide_means
-from latentrec.training.rating_config import ColdStartConfig, RatingGRPOConfig
-from latentrec.training.rating_corpus import InstructionCorpus
-from latentrec.training.rating_grpo import train_rating_grpo
-from latentrec.training.rating_pretrain import pretrain_rating
-from latentrec.training.traces import TracesConfig, make_traces
+from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
+from latentrec.training.rating.cold_start import train_cold_start
+from latentrec.training.rating.pretraining import pretrain_rating
+from latentrec.training.rating.pretraining_corpus import InstructionCorpus
+from latentrec.training.rating.rating_config import ColdStartConfig, RatingGRPOConfig
+from latentrec.training.rating.rating_grpo import train_rating_grpo
+from latentrec.training.rating.traces import TracesConfig, make_traces
+from latentrec.training.rating.trainer_setup import hide_means
 
 GRPO = RatingGRPOConfig(
     steps=6,
@@ -38,7 +38,7 @@ class Killed(BaseException):
 
 
 class KillingSink:
-    """A sink that ends the process's work when a figure of one step arrives."""
+    """A metric_logger that ends the process's work when a figure of one step arrives."""
 
     def __init__(self, prefix, step):
         self.prefix, self.step = prefix, step
@@ -78,7 +78,7 @@ def traces(rating_dataset, tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(rating_dataset, base, tmp_path_factory):
     output, recorder = tmp_path_factory.mktemp("rating-grpo") / "model", Recorder()
-    train_rating_grpo(GRPO, dataset=rating_dataset, model=base, output=output, sink=recorder)
+    train_rating_grpo(GRPO, dataset=rating_dataset, model=base, output=output, metric_logger=recorder)
     return output, recorder
 
 
@@ -195,13 +195,15 @@ def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_datas
     root = str(tmp_path / "checkpoints")
     arguments = {"dataset": rating_dataset, "model": base, "checkpoint_root": root}
     with pytest.raises(Killed):
-        train_rating_grpo(GRPO, output=tmp_path / "out", sink=KillingSink("grpo/reward", 5), **arguments)
+        train_rating_grpo(
+            GRPO, output=tmp_path / "out", metric_logger=KillingSink("grpo/reward", 5), **arguments
+        )
     assert not (tmp_path / "out").exists()
     files = [path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
     assert files
     assert {name.rsplit(".", 1)[-1] for name in files} <= {"json", "safetensors"}
     recorder = Recorder()
-    train_rating_grpo(GRPO, output=tmp_path / "out", sink=recorder, **arguments)
+    train_rating_grpo(GRPO, output=tmp_path / "out", metric_logger=recorder, **arguments)
     resumed = [step for step, figures in recorder.figures if "grpo/reward" in figures]
     assert resumed == [5, 6]
     assert same(weights(trained[0]), weights(tmp_path / "out"))
@@ -225,7 +227,7 @@ def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, 
         root = str(tmp_path / f"{name}-checkpoints")
         train(output=tmp_path / f"{name}-whole")
         with pytest.raises(Killed):
-            train(output=tmp_path / f"{name}-cut", sink=KillingSink(prefix, 3), checkpoint_root=root)
+            train(output=tmp_path / f"{name}-cut", metric_logger=KillingSink(prefix, 3), checkpoint_root=root)
         train(output=tmp_path / f"{name}-cut", checkpoint_root=root)
         assert same(weights(tmp_path / f"{name}-whole"), weights(tmp_path / f"{name}-cut"))
 

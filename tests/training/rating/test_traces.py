@@ -18,9 +18,9 @@ from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_format import RatingAnswer, RatingScale, parse_answer, render_answer
-from latentrec.training.trace_endpoint import ChatEndpoint, EndpointError, RateLimit
-from latentrec.training.trace_records import Journal, Trace, read_traces, write_traces
-from latentrec.training.traces import TracesConfig, make_traces
+from latentrec.training.rating.chat_endpoint import ChatEndpoint, EndpointError, RateLimit
+from latentrec.training.rating.trace_records import Journal, Trace, read_traces, write_traces
+from latentrec.training.rating.traces import TracesConfig, make_traces
 
 SCALE = RatingScale()
 GOOD = render_answer("u", "i", "m", 4.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentrec.data import Samples
-from latentrec.training.sequence_rows import (
+from latentrec.training.sequential.rows import (
     NO_TARGET,
     collate,
     one_row_per_sample,

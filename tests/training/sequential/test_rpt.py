@@ -12,16 +12,16 @@ import torch
 from latentrec.core import Interrupted, UserError
 from latentrec.models import read_model
 from latentrec.models.sequential import sample_steps
-from latentrec.training import sequence_loop
-from latentrec.training.rpt import load_policy, objective, train_rpt, training_rows
-from latentrec.training.rpt_config import RPTConfig
-from latentrec.training.rpt_loss import ESTIMATORS, group_advantage, likelihood_loss
-from latentrec.training.rpt_objective import RPTLoss
-from latentrec.training.sequence_rows import NO_TARGET, pack_by_user
-from latentrec.training.sequence_state import reseed
-from latentrec.training.sequential import SequentialConfig, SequentialData, train_sequential
-from tests.sequential_data import write_dataset
-from tests.training.killing import count_steps, kill_after_first_checkpoint
+from latentrec.training.sequential.rows import NO_TARGET, pack_by_user
+from latentrec.training.sequential.rpt import load_policy, objective, train_rpt, training_rows
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.rpt_loss import ESTIMATORS, group_advantage, likelihood_loss
+from latentrec.training.sequential.rpt_objective import RPTLoss
+from latentrec.training.sequential.state import reseed
+from latentrec.training.sequential.train import SequentialConfig, SequentialData, train_sequential
+from latentrec.training.sequential.train import training_loop as sequence_loop
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.killing import count_steps, kill_after_first_checkpoint
 
 FEW = {"epochs": 2, "batch_size": 100, "filter_top": 10, "group_size": 2}
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latentrec.training.rpt_loss import (
+from latentrec.training.sequential.rpt_loss import (
     drift_penalty,
     gaussian_loss,
     group_advantage,

@@ -10,9 +10,9 @@ from latentrec.core import Interrupted, UserError
 from latentrec.data import Dataset
 from latentrec.models.popularity import Popularity
 from latentrec.models.sequential import SequentialRecommender
-from latentrec.training import sequence_loop
-from latentrec.training.sequential import SequentialConfig, train_sequential
-from tests.sequential_data import write_dataset
+from latentrec.training.sequential.train import SequentialConfig, train_sequential
+from latentrec.training.sequential.train import training_loop as sequence_loop
+from tests.fixtures.sequential_data import write_dataset
 
 TINY = {"dim": 16, "inner_dim": 32, "max_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
 
@@ -53,10 +53,10 @@ def test_sasrec_learns_order_that_popularity_cannot(dataset, tmp_path):
 
 
 def test_curves_are_streamed_one_validation_an_epoch(dataset, tmp_path):
-    sink = Curves()
+    metric_logger = Curves()
     config = SequentialConfig(**{**TINY, "max_epochs": 3})
-    train_sequential(config, dataset=dataset, output=tmp_path / "m", sink=sink)
-    assert sum("valid/ndcg_at_10" in metrics for _, metrics in sink.points) == 3
+    train_sequential(config, dataset=dataset, output=tmp_path / "m", metric_logger=metric_logger)
+    assert sum("valid/ndcg_at_10" in metrics for _, metrics in metric_logger.points) == 3
 
 
 def test_the_same_seed_gives_the_same_model_and_another_gives_another(dataset, tmp_path):
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_model_and_another_gives_another(dataset, t
 def test_best_epoch_is_kept_and_training_stops_after_patience(dataset, tmp_path, monkeypatch):
     values = iter([0.1, 0.3, 0.2, 0.25, 0.9])
     monkeypatch.setattr(
-        "latentrec.training.sequential.validation_figures", lambda *a: {"ndcg_at_10": next(values)}
+        "latentrec.training.sequential.train.validation_figures", lambda *a: {"ndcg_at_10": next(values)}
     )
     config = SequentialConfig(**{**TINY, "patience": 2})
     train_sequential(config, dataset=dataset, output=tmp_path / "m")

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from latentrec.models.sequential import LARES, at_last_position, pad_right
-from latentrec.training.same_target import SameTarget
-from latentrec.training.sequence_rows import NO_TARGET, Rows, one_row_per_sample, pack_by_user
-from latentrec.training.sequential import SequentialConfig, SequentialData, make_loss, train_sequential
-from latentrec.training.spt import SPTLoss, alignment, info_nce, not_negatives
-from tests.sequential_data import write_dataset
-from tests.training.killing import count_steps, kill_after_first_checkpoint
+from latentrec.training.sequential.rows import NO_TARGET, Rows, one_row_per_sample, pack_by_user
+from latentrec.training.sequential.same_target import SameTarget
+from latentrec.training.sequential.spt import SPTLoss, alignment, info_nce, not_negatives
+from latentrec.training.sequential.train import SequentialConfig, SequentialData, make_loss, train_sequential
+from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.killing import count_steps, kill_after_first_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path, monkeypatc
 def test_the_benchmarks_reference_computes_the_same_loss(data, monkeypatch):
     """Same draws on both sides: what the benchmark compares is speed alone."""
     from benchmarks.lares_separate import SeparateForwards
-    from latentrec.training.sequence_state import reseed
+    from latentrec.training.sequential.state import reseed
 
     model = make_lares()
     monkeypatch.setattr(model, "draw_initial", torch.ones_like)

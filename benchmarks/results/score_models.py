@@ -13,7 +13,7 @@ from benchmarks.results.cell import Cell
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
 from latentrec.decoding import ASSISTED, load_recommender
-from latentrec.evaluation.scoring import ModelScores, score_model
+from latentrec.evaluation.ranking.scoring import ModelScores, score_model
 
 ALPHAS = (0.3, 0.5, 0.7, 0.9)
 ALPHA_SAMPLES = 250
@@ -30,7 +30,7 @@ class Judgement:
     test: ModelScores
 
 
-def judge(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
+def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
     """Choose on validation, then score the test split.
 
     Args:
