@@ -1,4 +1,4 @@
-# Commands of the house; `make help` lists them. Everything runs in .venv, which each target makes when needed.
+# `make help` lists the commands. Everything runs in .venv, which each target makes when needed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3

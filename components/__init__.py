@@ -1,4 +1,4 @@
-"""One folder a containerized step: a typed door (KFP component) into a room of the library.
+"""One folder a containerized step: a typed KFP component that calls one function of the library.
 
 Each ``component.py`` holds an interface and a handful of lines; the work is done in ``latentrec``, which the
 step's image carries. ``README.md`` beside it lists inputs and outputs.

@@ -1,8 +1,8 @@
 """Latentrec: train, judge and ship recommenders that reason in latent space.
 
-The rooms, each of which may import only what stands before it:
-``core`` and ``storage`` ← ``data`` ← ``catalog``, ``prompts``, ``metrics`` ← ``models`` ← ``decoding``
-← ``training`` ← ``evaluation`` ← ``tracking`` ← ``cli``.
+Each layer imports only layers before it: ``core`` ← ``storage`` ← ``metrics`` ← ``data`` ← ``catalog`` ←
+``prompts`` ← ``models`` ← ``decoding`` ← ``training`` ← ``evaluation`` ← ``tracking`` ← ``serving`` ←
+``registry`` ← ``steps`` ← ``cli``.
 """
 
 __version__ = "0.1.0"

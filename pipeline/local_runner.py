@@ -15,6 +15,7 @@ from typing import Any
 
 from kfp import local
 
+from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.status import StepStatus, read_step_statuses
 from pipeline.dags import pipeline_of
 from pipeline.kfp_compat import named_outputs_in_conditions
@@ -32,8 +33,8 @@ class RunFolders:
         """What the steps need to know of their surroundings; what the user has set stays."""
         defaults = {
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
-            "LATENTREC_STATUS_ROOT": str(self.root / "status"),
-            "LATENTREC_CHECKPOINT_ROOT": str(self.root / "checkpoints"),
+            STATUS_ROOT_VARIABLE: str(self.root / "status"),
+            CHECKPOINT_ROOT_VARIABLE: str(self.root / "checkpoints"),
         }
         return {name: os.environ.get(name) or value for name, value in defaults.items()}
 
@@ -129,6 +130,6 @@ def run_pipeline(
         logging.getLogger(__name__).info("%s", error)
         succeeded = False
     seconds = time.monotonic() - begin
-    statuses = read_step_statuses(os.environ["LATENTREC_STATUS_ROOT"], run_id)
+    statuses = read_step_statuses(os.environ[STATUS_ROOT_VARIABLE], run_id)
     good = succeeded and all(status.state == "succeeded" for status in statuses)
     return Outcome(run_id, good, seconds, statuses)

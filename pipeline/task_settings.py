@@ -13,6 +13,20 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from latentrec.core.settings import (
+    ARTIFACT_ROOT_VARIABLE,
+    CHECKPOINT_ROOT_VARIABLE,
+    IMAGE_DIGEST_VARIABLE,
+    KFP_UI_VARIABLE,
+    MLFLOW_EXPERIMENT_NAME_VARIABLE,
+    MLFLOW_TRACKING_URI_VARIABLE,
+    MLFLOW_UI_VARIABLE,
+    PIPELINE_VARIABLE,
+    RUN_ID_VARIABLE,
+    STATUS_ROOT_VARIABLE,
+    STEP_VARIABLE,
+)
+
 ACCELERATOR = "nvidia.com/gpu"
 USER = 10001
 """Numeric user and group of every image."""
@@ -21,13 +35,13 @@ SETTINGS = "latentrec-settings"
 """ConfigMap with what every step of an installation shares (``manifests/base/settings.env``)."""
 
 SETTING_NAMES = (
-    "LATENTREC_MLFLOW_TRACKING_URI",
-    "LATENTREC_MLFLOW_EXPERIMENT_NAME",
-    "LATENTREC_STATUS_ROOT",
-    "LATENTREC_CHECKPOINT_ROOT",
-    "LATENTREC_ARTIFACT_ROOT",
-    "LATENTREC_KFP_UI",
-    "LATENTREC_MLFLOW_UI",
+    MLFLOW_TRACKING_URI_VARIABLE,
+    MLFLOW_EXPERIMENT_NAME_VARIABLE,
+    STATUS_ROOT_VARIABLE,
+    CHECKPOINT_ROOT_VARIABLE,
+    ARTIFACT_ROOT_VARIABLE,
+    KFP_UI_VARIABLE,
+    MLFLOW_UI_VARIABLE,
 )
 CREDENTIALS = "latentrec-credentials"
 """Secret with the tokens that a step may need; made by the operator, never part of a pipeline."""
@@ -159,12 +173,12 @@ def _use(task: dsl.PipelineTask, *values: Any) -> None:
 
 def _environment(task: dsl.PipelineTask, profile: Profile, system: str, step: str) -> None:
     """The run's id from the pod's label, never from a parameter: that would defeat caching."""
-    task.set_env_variable("LATENTREC_PIPELINE", system)
-    task.set_env_variable("LATENTREC_STEP", step)
+    task.set_env_variable(PIPELINE_VARIABLE, system)
+    task.set_env_variable(STEP_VARIABLE, step)
     image = task.container_spec.image if task.container_spec else ""
     if "@" in image:
-        task.set_env_variable("LATENTREC_IMAGE_DIGEST", image.partition("@")[2])
-    kubernetes.use_field_path_as_env(task, "LATENTREC_RUN_ID", "metadata.labels['pipeline/runid']")
+        task.set_env_variable(IMAGE_DIGEST_VARIABLE, image.partition("@")[2])
+    kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, "metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in SETTING_NAMES}, optional=True)
     if profile.credentials:
         kubernetes.use_secret_as_env(task, CREDENTIALS, dict(CREDENTIAL_NAMES), optional=True)

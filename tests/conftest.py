@@ -1,11 +1,12 @@
-"""Fixtures shared by every room: the real data beside the repository, the generated sample, its dataset."""
+"""Fixtures shared by all tests: the real data beside the repository, the generated sample, its dataset."""
 
 from pathlib import Path
 
 import pytest
 
 from latentrec.data import DataPrepConfig, generate_sample, prepare
-from tests.fakes.fixtures import gcs_server  # noqa: F401  (a fixture for every test)
+
+pytest_plugins = ["tests.fakes.fixtures", "tests.fixtures.tracked_run"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -31,3 +32,14 @@ def sample_dataset(tmp_path_factory, sample_reviews) -> Path:
     output = tmp_path_factory.mktemp("sample_dataset") / "dataset"
     prepare(DataPrepConfig(reviews=(str(reviews),), metadata=(str(metadata),)), output)
     return output
+
+
+_ONE_WORKER = ("registry", "steps", "tracking")
+"""Folders of tests that run on one worker, so that their session fixtures are made once."""
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in _ONE_WORKER:
+            item.add_marker(pytest.mark.xdist_group("tracking"))

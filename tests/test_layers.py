@@ -1,4 +1,4 @@
-"""The rooms of the house may import only what stands before them; three libraries live in one room each."""
+"""Each layer of the library imports only layers before it, and no modules import each other in a circle."""
 
 import ast
 from pathlib import Path
@@ -6,25 +6,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAY_IMPORT = {
-    "core": set(),
-    "storage": {"core"},
-    "data": {"core", "storage"},
-    "catalog": {"core", "storage", "data"},
-    "prompts": {"core", "storage", "data"},
-    "metrics": {"core", "storage", "data"},
-}
-for room, below in (
-    ("models", "metrics"),
-    ("decoding", "models"),
-    ("training", "decoding"),
-    ("evaluation", "training"),
-    ("tracking", "evaluation"),
-    ("cli", "tracking"),
-):
-    MAY_IMPORT[room] = set(MAY_IMPORT[below]) | {below} | {"catalog", "prompts", "metrics"}
+LAYERS = (
+    "core",
+    "storage",
+    "metrics",
+    "data",
+    "catalog",
+    "prompts",
+    "models",
+    "decoding",
+    "training",
+    "evaluation",
+    "tracking",
+    "serving",
+    "registry",
+    "steps",
+    "cli",
+)
+"""From the bottom up. ``registry`` stands above ``serving``: a registered version packages what serves it."""
 
-ONLY_IN = {"mlflow": "latentrec/tracking", "google": "latentrec/storage"}
+ONLY_IN = {
+    "mlflow": ("latentrec/tracking", "latentrec/registry", "latentrec/serving", "latentrec/steps"),
+    "google": ("latentrec/storage",),
+}
 
 
 def python_files(folder: str) -> list[Path]:
@@ -42,25 +46,60 @@ def imported_modules(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_room_imports_only_rooms_before_it(room):
-    for path in python_files(f"latentrec/{room}"):
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph(folders: tuple[str, ...]) -> dict[str, set[str]]:
+    paths = [path for folder in folders for path in python_files(folder)]
+    packages = {module_name(path) for path in paths if path.name == "__init__.py"}
+    modules = {module_name(path) for path in paths} - packages
+    # a package's __init__ collects names; a circle is one between modules
+    return {
+        module_name(path): imported_modules(path) & modules for path in paths if module_name(path) in modules
+    }
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layer_imports_only_layers_before_it(layer):
+    allowed = LAYERS[: LAYERS.index(layer) + 1]
+    for path in python_files(f"latentrec/{layer}"):
         for module in imported_modules(path):
             parts = module.split(".")
-            if parts[0] == "latentrec" and len(parts) > 1 and parts[1] not in ("__version__", room):
-                assert parts[1] in MAY_IMPORT[room], f"{path.relative_to(ROOT)} imports {module}"
+            if parts[0] == "latentrec" and len(parts) > 1 and parts[1] != "__version__":
+                assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {module}"
 
 
-def test_every_room_is_under_the_rule():
-    rooms = {path.name for path in (ROOT / "latentrec").iterdir() if (path / "__init__.py").exists()}
-    assert rooms == set(MAY_IMPORT)
+def test_every_folder_is_a_layer():
+    assert {path.name for path in (ROOT / "latentrec").iterdir() if (path / "__init__.py").exists()} == set(
+        LAYERS
+    )
 
 
-@pytest.mark.parametrize(("library", "home"), ONLY_IN.items())
-def test_library_is_imported_in_one_room_only(library, home):
+def test_no_modules_import_each_other_in_a_circle():
+    graph = import_graph(("latentrec", "components", "pipeline"))
+    state: dict[str, int] = {}
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert state.get(module) != 1, f"circle: {' -> '.join((*trail[trail.index(module) :], module))}"
+        if state.get(module) == 2:
+            return
+        state[module] = 1
+        for imported in sorted(graph[module]):
+            visit(imported, (*trail, module))
+        state[module] = 2
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+@pytest.mark.parametrize(("library", "homes"), ONLY_IN.items())
+def test_library_is_imported_in_its_layers_only(library, homes):
     for path in python_files("latentrec") + python_files("components") + python_files("pipeline"):
         if library in {module.split(".")[0] for module in imported_modules(path)}:
-            assert str(path.relative_to(ROOT)).startswith(home), f"{path.relative_to(ROOT)} imports {library}"
+            assert str(path.relative_to(ROOT)).startswith(homes), (
+                f"{path.relative_to(ROOT)} imports {library}"
+            )
 
 
 def test_kfp_is_known_only_to_components_and_pipeline():

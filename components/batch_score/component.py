@@ -1,4 +1,4 @@
-"""Door to batch scoring: recommendations of a registered model for every user of a dataset."""
+"""Component: batch scoring: recommendations of a registered model for every user of a dataset."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Door to RecOne's first stage: supervised fine-tuning on reasoning traces."""
+"""Component: RecOne's first stage: supervised fine-tuning on reasoning traces."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Door to data preparation: raw Amazon reviews in, dataset directory out."""
+"""Component: data preparation: raw Amazon reviews in, dataset directory out."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Door to evaluation: all models on one split, against each other and against the champion."""
+"""Component: evaluation: all models on one split, against each other and against the champion."""
 
 from typing import NamedTuple
 

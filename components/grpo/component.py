@@ -1,4 +1,4 @@
-"""Door to LatentR3 stage 2: GRPO on titles, or on the latent beneath a frozen backbone."""
+"""Component: LatentR3 stage 2: GRPO on titles, or on the latent beneath a frozen backbone."""
 
 from kfp import dsl
 

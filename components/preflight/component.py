@@ -1,4 +1,4 @@
-"""Door to preflight: everything that can be checked before anything costs."""
+"""Component: preflight: everything that can be checked before anything costs."""
 
 from typing import NamedTuple
 

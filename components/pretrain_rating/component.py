@@ -1,4 +1,4 @@
-"""Door to the rating systems' starting model: the pre-trained stand-in, or a real instruct model by name."""
+"""Component: the rating systems' starting model: a placeholder, or a real instruct model by name."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Door to RecZero and RecOne's reinforcement learning: GRPO on rule-based rating rewards."""
+"""Component: RecZero and RecOne's reinforcement learning: GRPO on rule-based rating rewards."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Door to the model registry: a new version, and the aliases moved through the gate."""
+"""Component: the model registry: a new version, and the aliases moved through the gate."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Door to LARES phase 2: reinforcement post-training of the recurrent depth."""
+"""Component: LARES phase 2: reinforcement post-training of the recurrent depth."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Door to LatentR3 stage 1: supervised fine-tuning of backbone and LatentRATT together."""
+"""Component: LatentR3 stage 1: supervised fine-tuning of backbone and LatentRATT together."""
 
 from kfp import dsl
 

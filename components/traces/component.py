@@ -1,4 +1,4 @@
-"""Door to reasoning traces for RecOne's cold start."""
+"""Component: reasoning traces for RecOne's cold start."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Door to the sequential encoders: popularity, GRU4Rec, Caser, SASRec, LARES (SPT)."""
+"""Component: the sequential encoders: popularity, GRU4Rec, Caser, SASRec, LARES (SPT)."""
 
 from kfp import dsl
 

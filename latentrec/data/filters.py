@@ -1,7 +1,7 @@
 """Which events stay: windows, usable items, exact repeats, k-core, widening; and the funnel of counts.
 
-Events are columns (see :class:`latentrec.data.reading.events.Events`); a filter maps an ascending array of event
-indices to the sub-array that stays, so that file order is never lost.
+Events are columns (see :class:`latentrec.data.reading.events.Events`); a filter maps an ascending array of
+event indices to the sub-array that stays, so that file order is never lost.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 What needs torch (``TitleRecommender``, ``ConstrainedBeamSearch``…) is imported from its own module.
 """
 
-from latentrec.decoding.recommender_loader import ASSISTED, LOADERS, load_recommender
+from latentrec.decoding.options import ASSISTED, EXACT, DecodingOptions
+from latentrec.decoding.recommender_loader import LOADERS, load_recommender
 
-__all__ = ["ASSISTED", "LOADERS", "load_recommender"]
+__all__ = ["ASSISTED", "EXACT", "LOADERS", "DecodingOptions", "load_recommender"]

@@ -18,11 +18,10 @@ from latentrec.core import UserError
 from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
 from latentrec.decoding.d3 import D3TokenMass, leaf_mass
 from latentrec.decoding.exact_ranking import score_every_title
-from latentrec.decoding.recommender_loader import ASSISTED
+from latentrec.decoding.options import ASSISTED, EXACT
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from latentrec.models import Ranking
 
-EXACT = "exact"
 HOSTS: dict[str, dict[str, Any]] = {
     "bigrec": {"length_penalty": 1.0},
     "d3": {"length_penalty": 0.0},

@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do, and who holds the crown that it may take away."""
+"""Configuration of an evaluation, and the current champion that the challenger is compared with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from latentrec.core import Config
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, Seed, Share
 from latentrec.data import SPLITS
-from latentrec.decoding.recommender_loader import ASSISTED, DecodingOptions
+from latentrec.decoding.options import ASSISTED, DecodingOptions
 
 KS = (1, 5, 10)
 EXACT = "exact"
@@ -85,7 +85,7 @@ class EvaluateConfig(Config):
 
 @dataclass(frozen=True)
 class Champion:
-    """The model that holds the crown now, pulled from the registry by the caller.
+    """The current champion, downloaded from the registry by the caller.
 
     Attributes:
         directory: its model directory.

@@ -17,7 +17,7 @@ from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset, Samples
 from latentrec.decoding import ASSISTED, load_recommender
-from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.decoding.options import DecodingOptions
 from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision, decide
 from latentrec.evaluation.ranking.cost import Cost, measure_cost

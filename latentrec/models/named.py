@@ -17,9 +17,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.core.settings import CACHE_VARIABLE
 from latentrec.models.gguf import file_digest
 
-CACHE_VARIABLE = "LATENTREC_CACHE"
 _log = logging.getLogger(__name__)
 
 

@@ -1,0 +1,1 @@
+"""The model registry in MLflow: registration, promotion under a lock, model cards, packaging, download."""

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.decoding.options import DecodingOptions
 from latentrec.evaluation.evaluate_config import Champion
 from latentrec.registry.model_registry import CHAMPION, RegisteredVersion, Registry
 from latentrec.serving.recommendation_service import ServingOptions

@@ -45,7 +45,7 @@ class Registry:
     """One MLflow registry, at ``MLFLOW_TRACKING_URI`` unless told otherwise."""
 
     def __init__(self, tracking_uri: str | None = None):
-        from latentrec.steps.step_run import bound_http
+        from latentrec.tracking.client_limits import bound_http
 
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:

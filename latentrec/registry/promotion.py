@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from latentrec.core import UserError
+from latentrec.core.settings import PIPELINE_VARIABLE, RUN_ID_VARIABLE
 from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.model_registry import CHAMPION, PREVIOUS, Registry
 from latentrec.registry.promotion_lock import Lock, lock_root, promotion_lock
@@ -163,9 +164,9 @@ def _record(
 
 
 def _who() -> str:
-    run_id = os.environ.get("LATENTREC_RUN_ID")
+    run_id = os.environ.get(RUN_ID_VARIABLE)
     if run_id:
-        return f"{os.environ.get('LATENTREC_PIPELINE') or 'pipeline'} run {run_id}"
+        return f"{os.environ.get(PIPELINE_VARIABLE) or 'pipeline'} run {run_id}"
     try:
         return f"user {getpass.getuser()}"
     except (KeyError, OSError):

@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from latentrec.core import UserError
+from latentrec.core.settings import LOCK_ROOT_VARIABLE, RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.storage import ABSENT, PreconditionFailed, join, store_for
 from latentrec.tracking.run_context import embedded_root
 
-LOCK_ROOT_VARIABLE = "LATENTREC_LOCK_ROOT"
 STALE_AFTER_S = 900.0
 _POLL_S = 0.5
 
@@ -55,7 +55,7 @@ def lock_root(tracking_uri: str) -> str:
     embedded = embedded_root(tracking_uri)
     if embedded:
         return join(embedded, "locks")
-    status_root = os.environ.get("LATENTREC_STATUS_ROOT")
+    status_root = os.environ.get(STATUS_ROOT_VARIABLE)
     if status_root:
         return join(status_root, "registry-locks")
     raise UserError(
@@ -86,7 +86,7 @@ def promotion_lock(
         "expects": expects,
         "version": version,
         "holder": f"{socket.gethostname()}:{os.getpid()}",
-        "run_id": os.environ.get("LATENTREC_RUN_ID"),
+        "run_id": os.environ.get(RUN_ID_VARIABLE),
         "token": uuid.uuid4().hex,
     }
     deadline = time.monotonic() + wait_seconds

@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from latentrec.core.settings import CATALOGUE_REFRESH_SECONDS_VARIABLE
 from latentrec.storage import store_for
-
-CATALOGUE_VARIABLE = "LATENTREC_CATALOGUE"
-REFRESH_VARIABLE = "LATENTREC_CATALOGUE_REFRESH_SECONDS"
 
 
 class CatalogueSource:
@@ -53,7 +51,7 @@ def watch(source: CatalogueSource, reload: Callable[[Path], None]) -> threading.
 
     ``LATENTREC_CATALOGUE_REFRESH_SECONDS`` (60) sets the interval; 0 turns it off.
     """
-    seconds = float(os.environ.get(REFRESH_VARIABLE) or 60)
+    seconds = float(os.environ.get(CATALOGUE_REFRESH_SECONDS_VARIABLE) or 60)
     if seconds <= 0:
         return None
 

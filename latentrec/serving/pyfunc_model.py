@@ -12,8 +12,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+from latentrec.core.settings import CATALOGUE_VARIABLE
 from latentrec.models import read_model
-from latentrec.serving.catalogue_source import CATALOGUE_VARIABLE, CatalogueSource, watch
+from latentrec.serving.catalogue_source import CatalogueSource, watch
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel, ServingOptions
 from latentrec.serving.request_schemas import RATING_SYSTEMS, BadRequest, parse_parameters, parse_rows
 from latentrec.serving.scoring_server import harden_scoring_server

@@ -1,6 +1,6 @@
 """Answers requests with a recommender: unknown items, fallback, batching of concurrent callers, warm-up.
 
-Knows nothing of MLflow: the pyfunc (``served_model.py``) is a thin door into this.
+Knows nothing of MLflow: the pyfunc (``pyfunc_model.py``) wraps it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What surrounds a component's library call: parameters, preflight, status, MLflow run, launch."""

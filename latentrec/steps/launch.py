@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.core.settings import PROCESSES_VARIABLE
 
-PROCESSES_VARIABLE = "LATENTREC_PROCESSES"
 """How many processes, instead of one for each accelerator (two on a CPU, to try it)."""
 
 _EXECUTOR = "kfp.dsl.executor_main"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 
-KFP_UI_VARIABLE = "LATENTREC_KFP_UI"
-MLFLOW_UI_VARIABLE = "LATENTREC_MLFLOW_UI"
+from latentrec.core.settings import KFP_UI_VARIABLE, MLFLOW_UI_VARIABLE, RUN_ID_VARIABLE
 
 
 def kfp_tags() -> dict[str, str]:
     """Tags that lead from the pipeline's MLflow run to its page in KFP; none where that is not known."""
-    root, run_id = os.environ.get(KFP_UI_VARIABLE), os.environ.get("LATENTREC_RUN_ID")
+    root, run_id = os.environ.get(KFP_UI_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
     if not root or not run_id:
         return {}
     page = f"{root.rstrip('/')}/#/runs/details/{run_id}"

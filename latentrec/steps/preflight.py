@@ -19,15 +19,14 @@ from functools import partial
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.settings import ARTIFACT_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.links import kfp_tags
 from latentrec.steps.node_pools import Pool, choose_pool
 from latentrec.steps.parameters import CONFIGS, SYSTEMS, check_parameters, locations
-from latentrec.steps.runtime import CHECKPOINT_VARIABLE
 from latentrec.steps.step_run import ensure_parent_run
 from latentrec.storage import ABSENT, join, store_for
 
-STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"
 OPTION_GROUPS = tuple(CONFIGS)
 """Groups of options in the order of the preflight component's outputs."""
 
@@ -89,7 +88,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     checked.inputs_fingerprint = (
         attempt("inputs", lambda: fingerprint_inputs(given.get("reviews"), given.get("metadata"))) or ""
     )
-    for variable in (STATUS_ROOT_VARIABLE, CHECKPOINT_VARIABLE, "LATENTREC_ARTIFACT_ROOT"):
+    for variable in (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE):
         root = os.environ.get(variable)
         if root:
             attempt(f"{variable} {root}", partial(check_writable, root))

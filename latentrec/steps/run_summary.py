@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.links import mlflow_links
-from latentrec.steps.status import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE, StepStatus, read_step_statuses
+from latentrec.steps.status import StepStatus, read_step_statuses
 from latentrec.tracking.run_context import adopt_settings
 
 _MARKS = {"succeeded": "✓", "failed": "✗", "bad_input": "✗", "interrupted": "!", "running": "…"}

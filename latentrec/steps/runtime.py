@@ -1,8 +1,8 @@
 """What every component does around its one library call: configuration, status, MLflow run, exit code.
 
-A component is a typed door; this module is its frame. ``open_step`` turns the component's typed inputs into
+The runtime of a component. ``open_step`` turns the component's typed inputs into
 the step's configuration, records its status (also when the configuration is wrong), opens its MLflow run,
-and turns the house's errors into exit codes.
+and turns errors into exit codes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STEP_VARIABLE
 from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.registration import Registration, register_model
 from latentrec.steps.launch import launch_distributed
@@ -28,12 +29,10 @@ from latentrec.storage import Manifest
 from latentrec.tracking.run_context import is_main_process
 from latentrec.training.common.metric_logger import MetricLogger
 
-CHECKPOINT_VARIABLE = "LATENTREC_CHECKPOINT_ROOT"
-
 
 @dataclass
 class Step:
-    """A step behind its door: its configuration and where its figures and outputs go."""
+    """A running step: its configuration and where its metrics and outputs go."""
 
     config: Any
     run: StepRun
@@ -114,7 +113,7 @@ def open_step(
         try:
             config = make_config(group, fields, options)
         except UserError:
-            with step_status(os.environ.get("LATENTREC_STEP") or name):
+            with step_status(os.environ.get(STEP_VARIABLE) or name):
                 raise
         with step_run(name, config=config, dataset=dataset) as run:
             yield Step(config, run)
@@ -124,7 +123,7 @@ def open_step(
 
 def checkpoint_root() -> str | None:
     """Where trainers keep checkpoints: ``LATENTREC_CHECKPOINT_ROOT``; never a parameter (it is no result)."""
-    return os.environ.get(CHECKPOINT_VARIABLE) or None
+    return os.environ.get(CHECKPOINT_ROOT_VARIABLE) or None
 
 
 @contextmanager
@@ -167,7 +166,7 @@ def run_register_step(name: str, **directories: Any) -> Registration:
 
     Args:
         name: registered model.
-        directories: as of :func:`latentrec.tracking.register_model`.
+        directories: as of :func:`latentrec.registry.registration.register_model`.
     """
     with exit_code_on_error(), step_run("register") as run:
         found = register_model(name=name, run_id=run.mlflow_run_id, **directories)

@@ -18,12 +18,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
+from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.storage.checkpoints import StaleAttempt
 from latentrec.storage.types import StorageError
 from latentrec.storage.uri import join, store_for
-
-RUN_ID_VARIABLE = "LATENTREC_RUN_ID"
-STATUS_ROOT_VARIABLE = "LATENTREC_STATUS_ROOT"
 
 
 @dataclass
@@ -64,7 +62,7 @@ def step_status(step: str) -> Iterator[StepStatus]:
 
 @contextmanager
 def exit_code_on_error() -> Iterator[None]:
-    """Turn the house's exceptions into exit codes: 2 bad input, 143 interrupted, 1 anything else."""
+    """Turn the library's exceptions into exit codes: 2 bad input, 143 interrupted, 1 anything else."""
     try:
         yield
     except UserError as error:

@@ -16,11 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import Interrupted, UserError, config_to_dict
+from latentrec.core.settings import (
+    STEP_MLFLOW_RUN_VARIABLE,
+    STEP_VARIABLE,
+    TRACKING_BUFFER_MB_VARIABLE,
+    TRACKING_FLUSH_SECONDS_VARIABLE,
+    TRACKING_OPEN_SECONDS_VARIABLE,
+)
 from latentrec.steps.status import StepStatus, step_status
 from latentrec.storage import read_manifest
+from latentrec.tracking.client_limits import bound_http
 from latentrec.tracking.delivery import Delivery
 from latentrec.tracking.mlflow_logger import MlflowMetricLogger, queue_directory
-from latentrec.tracking.run_context import STEP_RUN_VARIABLE, RunContext, adopt_settings, is_main_process
+from latentrec.tracking.run_context import RunContext, adopt_settings, is_main_process
 from latentrec.tracking.runs import RunTree
 from latentrec.tracking.system_metrics import SystemMetrics
 from latentrec.tracking.undelivered import (
@@ -36,7 +44,7 @@ OPEN_SECONDS = 20.0
 
 @dataclass
 class StepRun:
-    """A step while it runs: where its figures go (``metric_logger``) and what the summary will say (``status``)."""
+    """A running step: where its metrics go (``metric_logger``) and its ``status`` for the run summary."""
 
     metric_logger: MetricLogger
     status: StepStatus
@@ -71,7 +79,7 @@ def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None
         Whatever the body raises, after the run was marked as failed (or killed, when interrupted). A
         tracking server that is away raises nothing.
     """
-    step = os.environ.get("LATENTREC_STEP") or step
+    step = os.environ.get(STEP_VARIABLE) or step
     adopt_settings()  # in every rank: all of them may read the registry
     if not is_main_process():
         yield StepRun(NullMetricLogger(), StepStatus(step=step))
@@ -103,7 +111,7 @@ def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None
             metric_logger.close(
                 outcome, _flush_seconds(), lambda left: store_undelivered(context, step, left)
             )
-            os.environ.pop(STEP_RUN_VARIABLE, None)
+            os.environ.pop(STEP_MLFLOW_RUN_VARIABLE, None)
 
 
 def ensure_parent_run(
@@ -172,13 +180,13 @@ def _open_metric_logger(context: RunContext, step: str, status: StepStatus) -> M
     assert context.tracking_uri is not None
 
     def opened(run_id: str) -> None:
-        os.environ[STEP_RUN_VARIABLE] = run_id
+        os.environ[STEP_MLFLOW_RUN_VARIABLE] = run_id
         status.details["mlflow_run_id"] = run_id
 
     delivery = Delivery(context, step, opened)
     directory = queue_directory(context.tracking_uri, context.run_id, step)
     metric_logger = MlflowMetricLogger(delivery, directory, _buffer_bytes())
-    metric_logger.wait_until_open(float(os.environ.get("LATENTREC_TRACKING_OPEN_SECONDS") or OPEN_SECONDS))
+    metric_logger.wait_until_open(float(os.environ.get(TRACKING_OPEN_SECONDS_VARIABLE) or OPEN_SECONDS))
     return metric_logger
 
 
@@ -191,16 +199,8 @@ def _log_config(metric_logger: MlflowMetricLogger, config: dict[str, Any]) -> No
 
 
 def _flush_seconds() -> float:
-    return float(os.environ.get("LATENTREC_TRACKING_FLUSH_SECONDS") or 60)
+    return float(os.environ.get(TRACKING_FLUSH_SECONDS_VARIABLE) or 60)
 
 
 def _buffer_bytes() -> int:
-    return int(float(os.environ.get("LATENTREC_TRACKING_BUFFER_MB") or 256) * 1e6)
-
-
-def bound_http() -> None:
-    """MLflow's defaults let one call to a dead server take minutes; the metric logger retries by itself."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    return int(float(os.environ.get(TRACKING_BUFFER_MB_VARIABLE) or 256) * 1e6)

@@ -1,10 +1,9 @@
-"""Where bytes live: locations (file, gs://, https://), atomic artifacts, step status, checkpoints.
+"""Where bytes live: locations (file, gs://, https://), atomic artifacts, checkpoints.
 
-The only room that knows Google Cloud Storage.
+The only layer that knows Google Cloud Storage.
 """
 
-from latentrec.steps.status import StepStatus, exit_code_on_error, read_step_statuses, step_status
-from latentrec.storage.artifact import MANIFEST, ArtifactWriter, Manifest, read_manifest, sha256_file
+from latentrec.storage.artifact import ArtifactWriter
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
 from latentrec.storage.directories import (
     download_directory,
@@ -13,6 +12,7 @@ from latentrec.storage.directories import (
     upload_directory,
 )
 from latentrec.storage.local import exclusive, local_path
+from latentrec.storage.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from latentrec.storage.output import check_output, check_output_file, expand_output, replacing
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
 from latentrec.storage.uri import is_local, join, scheme_of, store_for
@@ -27,14 +27,12 @@ __all__ = [
     "ObjectInfo",
     "PreconditionFailed",
     "StaleAttempt",
-    "StepStatus",
     "StorageError",
     "Store",
     "check_output",
     "check_output_file",
     "download_directory",
     "exclusive",
-    "exit_code_on_error",
     "expand_output",
     "input_fingerprint",
     "is_local",
@@ -42,11 +40,9 @@ __all__ = [
     "list_inputs",
     "local_path",
     "read_manifest",
-    "read_step_statuses",
     "replacing",
     "scheme_of",
     "sha256_file",
-    "step_status",
     "store_for",
     "upload_directory",
 ]

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import Config, UserError
-from latentrec.storage.artifact import sha256_file
 from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
+from latentrec.storage.manifest import sha256_file
 from latentrec.storage.output import replacing
 from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError, Store
 from latentrec.storage.uri import is_local, join, store_for

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.storage.artifact import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
 from latentrec.storage.local import local_path
+from latentrec.storage.manifest import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
 from latentrec.storage.output import replacing
 from latentrec.storage.transfer import workers
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.storage.local import fsync_directory, local_path
+from latentrec.storage.manifest import MANIFEST, parse_manifest
 from latentrec.storage.uri import is_local
 
-MANIFEST = "manifest.json"
 _MARK = "latentrec-writing-"
 _OLD = "latentrec-replaced-"
 _REPLACING = ".latentrec-replacing"
@@ -296,8 +296,6 @@ def check_output_file(
 
 def artifact_by_manifest(path: Path) -> tuple[str, set[str]] | None:
     """Kind and file names of the artifact in a folder, by its manifest (or the list of a move begun)."""
-    from latentrec.storage.artifact import parse_manifest  # an artifact is written through this module
-
     try:
         if (path / _REPLACING).is_file():
             begun = json.loads((path / _REPLACING).read_bytes())

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError, progress
+from latentrec.core.settings import (
+    STORAGE_CONNECT_S_VARIABLE,
+    STORAGE_RETRY_S_VARIABLE,
+    STORAGE_TIMEOUT_S_VARIABLE,
+    STORAGE_WORKERS_VARIABLE,
+)
 from latentrec.storage.types import StorageError
 
 PIECE = 8 << 20
@@ -23,7 +29,7 @@ _POLYNOMIAL = 0x82F63B78
 
 def workers() -> int:
     """Transfers at once: ``LATENTREC_STORAGE_WORKERS``, else two for each processor, at most eight."""
-    return int(_number("LATENTREC_STORAGE_WORKERS", min(8, 2 * (os.cpu_count() or 1))))
+    return int(_number(STORAGE_WORKERS_VARIABLE, min(8, 2 * (os.cpu_count() or 1))))
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,9 @@ class Timeouts:
     def from_environment(cls) -> Timeouts:
         """The defaults, changed by the variables that are set."""
         return cls(
-            connect=_number("LATENTREC_STORAGE_CONNECT_S", cls.connect),
-            answer=_number("LATENTREC_STORAGE_TIMEOUT_S", cls.answer),
-            retry=_number("LATENTREC_STORAGE_RETRY_S", cls.retry),
+            connect=_number(STORAGE_CONNECT_S_VARIABLE, cls.connect),
+            answer=_number(STORAGE_TIMEOUT_S_VARIABLE, cls.answer),
+            retry=_number(STORAGE_RETRY_S_VARIABLE, cls.retry),
         )
 
     @property

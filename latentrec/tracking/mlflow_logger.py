@@ -1,6 +1,6 @@
 """Streams a step's figures to MLflow from a thread of its own; a server that is away stops nothing.
 
-Everything goes to a queue on disk first (:class:`~latentrec.tracking.disk_queue.DiskQueue`) and from there to the
+Everything goes to a queue on disk first (:class:`~latentrec.tracking.disk_queue.DiskQueue`), then to the
 server, in order. While the server is away the queue grows up to a bound, a warning says so once, and when it
 is back everything is sent. What could not be sent by the end of the step is handed over, never dropped in
 silence.
@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from latentrec.core.settings import METRIC_QUEUE_DIR_VARIABLE
 from latentrec.storage import Manifest
 from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejected
 from latentrec.tracking.disk_queue import DiskQueue
@@ -33,7 +34,7 @@ _FORBIDDEN = re.compile(r"[^\w\-. /:]")
 
 
 class MlflowMetricLogger:
-    """A :class:`~latentrec.training.common.metric_logger.MetricLogger` on MLflow; nothing raises or waits for the server.
+    """Logs metrics to MLflow from a thread of its own; no call raises or waits for the server.
 
     Args:
         delivery: opens the run and writes to it.
@@ -115,7 +116,7 @@ class MlflowMetricLogger:
         Args:
             status: MLflow's word for how the step went.
             flush_seconds: how long to wait while the server is away.
-            store_undelivered: takes what could not be sent, as JSON lines; returns where it was put, or ``None``.
+            store_undelivered: stores what could not be sent (JSON lines); returns where, or ``None``.
         """
         if self._queue.refused:
             self.set_tags({"tracking.refused_records": str(self._queue.refused)})
@@ -227,7 +228,7 @@ class MlflowMetricLogger:
 def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
     """Folder of a step's queue: a retry on this machine gets the same, and sends what was left in it."""
     root = Path(
-        os.environ.get("LATENTREC_METRIC_QUEUE_DIR") or Path(tempfile.gettempdir()) / "latentrec-tracking"
+        os.environ.get(METRIC_QUEUE_DIR_VARIABLE) or Path(tempfile.gettempdir()) / "latentrec-tracking"
     )
     key = hashlib.sha256(f"{tracking_uri}\n{run_id or os.getpid()}".encode()).hexdigest()[:16]
     return root / f"{key}-{re.sub(r'[^A-Za-z0-9_.-]', '_', step)}"

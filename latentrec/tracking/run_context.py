@@ -10,11 +10,18 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentrec.core.settings import (
+    ARTIFACT_ROOT_VARIABLE,
+    GIT_SHA_VARIABLE,
+    IMAGE_DIGEST_VARIABLE,
+    PARENT_MLFLOW_RUN_VARIABLE,
+    PIPELINE_VARIABLE,
+    RUN_ID_VARIABLE,
+    STATUS_ROOT_VARIABLE,
+)
 from latentrec.storage import is_local, join, local_path
 
 DEFAULT_EXPERIMENT = "latentrec"
-PARENT_VARIABLE = "LATENTREC_PARENT_MLFLOW_RUN"
-STEP_RUN_VARIABLE = "LATENTREC_STEP_MLFLOW_RUN"
 _INJECTED_VARIABLE = "MLFLOW_RUN_ID"
 SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
 """MLflow's variables that an installation sets for every pod, as ``LATENTREC_`` and the name."""
@@ -54,16 +61,16 @@ class RunContext:
         adopt_settings()
         injected = os.environ.pop(_INJECTED_VARIABLE, None)
         if injected:
-            os.environ[PARENT_VARIABLE] = injected
+            os.environ[PARENT_MLFLOW_RUN_VARIABLE] = injected
         return cls(
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or None,
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
-            run_id=os.environ.get("LATENTREC_RUN_ID") or None,
-            pipeline=os.environ.get("LATENTREC_PIPELINE") or None,
-            parent=os.environ.get(PARENT_VARIABLE) or None,
-            git_sha=os.environ.get("LATENTREC_GIT_SHA") or _git_sha(),
-            image_digest=os.environ.get("LATENTREC_IMAGE_DIGEST") or "none",
-            status_root=os.environ.get("LATENTREC_STATUS_ROOT") or None,
+            run_id=os.environ.get(RUN_ID_VARIABLE) or None,
+            pipeline=os.environ.get(PIPELINE_VARIABLE) or None,
+            parent=os.environ.get(PARENT_MLFLOW_RUN_VARIABLE) or None,
+            git_sha=os.environ.get(GIT_SHA_VARIABLE) or _git_sha(),
+            image_digest=os.environ.get(IMAGE_DIGEST_VARIABLE) or "none",
+            status_root=os.environ.get(STATUS_ROOT_VARIABLE) or None,
         )
 
     def tags(self) -> dict[str, str]:
@@ -97,7 +104,7 @@ def embedded_root(tracking_uri: str) -> str | None:
 
 def artifact_location(tracking_uri: str) -> str | None:
     """Where a new experiment keeps its artifacts; ``None`` leaves it to the server."""
-    root = os.environ.get("LATENTREC_ARTIFACT_ROOT")
+    root = os.environ.get(ARTIFACT_ROOT_VARIABLE)
     if root:
         return local_path(root).resolve().as_uri() if is_local(root) else root
     embedded = embedded_root(tracking_uri)

@@ -1,7 +1,7 @@
 """CPU, memory, disk, network and GPU of the step's machine, sampled by MLflow's own monitors.
 
-MLflow's monitor thread ends at the first call that fails; here its monitors write to the step's metric_logger, so that
-a tracking server that is away costs no sample.
+MLflow's monitor thread ends at the first call that fails; here its monitors write to the step's metric
+logger, so that a tracking server that is away costs no sample.
 """
 
 from __future__ import annotations

@@ -1,5 +1,1 @@
-"""One trainer a stage, each resumable, seeded and streamed to a metric metric_logger."""
-
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
-
-__all__ = ["MetricLogger", "NullMetricLogger"]
+"""Trainers of the three model families, and in ``common`` what they share. Each is resumable and seeded."""

@@ -13,8 +13,7 @@ from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, Dataset, is_no_new_data, prepare
 from latentrec.data.data_prep_config import months_before
 from latentrec.storage import read_manifest
-
-from .writing import DAY, START, grid, lines, review, titles, write
+from tests.fixtures.review_files import DAY, START, grid, lines, review, titles, write
 
 
 def day_of(seconds):

@@ -14,8 +14,7 @@ from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, Dataset, prepare
 from latentrec.data.filters import first_of_repeats, k_core_mask
 from latentrec.data.splits import history_rows, split_samples
-
-from .writing import lines, review, write
+from tests.fixtures.review_files import lines, review, write
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(max_examples=200, deadline=None)

@@ -8,9 +8,8 @@ import pytest
 from benchmarks.data_prep_reviews import write_reviews
 from benchmarks.processes import run_measured
 from latentrec.storage import read_manifest
+from tests.fixtures.review_files import lines, review, write
 from tests.fixtures.slow_figures import record_figure
-
-from .writing import lines, review, write
 
 ROOT = Path(__file__).resolve().parents[2]
 

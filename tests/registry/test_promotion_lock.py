@@ -111,10 +111,10 @@ def test_lock_in_a_bucket_admits_one_of_eight_at_a_time(gcs_server, monkeypatch)
 
 def test_batch_scores_into_a_bucket(gcs_server, register, tmp_path):
     import pyarrow.parquet as pq
-    from shop import decision
 
     from latentrec.steps.batch_scoring import batch_score
     from latentrec.storage import store_for
+    from tests.fixtures.shop import decision
 
     model = register(decision()).model
     users = tmp_path / "users.jsonl"

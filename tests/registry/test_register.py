@@ -8,7 +8,6 @@ import json
 import mlflow
 import pandas as pd
 import pytest
-from shop import decision, write_evaluation
 
 from latentrec.core import UserError
 from latentrec.evaluation import EvaluateConfig, evaluate
@@ -17,6 +16,7 @@ from latentrec.registry.download import find_champion, previous_dataset_manifest
 from latentrec.registry.model_registry import Registry
 from latentrec.registry.promotion import promote, promotion_history, rollback
 from latentrec.registry.registration import register_model
+from tests.fixtures.shop import decision, write_evaluation
 
 
 def aliases(name="latentr3"):

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +18,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tracking"))
-from shop import Shop, decision, make_shop, write_evaluation
+from tests.fixtures.shop import Shop, decision, make_shop, write_evaluation
 
 NO_NETWORK = """
 import socket

@@ -6,8 +6,9 @@ import json
 import subprocess
 
 import pytest
-from shop import decision, write_evaluation
-from tiny_latentr3 import make_latentr3
+
+from tests.fixtures.shop import decision, write_evaluation
+from tests.fixtures.tiny_latentr3 import make_latentr3
 
 QUESTION = """
 import json, threading, mlflow, pandas as pd

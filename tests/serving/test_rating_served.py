@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shop import decision
 
 from latentrec.models import ModelInfo
 from latentrec.models.rating.placeholder_model import PlaceholderShape, build_model, build_tokenizer
@@ -22,6 +21,7 @@ from latentrec.prompts.rating_prompt import RatingPromptSettings
 from latentrec.serving.rating_service import RatingService
 from latentrec.serving.request_schemas import BadRequest, Row, parse_rows
 from latentrec.storage import ArtifactWriter
+from tests.fixtures.shop import decision
 
 TITLES = [f"number {item} of the shop" for item in range(6)]
 
@@ -62,9 +62,8 @@ def rating_model(tmp_path_factory):
 
 
 def test_registered_rating_model_answers_the_contracts_columns(tracked, rating_model, tmp_path):
-    from shop import write_evaluation
-
     from latentrec.registry.registration import register_model
+    from tests.fixtures.shop import write_evaluation
 
     gate = decision(metric="negative_mae", challenger=-0.6, floor=-0.7)
     evaluation = write_evaluation(tmp_path / "evaluation", rating_model, gate)

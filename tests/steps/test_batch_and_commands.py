@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from shop import decision, write_evaluation
 
 from latentrec.catalog import Catalogue
 from latentrec.cli import main
@@ -20,6 +19,7 @@ from latentrec.models import Ranking
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import Parameters, Row
 from latentrec.steps.batch_scoring import batch_score
+from tests.fixtures.shop import decision, write_evaluation
 
 
 @pytest.fixture

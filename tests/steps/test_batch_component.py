@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-from shop import decision
+
+from tests.fixtures.shop import decision
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 import socket
 
 import pytest
-from shop import decision
 
 from latentrec.core import UserError
 from latentrec.steps.preflight import check_writable, cutoff_day, fingerprint_inputs, run_preflight
+from tests.fixtures.shop import decision
 
 REVIEW = {"reviewerID": "A", "asin": "B", "overall": 5.0, "unixReviewTime": 1}
 

@@ -14,8 +14,8 @@ from latentrec.storage import (
     read_manifest,
     upload_directory,
 )
-from latentrec.storage.artifact import listed_files, parse_manifest
 from latentrec.storage.checkpoint_garbage import scan
+from latentrec.storage.manifest import listed_files, parse_manifest
 from latentrec.storage.names import check_relative_name
 
 OUTSIDE = [
@@ -71,7 +71,7 @@ def test_every_changed_byte_of_a_manifest_is_noticed(tmp_path):
 
 def resealed(body: dict, **changes) -> bytes:
     """A manifest whose checksum fits, as an attacker would write it."""
-    from latentrec.storage.artifact import _checksum
+    from latentrec.storage.manifest import _checksum
 
     body = {**body, **changes}
     body.pop("checksum")

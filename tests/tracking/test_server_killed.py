@@ -17,7 +17,7 @@ from tests.fakes.postgresql import running_postgresql
 
 STEP = """
 import sys, time
-from latentrec.tracking import step_run
+from latentrec.steps.step_run import step_run
 with step_run("sft", config={"lr": 0.1}) as run:
     print("open", flush=True)
     for step in range(400):

@@ -1,0 +1,1 @@
+"""Reading of review and metadata files: input files, formats, lines, events."""

@@ -1,0 +1,1 @@
+"""Evaluation of recommenders: scoring, tables, cost, LARES over its recurrence depth."""

@@ -17,7 +17,7 @@ from latentrec.catalog import Catalogue
 from latentrec.core import Config, UserError
 from latentrec.core.config import NonNegativeInt, OneOf, PositiveInt, Seed
 from latentrec.data import SPLITS, Dataset, Samples
-from latentrec.evaluation.report.depth_plot import depth_plot
+from latentrec.evaluation.report.depth_plot import DepthPoint, depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import LARES, SequentialRecommender
 from latentrec.storage import ArtifactWriter, Manifest
@@ -42,26 +42,6 @@ class DepthConfig(Config):
     k: PositiveInt = Field(10, description="length of the lists judged")
     max_samples: NonNegativeInt = Field(5000, description="samples judged at most, a seeded draw (0: all)")
     seed: Seed = Field(42, description="of that draw and of the bootstrap")
-
-
-@dataclass(frozen=True)
-class DepthPoint:
-    """One depth: metrics averaged over initial states, the interval by user, and what it costs.
-
-    Attributes:
-        spread: standard deviation of NDCG over the seeds of the initial state.
-        top1_agreement: share of samples whose first item is the same under two seeds.
-        latency_ms: median time of one user's forward and scoring, on one thread.
-    """
-
-    depth: int
-    ndcg: float
-    low: float
-    high: float
-    hit_rate: float
-    spread: float
-    top1_agreement: float
-    latency_ms: float
 
 
 def depth_study(

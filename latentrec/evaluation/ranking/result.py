@@ -8,7 +8,7 @@ from typing import Any
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
-from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.decoding.options import DecodingOptions
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.cost import Cost

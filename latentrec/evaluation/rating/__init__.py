@@ -1,0 +1,1 @@
+"""Evaluation of rating models against their baselines."""

@@ -1,0 +1,1 @@
+"""Reports of an evaluation: self-contained HTML, Markdown and console tables."""

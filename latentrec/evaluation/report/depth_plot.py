@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from latentrec.evaluation.report.plots import COLOURS, WIDTH, round_ticks
 
-if TYPE_CHECKING:
-    from latentrec.evaluation.ranking.depth import DepthPoint
+
+@dataclass(frozen=True)
+class DepthPoint:
+    """One depth: metrics averaged over initial states, the interval by user, and what it costs.
+
+    Attributes:
+        spread: standard deviation of NDCG over the seeds of the initial state.
+        top1_agreement: share of samples whose first item is the same under two seeds.
+        latency_ms: median time of one user's forward and scoring, on one thread.
+    """
+
+    depth: int
+    ndcg: float
+    low: float
+    high: float
+    hit_rate: float
+    spread: float
+    top1_agreement: float
+    latency_ms: float
+
 
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 62.0, WIDTH - 16.0, 30.0, 236.0, 280
 INK, GRID = "#333333", "#dddddd"

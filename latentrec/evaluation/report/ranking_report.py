@@ -18,7 +18,7 @@ from latentrec.decoding import ASSISTED
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.scoring import K_MAX
 from latentrec.evaluation.ranking.tables import against
-from latentrec.evaluation.report.ranking_report import plots
+from latentrec.evaluation.report import plots
 from latentrec.metrics import Interval, hit_rate_at_k
 
 TITLE_COLUMNS = (

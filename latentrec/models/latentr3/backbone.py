@@ -1,6 +1,6 @@
 """Any causal language model of transformers, run one pass at a time over explicit positions and masks.
 
-Composition: nothing here knows an architecture. A backbone is used through four doors that every
+Composition: nothing here knows an architecture. A backbone is used through four entry points that every
 ``AutoModelForCausalLM`` has (input embeddings, decoder, output embeddings, configuration), and
 :meth:`Backbone.check` proves on a few tokens that they give what the whole model gives.
 """
@@ -151,7 +151,7 @@ class Backbone(nn.Module):
         """Prove on a few tokens that prefix and continuation give the whole model's logits.
 
         Raises:
-            UserError: the architecture does something outside the doors used here.
+            UserError: the architecture does something outside the entry points used here.
         """
         device = self.model.get_input_embeddings().weight.device
         ids = torch.arange(1, 9, device=device)[None] % self.vocab_size

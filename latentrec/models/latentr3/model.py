@@ -324,7 +324,7 @@ class LatentR3Model(nn.Module):
         )
 
     def forward(self, task: Any) -> Any:
-        """Run ``task(self)``: one door for wrappers (DDP, autocast) that hook ``forward``."""
+        """Run ``task(self)``: one entry point for wrappers (DDP, autocast) that hook ``forward``."""
         return task(self)
 
     def _label_log_probs(

@@ -1,8 +1,9 @@
 """The small stand-in for an instruct model: a two-layer Qwen2 and its own tokenizer.
 
-It is for machines without an instruct model, and it is none. ``latentrec pretrain-rating`` pre-trains it on
-generated instruction text (:mod:`latentrec.training.rating.pretraining_corpus`) so that it answers in RecZero's format at
-a stated rate, with ratings that say nothing of the target. What it rates well later was learned later.
+It is for machines without an instruct model, and does not replace one. ``latentrec pretrain-rating``
+pre-trains it on generated instruction text (:mod:`latentrec.training.rating.pretraining_corpus`) so that it
+answers in RecZero's format at a stated rate, with ratings that do not depend on the target: what it rates
+well later, it learned later.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
 
     Args:
         location: a model directory of this project, or what
-            :func:`~latentrec.models.latentr3.backbone_source.load_trained` knows: a directory in the Hugging Face
-            format, a ``.gguf`` file, a named model, ``gs://``, a hub id.
+            :func:`~latentrec.models.latentr3.backbone_source.load_trained` knows: a directory in the Hugging
+            Face format, a ``.gguf`` file, a named model, ``gs://``, a hub id.
         dtype: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on a GPU that has it, else float32.
 
     Raises:

@@ -1,6 +1,6 @@
 """What every ID-based sequence encoder shares: the item table, causal states at every position, scoring.
 
-Conventions of this room: sequences are right-padded with ``n_items`` (the padding row of the item table), so
+Conventions: sequences are right-padded with ``n_items`` (the padding row of the item table), so
 a causal encoder needs no padding mask, and the state at position p is that of the prefix that ends there.
 """
 

@@ -2,7 +2,7 @@
 
 Any nest of dictionaries, lists, tuples, numbers, texts and tensors (a module's, an optimiser's, a
 scheduler's state) becomes ``<name>.safetensors`` and ``<name>.json``; nothing is pickled, so nothing that is
-loaded can run code. Every trainer of the house saves and resumes through this module.
+loaded can run code. Every trainer saves and resumes through this module.
 """
 
 from __future__ import annotations

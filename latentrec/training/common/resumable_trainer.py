@@ -1,8 +1,8 @@
-"""What the house adds to transformers' and trl's trainers: safe checkpoints, judgement, a clean stop.
+"""What the trainers of transformers and trl get besides: pickle-free checkpoints, early stopping, resume.
 
-:class:`ResumableTrainerMixin` is mixed into ``transformers.Trainer`` (stage 1) and ``trl.GRPOTrainer`` (stage 2). The
-engines keep their loop; after each optimiser step this class looks at the loss, judges the model on
-validation when it is time, saves, and stops on a signal. A run that was killed and started again takes the
+:class:`ResumableTrainerMixin` is mixed into ``transformers.Trainer`` (stage 1) and ``trl.GRPOTrainer``
+(stage 2). The engines keep their loop; after each optimizer step this class checks the loss, evaluates on
+validation when due, saves, and stops on a signal. A run that was killed and started again takes the
 same steps with the same numbers.
 """
 
@@ -67,7 +67,7 @@ class ResumableTrainerMixin:
             save_every: optimiser steps between two checkpoints (each look at validation saves besides).
             plan: the order of samples; told which epoch begins (``set_epoch``, ``steps_per_epoch``).
             label: name of the progress bar.
-            evaluate_first: look at validation before the first step too: training may then end where it began.
+            evaluate_first: evaluate before the first step too: training may then end where it began.
             keep_best: end with the best weights; else with the last.
             on_step: extra figures, asked for at each log.
         """

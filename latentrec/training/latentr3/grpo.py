@@ -1,9 +1,10 @@
 """Stage 2 of LatentR³: reinforcement learning with GRPO, on titles or on the latent token.
 
-``title_policy``, the default: the title is the action (:mod:`latentrec.training.latentr3.title_objective`). ``gaussian``
-and ``target_likelihood``: for each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how
-well the frozen model then predicts the true title, and LatentRATT is moved towards the better ones (arXiv
-2505.19092, §3.4); ``profile paper`` is the publication.
+``title_policy``, the default: the title is the action
+(:mod:`latentrec.training.latentr3.title_objective`). ``gaussian`` and ``target_likelihood``: for each prompt
+K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how well the frozen model then predicts the
+true title, and LatentRATT is moved towards the better ones (arXiv 2505.19092, §3.4); ``profile paper`` is the
+publication.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""RecZero and RecOne: pre-training of the placeholder model, reasoning traces, cold start, GRPO."""

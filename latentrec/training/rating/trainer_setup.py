@@ -58,7 +58,7 @@ def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> Rating
 
 
 def trainer_settings(output_dir: Path, *, seed: int, checkpoint_every: int | None) -> dict[str, Any]:
-    """Arguments that every transformers trainer of this room is given."""
+    """Arguments that all transformers trainers of the rating family share."""
     return {
         "output_dir": str(output_dir),
         "report_to": [],

@@ -7,8 +7,7 @@ import pytest
 
 from latentrec.cli import main
 from latentrec.storage import read_manifest
-
-from .writing import grid, lines, review, titles, write
+from tests.fixtures.review_files import grid, lines, review, titles, write
 
 
 @pytest.fixture

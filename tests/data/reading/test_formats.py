@@ -7,8 +7,7 @@ import pytest
 import zstandard
 
 from latentrec.data import DataPrepConfig, Dataset, prepare
-
-from .writing import START, grid, lines, titles, write
+from tests.fixtures.review_files import START, grid, lines, titles, write
 
 PLAIN = {"k_core": 1, "title_filter": "none"}
 

@@ -11,8 +11,7 @@ from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, prepare
 from latentrec.data import amazon_downloads as categories
 from latentrec.storage import StorageError, store_for
-
-from .writing import grid, lines, review, titles, write
+from tests.fixtures.review_files import grid, lines, review, titles, write
 
 
 @pytest.fixture

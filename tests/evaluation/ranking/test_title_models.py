@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.decoding.recommender_loader import DecodingOptions
+from latentrec.decoding.options import DecodingOptions
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.models import ModelInfo
 from latentrec.models.latentr3 import LatentR3Model, architecture, save_latentr3

@@ -1,4 +1,4 @@
-"""Run small trainings as one process of a world: ``python -m tests.training.latentr3.distributed_runs FOLDER``."""
+"""Run small trainings as one process of a world: ``python -m`` this module, with the output folder."""
 
 import sys
 from pathlib import Path

@@ -13,7 +13,7 @@ from tests.training.latentr3.distributed_runs import RUNS, train_all
 from tests.training.latentr3.latentr3_runs import sft, weight_difference
 
 pytestmark = pytest.mark.xdist_group("latentr3_distributed")  # the fixture's worlds are made once
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

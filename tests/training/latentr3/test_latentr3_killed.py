@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.latentr3_runs import same_weights
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = {
     "sft": "--backbone micro --epochs 6 --batch-size 32 --save-every 2 --ranking-samples 10",
     "grpo": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --ranking-samples 10",

@@ -74,7 +74,7 @@ def titles(dataset, stage_1, tmp_path_factory):
 
 @pytest.fixture
 def run(request, dataset, stage_1):
-    """(train(output, metric_logger, root), finished model, its figures) of the stage that the test asks for."""
+    """(train(output, metric_logger, root), finished model, its figures) of the stage asked for."""
     if request.param == "sft":
         return lambda output, metric_logger, root: sft(dataset, output, metric_logger, root), *stage_1
     options = {"estimator": "title_policy"} if request.param == "titles" else {}

@@ -344,7 +344,7 @@ def test_killed_asking_goes_on_without_paying_twice(rating_dataset, truths, tmp_
             "--samples", "12", "--concurrency", "1",
             "--requests-per-minute", "0", "--timeout", "60",
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
