@@ -243,3 +243,13 @@ def test_mlflow_names_the_database_driver_that_its_image_has(objects):
     driver = make_url(uri.replace("$(DATABASE_PASSWORD)", "x")).get_dialect().driver
     locked = (ROOT / "docker/requirements/mlflow.txt").read_text(encoding="utf-8")
     assert re.search(rf"^{driver}(-binary)?==", locked, re.MULTILINE), f"{uri} needs {driver}"
+
+
+def test_what_the_api_server_fills_in_or_drops_is_written_that_way(objects):
+    """Else `kubectl apply` reports a change for ever (seen on Kubernetes 1.34), and a real one is overlooked."""
+    for entry in objects:
+        for claim in entry["spec"].get("volumeClaimTemplates", []) if entry["kind"] == "StatefulSet" else []:
+            assert {"apiVersion", "kind", "status"} <= set(claim)
+            assert "volumeMode" in claim["spec"]
+        if entry["kind"] == "NetworkPolicy":
+            assert all(entry["spec"].get(way) != [] for way in ("ingress", "egress"))
