@@ -246,7 +246,7 @@ def test_mlflow_names_the_database_driver_that_its_image_has(objects):
 
 
 def test_what_the_api_server_fills_in_or_drops_is_written_that_way(objects):
-    """Else `kubectl apply` reports a change for ever (seen on Kubernetes 1.34), and a real one is overlooked."""
+    """Else `kubectl apply` reports a change every time (seen on Kubernetes 1.34), and hides a real one."""
     for entry in objects:
         for claim in entry["spec"].get("volumeClaimTemplates", []) if entry["kind"] == "StatefulSet" else []:
             assert {"apiVersion", "kind", "status"} <= set(claim)
