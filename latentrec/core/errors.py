@@ -1,5 +1,9 @@
 """The two exceptions that a command turns into an exit code of its own."""
 
+from typing import Any
+
+from latentrec.core.redact import redact
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 143
 
@@ -8,8 +12,12 @@ class UserError(ValueError):
     """The input or the configuration is wrong, and the user can mend it.
 
     The message names the file, line or field, the value, and the cure. A command that meets this error
-    prints the message without a traceback and exits with code 2; nothing half-written stays behind.
+    prints the message without a traceback and exits with code 2; nothing half-written stays behind. Secrets
+    of the locations in it (a signed URL's query, a URL's password) are taken out here.
     """
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*(redact(a) if isinstance(a, str) else a for a in arguments))
 
 
 class Interrupted(RuntimeError):

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentrec.core import UserError
+from latentrec.tracking.embedded_store import open_client
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -55,14 +57,13 @@ class Registry:
             )
         bound_http()
         import mlflow
-        from mlflow.tracking import MlflowClient
 
         for noisy in ("alembic", "mlflow.store.db", "mlflow.tracking", "mlflow.models", "mlflow.types"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         # Model downloads and the fluent calls of log_model read the global setting, not a client's.
         mlflow.set_tracking_uri(uri)
         self.tracking_uri = uri
-        self.client: MlflowClient = MlflowClient(uri)
+        self.client: MlflowClient = open_client(uri)
         self._flavors: dict[str, dict[str, Any]] = {}
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:

@@ -7,7 +7,9 @@ parameter, which would defeat caching. Without them (a command run by hand) noth
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import sys
 import time
@@ -15,13 +17,30 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
+from latentrec.core.redact import redact, redact_values
 from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.core.text import printable
 from latentrec.storage.checkpoints import StaleAttempt
 from latentrec.storage.types import StorageError
 from latentrec.storage.uri import join, store_for
+
+EXIT_KEYBOARD = 130
+EXIT_BROKEN_PIPE = 141
+_FREE = "free space or choose another place"
+_WRITABLE = "choose a place that can be written"
+_MACHINE = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+"""Faults of the machine, and what can be done about each."""
 
 
 @dataclass
@@ -45,6 +64,7 @@ class StepStatus:
 def step_status(step: str) -> Iterator[StepStatus]:
     """Record the step's beginning and end; yields the status so that ``details`` can be filled in."""
     status = StepStatus(step=step, started=time.time())
+    began = time.monotonic()  # the machine's clock may be set back while the step runs
     _write(status)
     try:
         yield status
@@ -55,43 +75,84 @@ def step_status(step: str) -> Iterator[StepStatus]:
     else:
         status.state = "succeeded"
     finally:
-        status.ended = time.time()
+        status.ended = status.started + (time.monotonic() - began)
         status.gpu_seconds = (status.ended - status.started) * _cuda_devices()
         _write(status)
 
 
 @contextmanager
 def exit_code_on_error() -> Iterator[None]:
-    """Turn the library's exceptions into exit codes: 2 bad input, 143 interrupted, 1 anything else."""
+    """Turn exceptions into exit codes: 2 bad input, 143 interrupted after saving, 130 Ctrl-C, 1 all others.
+
+    What the user or the machine's operator can mend is one line without a traceback: a full disk, a folder
+    that cannot be written, too little memory.
+    """
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+        _leave("error", str(error), EXIT_BAD_INPUT)
     except Interrupted as error:
-        print(f"interrupted: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        _leave("interrupted", str(error), EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        _leave("interrupted", "Ctrl-C; nothing half-written stays behind", EXIT_KEYBOARD)
+    except BrokenPipeError:  # the reader of our output (head, less) has gone: no fault
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_BROKEN_PIPE) from None
     except (StorageError, StaleAttempt) as error:
-        print(f"failed: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from None
+        _leave("failed", str(error), 1)
+    except MemoryError:
+        _leave("failed", "out of memory; give the step more, or make the work smaller", 1)
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            traceback.print_exc()
+            raise SystemExit(1) from None
+        place = f"{error.filename}: " if error.filename else ""
+        _leave("failed", f"{place}{error.strerror}; {_MACHINE[error.errno]}", 1)
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None
 
 
+def _leave(word: str, message: str, code: int) -> NoReturn:
+    print(f"{word}: {printable(redact(message), lines=True)}", file=sys.stderr, flush=True)
+    raise SystemExit(code) from None
+
+
 def read_step_statuses(root: str, run_id: str) -> list[StepStatus]:
-    """Every step's status of one run, in order of start."""
+    """Every step's status of one run, in order of start.
+
+    Raises:
+        UserError: a file there is no status.
+    """
     prefix = join(root, run_id) + "/"
     store = store_for(root)
-    found = [StepStatus(**json.loads(store.read_bytes(info.uri))) for info in store.list(prefix)]
+    found = [_parse_status(store.read_bytes(info.uri), info.uri) for info in store.list(prefix)]
     return sorted(found, key=lambda status: status.started)
+
+
+def _parse_status(data: bytes, uri: str) -> StepStatus:
+    try:
+        status = StepStatus(**json.loads(data))
+        numbers = (status.started, status.ended or 0.0, status.gpu_seconds)
+        if (
+            isinstance(status.step, str)
+            and isinstance(status.state, str)
+            and isinstance(status.details, dict)
+            and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        ):
+            return status
+        reason = "a field is of another type"
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = str(error)
+    raise UserError(f"{uri}: not the status of a step ({reason}); remove it or choose another --run")
 
 
 def _write(status: StepStatus) -> None:
     root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
     if root and run_id:
         uri = join(root, run_id, f"{status.step}.json")
-        store_for(uri).write_bytes(uri, json.dumps(asdict(status), sort_keys=True).encode())
+        body = redact_values(asdict(status))
+        store_for(uri).write_bytes(uri, json.dumps(body, sort_keys=True).encode())
 
 
 def _state_of(error: BaseException) -> str:

@@ -13,7 +13,8 @@ from latentrec.storage.directories import (
 )
 from latentrec.storage.local import exclusive, local_path
 from latentrec.storage.manifest import MANIFEST, Manifest, read_manifest, sha256_file
-from latentrec.storage.output import check_output, check_output_file, expand_output, replacing
+from latentrec.storage.output import replacing
+from latentrec.storage.output_checks import check_output, check_output_file, expand_output
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
 from latentrec.storage.uri import is_local, join, scheme_of, store_for
 

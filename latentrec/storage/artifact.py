@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError, config_to_dict
+from latentrec.core.redact import redact_values
 from latentrec.core.settings import STEP_MLFLOW_RUN_VARIABLE
 from latentrec.storage.manifest import MANIFEST, Manifest, describe_file, read_manifest
-from latentrec.storage.output import OutputFolder, expand_output
+from latentrec.storage.output import OutputFolder
+from latentrec.storage.output_checks import expand_output
 
 _FINGERPRINT_VERSION = 1  # of the rule of _fingerprint; a new schema alone must not change fingerprints
 
@@ -59,7 +61,7 @@ class ArtifactWriter:
     ):
         self.output = expand_output(output)
         self.kind = kind
-        self.config = config if isinstance(config, dict) else config_to_dict(config)
+        self.config = redact_values(config if isinstance(config, dict) else config_to_dict(config))
         self.identity = self.config if identity is None else identity
         self.inputs = dict(inputs or {})
         self.counts: dict[str, Any] = {}
@@ -109,11 +111,11 @@ class ArtifactWriter:
         self.manifest = Manifest(
             kind=self.kind,
             fingerprint=_fingerprint(self.kind, self.identity, files, self._unhashed),
-            config=self.config,
+            config=redact_values(self.config),
             inputs=self.inputs,
             counts=self.counts,
             files=files,
-            extra={**_recorded_by(), **self.extra},
+            extra=redact_values({**_recorded_by(), **self.extra}),
         )
         manifest_path = self.path / MANIFEST
         manifest_path.write_text(self.manifest.to_json(), encoding="utf-8")

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import Config, UserError
+from latentrec.core.redact import redact_values
 from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
 from latentrec.storage.manifest import sha256_file
@@ -104,7 +105,7 @@ class CheckpointStore:
             UserError: the root cannot be reached or written.
             StorageError: storage failed for longer than the retries bear.
         """
-        settings = config.result_fields() if isinstance(config, Config) else dict(config)
+        settings = redact_values(config.result_fields() if isinstance(config, Config) else dict(config))
         work = {"step": step, "config": settings, "dataset": dataset, "parent": parent}
         body = json.dumps([SCHEMA_VERSION, work], sort_keys=True)
         key = hashlib.sha256(body.encode()).hexdigest()[:24]

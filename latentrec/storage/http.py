@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
 import os
 import random
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,21 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 import requests
+import urllib3
 
 from latentrec import __version__
 from latentrec.core import UserError
+from latentrec.core.redact import redact
+from latentrec.core.text import printable
+from latentrec.storage.http_guard import (
+    MAX_SMALL,
+    MAX_UNANNOUNCED,
+    Overrun,
+    announced_size,
+    guarded_get,
+    ranged_size,
+    raw_blocks,
+)
 from latentrec.storage.transfer import PIECE, RangeReader, Timeouts, transfer_progress
 from latentrec.storage.types import ObjectInfo, StorageError
 
@@ -52,9 +65,16 @@ class HttpStore:
             return path.open("rb")
 
     def read_bytes(self, uri: str) -> bytes:
-        """Read a small file whole."""
+        """Read a small file whole.
+
+        Raises:
+            StorageError: it is larger than what is read into memory.
+        """
         with self.open_read(uri) as stream:
-            return stream.read()
+            data = stream.read(MAX_SMALL + 1)
+        if len(data) > MAX_SMALL:
+            raise StorageError(f"{redact(uri)}: larger than {MAX_SMALL >> 20} MB, not the file expected here")
+        return data
 
     def download_file(self, uri: str, path: Path) -> None:
         """Copy ``uri`` to a local file; what an interrupted call got is kept and gone on from.
@@ -67,12 +87,30 @@ class HttpStore:
         info, ranges = self._must_exist(uri)
         part = path.with_name(f".{path.name}.part")
         note = path.with_name(f".{path.name}.part.json")
-        if not ranges or _read_note(note) != [uri, info.version, info.size]:
+        if not ranges or _read_note(note) != [_marked(uri), info.version, info.size]:
             part.unlink(missing_ok=True)
-        note.write_text(json.dumps([uri, info.version, info.size]))
-        with transfer_progress(f"download {uri}", info.size) as moved:
-            moved(part.stat().st_size if part.exists() else 0)
-            self._patiently(uri, lambda progressed: self._continue(info, part, moved, progressed))
+        note.write_text(json.dumps([_marked(uri), info.version, info.size]))
+        reached = part.stat().st_size if part.exists() else 0
+
+        def go_on(progressed: Callable[[], None]) -> None:
+            nonlocal reached
+
+            def came_to(position: int) -> None:
+                nonlocal reached  # a server that starts over again and again makes no progress
+                if position > reached:
+                    reached = position
+                    progressed()
+
+            self._continue(info, part, moved, came_to)
+
+        with transfer_progress(f"download {redact(uri)}", info.size) as moved:
+            moved(reached)
+            try:
+                self._patiently(uri, go_on)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise StorageError(f"{path}: no space left for {redact(uri)}; free some") from None
+                raise
         os.replace(part, path)
         note.unlink(missing_ok=True)
 
@@ -80,7 +118,7 @@ class HttpStore:
         """Only the one file: the web cannot be listed."""
         info = self.stat(prefix)
         if info is None:
-            raise UserError(f"{prefix}: https:// locations cannot be listed; name each file")
+            raise UserError(f"{redact(prefix)}: https:// locations cannot be listed; name each file")
         yield info
 
     def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -102,7 +140,7 @@ class HttpStore:
     def _must_exist(self, uri: str) -> tuple[ObjectInfo, bool]:
         described = self._describe(uri)
         if described is None:
-            raise FileNotFoundError(f"{uri} does not exist")
+            raise FileNotFoundError(f"{redact(uri)} does not exist")
         return described
 
     def _describe(self, uri: str) -> tuple[ObjectInfo, bool] | None:
@@ -114,14 +152,14 @@ class HttpStore:
                 if response.status_code in (404, 410):
                     return None
                 headers = response.headers
-                total = re.match(r"bytes (?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
-                if response.status_code == 206 and total:
-                    size, ranges = int(total[1]), True
+                total = ranged_size(headers, uri)
+                if response.status_code == 206 and total >= 0:
+                    size, ranges = total, True
                 elif response.status_code == 416:  # an empty file has no first byte
-                    size, ranges = int(total[1]) if total else 0, False
+                    size, ranges = max(total, 0), False
                 else:
                     _refuse_unless_success(uri, response)
-                    size, ranges = int(headers.get("Content-Length", -1)), False
+                    size, ranges = announced_size(headers, uri), False
                 version = headers.get("ETag") or headers.get("Last-Modified") or f"size-{size}"
                 return ObjectInfo(uri=uri, size=size, version=version), ranges
 
@@ -132,8 +170,8 @@ class HttpStore:
             with self._get(info.uri, _range_headers(info, start, end)) as response:
                 _refuse_unless_success(info.uri, response)
                 if response.status_code != 206:
-                    raise StorageError(f"{info.uri} changed while it was read; read it again")
-                data = response.content
+                    raise StorageError(f"{redact(info.uri)} changed while it was read; read it again")
+                data = b"".join(raw_blocks(response, end - start, _BLOCK))
             if len(data) != end - start:
                 raise _TransientError(f"{len(data)} of {end - start} bytes came")
             return data
@@ -141,7 +179,7 @@ class HttpStore:
         return self._patiently(info.uri, ask)
 
     def _continue(
-        self, info: ObjectInfo, part: Path, moved: Callable[[int], None], progressed: Callable[[], None]
+        self, info: ObjectInfo, part: Path, moved: Callable[[int], None], came_to: Callable[[int], None]
     ) -> None:
         """Append what is missing to ``part``."""
         done = part.stat().st_size if part.exists() else 0
@@ -155,18 +193,21 @@ class HttpStore:
                 done = 0
             with part.open("r+b" if done else "wb") as stream:
                 stream.seek(done)
-                for block in response.iter_content(_BLOCK):
-                    stream.write(block)
-                    moved(len(block))
-                    progressed()
+                limit = info.size - done if info.size >= 0 else MAX_UNANNOUNCED
+                try:
+                    for block in raw_blocks(response, limit, _BLOCK):
+                        stream.write(block)
+                        moved(len(block))
+                        came_to(stream.tell())
+                except Overrun as error:
+                    part.unlink()
+                    raise StorageError(f"{redact(info.uri)}: {error}; check the address") from None
                 done = stream.tell()
-        if info.size >= 0 and done != info.size:
-            if done > info.size:
-                part.unlink()
+        if 0 <= info.size != done:
             raise _TransientError(f"{done:,} of {info.size:,} bytes came")
 
     def _get(self, uri: str, headers: dict[str, str]) -> requests.Response:
-        response = self._session.get(uri, headers=headers, stream=True, timeout=self._patience.timeout)
+        response = guarded_get(self._session, uri, headers, self._patience.timeout)
         if response.status_code in _PASSING:
             response.close()
             pause = response.headers.get("Retry-After", "")
@@ -185,14 +226,24 @@ class HttpStore:
         while True:
             try:
                 return action(progressed)
-            except requests.exceptions.InvalidURL as error:
-                raise UserError(f"{uri}: not an address ({error})") from None
-            except (_TransientError, requests.RequestException, ConnectionError) as error:
+            except (
+                requests.exceptions.InvalidURL,
+                requests.exceptions.MissingSchema,
+                requests.exceptions.InvalidSchema,
+                UnicodeError,
+            ) as error:
+                raise UserError(f"{redact(uri)}: not an address ({redact(str(error))})") from None
+            except (
+                _TransientError,
+                requests.RequestException,
+                urllib3.exceptions.HTTPError,
+                ConnectionError,
+            ) as error:
                 wait = max(random.uniform(pause / 2, pause), getattr(error, "pause", 0.0))
                 if time.monotonic() + wait > deadline:
                     raise StorageError(
-                        f"{uri}: no success for {self._patience.retry:g} s ({_reason(error)}); check the "
-                        "network or try again later (a download goes on where it stopped)"
+                        f"{redact(uri)}: no success for {self._patience.retry:g} s ({_reason(error)}); "
+                        "check the network or try again later (a download goes on where it stopped)"
                     ) from None
                 time.sleep(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -216,12 +267,20 @@ def _range_headers(info: ObjectInfo, start: int, end: int | None) -> dict[str, s
 def _refuse_unless_success(uri: str, response: requests.Response) -> None:
     if response.status_code in (401, 403):
         raise UserError(
-            f"{uri}: HTTP {response.status_code}, access denied; download it by hand and give the path"
+            f"{redact(uri)}: HTTP {response.status_code}, access denied; download it by hand and give the "
+            "path"
         )
     if response.status_code in (404, 410):
-        raise FileNotFoundError(f"{uri} does not exist")
+        raise FileNotFoundError(f"{redact(uri)} does not exist")
     if not response.ok:
-        raise StorageError(f"{uri}: HTTP {response.status_code} {response.reason}")
+        raise StorageError(
+            f"{redact(uri)}: HTTP {response.status_code} {printable(response.reason or '')[:80]}"
+        )
+
+
+def _marked(uri: str) -> str:
+    """The location as the note of a download holds it: comparable, and without a secret."""
+    return f"{redact(uri)} {hashlib.sha256(uri.encode()).hexdigest()[:16]}"
 
 
 def _read_note(note: Path) -> Any:
@@ -232,12 +291,12 @@ def _read_note(note: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ReadTimeout):
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
         return "no answer"
-    if isinstance(error, requests.exceptions.ConnectionError):
+    if isinstance(error, requests.exceptions.ConnectionError | urllib3.exceptions.HTTPError):
         return "no connection"
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return redact(str(error).splitlines()[0])[:200] if str(error) else type(error).__name__
 
 
 def _read_only(uri: str) -> NoReturn:
-    raise UserError(f"{uri}: https:// locations can only be read; write to a path or gs://")
+    raise UserError(f"{redact(uri)}: https:// locations can only be read; write to a path or gs://")

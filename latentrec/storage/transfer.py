@@ -127,7 +127,7 @@ class RangeReader(io.RawIOBase):
         crc: str | None = None,
     ):
         self._uri, self._fetch, self._extend, self._expected = uri, fetch, extend_crc, crc
-        self._ranges = iter(pieces(size))
+        self._ranges = ((start, min(start + PIECE, size)) for start in range(0, size, PIECE))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._next: Future[bytes] | None = None
         self._piece, self._position, self._crc = b"", 0, 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
+
+from latentrec.core.redact import redact
 
 ABSENT = "absent"
 """As ``if_version``: the write succeeds only where nothing stands yet (create-once)."""
@@ -19,8 +21,12 @@ class StorageError(RuntimeError):
     """Storage did not do what was asked, within the bounds of time and retries, and nothing is half-done.
 
     The message names the location, what happened and what to do. A command prints it without a traceback
-    and exits with code 1: the input is not at fault, and a later attempt may succeed.
+    and exits with code 1: the input is not at fault, and a later attempt may succeed. Secrets of the
+    locations in it are taken out here.
     """
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*(redact(a) if isinstance(a, str) else a for a in arguments))
 
 
 @dataclass(frozen=True)

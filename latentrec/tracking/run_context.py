@@ -99,7 +99,7 @@ def embedded_root(tracking_uri: str) -> str | None:
     """Folder of an embedded SQLite store, where its artifacts and locks stand too; ``None`` for a server."""
     if not tracking_uri.startswith("sqlite:///"):
         return None
-    return str(Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent)
+    return str(Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve().parent)
 
 
 def artifact_location(tracking_uri: str) -> str | None:

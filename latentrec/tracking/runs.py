@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from latentrec.tracking.embedded_store import open_client
 from latentrec.tracking.run_context import RunContext, artifact_location
 
 if TYPE_CHECKING:
@@ -21,13 +22,11 @@ class RunTree:
     """Finds or makes the runs of one pipeline run. Every method talks to the tracking server."""
 
     def __init__(self, context: RunContext):
-        from mlflow.tracking import MlflowClient
-
         assert context.tracking_uri is not None
         for noisy in ("alembic", "mlflow.store.db"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.context = context
-        self.client: MlflowClient = MlflowClient(context.tracking_uri)
+        self.client: MlflowClient = open_client(context.tracking_uri)
 
     def experiment_id(self) -> str:
         """The experiment's id; made on first use (two that make it at once agree on one)."""

@@ -33,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.stopping.wait()
             self.close_connection = True
             return
+        if self.path in self.server.redirects:
+            self._send(302, b"", {"Location": self.server.redirects[self.path]})
+            return
         data = self.server.files.get(self.path)
         if data is None:
             self._send(404, b"", {})
@@ -55,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], fault: Fault | None = None) -> None:
         self.send_response(status)
-        for key, value in headers.items():
+        for key, value in {**headers, **self.server.extra_headers}.items():
             self.send_header(key, value)
         if self.server.tells_length:
             self.send_header("Content-Length", str(len(body)))
@@ -69,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
             return
-        self.wfile.write(body)
+        self.wfile.write(body + b"x" * self.server.overrun)
 
 
 class WebServer(ThreadingHTTPServer):
@@ -84,6 +87,9 @@ class WebServer(ThreadingHTTPServer):
         self.etag: str | None = '"one"'
         self.ranges = True
         self.tells_length = True
+        self.overrun = 0
+        self.extra_headers: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
         self.faults = FaultPlan()
         self.requests: list[tuple[str, str | None]] = []
         self.stopping = threading.Event()

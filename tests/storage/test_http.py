@@ -1,5 +1,6 @@
 """Reading over http: resumed, retried within bounds, length verified."""
 
+import gzip
 import os
 import threading
 import time
@@ -169,3 +170,117 @@ def test_fingerprint_follows_the_version(web, uri):
     assert input_fingerprint(uri) == before
     web.etag = '"two"'
     assert input_fingerprint(uri) != before
+
+
+def answer_with(web, **headers: str) -> None:
+    web.extra_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def test_body_that_is_labelled_as_compressed_is_taken_as_it_is(web, store, tmp_path):
+    packed = gzip.compress(b"x" * 1_000_000)
+    web.files["/x.json.gz"] = packed
+    answer_with(web, Content_Encoding="gzip")
+    for web.ranges in (True, False):
+        store.download_file(f"{web.url}/x.json.gz", tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == packed
+        with store.open_read(f"{web.url}/x.json.gz") as stream:
+            assert stream.read() == packed
+
+
+@pytest.mark.parametrize("size", ["100000000000000000000", "9" * 5000])
+def test_size_that_no_file_has_is_not_believed(web, store, uri, tmp_path, size):
+    answer_with(web, Content_Range=f"bytes 0-0/{size}")
+    for attempt in (
+        lambda: store.open_read(uri),
+        lambda: store.stat(uri),
+        lambda: store.download_file(uri, tmp_path / "copy"),
+    ):
+        with pytest.raises(StorageError, match="which no file has"):
+            attempt()
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "0x10", "１"])
+def test_length_that_is_no_number_counts_as_not_told(length):
+    from requests.structures import CaseInsensitiveDict
+
+    from latentrec.storage.http_guard import announced_size, ranged_size
+
+    assert announced_size(CaseInsensitiveDict({"content-length": length}), "https://e.org") == -1
+    assert ranged_size(CaseInsensitiveDict({"content-range": f"bytes 0-0/{length}"}), "https://e.org") == -1
+
+
+def test_server_that_sends_more_than_it_announced_is_one_error(web, store, uri, tmp_path):
+    web.overrun, web.tells_length = 1 << 20, False
+    with pytest.raises(StorageError, match="sends more than"):
+        store.download_file(uri, tmp_path / "copy")
+    with store.open_read(uri) as stream, pytest.raises(StorageError, match="sends more than"):
+        stream.read()
+    assert not (tmp_path / "copy").exists()
+
+
+def test_server_that_starts_over_for_ever_is_given_up(web, store, uri, tmp_path):
+    web.ranges = False
+    web.faults.add(Fault("truncate", after_bytes=3_000_000, times=-1, skip=1))
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="no success for 2 s"):
+        store.download_file(uri, tmp_path / "copy")
+    assert time.monotonic() - began < 20
+
+
+def test_file_read_into_memory_has_a_bound(web, store, uri, monkeypatch):
+    monkeypatch.setattr("latentrec.storage.http.MAX_SMALL", 1 << 20)
+    with pytest.raises(StorageError, match="larger than"):
+        store.read_bytes(uri)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "http://localhost:9/x",
+        "http://10.0.0.1/x",
+        "gopher://e.org/",
+    ],
+)
+def test_redirect_to_another_scheme_or_a_private_host_is_refused(web, store, uri, tmp_path, target):
+    web.redirects["/reviews.json.gz"] = target
+    began = time.monotonic()
+    for attempt in (lambda: store.download_file(uri, tmp_path / "copy"), lambda: store.read_bytes(uri)):
+        with pytest.raises(UserError, match="redirects to"):
+            attempt()
+    assert time.monotonic() - began < 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_redirect_on_the_same_host_is_followed(web, store, tmp_path):
+    web.redirects["/old"] = "/reviews.json.gz"
+    store.download_file(f"{web.url}/old", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == DATA
+    web.redirects["/loop"] = "/loop"
+    with pytest.raises(UserError, match="more than 5 redirects"):
+        store.stat(f"{web.url}/loop")
+
+
+def test_signature_is_in_no_message_and_in_no_file(web, store, tmp_path, caplog):
+    address = web.url.replace("http://", "http://ann:hunter2@") + "/absent?sig=s3cret"
+    messages = []
+    for attempt in (
+        lambda: store.read_bytes(address),
+        lambda: list(store.list(address)),
+        lambda: store.write_bytes(address, b""),
+        lambda: list_inputs(address),
+    ):
+        with pytest.raises((UserError, FileNotFoundError)) as caught:
+            attempt()
+        messages.append(str(caught.value))
+    web.files["/x?sig=s3cret"] = DATA
+    web.faults.add(Fault("truncate", after_bytes=3_000_000, skip=1))
+    web.faults.add(Fault("status", status=503, times=-1, skip=1))
+    with pytest.raises(StorageError) as caught:
+        store.download_file(f"{web.url}/x?sig=s3cret", tmp_path / "copy")
+    told = " ".join([*messages, str(caught.value), caplog.text])
+    left = b" ".join(path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".json")
+    for secret in ("hunter2", "s3cret"):
+        assert secret not in told
+        assert secret.encode() not in left

@@ -12,7 +12,8 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.storage import ArtifactWriter, read_manifest
-from latentrec.storage.output import OutputFolder, check_output, check_output_file, expand_output
+from latentrec.storage.output import OutputFolder
+from latentrec.storage.output_checks import check_output, check_output_file, expand_output
 
 
 def make(output: Path | str, text: str = "x", kind: str = "dataset", meanwhile=None, **options) -> None:
@@ -151,7 +152,7 @@ def test_the_users_folder_that_appears_during_the_work_is_kept_and_so_is_the_wor
 def test_unwritable_place_is_refused_before_work(home):
     Path("locked").mkdir(mode=0o555)
     program = (
-        "from latentrec.storage.output import check_output\n"
+        "from latentrec.storage.output_checks import check_output\n"
         "from latentrec.core import UserError\n"
         "try: check_output('locked/sub/m')\n"
         "except UserError as error: print(error)\n"

@@ -1,0 +1,58 @@
+"""Text that users or strangers wrote, made safe for where it is shown: terminal, HTML, Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+_BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SEPARATORS = set("\u2028\u2029\u0085")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~$^=:.@])")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with everything written out that could steer a terminal or turn its order around.
+
+    Control characters (escape sequences begin with one), bidirectional overrides, line separators, lone
+    surrogates and unassigned code points become ``\\x1b``, ``\\u202e`` and the like.
+
+    Args:
+        text: anything.
+        lines: keep line breaks and tabs.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        sign if _is_harmless(sign) or (lines and sign in "\n\t") else _escaped(sign) for sign in text
+    )
+
+
+def html_text(text: str) -> str:
+    """The text as HTML, for element content and quoted attributes."""
+    return html.escape(printable(text, lines=True), quote=True)
+
+
+def markdown_text(text: str) -> str:
+    """The text as one line of Markdown that shows it as it is: no markup, no HTML, no table cell's end."""
+    flat = " ".join(printable(text, lines=True).split())
+    return _MARKDOWN.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def markdown_code(text: str) -> str:
+    """The text as inline code of Markdown, also inside a table cell."""
+    flat = " ".join(printable(text, lines=True).split()).replace("|", "¦")
+    ticks = "`" * (max((len(run) for run in re.findall(r"`+", flat)), default=0) + 1)
+    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{ticks}{pad}{flat}{pad}{ticks}" if flat else "``"
+
+
+def _is_harmless(sign: str) -> bool:
+    if sign in _BIDI or sign in _SEPARATORS:
+        return False
+    return unicodedata.category(sign) not in ("Cc", "Cs", "Cn", "Co")
+
+
+def _escaped(sign: str) -> str:
+    code = ord(sign)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

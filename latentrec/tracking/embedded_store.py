@@ -1,0 +1,177 @@
+"""The embedded MLflow store (SQLite): made whole or not at all, and repaired where a first start was cut off.
+
+MLflow makes its tables by some sixty migrations, and SQLite commits each of them by itself. Two processes
+that begin at once, or Ctrl-C in the first second, leave a database that every later start refuses. So the
+database is made here, under a lock, in a file beside it that is renamed when it is whole; the same holds for
+upgrades.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentrec.core import UserError
+from latentrec.storage import exclusive
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_PREFIX = "sqlite:///"
+_logger = logging.getLogger(__name__)
+_sound: set[tuple[str, int]] = set()
+
+
+def open_client(tracking_uri: str) -> MlflowClient:
+    """A client of an MLflow server or database; an embedded database is made or repaired first.
+
+    Raises:
+        UserError: the embedded database cannot be made, or is damaged and holds runs.
+    """
+    prepare_embedded_store(tracking_uri)
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri)
+
+
+def embedded_path(tracking_uri: str) -> Path | None:
+    """The file of an embedded SQLite store; ``None`` for a server or a database in memory."""
+    if not tracking_uri.startswith(_PREFIX):
+        return None
+    name = tracking_uri.removeprefix(_PREFIX).partition("?")[0]
+    return Path(name).resolve() if name and name != ":memory:" else None
+
+
+def prepare_embedded_store(tracking_uri: str) -> None:
+    """Make the database of an embedded store where there is none; repair one that was cut off in the making.
+
+    Raises:
+        UserError: its folder cannot be written, the file is no database, or a damaged one holds runs.
+    """
+    path = embedded_path(tracking_uri)
+    if path is None or ((str(path), os.getpid()) in _sound and path.exists()):
+        return
+    try:
+        if _state(path) != "sound":
+            with exclusive(path.with_name(f".{path.name}.lock")):
+                _mend(path)
+    except OSError as error:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI {tracking_uri}: {path} cannot be made ({error.strerror or error}); "
+            "choose another RUNS_DIR or MLFLOW_TRACKING_URI"
+        ) from None
+    _sound.add((str(path), os.getpid()))
+
+
+def _mend(path: Path) -> None:
+    """Under the lock: make, upgrade or replace the database, or leave it to the user."""
+    for stale in path.parent.glob(f".{path.name}.making-*"):
+        stale.unlink(missing_ok=True)
+    state = _state(path)
+    if state == "sound":  # another process has made it meanwhile
+        return
+    made = path.with_name(f".{path.name}.making-{secrets.token_hex(4)}")
+    try:
+        if state == "absent":
+            _migrate(made, path.parent)
+        else:
+            _copy(path, made)
+            if not _upgraded(made, path.parent):
+                _refuse_if_it_holds_runs(path)
+                made.unlink()
+                _migrate(made, path.parent)
+                _logger.warning("%s was cut off while it was made, and held no run; made again", path)
+            _set_aside(path)
+        with made.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.rename(made, path)
+    finally:
+        for left in (made, made.with_name(made.name + "-journal")):
+            left.unlink(missing_ok=True)
+
+
+def _state(path: Path) -> str:
+    """``absent``, ``sound``, or ``unfinished`` (not the schema that this MLflow needs).
+
+    Raises:
+        UserError: the file is no SQLite database.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return "absent"
+    from mlflow.store.db import utils
+
+    # The models register their tables when they are imported.
+    from mlflow.store.model_registry.dbmodels import models as _  # noqa: F401
+    from mlflow.store.tracking.dbmodels import models as __  # noqa: F401
+
+    try:
+        with closing(sqlite3.connect(path, timeout=20)) as connection:
+            tables = {
+                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+            if not set(utils.Base.metadata.tables) <= tables or "alembic_version" not in tables:
+                return "unfinished"
+            found = {row[0] for row in connection.execute("SELECT version_num FROM alembic_version")}
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"{path} cannot be read as MLflow's database ({error}); move it away or choose another RUNS_DIR"
+        ) from None
+    return "sound" if found == {utils._get_latest_schema_revision()} else "unfinished"
+
+
+def _migrate(made: Path, folder: Path) -> None:
+    """MLflow's own first start, on ``made``, with the default experiment's artifacts below ``folder``."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for name in ("alembic", "mlflow.store.db"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    store = SqlAlchemyStore(f"{_PREFIX}{made}", (folder / "mlartifacts").as_uri())
+    store.engine.dispose()
+
+
+def _upgraded(made: Path, folder: Path) -> bool:
+    """Bring a copy to this MLflow's schema; false where the migrations do not go through."""
+    from mlflow.store.db import utils
+
+    for name in ("alembic", "mlflow.store.db"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    engine = utils.create_sqlalchemy_engine_with_retry(f"{_PREFIX}{made}")
+    try:
+        utils._upgrade_db(engine)
+    except Exception as error:
+        _logger.info("%s: %s", made, error)
+        return False
+    finally:
+        engine.dispose()
+    return _state(made) == "sound"
+
+
+def _copy(path: Path, made: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=20)) as source, closing(sqlite3.connect(made)) as target:
+        source.backup(target)
+
+
+def _refuse_if_it_holds_runs(path: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=20)) as connection:
+        for table in ("runs", "registered_models", "model_versions"):
+            try:
+                (count,) = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
+            except sqlite3.DatabaseError:
+                continue
+            if count:
+                raise UserError(
+                    f"{path}: an upgrade of MLflow's tables was cut off, and it holds {count:,} rows of "
+                    f"{table}; put back a copy from before the upgrade, or choose another RUNS_DIR"
+                )
+
+
+def _set_aside(path: Path) -> None:
+    """Keep what stood there, under a name that says when."""
+    kept = path.with_name(f"{path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    os.link(path, kept)
