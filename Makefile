@@ -17,7 +17,7 @@ PYTEST_WORKERS ?= 2
 
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
-	images push bench results mlflow-ui recommend clean
+	images push bench results mlflow-ui demo recommend clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,16 @@ $(VENV)/.requirements: docker/requirements/dev.txt
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml
 	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Environments on top of .venv, for what is not needed to run: demo, docs, browser (docker/requirements/NAME.txt).
+OVERLAYS := build/venvs
+$(OVERLAYS)/%/.installed: docker/requirements/%.txt $(VENV)/.installed
+	@rm -rf $(@D)
+	@$(BIN)/python -m venv --without-pip $(@D)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	$(BIN)/python -m pip --python $(@D) install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 locks: ## resolve the hash-locked requirements again (needs uv)
@@ -96,6 +106,10 @@ results: setup ## train and compare the systems on the data at hand, write docs/
 
 mlflow-ui: setup ## open the embedded tracking store
 	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(abspath $(RUNS_DIR))/mlflow.db' $(if $(PORT),--port $(PORT))
+
+demo: $(OVERLAYS)/demo/.installed ## a page to try a model beside its baseline: MODEL=models:/…@champion PORT=
+	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
+		$(OVERLAYS)/demo/bin/python -m examples.demo --model '$(MODEL)' $(if $(PORT),--port $(PORT))
 
 recommend: setup ## recommendations of a registered model: MODEL= HISTORY= K=
 	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \

@@ -33,3 +33,26 @@ lock data-prep pyproject.toml -- component data gcs report tracking-client
 lock train pyproject.toml -- component data gcs train report tracking-client
 lock register pyproject.toml -- component data gcs train report tracking
 lock mlflow docker/requirements/mlflow.in --
+
+# What `make demo`, `make docs` and the browser tests need beyond dev.txt, for environments on top of .venv.
+overlay() { # overlay NAME EXTRA...
+    local name=$1 extras=() pins
+    shift
+    for extra in "$@"; do extras+=(--extra "$extra"); done
+    pins=$(mktemp)
+    # gradio 6 wants pillow below 13; the environment on top holds its own copy.
+    grep -E '^[a-zA-Z0-9._-]+==' docker/requirements/dev.txt | sed 's/ .*//' | grep -v '^pillow==' >"$pins"
+    uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+        --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate \
+        --constraint "$pins" "${extras[@]}" pyproject.toml |
+        awk -v pins=docker/requirements/dev.txt '
+            BEGIN { while ((getline line < pins) > 0) { split(line, word, " "); known[word[1]] = 1 } }
+            /^[a-zA-Z0-9]/ { keep = !($1 in known) }
+            keep' >"docker/requirements/$name.txt"
+    rm -f "$pins"
+    echo "docker/requirements/$name.txt: $(grep -c '==' "docker/requirements/$name.txt") packages beyond dev.txt"
+}
+
+overlay demo demo
+overlay docs docs
+overlay browser demo browser

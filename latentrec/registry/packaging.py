@@ -43,6 +43,7 @@ class Package:
         catalogue: ``items.parquet`` that it serves.
         dataset_manifest: of the dataset that it was trained on, where known.
         assistant_dir: d3 hosts: the assistant's model directory.
+        baseline_dir: model directory of a baseline to compare with; kept, not served.
         options: how it is decoded.
         card: the whole model card, Markdown.
         metadata: lineage, readable without loading the model.
@@ -54,6 +55,7 @@ class Package:
     card: str
     dataset_manifest: Path | None = None
     assistant_dir: Path | None = None
+    baseline_dir: Path | None = None
     options: ServingOptions = field(default_factory=ServingOptions)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -76,7 +78,9 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
         artifacts["dataset_manifest"] = package.dataset_manifest
     if package.assistant_dir is not None:
         artifacts["assistant"] = package.assistant_dir
-    for path in (package.model_dir, package.assistant_dir):
+    if package.baseline_dir is not None:
+        artifacts["baseline"] = package.baseline_dir
+    for path in (package.model_dir, package.assistant_dir, package.baseline_dir):
         _refuse_pickles(path)
     staged = _stage_under_their_names(artifacts, workspace / "artifacts")
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):

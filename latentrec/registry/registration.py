@@ -54,7 +54,8 @@ def register_model(
         run_id: MLflow run that the model is logged under; ``None`` opens one.
         dataset_dir: dataset that it was trained on; its manifest travels along, for the next run to compare.
         catalogue: ``items.parquet`` to serve instead of the model's own.
-        assistant_dir: assistant of a model that was judged with a d3 host; not served with another.
+        assistant_dir: the run's SASRec: mixed into the answers of a model that was judged with a d3 host,
+            kept beside any other as the baseline that `make demo` compares it with.
 
     Raises:
         UserError: no registry, the evaluation did not judge this model, or a directory is not finished.
@@ -79,6 +80,7 @@ def register_model(
             card=card,
             dataset_manifest=Path(dataset_dir) / "manifest.json" if dataset_dir else None,
             assistant_dir=Path(assistant_dir) if assistant_dir and options.host in ASSISTED else None,
+            baseline_dir=Path(assistant_dir) if assistant_dir and options.host not in ASSISTED else None,
             options=options,
             metadata=lineage,
         )

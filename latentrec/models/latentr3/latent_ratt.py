@@ -56,9 +56,8 @@ class LatentRATT(nn.Module):
             earlier: keys and hidden states (B, M, E, d) of the branch's earlier latents.
         """
         dtype = self.q_proj.weight.dtype
-        query_BMD = _rotate(self.q_proj(query_hidden_BMD.to(dtype)), query_positions_BM)
-        scores_BMT = torch.einsum("bmd,btd->bmt", query_BMD, keys_BTD)
-        scores_BMT = scores_BMT.masked_fill(~visible_BMT, torch.finfo(scores_BMT.dtype).min)
+        query_BMD = self._query(query_hidden_BMD, query_positions_BM)
+        scores_BMT = _scores(query_BMD, keys_BTD, visible_BMT)
         if earlier is None:
             weights_BMT = _weights(scores_BMT, self.hidden_size)
             return self.v_proj(torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype)))
@@ -68,6 +67,21 @@ class LatentRATT(nn.Module):
         weights_BMT, weights_BME = weights.split([scores_BMT.shape[-1], scores_BME.shape[-1]], dim=-1)
         read_BMD = torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype))
         return self.v_proj(read_BMD + torch.einsum("bme,bmed->bmd", weights_BME, earlier_hidden.to(dtype)))
+
+    def attention(
+        self, query_hidden_BMD: Tensor, query_positions_BM: Tensor, keys_BTD: Tensor, visible_BMT: Tensor
+    ) -> Tensor:
+        """The first latent's weights (B, M, T) on a row's positions; arguments as in :meth:`forward`."""
+        query_BMD = self._query(query_hidden_BMD, query_positions_BM)
+        return _weights(_scores(query_BMD, keys_BTD, visible_BMT), self.hidden_size)
+
+    def _query(self, hidden_BMD: Tensor, positions_BM: Tensor) -> Tensor:
+        return _rotate(self.q_proj(hidden_BMD.to(self.q_proj.weight.dtype)), positions_BM)
+
+
+def _scores(query_BMD: Tensor, keys_BTD: Tensor, visible_BMT: Tensor) -> Tensor:
+    scores_BMT = torch.einsum("bmd,btd->bmt", query_BMD, keys_BTD)
+    return scores_BMT.masked_fill(~visible_BMT, torch.finfo(scores_BMT.dtype).min)
 
 
 def _weights(scores: Tensor, hidden_size: int) -> Tensor:

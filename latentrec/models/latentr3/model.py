@@ -179,6 +179,20 @@ class LatentR3Model(nn.Module):
                     )
         return LatentRollout(torch.stack(means, 2), torch.stack(actions, 2), key_values, last_hidden_BMD)
 
+    @torch.no_grad()
+    def latent_attention(self, state: PromptState) -> Tensor:
+        """Where the first latent of each branch is read from: weights (B, M, T) over the row, sum 1.
+
+        Raises:
+            UserError: the model has no LatentRATT.
+        """
+        if self.latent_ratt is None:
+            raise UserError("this model has no LatentRATT (reasoning_tokens is 0, or its latent is another)")
+        branches = state.branches
+        keys_BTD = self.latent_ratt.keys(state.hidden_BTD, state.positions_BT)
+        hidden_BMD = branches.gather(state.hidden_BTD)
+        return self.latent_ratt.attention(hidden_BMD, branches.lengths_BM - 1, keys_BTD, branches.visible_BMT)
+
     def answer_log_probs(
         self,
         state: PromptState,

@@ -48,17 +48,18 @@ class SequentialRecommender:
         catalogue = catalogue or trained
         self.name, self.encoder, self.catalogue = name, encoder.eval(), catalogue
         self.device = next(encoder.parameters()).device
-        self._trained_of_today = trained.item_map_from(catalogue).astype(np.int64)
-        self._trained_of_today[(trained.train_counts[self._trained_of_today] == 0)] = -1
-        self.unscorable = self._trained_of_today < 0
-        columns = np.where(self.unscorable, 0, self._trained_of_today)
+        # Trained id of each of today's items; −1 where the model has not seen it.
+        self.trained_ids = trained.item_map_from(catalogue).astype(np.int64)
+        self.trained_ids[(trained.train_counts[self.trained_ids] == 0)] = -1
+        self.unscorable = self.trained_ids < 0
+        columns = np.where(self.unscorable, 0, self.trained_ids)
         same_order = len(columns) == encoder.n_items and bool(
             (self.unscorable | (columns == np.arange(len(columns)))).all()
         )
         # Where today's catalogue is the trained one, its columns need no copy into another order.
         self._columns = slice(None) if same_order else torch.from_numpy(columns).to(self.device)
         self._masked = torch.from_numpy(self.unscorable).to(self.device)
-        counts = np.where(self.unscorable, 0, trained.train_counts[self._trained_of_today])
+        counts = np.where(self.unscorable, 0, trained.train_counts[self.trained_ids])
         self._popularity = torch.from_numpy(np.log1p(counts).astype(np.float32)).to(self.device)
         self.users_per_chunk = max(1, SCORE_BYTES // (4 * max(1, encoder.n_items)))
 
@@ -113,7 +114,7 @@ class SequentialRecommender:
 
     def _known(self, history: Sequence[int] | np.ndarray) -> np.ndarray:
         """The items of one history that the model was trained on, in its ids."""
-        ids = self._trained_of_today[np.asarray(history, dtype=np.int64)]
+        ids = self.trained_ids[np.asarray(history, dtype=np.int64)]
         return ids[ids >= 0]
 
 

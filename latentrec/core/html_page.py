@@ -1,0 +1,28 @@
+"""Self-contained HTML pages from jinja2 templates: one frame and one style for every report.
+
+A report's template begins with ``{% extends "base.html" %}`` and fills the blocks ``title`` and ``body``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+
+def render_page(package: str, template: str, context: dict[str, Any]) -> str:
+    """Render a template of ``package``'s folder ``templates``, everything in it escaped.
+
+    Args:
+        package: dotted name of the package that holds the template.
+        template: its file name.
+        context: its variables; a missing one raises.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("latentrec.core")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(template).render(context)
