@@ -10,7 +10,7 @@ import gradio as gr
 from examples.demo.models import load_stage
 from examples.demo.page import build
 from examples.demo.panels import STYLE
-from latentrec.storage import exit_code_on_error
+from latentrec.steps.status import exit_code_on_error
 
 
 def main() -> None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from examples.demo.why import item_vectors, latent_attention, nearest
 from latentrec.core import UserError
-from latentrec.tracking.rating_serving import RatingService
-from latentrec.tracking.registry import CHAMPION, PREVIOUS, Registered, Registry
-from latentrec.tracking.requests import RATING_SYSTEMS, Parameters, Row
-from latentrec.tracking.serving import Loaded, RecommendationService, ServingOptions
+from latentrec.registry.model_registry import CHAMPION, PREVIOUS, RegisteredVersion, Registry
+from latentrec.serving.rating_service import RatingService
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel, ServingOptions
+from latentrec.serving.request_schemas import RATING_SYSTEMS, Parameters, RequestRow
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Shown:
 class Contender:
     """A recommender of the page, served exactly as the registry serves it."""
 
-    def __init__(self, role: str, detail: str, loaded: Loaded):
+    def __init__(self, role: str, detail: str, loaded: ServingModel):
         self.role, self.detail, self.loaded = role, detail, loaded
         self._service = RecommendationService(loaded)
         self._vectors = item_vectors(loaded.recommender)
@@ -49,7 +49,7 @@ class Contender:
     def recommend(self, history: Sequence[str], k: int) -> Shown:
         """The k best items after a history of item keys, oldest first."""
         begin = time.perf_counter()
-        answer = self._service.recommend([Row(list(history))], Parameters(k=k))[0]
+        answer = self._service.recommend([RequestRow(list(history))], Parameters(k=k))[0]
         milliseconds = 1000 * (time.perf_counter() - begin)
         index, titles = self.loaded.key_index, self.loaded.catalogue.titles
         known = [index[key] for key in history if key in index]
@@ -142,10 +142,10 @@ def _titles(catalogue_path: Path) -> dict[str, str]:
     return {catalogue.item_keys[item]: catalogue.titles[item] for item in order}
 
 
-def _contender(registry: Registry, version: Registered, role: str, folder: Path) -> Contender:
+def _contender(registry: Registry, version: RegisteredVersion, role: str, folder: Path) -> Contender:
     parts = registry.parts(version)
     assistant = registry.download(version, "assistant", folder) if "assistant" in parts else None
-    loaded = Loaded.load(
+    loaded = ServingModel.load(
         registry.download(version, "model", folder),
         registry.download(version, "catalogue", folder),
         ServingOptions.from_config(registry.config(version)),
@@ -154,19 +154,19 @@ def _contender(registry: Registry, version: Registered, role: str, folder: Path)
     return Contender(role, version.uri, loaded)
 
 
-def _rater(registry: Registry, version: Registered, folder: Path) -> RatingService:
+def _rater(registry: Registry, version: RegisteredVersion, folder: Path) -> RatingService:
     return RatingService.load(
         registry.download(version, "model", folder), registry.download(version, "catalogue", folder)
     )
 
 
-def _add_baseline(stage: Stage, registry: Registry, model: Registered, folder: Path) -> None:
+def _add_baseline(stage: Stage, registry: Registry, model: RegisteredVersion, folder: Path) -> None:
     """The SASRec of the same pipeline run, second in the row."""
     held = [part for part in ("baseline", "assistant") if part in registry.parts(model)]
     if not held:
         stage.missing.append(f"No SASRec was registered with {model.uri}.")
         return
-    loaded = Loaded.load(
+    loaded = ServingModel.load(
         registry.download(model, held[0], folder), registry.download(model, "catalogue", folder)
     )
     stage.contenders.insert(1, Contender("SASRec", f"baseline of the run of {model.uri}", loaded))
@@ -175,7 +175,7 @@ def _add_baseline(stage: Stage, registry: Registry, model: Registered, folder: P
 def rate(rater: Rater, history: Sequence[str], ratings: Sequence[float], target: str) -> tuple[Any, float]:
     """(answer, milliseconds) of a rating model for ``target`` after rated items, oldest first."""
     begin = time.perf_counter()
-    row = Row(list(history), history_ratings=list(ratings), target=target)
+    row = RequestRow(list(history), history_ratings=list(ratings), target=target)
     answer = rater.service.rate([row])[0]
     return answer, 1000 * (time.perf_counter() - begin)
 
