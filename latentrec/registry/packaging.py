@@ -86,7 +86,7 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
             name=package.info.system,
-            python_model=str(Path(__file__).with_name("served_model.py")),
+            python_model=str(Path(latentrec.__file__).parent / "serving" / "pyfunc_model.py"),
             artifacts={name: str(path) for name, path in staged.items()},
             code_paths=[str(_stage_code(workspace))],
             pip_requirements=requirements_of(package.info.system),
