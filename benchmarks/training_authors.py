@@ -21,7 +21,7 @@ def latent_of(model: LatentR3Model, prompt_BT: Tensor) -> Tensor:
     assert ratt is not None
     lm = model.backbone.model
     hidden_BTD = lm.get_decoder()(input_ids=prompt_BT, use_cache=False).last_hidden_state
-    positions_BT = torch.arange(prompt_BT.shape[1]).expand_as(prompt_BT)
+    positions_BT = torch.arange(prompt_BT.shape[1], device=prompt_BT.device).expand_as(prompt_BT)
     query_B1D = rotated(ratt.q_proj(hidden_BTD[:, -1:]), positions_BT[:, -1:])
     keys_BTD = rotated(ratt.k_proj(hidden_BTD), positions_BT)
     scores_B1T = query_B1D @ keys_BTD.transpose(1, 2) * hidden_BTD.shape[-1] ** -0.5
@@ -31,7 +31,7 @@ def latent_of(model: LatentR3Model, prompt_BT: Tensor) -> Tensor:
 def rotated(x_BTD: Tensor, positions_BT: Tensor) -> Tensor:
     """Rotary embedding, base 1000, over the whole last dimension."""
     half = x_BTD.shape[-1] // 2
-    angles = positions_BT[..., None] * 1000.0 ** (-torch.arange(half) / half)
+    angles = positions_BT[..., None] * 1000.0 ** (-torch.arange(half, device=x_BTD.device) / half)
     cos, sin = angles.cos(), angles.sin()
     first, second = x_BTD[..., :half], x_BTD[..., half:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

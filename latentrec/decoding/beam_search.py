@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentrec.decoding.cuda_graphs import GraphedModel
 from latentrec.decoding.d3 import D3TokenMass
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 
@@ -126,6 +127,7 @@ class ConstrainedBeamSearch:
             open=torch.ones(rows, dtype=torch.bool, device=device),
         )
         state, length = start, 0
+        graphed = isinstance(model, GraphedModel)  # a graph's rows are fixed: none is dropped on the way
         while True:
             children = self.trie.children(beams.states, excluded)
             log_probs = state.logits_BWV.gather(2, children.tokens)
@@ -142,7 +144,7 @@ class ConstrainedBeamSearch:
             determined = beams.open & (self.trie.leaves_below(beams.states) <= 1).all(dim=1)
             going = beams.open & ~determined
             n_going = int(going.sum())
-            if n_going > REST * len(going):
+            if n_going > (0 if graphed else REST) * len(going):
                 state = model.decode_step(state, beams.tokens, beams.parents)
                 continue
             if bool(ended.any()):

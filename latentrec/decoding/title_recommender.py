@@ -16,6 +16,7 @@ from torch import Tensor
 from latentrec.catalog import Catalogue, TokenTrie
 from latentrec.core import UserError
 from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
+from latentrec.decoding.cuda_graphs import GraphedModel
 from latentrec.decoding.d3 import D3TokenMass, leaf_mass
 from latentrec.decoding.exact_ranking import score_every_title
 from latentrec.decoding.options import ASSISTED, EXACT
@@ -112,6 +113,7 @@ class TitleRecommender:
         self.beam_width, self.host, self.alpha = beam_width, host, alpha
         self.assistant = assistant if host in ASSISTED else None
         self.device = model.device
+        self._stepper = GraphedModel(model) if self.device.type == "cuda" else model
         self.unscorable = np.zeros(catalogue.n_items, bool)
         self.timings = Timings()
         self.trie = TrieTensors(TokenTrie.build(title_sequences(catalogue, prompt)), self.device)
@@ -204,7 +206,7 @@ class TitleRecommender:
             if self.beam_width == EXACT:
                 return score_every_title(self.model, start, self.trie, **scoring, **settings)
             search = ConstrainedBeamSearch(self.trie, beam_width=int(self.beam_width), **scoring)
-            return search.search(self.model, start, **settings)
+            return search.search(self._stepper, start, **settings)
 
     @torch.no_grad()
     def time_chain_of_thought(self, histories: ItemLists, tokens: int) -> float:

@@ -7,11 +7,18 @@ from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, lo
 from latentrec.models.latentr3.kv_cache import KeyValues
 from latentrec.models.latentr3.latent_ratt import LatentRATT
 from latentrec.models.latentr3.model import IGNORED, LatentR3Model, read_before
-from latentrec.models.latentr3.prompt_state import Branches, DecodingState, LatentRollout, PromptState
+from latentrec.models.latentr3.prompt_state import (
+    AnswerIndices,
+    Branches,
+    DecodingState,
+    LatentRollout,
+    PromptState,
+)
 
 __all__ = [
     "IGNORED",
     "AllowedTokens",
+    "AnswerIndices",
     "Backbone",
     "Branches",
     "DecodingState",

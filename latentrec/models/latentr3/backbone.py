@@ -56,6 +56,7 @@ class Backbone(nn.Module):
         self._window: int | None = getattr(self.config, "sliding_window", None) if windowed else None
         self._softcap: float | None = getattr(self.config, "final_logit_softcapping", None)
         self._checkpointed = False
+        self._compiled = False
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids, (…, d)."""
@@ -74,6 +75,7 @@ class Backbone(nn.Module):
         allowed_BSC: Tensor | None,
         prefix: KeyValues | None = None,
         real_BS: Tensor | None = None,
+        real_n: Tensor | None = None,
     ) -> tuple[Tensor, KeyValues]:
         """One pass over S new positions that stand on a cached prefix.
 
@@ -85,11 +87,13 @@ class Backbone(nn.Module):
             prefix: what was read before.
             real_BS: bool, positions that hold tokens (``None``: all). The others are not computed, and what
                 is returned there has no meaning.
+            real_n: int64, the same positions as indices into (B × S), where they are known on the host:
+                finding them would wait for the device.
 
         Returns:
             Hidden states after the final norm (B, S, d), and the keys and values of the new positions.
         """
-        real = UnpaddedRows.of(real_BS) if self.skips_padding else None
+        real = UnpaddedRows.of(real_BS, real_n) if self.skips_padding else None
         cache = PassCache(prefix, self._n_layers, real)
         mask: Any = None
         if allowed_BSC is not None or self._window is not None:
@@ -103,6 +107,25 @@ class Backbone(nn.Module):
         output = self.model.get_decoder()(**inputs, past_key_values=cache, use_cache=True)
         hidden = output.last_hidden_state
         return hidden if real is None else real.padded(hidden), cache.recorded(positions_BS)
+
+    @property
+    def has_plain_masks(self) -> bool:
+        """Whether one boolean mask serves all layers (no sliding windows)."""
+        return self._window is None and self.config._attn_implementation == ATTENTION
+
+    def run_on(self, cache: Any, embeds_BSD: Tensor, positions_BS: Tensor, allowed_BSC: Tensor) -> Tensor:
+        """One pass over a cache of the caller's (see :mod:`latentrec.decoding.cuda_graphs`); hidden states.
+
+        Arguments as in :meth:`run`; only where :attr:`has_plain_masks`.
+        """
+        output = self.model.get_decoder()(
+            inputs_embeds=embeds_BSD,
+            position_ids=positions_BS,
+            attention_mask=allowed_BSC[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return output.last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits in fp32, (…, V)."""
@@ -146,6 +169,21 @@ class Backbone(nn.Module):
         self._checkpointed = True
         for layer in self.model.get_decoder().layers:
             layer.forward = _checkpointed(layer.forward)
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Fuse what stands between the matrix products of every layer, its norms and feed-forward, by
+        ``torch.compile``.
+
+        Layers are alike, so each kind of module is compiled once; lengths are symbolic, so a batch of
+        another shape does not compile again. Attention stays as it is: it holds the cache.
+        """
+        if self._compiled:
+            return
+        self._compiled = True
+        for layer in self.model.get_decoder().layers:
+            for name, module in layer.named_children():
+                if name != "self_attn":
+                    module.forward = torch.compile(module.forward, dynamic=True, backend=backend)
 
     def check(self) -> None:
         """Prove on a few tokens that prefix and continuation give the whole model's logits.

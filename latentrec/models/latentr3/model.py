@@ -20,7 +20,13 @@ from latentrec.core import UserError
 from latentrec.models.latentr3.allowed_tokens import AllowedTokens
 from latentrec.models.latentr3.backbone import Backbone
 from latentrec.models.latentr3.latent_ratt import LatentRATT
-from latentrec.models.latentr3.prompt_state import Branches, DecodingState, LatentRollout, PromptState
+from latentrec.models.latentr3.prompt_state import (
+    AnswerIndices,
+    Branches,
+    DecodingState,
+    LatentRollout,
+    PromptState,
+)
 
 IGNORED = -100
 """Label of a position that does not count."""
@@ -76,6 +82,9 @@ class LatentR3Model(nn.Module):
         input_ids_BT: Tensor,
         attention_mask_BT: Tensor | None = None,
         embeds_BTD: Tensor | None = None,
+        *,
+        right_padded: bool | None = None,
+        real_n: Tensor | None = None,
     ) -> PromptState:
         """Read one prompt a row, padded on either side.
 
@@ -84,15 +93,20 @@ class LatentR3Model(nn.Module):
             embeds_BTD: their embeddings, where they were looked up already.
             attention_mask_BT: 1 at real tokens, at least one a row; ``None``: no padding. Right padding
                 costs nothing: the pass is then plainly causal, and what stands on it never sees the padding.
+            right_padded: whether padding, if any, is on the right (``None``: look, which waits for the
+                device).
+            real_n: as in :meth:`Backbone.run`.
         """
-        mask_BT = (
-            torch.ones_like(input_ids_BT, dtype=torch.bool)
-            if attention_mask_BT is None
-            else attention_mask_BT.bool()
-        )
         length = input_ids_BT.shape[1]
         index_T = torch.arange(length, device=input_ids_BT.device)
-        if bool(mask_BT[:, 0].all()):  # padding, if any, is on the right
+        real_BT: Tensor | None = None
+        if attention_mask_BT is None:
+            mask_BT, right_padded = torch.ones_like(input_ids_BT, dtype=torch.bool), True
+        else:
+            real_BT = mask_BT = attention_mask_BT.bool()
+        if right_padded is None:
+            right_padded = bool(mask_BT[:, 0].all())
+        if right_padded:
             positions_BT, allowed = index_T.expand_as(input_ids_BT), None
         else:
             positions_BT = (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
@@ -100,7 +114,9 @@ class LatentR3Model(nn.Module):
             own_TT = torch.eye(length, dtype=torch.bool, device=input_ids_BT.device)
             allowed = (causal_TT & mask_BT[:, None, :]) | own_TT
         branches = Branches.of_prompts(mask_BT)
-        return self.encode_rows(input_ids_BT, positions_BT, allowed, branches, mask_BT, embeds_BTD)
+        return self.encode_rows(
+            input_ids_BT, positions_BT, allowed, branches, real_BT, embeds_BTD, real_n=real_n
+        )
 
     def encode_rows(
         self,
@@ -110,15 +126,19 @@ class LatentR3Model(nn.Module):
         branches: Branches,
         real_BT: Tensor | None = None,
         embeds_BTD: Tensor | None = None,
+        *,
+        real_n: Tensor | None = None,
     ) -> PromptState:
         """Read rows whose positions may attend as ``allowed_BTT`` says (``None``: causally).
 
-        ``real_BT``: bool, positions that are not padding (``None``: all); ``embeds_BTD`` as in
-        :meth:`encode_prompt`.
+        ``real_BT``: bool, positions that are not padding (``None``: all), ``real_n`` their indices where
+        they are known; ``embeds_BTD`` as in :meth:`encode_prompt`.
         """
         if embeds_BTD is None:
             embeds_BTD = self.backbone.embed(input_ids_BT)
-        hidden_BTD, key_values = self.backbone.run(embeds_BTD, positions_BT, allowed_BTT, real_BS=real_BT)
+        hidden_BTD, key_values = self.backbone.run(
+            embeds_BTD, positions_BT, allowed_BTT, real_BS=real_BT, real_n=real_n
+        )
         return PromptState(hidden_BTD, key_values, positions_BT, branches)
 
     def roll_out(
@@ -199,6 +219,7 @@ class LatentR3Model(nn.Module):
         rollout: LatentRollout,
         answers_BML: Tensor,
         embeds_BMSD: Tensor | None = None,
+        indices: AnswerIndices | None = None,
     ) -> Tensor:
         """log π(y_t | x, r, y_<t) of each answer token, fp32 (B, M, L); 0 where the label is ``IGNORED``.
 
@@ -207,9 +228,15 @@ class LatentR3Model(nn.Module):
             rollout: their latents, for M branches.
             answers_BML: answer ids, right-padded with ``IGNORED``; M may be 1 for an answer that all share.
             embeds_BMSD: embeddings of all but the last, where they were looked up already.
+            indices: where the answers' tokens stand, where it is known on the host.
         """
-        hidden_nD, labels_n, counted_BML = self.answer_hidden(state, rollout, answers_BML, embeds_BMSD)
-        return self._label_log_probs(hidden_nD, labels_n, answers_BML.expand_as(counted_BML), counted_BML)
+        hidden_nD, labels_n, counted_BML = self.answer_hidden(
+            state, rollout, answers_BML, embeds_BMSD, indices
+        )
+        at_n = None if indices is None else indices.counted_n
+        return self._label_log_probs(
+            hidden_nD, labels_n, answers_BML.expand_as(counted_BML), counted_BML, at_n
+        )
 
     def answers_are_greedy(self, state: PromptState, rollout: LatentRollout, answers_BML: Tensor) -> Tensor:
         """Whether greedy decoding writes the answer, bool (B, M): its every token is the likeliest."""
@@ -224,6 +251,7 @@ class LatentR3Model(nn.Module):
         rollout: LatentRollout,
         answers_BML: Tensor,
         embeds_BMSD: Tensor | None = None,
+        indices: AnswerIndices | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden states that predict the n counted answer tokens (n, d), the tokens (n,), where they stand
         (bool (B, M, L))."""
@@ -242,9 +270,16 @@ class LatentR3Model(nn.Module):
             dtype = self.backbone.model.dtype
             read = torch.cat([part.to(dtype) for part in embeds], dim=2)
             read_BMS = counted_BML if self.n_latents else counted_BML[..., 1:]
-            hidden_parts.append(self._run_branches(state, rollout, read, read_BMS))
+            read_n = None
+            if indices is not None:
+                read_n = indices.counted_n if self.n_latents else indices.later_n
+            hidden_parts.append(self._run_branches(state, rollout, read, read_BMS, read_n))
         hidden_BMLD = torch.cat(hidden_parts, dim=2)
-        return hidden_BMLD[counted_BML], answers_BML[counted_BML], counted_BML
+        if indices is None:
+            return hidden_BMLD[counted_BML], answers_BML[counted_BML], counted_BML
+        at_n = indices.counted_n
+        hidden_nD = hidden_BMLD.flatten(0, 2).index_select(0, at_n)
+        return hidden_nD, answers_BML.flatten().index_select(0, at_n), counted_BML
 
     def plain_log_probs(self, prompts: list[Tensor], answers_BL: Tensor) -> Tensor:
         """N = 0 in one plain causal pass of the backbone over ``[x, y]``, fp32 (B, L); 0 at ``IGNORED``.
@@ -342,15 +377,29 @@ class LatentR3Model(nn.Module):
         return task(self)
 
     def _label_log_probs(
-        self, hidden_nD: Tensor, labels_n: Tensor, answers: Tensor, counted: Tensor
+        self,
+        hidden_nD: Tensor,
+        labels_n: Tensor,
+        answers: Tensor,
+        counted: Tensor,
+        at_n: Tensor | None = None,
     ) -> Tensor:
-        """log π of the n counted tokens of ``answers`` (…, L) in their places, 0 elsewhere."""
+        """log π of the n counted tokens of ``answers`` (…, L) in their places (``at_n``, where they are
+        known), 0 elsewhere."""
         choices = None if self.choices_of is None else self.choices_of(answers, counted)
         log_probs = self.backbone.token_log_probs(hidden_nD, labels_n, choices)
-        return torch.zeros(counted.shape, device=log_probs.device).masked_scatter(counted, log_probs)
+        zeros = torch.zeros(counted.shape, device=log_probs.device)
+        if at_n is None:
+            return zeros.masked_scatter(counted, log_probs)
+        return zeros.flatten().index_copy(0, at_n, log_probs).view(counted.shape)
 
     def _run_branches(
-        self, state: PromptState, rollout: LatentRollout, embeds_BMSD: Tensor, real_BMS: Tensor
+        self,
+        state: PromptState,
+        rollout: LatentRollout,
+        embeds_BMSD: Tensor,
+        real_BMS: Tensor,
+        real_n: Tensor | None = None,
     ) -> Tensor:
         """Hidden states of S new tokens on each branch, after its prompt and its earlier latents."""
         rows, width, steps, size = embeds_BMSD.shape
@@ -373,6 +422,7 @@ class LatentR3Model(nn.Module):
             allowed.reshape(rows, width * steps, -1),
             rollout.key_values,
             real_BMS.reshape(rows, width * steps),
+            real_n,
         )
         return hidden.view(rows, width, steps, size)
 

@@ -50,6 +50,20 @@ class Branches:
 
 
 @dataclass(frozen=True)
+class AnswerIndices:
+    """Where the tokens of answers (B, M, L) stand, found on the host so that no step waits for the device.
+
+    Attributes:
+        counted_n: int64, indices into (B × M × L) of the tokens, ascending.
+        later_n: int64, indices into (B × M × (L − 1)) of those that are not an answer's first, without their
+            first column.
+    """
+
+    counted_n: Tensor
+    later_n: Tensor
+
+
+@dataclass(frozen=True)
 class PromptState:
     """Prompts, read once.
 

@@ -12,6 +12,7 @@ elsewhere (where a kernel's start costs more than what it saves) all rows attend
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,31 +45,35 @@ class _RowAttention:
 
 
 class UnpaddedRows:
-    """Which of B × S positions hold tokens, and the way to the flat order and back.
+    """Which of B × S positions hold tokens, and the way to the flat order and back."""
 
-    Attributes:
-        counts: tokens of each row.
-    """
-
-    def __init__(self, real_BS: Tensor, *, by_row: bool | None = None):
+    def __init__(self, real_BS: Tensor, index_n: Tensor | None = None, *, by_row: bool | None = None):
         """Index the real positions.
 
         Args:
             real_BS: bool.
+            index_n: int64, the same as indices into (B × S), where they are known.
             by_row: each row attends by itself (default: on a CPU).
         """
         self.real_BS = real_BS
         self.by_row = real_BS.device.type == "cpu" if by_row is None else by_row
-        self.index_n = real_BS.flatten().nonzero()[:, 0]
-        self.counts: list[int] = real_BS.sum(dim=1).tolist()
+        self.index_n = real_BS.flatten().nonzero()[:, 0] if index_n is None else index_n
         self._plans: dict[int, tuple[Tensor | None, _RowAttention]] = {}
 
+    @cached_property
+    def counts(self) -> list[int]:
+        """Tokens of each row."""
+        return self.real_BS.sum(dim=1).tolist()
+
     @classmethod
-    def of(cls, real_BS: Tensor | None) -> UnpaddedRows | None:
+    def of(cls, real_BS: Tensor | None, index_n: Tensor | None = None) -> UnpaddedRows | None:
         """For these positions; ``None`` where there is too little padding to matter, or nothing else."""
-        if real_BS is None or real_BS.numel() == 0 or not 0 < float(real_BS.float().mean()) <= WORTHWHILE:
+        if real_BS is None or real_BS.numel() == 0:
             return None
-        return cls(real_BS)
+        count = int(real_BS.sum()) if index_n is None else len(index_n)
+        if not 0 < count <= WORTHWHILE * real_BS.numel():
+            return None
+        return cls(real_BS, index_n)
 
     def flat(self, padded: Tensor) -> Tensor:
         """(B, S, …) → (1, n, …)."""

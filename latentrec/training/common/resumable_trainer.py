@@ -138,8 +138,12 @@ class ResumableTrainerMixin:
         if step == self._handled_step:  # the engine calls once more at the end of an epoch
             return
         self._handled_step = step
-        if not math.isfinite(float(tr_loss)) or (
-            grad_norm is not None and not math.isfinite(float(grad_norm))
+        finished = step >= trainer.state.max_steps
+        judged = step % self.steps_between_evaluations == 0 or finished
+        # Looking waits for the device. A sum that holds a NaN stays one, and so do weights: look when due.
+        due = step % trainer.args.logging_steps == 0 or step % self.steps_between_checkpoints == 0 or judged
+        if (due or trainer.args.device.type == "cpu") and not (
+            math.isfinite(float(tr_loss)) and (grad_norm is None or math.isfinite(float(grad_norm)))
         ):
             norm = math.nan if grad_norm is None else float(grad_norm)
             raise TrainingDiverged(
@@ -148,9 +152,7 @@ class ResumableTrainerMixin:
                 "precision fp32"
             )
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
-        finished = step >= trainer.state.max_steps
         improved = False
-        judged = step % self.steps_between_evaluations == 0 or finished
         if judged:
             improved = self.evaluate_now(step)
             finished |= self.early_stopping.stopped

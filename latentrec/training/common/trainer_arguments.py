@@ -15,6 +15,7 @@ def training_arguments(config: Any, directory: str, *, epochs: float, **more: An
 
 def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
     """What both stages tell their engine."""
+    cuda = torch.cuda.is_available()
     return {
         "output_dir": directory,
         "num_train_epochs": epochs,
@@ -24,7 +25,8 @@ def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, A
         "warmup_steps": config.warmup_steps,
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused" if cuda else "adamw_torch",
+        "tf32": True if cuda and config.precision == "bf16" else None,
         "bf16": config.precision == "bf16",
         "logging_strategy": "steps",
         "logging_steps": config.log_every,
@@ -35,8 +37,8 @@ def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, A
         "disable_tqdm": True,
         "seed": config.seed,
         "remove_unused_columns": False,
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": not cuda,
         "ddp_find_unused_parameters": False,
         "accelerator_config": {"even_batches": False},
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": cuda,
     }

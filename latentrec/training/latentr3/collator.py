@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from latentrec.data import Samples
-from latentrec.models.latentr3 import IGNORED, Branches, LatentR3Model, PromptState, read_before
+from latentrec.models.latentr3 import (
+    IGNORED,
+    AnswerIndices,
+    Branches,
+    LatentR3Model,
+    PromptState,
+    read_before,
+)
 from latentrec.prompts import NextItemPrompt
 
 _TRUNK = -1
@@ -179,7 +186,13 @@ def encode_batch(
 ) -> PromptState:
     """Read the prompts of a plain or a packed batch; ``embeds_BTD`` where they were looked up already."""
     if "segments" not in batch:
-        return model.encode_prompt(batch["input_ids"], batch["attention_mask"], embeds_BTD)
+        return model.encode_prompt(
+            batch["input_ids"],
+            batch["attention_mask"],
+            embeds_BTD,
+            right_padded=True,
+            real_n=batch.get("prompt_index"),
+        )
     segments_BT, trunk_lengths_BM = batch["segments"], batch["trunk_lengths"]
     width, branches = segments_BT.shape[1], trunk_lengths_BM.shape[1]
     index_T = torch.arange(width, device=segments_BT.device)
@@ -196,7 +209,13 @@ def encode_batch(
     branches_ = Branches(visible_BMT, batch["last"], batch["lengths"])
     real_BT = segments_BT != _PADDING
     return model.encode_rows(
-        batch["input_ids"], batch["positions"], allowed_BTT, branches_, real_BT, embeds_BTD
+        batch["input_ids"],
+        batch["positions"],
+        allowed_BTT,
+        branches_,
+        real_BT,
+        embeds_BTD,
+        real_n=batch.get("prompt_index"),
     )
 
 
@@ -209,7 +228,21 @@ def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
         return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None]
     prompt_embeds, answer_embeds = model.backbone.embed_together(batch["input_ids"], read_before(labels_BML))
     state = encode_batch(model, batch, prompt_embeds)
-    return model.answer_log_probs(state, model.roll_out(state), labels_BML, answer_embeds)
+    indices = None
+    if "answer_index" in batch:
+        indices = AnswerIndices(batch["answer_index"], batch["later_answer_index"])
+    return model.answer_log_probs(state, model.roll_out(state), labels_BML, answer_embeds, indices)
+
+
+def with_indices(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A finished batch, still on the host, with the places of its tokens: no step waits for the device."""
+    real_BT = batch["segments"] != _PADDING if "segments" in batch else batch["attention_mask"] != 0
+    counted_BML = batch["labels"] != IGNORED
+    return batch | {
+        "prompt_index": real_BT.flatten().nonzero()[:, 0],
+        "answer_index": counted_BML.flatten().nonzero()[:, 0],
+        "later_answer_index": counted_BML[..., 1:].flatten().nonzero()[:, 0],
+    }
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, value: int) -> Tensor:

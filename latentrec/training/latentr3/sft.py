@@ -40,6 +40,7 @@ from latentrec.training.latentr3.collator import (
     answer_log_probs,
     packed_batch,
     plain_batch,
+    with_indices,
 )
 from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
 from latentrec.training.latentr3.sft_config import SFTConfig
@@ -90,6 +91,7 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
             _Indices(self._plan.rows),
             batch_sampler=self._plan,
             collate_fn=self._collate,
+            **prefetching(),
         )
         return self.accelerator.prepare(loader)
 
@@ -216,6 +218,13 @@ def train_sft(
     )
 
 
+def prefetching() -> dict[str, Any]:
+    """Where there is a GPU, batches are made beside it in two processes, pinned, ahead of the step."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"num_workers": 2, "prefetch_factor": 4, "pin_memory": True}
+
+
 def plan_rows(
     tokens: NextItemTokens, rows: list[TokenRow], batch_size: int, micro_batches: int, seed: int
 ) -> BatchPlan:
@@ -282,7 +291,7 @@ class RowCollator:
         for i, index in enumerate(indices):
             if index == BLANK:
                 batch["labels"][i] = IGNORED
-        return batch
+        return with_indices(batch)
 
 
 def _choose_trainable(config: SFTConfig, model: LatentR3Model) -> Any:

@@ -24,11 +24,11 @@ def used(request, monkeypatch):
     """Either attention, on any amount of padding; a list that gets each pass's share of real positions."""
     shares = []
 
-    def of(real_BS):
+    def of(real_BS, index_n=None):
         if real_BS is None:
             return None
         shares.append(float(real_BS.float().mean()))
-        return UnpaddedRows(real_BS, by_row=request.param == "by_row")
+        return UnpaddedRows(real_BS, index_n, by_row=request.param == "by_row")
 
     monkeypatch.setattr(UnpaddedRows, "of", of)
     return shares
