@@ -1,16 +1,21 @@
-"""What KFP 2.17's local runner gets wrong about conditions, mended for the time of a run.
+"""What KFP 2.17's local runner does otherwise than a user expects, changed for the time of a run.
 
-In a condition it finds a task's output only where that has no name of its own ("Output"); any other it cannot
-resolve, takes the condition for false, and skips what hangs on it. A cluster resolves them all.
+Conditions: in a condition it finds a task's output only where that has no name of its own ("Output"); any
+other it cannot resolve, takes the condition for false, and skips what hangs on it. A cluster resolves them.
+
+Failures: after a failed task it goes on with every task that does not depend on it, for minutes or hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kfp.local import status, task_dispatcher
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
+
+from latentrec.core.settings import STEP_VARIABLE
 
 _PREFIX = "pipelinechannel--"
 
@@ -35,3 +40,32 @@ def named_outputs_in_conditions() -> Iterator[None]:
         yield
     finally:
         ConditionEvaluator._resolve_pipeline_channel = staticmethod(original)
+
+
+@contextmanager
+def stopped_by_first_failure(announce: Callable[[str], None], *, always: str) -> Iterator[None]:
+    """After a failed task start no other but the step ``always``; say which step begins.
+
+    Args:
+        announce: called with the step's name before its task runs.
+        always: the exit handler's step.
+    """
+    original = task_dispatcher.run_single_task_implementation
+    failed = False
+
+    def run(**arguments: Any) -> Any:
+        nonlocal failed
+        variables = {one.name: one.value for one in arguments["executor_spec"].container.env}
+        step = variables.get(STEP_VARIABLE) or arguments["component_name"].removeprefix("comp-")
+        if failed and step != always:
+            return {}, status.Status.FAILURE
+        announce(step)
+        outputs, state = original(**arguments)
+        failed = failed or state == status.Status.FAILURE
+        return outputs, state
+
+    task_dispatcher.run_single_task_implementation = run
+    try:
+        yield
+    finally:
+        task_dispatcher.run_single_task_implementation = original

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from kfp import local
 
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.status import StepStatus, read_step_statuses
 from pipeline.dags import pipeline_of
-from pipeline.kfp_compat import named_outputs_in_conditions
+from pipeline.kfp_compat import named_outputs_in_conditions, stopped_by_first_failure
 from pipeline.log_filter import filtered_log
+
+EXIT_STEP = "run_summary"
+STOP_SECONDS = 10.0
+"""For a step to save its checkpoint after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,14 @@ class Outcome:
         succeeded: KFP's verdict and every step's own.
         seconds: wall time.
         statuses: of the steps that began, in order.
+        interrupted: stopped by Ctrl-C or SIGTERM.
     """
 
     run_id: str
     succeeded: bool
     seconds: float
     statuses: list[StepStatus] = field(default_factory=list)
+    interrupted: bool = False
 
     def details(self, step: str) -> dict[str, Any]:
         """What one step has told; empty where it did not run."""
@@ -118,18 +128,71 @@ def run_pipeline(
         raise_on_error=True,
     )
     begin = time.monotonic()
+    succeeded, interrupted = False, False
+    pipeline_function = pipeline_of(system)
+    number, total = itertools.count(1), _number_of_steps(pipeline_function)
     try:
         with (
-            filtered_log(folders.log(run_id)),
+            filtered_log(folders.log(run_id)) as lines,
             named_outputs_in_conditions(),
-            tried_once(pipeline_of(system)) as pipeline,
+            stopped_by_first_failure(
+                lambda step: lines.announce(step, next(number), total), always=EXIT_STEP
+            ),
+            tried_once(pipeline_function) as pipeline,
+            _sigterm_as_interrupt(),
         ):
             pipeline(**parameters)
         succeeded = True
     except RuntimeError as error:
         logging.getLogger(__name__).info("%s", error)
-        succeeded = False
+    except KeyboardInterrupt:
+        interrupted = True
+        stop_children()
+        _close_tracking()
     seconds = time.monotonic() - begin
     statuses = read_step_statuses(os.environ[STATUS_ROOT_VARIABLE], run_id)
     good = succeeded and all(status.state == "succeeded" for status in statuses)
-    return Outcome(run_id, good, seconds, statuses)
+    return Outcome(run_id, good, seconds, statuses, interrupted)
+
+
+def _number_of_steps(pipeline: Any) -> int:
+    """Tasks of a pipeline that run something; those that only hold other tasks do not count."""
+    spec = pipeline.pipeline_spec
+    dags = [part.dag for part in (spec.root, *spec.components.values()) if part.HasField("dag")]
+    names = [task.component_ref.name for dag in dags for task in dag.tasks.values()]
+    return sum(not spec.components[name].HasField("dag") for name in names)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def stop_children() -> None:
+    """End every process that this one has started: SIGTERM, and SIGKILL to what is left after 10 s."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    _, alive = psutil.wait_procs(children, timeout=STOP_SECONDS)
+    for child in alive:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def _close_tracking() -> None:
+    """An interrupted run has no exit handler: end its MLflow run here."""
+    from latentrec.steps.step_run import finish_parent_run
+
+    try:
+        finish_parent_run(False)
+    except Exception as error:  # the run was stopped, whatever the tracking server says
+        logging.getLogger(__name__).warning("the MLflow run stays open: %s", error)

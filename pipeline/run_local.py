@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError
-from latentrec.evaluation.report.console_table import results_table
-from latentrec.steps.status import exit_code_on_error
+from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
 from latentrec.storage import is_local, local_path
 from pipeline.dags import SYSTEMS, parse_parameters, typed_parameters
 from pipeline.local_runner import Outcome, RunFolders, run_pipeline
+from pipeline.run_report import heading, report
 
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
@@ -63,12 +63,14 @@ def main(argv: list[str] | None = None) -> None:
     pairs = dict(text.partition("=")[::2] for text in arguments.set)
     parameters |= typed_parameters(arguments.system, pairs)
     parameters |= _inputs(arguments, folders, parameters)
-    print(f"pipeline {arguments.system} on {parameters['reviews']}", flush=True)
+    print(heading(arguments.system, parameters, folders), flush=True)
     if arguments.runner == "docker":
         outcome = _run_in_containers(arguments.system, parameters, folders)
     else:
         outcome = run_pipeline(arguments.system, parameters, folders)
-    print(_report(outcome, folders))
+    print(report(outcome, folders), flush=True)
+    if outcome.interrupted:
+        sys.exit(EXIT_KEYBOARD)
     if not outcome.succeeded:
         failed = outcome.failed_step
         sys.exit(EXIT_BAD_INPUT if failed is not None and failed.state == "bad_input" else 1)
@@ -119,32 +121,6 @@ def _run_in_containers(system: str, parameters: dict[str, Any], folders: RunFold
         check_images(system, client)
         with tracking_server(folders), container_runner(folders, inputs=inputs) as runner:
             return run_pipeline(system, parameters, folders, runner=runner)
-
-
-def _report(outcome: Outcome, folders: RunFolders) -> str:
-    tracking = folders.environment["MLFLOW_TRACKING_URI"]
-    lines = ["", "=" * 78]
-    evaluation = outcome.details("evaluate").get("output")
-    if evaluation and Path(evaluation).is_dir():
-        lines += [results_table(evaluation), "", f"report:     {evaluation}/report.html"]
-    if outcome.succeeded and not evaluation and outcome.details("preflight").get("known_content"):
-        lines.append("nothing new: the data is that of the newest registered version; training was left out")
-    registered = outcome.details("register")
-    if registered.get("registered"):
-        lines.append(f"model:      {registered['registered']}, served as {registered['served_as']}")
-        lines.append(f"gate:       {registered['verdict']}")
-    seconds = {s.step: s.ended - s.started for s in outcome.statuses if s.ended}
-    lines.append("steps:      " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))
-    lines.append(f"run:        {outcome.run_id}, {outcome.seconds:.0f} s, tracked in {tracking}")
-    lines.append(f"log:        {folders.log(outcome.run_id)}")
-    lines.append("MLflow UI:  make mlflow-ui   (then open the address that it prints)")
-    if not outcome.succeeded:
-        failed = outcome.failed_step
-        reason = (
-            f"step '{failed.step}': {failed.error}" if failed else "no step has told why; see the log above"
-        )
-        lines.append(f"FAILED:     {reason}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

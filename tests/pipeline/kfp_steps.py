@@ -24,3 +24,16 @@ def trained(folder: str, content: str) -> None:
 @dsl.component(install_kfp_package=False)
 def ended(folder: str) -> None:
     open(f"{folder}/ended", "w").close()
+
+
+@dsl.component(install_kfp_package=False)
+def refused() -> None:
+    raise SystemExit(2)
+
+
+@dsl.component(install_kfp_package=False)
+def waits(folder: str) -> None:
+    import time
+
+    open(f"{folder}/waiting", "w").close()
+    time.sleep(600)

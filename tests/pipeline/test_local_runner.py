@@ -1,7 +1,35 @@
 """How a local run differs from one on a cluster."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
 from pipeline.dags import pipeline_of
 from pipeline.local_runner import tried_once
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITING = """
+import sys
+from pathlib import Path
+from kfp import dsl
+from pipeline import local_runner
+from tests.pipeline.kfp_steps import waits
+
+@dsl.pipeline(name="waiting")
+def waiting(folder: str) -> None:
+    waits(folder=folder).set_env_variable("LATENTREC_STEP", "sft")
+
+local_runner.pipeline_of = lambda system: waiting
+folder = Path(sys.argv[1])
+outcome = local_runner.run_pipeline("waiting", {"folder": str(folder)}, local_runner.RunFolders(folder))
+assert outcome.interrupted and not outcome.succeeded
+"""
 
 
 def retries(pipeline) -> dict[str, int]:
@@ -22,3 +50,23 @@ def test_local_run_tries_each_step_once_and_leaves_the_pipeline_as_it_was():
         assert changed is pipeline
         assert retries(pipeline) == {}
     assert retries(pipeline)["cold-start-sft"] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_process_behind(tmp_path, number):
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, script, tmp_path], cwd=ROOT, env=environment) as run:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "waiting").exists():
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.1)
+        steps = psutil.Process(run.pid).children(recursive=True)
+        assert steps
+        began = time.monotonic()
+        os.kill(run.pid, number)
+        assert run.wait(timeout=60) == 0
+        assert not [step for step in steps if step.is_running() and step.status() != psutil.STATUS_ZOMBIE]
+    assert time.monotonic() - began < 30, "a stop takes seconds"

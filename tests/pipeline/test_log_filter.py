@@ -1,5 +1,7 @@
 """What `make run` shows: the steps and what they say, and nothing of KFP's own detail."""
 
+import re
+
 from pipeline.log_filter import StepLines, filtered_log
 
 PRINTED = """\
@@ -23,17 +25,34 @@ PRINTED = """\
 
 def test_only_steps_and_their_own_lines_are_shown():
     lines = StepLines()
-    assert [shown for line in PRINTED.splitlines() if (shown := lines.shown(line)) is not None] == [
+    shown = [text for line in PRINTED.splitlines() if (text := lines.shown(line)) is not None]
+    assert shown == [
         "── sft",
         "   sft: 61 of 195 (31%) steps, 5.0 steps/s",
         "   error: reviews.json, line 3: 'overall' is 'five', expected a number from 1 to 5",
-        "── sft: FAILURE",
+        "   FAILED after 0 s",
     ]
 
 
-def test_the_log_holds_everything(tmp_path, capsys):
+def test_a_step_has_the_pipelines_name_for_it_and_its_place():
+    lines = StepLines()
+    lines.announce("backbone", 3, 10)
+    assert (
+        lines.shown("09:52:23.318 - INFO - Executing task \x1b[96m'sft-2'\x1b[0m") == "── 3 of 10 · backbone"
+    )
+
+
+def test_hashes_are_cut_to_what_tells_them_apart():
+    lines = StepLines()
+    lines.shown("09:52:23.318 - INFO - Executing task 'preflight'")
+    shown = lines.shown("    inputs: ebb17acab978e605e88003da1fa56bd27af1e4ef07ccd93641cb2c5e91ad7766")
+    assert shown == "   inputs: ebb17acab978…"
+
+
+def test_the_log_holds_everything_without_colors(tmp_path, capsys):
     with filtered_log(tmp_path / "logs" / "run.log"):
         print("    ", end="")
         print(PRINTED, end="")
-    assert (tmp_path / "logs" / "run.log").read_text(encoding="utf-8") == "    " + PRINTED
+    text = (tmp_path / "logs" / "run.log").read_text(encoding="utf-8")
+    assert text == "    " + re.sub(r"\x1b\[\d+m", "", PRINTED)
     assert capsys.readouterr().out.startswith("── sft\n")
