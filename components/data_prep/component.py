@@ -31,7 +31,7 @@ def data_prep(
 
     Args:
         reviews: Review file: path, gs:// or https:// location, plain or compressed; several with commas.
-        inputs_fingerprint: What the input files hold now, from preflight; only enters the cache key.
+        inputs_fingerprint: What the input files hold, from preflight; enters the cache key and is compared.
         metadata: Product metadata, like reviews; empty for ID-based and rating tasks.
         data_cutoff: Day that ends the window where window_end is empty, YYYY-MM-DD, from preflight.
         task: next_item or rating.
@@ -72,7 +72,7 @@ def data_prep(
         "seed": seed,
     }
     with open_step("data_prep", "data", values, options) as step:
-        manifest = prepare(step.config, dataset.path)
+        manifest = prepare(step.config, dataset.path, inputs_fingerprint=inputs_fingerprint)
         step.finish(dataset, manifest)
         shutil.copyfile(f"{dataset.path}/report.html", report.path)
     return (manifest.fingerprint, content_of(manifest))  # type: ignore[return-value]

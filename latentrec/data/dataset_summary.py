@@ -16,6 +16,9 @@ from latentrec.data.reading.reviews import Reviews
 from latentrec.data.splits import SPLIT_NAMES, Split
 from latentrec.data.validation import Check, split_checks
 
+_FIRST_SHOP_S = 788_918_400
+"""1995-01-01: no shop on the web has reviews from before."""
+
 
 @dataclass(frozen=True)
 class DatasetSummary:
@@ -59,6 +62,10 @@ def run_checks(prepared: DatasetSummary, previous: BaselineDataset | None) -> li
     level = "error" if config.require_titles else "warning"
     detail = f"{untitled:,} of {n_items:,} items have no title"
     checks.append(Check("all_items_titled", untitled == 0, level, detail))
+    early = int((interactions.time < _FIRST_SHOP_S).sum())
+    if early:
+        detail = f"{early:,} of {len(interactions):,} events are from before 1995: is their time unknown?"
+        checks.append(Check("plausible_times", False, "warning", detail))
     if previous is not None:
         checks.append(volume_check(previous, len(interactions), config.max_volume_drop))
     return checks

@@ -21,6 +21,8 @@ from latentrec.data.parquet_writer import (
     write_samples,
     write_table,
 )
+from latentrec.data.reading.input_check import require_fingerprint, require_unchanged, versions_of
+from latentrec.data.reading.input_files import find_inputs
 from latentrec.data.reading.line_reader import BadLines
 from latentrec.data.reading.metadata import Metadata, read_metadata
 from latentrec.data.reading.reviews import Reviews, read_reviews, read_texts
@@ -29,29 +31,34 @@ from latentrec.data.validation import require
 from latentrec.storage import ArtifactWriter, Manifest
 
 
-def prepare(config: DataPrepConfig, output: str | Path) -> Manifest:
+def prepare(config: DataPrepConfig, output: str | Path, *, inputs_fingerprint: str = "") -> Manifest:
     """Make a dataset directory.
 
     Args:
         config: what to read and how; a profile in it is applied here.
         output: the directory; see :mod:`latentrec.storage.output` for what may be replaced. It may be that of
             ``config.previous``, which is read first.
+        inputs_fingerprint: what preflight found the inputs to hold; empty: no preflight ran.
 
     Returns:
         The manifest; ``extra`` holds ``window``, ``source``, ``formats``, ``funnel``, ``checks``,
         ``has_titles``, ``train_end``, ``boundaries`` and, for the rating task, ``train_mean_rating``.
 
     Raises:
-        UserError: bad input or configuration, or a violated check; nothing is written then.
+        UserError: bad input or configuration, inputs that changed since preflight or while they were read, or
+            a violated check; nothing is written then.
     """
     config = with_category_files(config.resolved())
     sources = (*config.reviews, *config.metadata)
     with ArtifactWriter(output, "dataset", config, identity=config.identity(), sources=sources) as writer:
+        require_fingerprint(config.reviews, config.metadata, inputs_fingerprint)
+        versions = versions_of(find_inputs(sources))
         previous = read_previous(config.previous) if config.previous else None
         prepared = read_filter_split(config)
         checks = run_checks(prepared, previous)
         require(checks)
         write_tables(writer.path, prepared)
+        require_unchanged(versions)
         writer.counts = counts_of(prepared)
         writer.extra = extra_of(prepared, checks)
         if previous is not None:

@@ -7,7 +7,6 @@ is a parameter of data preparation.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -86,7 +85,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     checked.pool = attempt("nodes", lambda: choose_pool(given)) or Pool()
     checked.data_cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
     checked.inputs_fingerprint = (
-        attempt("inputs", lambda: fingerprint_inputs(given.get("reviews"), given.get("metadata"))) or ""
+        attempt("inputs", lambda: check_inputs(given.get("reviews"), given.get("metadata"))) or ""
     )
     for variable in (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE):
         root = os.environ.get(variable)
@@ -115,24 +114,19 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     return checked
 
 
-def fingerprint_inputs(reviews: Any, metadata: Any = None) -> str:
-    """Check that the inputs exist and begin like Amazon data; hash their names and versions.
+def check_inputs(reviews: Any, metadata: Any = None) -> str:
+    """Check that the inputs exist and are of a format that data preparation reads; fingerprint them.
 
     Raises:
-        UserError: a location is empty, absent, damaged at its head, or not JSON lines.
+        UserError: a location is empty, absent, damaged at its head, or of no known format.
     """
-    from latentrec.data.reading.input_files import find_inputs, first_block
+    from latentrec.data.reading.input_check import fingerprint_inputs, recognise_inputs
 
-    if not locations(reviews):
+    given = locations(reviews), locations(metadata)
+    if not given[0]:
         raise UserError("reviews is empty; give a path, a gs:// or an https:// location of a review file")
-    entries = []
-    for role, value in (("reviews", reviews), ("metadata", metadata)):
-        for source in find_inputs(locations(value)):
-            _check_first_line(role, source.uri, first_block(source).data)
-            info = store_for(source.uri).stat(source.uri)
-            assert info is not None
-            entries.append([role, info.uri, info.version, info.size, info.crc32c])
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+    recognise_inputs(*given)
+    return fingerprint_inputs(*given)
 
 
 def champion_version(model_name: str) -> str:
@@ -203,20 +197,3 @@ def cutoff_day(value: str) -> str:
 
 def _is_on(given: Mapping[str, Any], name: str) -> bool:
     return str(given.get(name, "")).lower() in ("true", "1")
-
-
-_KEYS = {
-    "reviews": ({"reviewerID", "user_id"}, "a review with 'reviewerID' (2014, 2018) or 'user_id' (2023)"),
-    "metadata": ({"asin", "parent_asin"}, "a product with 'asin' or 'parent_asin'"),
-}
-
-
-def _check_first_line(role: str, uri: str, head: bytes) -> None:
-    line = head.split(b"\n", 1)[0].strip()
-    keys, expected = _KEYS[role]
-    if not line.startswith(b"{"):
-        raise UserError(
-            f"{uri}, line 1: {line[:60]!r} is not a JSON object; {role} need JSON lines, {expected}"
-        )
-    if not any(key.encode() in line for key in keys):
-        raise UserError(f"{uri}, line 1: {line[:60]!r}… is not {expected}")

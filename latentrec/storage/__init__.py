@@ -7,6 +7,7 @@ from latentrec.storage.artifact import ArtifactWriter
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
 from latentrec.storage.directories import (
     download_directory,
+    find_objects,
     input_fingerprint,
     list_inputs,
     upload_directory,
@@ -35,6 +36,7 @@ __all__ = [
     "download_directory",
     "exclusive",
     "expand_output",
+    "find_objects",
     "input_fingerprint",
     "is_local",
     "join",

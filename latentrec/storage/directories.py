@@ -5,17 +5,20 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.core.redact import redact
 from latentrec.storage.local import local_path
 from latentrec.storage.manifest import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
 from latentrec.storage.output import replacing
 from latentrec.storage.transfer import workers
-from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
-from latentrec.storage.uri import is_local, join, store_for
+from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
+from latentrec.storage.uri import is_local, join, scheme_of, store_for
 
 _HASH_LOCAL_UP_TO = 64 << 20
 _LARGE = 64 << 20
@@ -97,33 +100,60 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
     return manifest
 
 
-def list_inputs(uri: str) -> list[str]:
-    """The input files that ``uri`` names, in order of name.
+def find_objects(uri: str) -> list[ObjectInfo]:
+    """The input files that ``uri`` names, in order of name: the one lister of inputs.
 
-    One file; or every file of a folder or prefix that ends in ``/``; or those that match a pattern with
-    ``*`` or ``[…]``. Names that begin with ``.`` or ``_`` are bookkeeping and left out.
+    One file; or every file below a folder (locally with or without a final ``/``); or those of a folder that
+    match a pattern with ``*``, ``?`` or ``[…]`` in its last part. Names below it that begin with ``.`` or
+    ``_`` are bookkeeping and left out, and so are empty files and the placeholders of folders in a bucket.
+    A name that is only the beginning of others names nothing. The web cannot be listed.
 
     Raises:
         UserError: nothing is there.
     """
     uri = str(uri)
-    if (
-        any(sign in uri.rpartition("/")[2] for sign in "*?[")
-        and "?" not in uri.partition("://")[2].partition("*")[0]
-    ):
-        folder, _, pattern = uri.rpartition("/")
-        found = [info.uri for info in store_for(uri).list(f"{folder}/" if folder else "./")]
-        names = [name for name in found if fnmatch.fnmatch(name.rpartition("/")[2], pattern)]
-    elif uri.endswith("/") or (is_local(uri) and local_path(uri).is_dir()):
-        names = [info.uri for info in store_for(uri).list(uri if uri.endswith("/") else f"{uri}/")]
-    else:
-        if store_for(uri).stat(uri) is None:
-            raise UserError(f"{uri}: no such file; check the name (a prefix must end in '/')")
-        return [uri]
-    names = [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
-    if not names:
-        raise UserError(f"{uri}: no file matches; check the folder or pattern")
-    return names
+    store, scheme = store_for(uri), scheme_of(uri)
+    exact = None if uri.endswith("/") else store.stat(uri)
+    if exact is not None:
+        return [exact]
+    if scheme in ("http", "https"):
+        raise UserError(f"{uri}: no such file; check the address (the web cannot be listed: name each file)")
+    folder, _, pattern = uri.rpartition("/")
+    if any(sign in pattern for sign in "*?["):
+        base = f"{folder}/" if folder else "./"
+        below = _listed(store, base)
+        names = [info for name, info in below if "/" not in name and fnmatch.fnmatchcase(name, pattern)]
+        if not names:
+            raise UserError(f"{uri}: no file matches; check the folder and the pattern")
+        return names
+    below = _listed(store, uri if uri.endswith("/") else f"{uri}/")
+    if not below:
+        is_folder = scheme == "file" and local_path(uri).is_dir()
+        what = "the folder holds no file that is read" if is_folder else "no such file or folder"
+        raise UserError(f"{uri}: {what}; check the name")
+    return [info for _, info in below]
+
+
+def list_inputs(uri: str) -> list[str]:
+    """The locations of :func:`find_objects`."""
+    return [info.uri for info in find_objects(uri)]
+
+
+def _listed(store: Store, base: str) -> list[tuple[str, ObjectInfo]]:
+    """(name below ``base``, object) of what counts as an input there."""
+    root = None
+    if is_local(base):
+        root = local_path(base)
+        if not root.is_dir():
+            return []
+        base = os.path.abspath(root).rstrip("/") + "/"
+    found = []
+    for info in store.list(base):
+        name = info.uri.removeprefix(base)
+        hidden = any(part.startswith((".", "_")) for part in name.split("/"))
+        if name and not hidden and not name.endswith("/") and info.size != 0:
+            found.append((name, info if root is None else replace(info, uri=str(root / name))))
+    return found
 
 
 def input_fingerprint(uris: str | Iterable[str]) -> str:
@@ -137,11 +167,8 @@ def input_fingerprint(uris: str | Iterable[str]) -> str:
     """
     rows = []
     for uri in [uris] if isinstance(uris, str) else uris:
-        for name in list_inputs(uri):
-            info = store_for(name).stat(name)
-            if info is None:
-                raise UserError(f"{name}: no such file; it went away while it was looked at")
-            rows.append([name, info.size, _content_mark(info)])
+        for info in find_objects(uri):
+            rows.append([redact(info.uri), info.size, _content_mark(info)])
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:32]
 
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from latentrec.core import UserError
-from latentrec.steps.preflight import check_writable, cutoff_day, fingerprint_inputs, run_preflight
+from latentrec.steps.preflight import check_inputs, check_writable, cutoff_day, run_preflight
 from tests.fixtures.shop import decision
 
 REVIEW = {"reviewerID": "A", "asin": "B", "overall": 5.0, "unixReviewTime": 1}
@@ -93,20 +93,20 @@ def test_object_storage_that_does_not_answer_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("reviewerID,asin,overall", "is not a JSON object; reviews need JSON lines"),
-        ('{"asin": "B", "title": "metadata, not reviews"}', "is not a review with 'reviewerID'"),
+        ("reviewerID,asin,overall", "no review format that is known"),
+        ('{"asin": "B", "title": "metadata, not reviews"}', "it looks like product metadata"),
     ],
 )
 def test_inputs_that_begin_like_something_else_are_refused(tmp_path, line, message):
     path = tmp_path / "reviews.json"
     path.write_text(line + "\n")
     with pytest.raises(UserError, match=message):
-        fingerprint_inputs(str(path))
+        check_inputs(str(path))
 
 
 def test_no_inputs_at_all_say_what_to_give():
     with pytest.raises(UserError, match="reviews is empty; give a path"):
-        fingerprint_inputs("")
+        check_inputs("")
 
 
 @pytest.mark.parametrize(

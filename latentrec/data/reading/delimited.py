@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,9 @@ import pyarrow as pa
 import pyarrow.csv as pv
 
 from latentrec.data.reading.line_reader import Column, schema_of
+
+_SPACES = re.compile(rb"[ \t]+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class DelimitedParser:
     Attributes:
         columns: what is read; names occur in ``names``.
         names: of every field of a line, in the order of the file.
-        delimiter: one character, or ``::`` as in MovieLens' ``.dat`` files.
+        delimiter: one character, ``::`` as in MovieLens' ``.dat`` files, or a space for any white space.
         skip_lines: 1 where the file has a header.
     """
 
@@ -35,7 +40,11 @@ class DelimitedParser:
             return schema.empty_table()
         delimiter = self.delimiter
         if delimiter == "::":
+            if b"\t" in data:  # it would become a delimiter
+                return None
             data, delimiter = data.replace(b"::", b"\t"), "\t"
+        elif delimiter == " ":
+            data, delimiter = _SPACES.sub(b"\t", data), "\t"
         try:
             return pv.read_csv(
                 pa.BufferReader(data),
@@ -55,7 +64,15 @@ class DelimitedParser:
 
     def row(self, line: bytes) -> Any:
         """One line by the standard library; numbers of the right kind where they can be read so."""
-        fields = split_line(line.decode("utf-8"), self.delimiter)
+        text = line.decode("utf-8")
+        if self.delimiter not in ("::", " ") and text.count('"') % 2:
+            raise ValueError(
+                "a quote is opened and not closed on this line (a line break inside a field is not read)"
+            )
+        try:
+            fields = split_line(text, self.delimiter)
+        except csv.Error as error:
+            raise ValueError(f"not readable as delimited text ({error})") from None
         if len(fields) != len(self.names):
             raise ValueError(f"{len(fields)} fields, expected {len(self.names)}: {', '.join(self.names)}")
         texts = dict(zip(self.names, fields, strict=True))
@@ -69,13 +86,15 @@ def split_line(text: str, delimiter: str) -> list[str]:
     text = text.rstrip("\r\n")
     if delimiter == "::":
         return text.split("::")
+    if delimiter == " ":
+        return text.split()
     return next(csv.reader([text], delimiter=delimiter), [])
 
 
 def _value(text: str, column: Column) -> Any:
     if pa.types.is_string(column.kind):
         return text
-    try:
-        return int(text) if pa.types.is_integer(column.kind) else float(text)
-    except ValueError:
-        return text
+    text = text.strip()
+    if not _NUMBER.fullmatch(text) or len(text) > 400:
+        return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}.get(text.lower(), text)
+    return int(text) if text.lstrip("+-").isdigit() else float(text)

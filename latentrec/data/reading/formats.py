@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from latentrec.core import UserError
+from latentrec.core.text import printable
 from latentrec.data.reading.delimited import DelimitedParser, split_line
 from latentrec.data.reading.input_files import Block
 from latentrec.data.reading.json_lines import JsonParser
@@ -18,8 +21,18 @@ from latentrec.data.reading.line_reader import Column, LineParser
 
 LATEST_S = 4_102_444_800
 """2100-01-01: a later time in seconds is a time in another unit."""
-_LEAST_MS = 100_000_000_000
+LEAST_MS = 100_000_000_000
+"""March 1973 in milliseconds, and the year 5138 in seconds: what is larger counts milliseconds."""
+_MOST = 0.8
+_LONGEST_LITERAL = 1 << 20
 _ASIN = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")
+_DELIMITED = (
+    ("\t", "movielens"),
+    ("::", "movielens"),
+    (",", "ratings_csv"),
+    (";", "ratings_csv"),
+    (" ", "movielens"),
+)
 _HEADERS = {
     "user": ("user", "user_id", "userid", "reviewerid"),
     "item": ("item", "item_id", "itemid", "movieid", "parent_asin", "asin"),
@@ -55,24 +68,28 @@ class ReviewFormat:
 def _columns(
     user: str, item: str, rating: str, time: str, *, divisor: int = 1, low: float = 1
 ) -> tuple[Column, ...]:
-    unit = "UTC seconds" if divisor == 1 else "UTC milliseconds"
+    unit, earliest = ("UTC seconds", 0) if divisor == 1 else ("UTC milliseconds", LEAST_MS)
+    years = 1970 + earliest // (31_557_600 * divisor)
     return (
         Column(user, pa.string()),
         Column(item, pa.string()),
         Column(rating, pa.float64(), low=low, high=5, allowed=f"from {low:g} to 5"),
-        Column(time, pa.int64(), low=0, high=LATEST_S * divisor, allowed=f"({unit} from 1970 to 2100)"),
+        Column(
+            time, pa.int64(), low=earliest, high=LATEST_S * divisor, allowed=f"({unit} from {years} to 2100)"
+        ),
     )
 
 
-_CLASSIC = JsonParser(_columns("reviewerID", "asin", "overall", "unixReviewTime"))
-AMAZON_2014 = ReviewFormat("amazon2014", _CLASSIC, text=("reviewText", "summary"))
-AMAZON_2018 = ReviewFormat("amazon2018", _CLASSIC, text=("reviewText", "summary"))
-AMAZON_2023 = ReviewFormat(
-    "amazon2023",
-    JsonParser(_columns("user_id", "parent_asin", "rating", "timestamp", divisor=1000)),
-    1000,
-    ("text", "title"),
-)
+_CLASSIC = ("reviewerID", "asin", "overall", "unixReviewTime")
+_NEW = ("user_id", "parent_asin", "rating", "timestamp")
+
+
+def _amazon(name: str, divisor: int) -> ReviewFormat:
+    """Amazon's JSON lines of one edition; its times may be in another unit than that edition's own."""
+    fields, text = (
+        (_NEW, ("text", "title")) if name == "amazon2023" else (_CLASSIC, ("reviewText", "summary"))
+    )
+    return ReviewFormat(name, JsonParser(_columns(*fields, divisor=divisor)), divisor, text)
 
 
 def recognise_reviews(block: Block) -> ReviewFormat:
@@ -85,13 +102,15 @@ def recognise_reviews(block: Block) -> ReviewFormat:
     objects = [row for row in map(parse_object, lines) if row is not None]
     if objects:
         return _recognise_objects(block, objects)
-    for delimiter, name in (("\t", "movielens"), ("::", "movielens"), (",", "ratings_csv")):
+    if lines[0].strip() == "{":
+        raise UserError(f"{block.uri}: its objects run over several lines; write one a line (jq -c . FILE)")
+    for delimiter, name in _DELIMITED:
         found = _recognise_delimited(block, lines, delimiter, name)
         if found is not None:
             return found
     raise UserError(
         f"{block.uri}: the first lines are no review format that is known (Amazon 2014, 2018 and 2023 JSON "
-        f"lines, user,item,rating,timestamp CSV, MovieLens); the first begins {lines[0][:60]!r}"
+        f"lines, user,item,rating,timestamp CSV, MovieLens); the first begins {lines[0][:60]!a}"
     )
 
 
@@ -106,7 +125,8 @@ def parse_object(text: str) -> dict[str, Any] | None:
     """A dictionary written as JSON or as a Python literal (2014 metadata); never executed."""
     if not text.lstrip().startswith("{"):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    parsers = (json.loads, ast.literal_eval) if len(text) <= _LONGEST_LITERAL else (json.loads,)
+    for parse in parsers:
         try:
             row = parse(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -118,25 +138,38 @@ def parse_object(text: str) -> dict[str, Any] | None:
 def _recognise_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFormat:
     """By the fields that most of the first lines have: one line may be damaged."""
     keys = {key for row in objects for key in row}
-    found = max(
-        (AMAZON_2018, AMAZON_2023),
-        key=lambda known: sum(column.name in keys for column in known.parser.columns),
+    name, fields = max(
+        (("amazon2018", _CLASSIC), ("amazon2023", _NEW)),
+        key=lambda known: sum(field in keys for field in known[1]),
     )
-    names = [column.name for column in found.parser.columns]
-    absent = [name for name in names if name not in keys]
+    absent = [field for field in fields if field not in keys]
     if len(absent) > 1:
+        hint = ""
+        if {"asin", "parent_asin"} & keys and "title" in keys:
+            hint = "; it looks like product metadata: give it as --metadata (META)"
+        shown = ", ".join(printable(key)[:30] for key in sorted(keys)[:8])
         raise UserError(
-            f"{block.uri}: the fields {', '.join(sorted(keys)[:8])} are those of no review format that is "
-            f"known (Amazon 2014 and 2018 have {', '.join(c.name for c in AMAZON_2018.parser.columns)}; "
-            f"2023 has {', '.join(c.name for c in AMAZON_2023.parser.columns)})"
+            f"{block.uri}: the fields {shown} are those of no review format that is known (Amazon 2014 and "
+            f"2018 have {', '.join(_CLASSIC)}; 2023 has {', '.join(_NEW)}){hint}"
         )
     if absent:
         raise UserError(f"{block.uri}, line 1: '{absent[0]}' is missing, and in every line of the first")
-    return AMAZON_2014 if found is AMAZON_2018 and "helpful" in keys else found
+    if name == "amazon2018" and "helpful" in keys:
+        name = "amazon2014"
+    times = [row[fields[3]] for row in objects if isinstance(row.get(fields[3]), int | float)]
+    return _amazon(name, _divisor(times, 1000 if name == "amazon2023" else 1))
+
+
+def _divisor(times: Sequence[int | float], usual: int) -> int:
+    """1 where the median of some times is in seconds, 1000 where it is in milliseconds."""
+    sound = sorted(time for time in times if 0 < time < LATEST_S * 1000)
+    if not sound:
+        return usual
+    return 1000 if sound[len(sound) // 2] >= LEAST_MS else 1
 
 
 def _recognise_delimited(block: Block, lines: list[str], delimiter: str, name: str) -> ReviewFormat | None:
-    rows = [split_line(line, delimiter) for line in lines]
+    rows = [_fields(line, delimiter) for line in lines]
     width = len(rows[0])
     if width < 4 or sum(len(row) == width for row in rows) * 2 < len(rows):
         return None
@@ -152,12 +185,10 @@ def _recognise_delimited(block: Block, lines: list[str], delimiter: str, name: s
         if width != 4:
             return None
         body = rows
-        names = ("user", "item", "rating", "timestamp")
-        if _are_asins(body, 0) and not _are_asins(body, 1):
-            names = ("item", "user", "rating", "timestamp")  # the order of the 2018 ratings-only files
+        names = _order_without_header(block, body)
     place = names.index("timestamp")
-    times = [int(row[place]) for row in body if len(row) == width and row[place].isdigit()]
-    divisor = 1000 if times and sorted(times)[len(times) // 2] >= _LEAST_MS else 1
+    texts = [row[place].strip() for row in body if len(row) == width]
+    divisor = _divisor([int(text) for text in texts if text.isdecimal() and len(text) < 20], 1)
     columns = _columns("user", "item", "rating", "timestamp", divisor=divisor, low=0.5)
     parser = DelimitedParser(columns, names, delimiter, skip_lines=int(body is not rows))
     return ReviewFormat(name, parser, divisor)
@@ -176,5 +207,32 @@ def _names_from_header(row: list[str]) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _are_asins(rows: list[list[str]], place: int) -> bool:
-    return all(len(row) > place and _ASIN.fullmatch(row[place]) for row in rows)
+def _order_without_header(block: Block, rows: list[list[str]]) -> tuple[str, ...]:
+    """Which of the first two fields is the user: the 2018 ratings-only files begin with the item.
+
+    Raises:
+        UserError: the first lines speak for both orders.
+    """
+    first, second = _asin_share(rows, 0), _asin_share(rows, 1)
+    if first >= _MOST and second <= 1 - _MOST:
+        return ("item", "user", "rating", "timestamp")
+    if first <= 1 - _MOST or second >= _MOST:
+        return ("user", "item", "rating", "timestamp")
+    raise UserError(
+        f"{block.uri}: of the first lines, {first:.0%} begin with something like an item's key (ASIN); which "
+        "field is the user's cannot be told; put a header above: user_id,parent_asin,rating,timestamp in the "
+        "file's order"
+    )
+
+
+def _asin_share(rows: list[list[str]], place: int) -> float:
+    found = [row[place] for row in rows if len(row) > place]
+    return sum(_ASIN.fullmatch(text) is not None for text in found) / len(found) if found else 0.0
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """Fields of one of the first lines; one that cannot be split is none and is judged when it is read."""
+    try:
+        return split_line(line, delimiter) or [""]
+    except csv.Error:
+        return [""]

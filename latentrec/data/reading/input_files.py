@@ -6,33 +6,22 @@ block before. At most a few blocks are in memory, whatever the size of the file.
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 from latentrec.core import UserError
-from latentrec.storage import ObjectInfo, scheme_of, store_for
+from latentrec.data.reading.byte_streams import MAX_LINE_BYTES, count_newlines, text_pieces
+from latentrec.storage import find_objects, store_for
 
 T = TypeVar("T")
 R = TypeVar("R")
 BLOCK_BYTES = 4 << 20
-_RAW_BYTES = 1 << 20
 _READ_AHEAD = 2
-_BOM = b"\xef\xbb\xbf"
-_NOT_READ = {
-    b"PK\x03\x04": "a zip archive",
-    b"BZh": "a bzip2 file",
-    b"\xfd7zXZ": "an xz file",
-    b"PAR1": "a Parquet file",
-}
 
 
 @dataclass(frozen=True)
@@ -51,12 +40,7 @@ class Block:
 
     def count_lines(self) -> int:
         """Lines in the block, a last one without newline included."""
-        codes = np.frombuffer(self.data, np.uint8)
-        step = 1 << 18  # stays in the cache; releases the interpreter lock, unlike bytes.count
-        newlines = sum(
-            int(np.count_nonzero(codes[start : start + step] == 10)) for start in range(0, len(codes), step)
-        )
-        return newlines + (len(codes) > 0 and codes[-1] != 10)
+        return count_newlines(self.data) + (len(self.data) > 0 and self.data[-1] != 10)
 
 
 @dataclass
@@ -74,25 +58,20 @@ class InputFile:
 
 
 def find_inputs(uris: tuple[str, ...]) -> list[InputFile]:
-    """The files behind locations; a folder or prefix stands for every file below it, in order of name.
+    """The files behind locations, as :func:`latentrec.storage.find_objects` lists them.
 
     Raises:
-        UserError: nothing is there, or a file is empty.
+        UserError: nothing is there, a file is empty, or a file is named twice.
     """
-    found: list[InputFile] = []
+    found: dict[str, InputFile] = {}
     for uri in uris:
-        store = store_for(uri)
-        info = store.stat(uri)
-        infos: list[ObjectInfo] = [info] if info else []
-        if info is None and scheme_of(uri) not in ("http", "https"):  # the web cannot be listed
-            infos = [entry for entry in store.list(uri) if entry.size]
-        if not infos:
-            raise UserError(f"{uri}: no such file or folder")
-        for entry in infos:
+        for entry in find_objects(uri):
             if entry.size == 0:
                 raise UserError(f"{entry.uri}: the file is empty")
-            found.append(InputFile(entry.uri, entry.size))
-    return found
+            if entry.uri in found:
+                raise UserError(f"{entry.uri}: named twice; its events would count twice, name it once")
+            found[entry.uri] = InputFile(entry.uri, entry.size)
+    return list(found.values())
 
 
 def total_bytes(files: list[InputFile]) -> int | None:
@@ -178,87 +157,52 @@ def map_in_order(function: Callable[[T], R], items: Iterator[T], workers: int) -
 
 def _blocks(source: InputFile, block_bytes: int) -> Iterator[Block]:
     parts: list[bytes] = []
-    size = raw = 0
+    size = raw = lines = 0
     try:
         stream = store_for(source.uri).open_read(source.uri)
     except FileNotFoundError:
         raise UserError(f"{source.uri}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{source.uri}: cannot be read ({error.strerror})") from None
+
+    def done(sha256: str, stored: int) -> None:
+        source.sha256, source.bytes = sha256, stored
+
     with stream:
-        is_first = True
-        for piece, raw_bytes in _decompressed(stream, source):
-            if is_first and piece:
-                piece, is_first = piece.removeprefix(_BOM), False
+        for piece, raw_bytes in text_pieces(stream, source.uri, done):
             parts.append(piece)
             size += len(piece)
             raw += raw_bytes
             if size < block_bytes:
                 continue
-            whole = b"".join(parts)
-            cut = whole.rfind(b"\n") + 1
-            if cut == 0:
+            cut = piece.rfind(b"\n") + 1
+            if cut == 0:  # only the new piece is searched: a long line must not cost quadratic time
+                if size > MAX_LINE_BYTES + block_bytes:
+                    raise _too_long(source.uri, lines)
                 continue
-            data = whole[:cut]
-            parts, size = [whole[cut:]], len(whole) - cut
-            del whole
+            data = b"".join([*parts[:-1], piece[:cut]])
+            parts, size = [piece[cut:]], len(piece) - cut
+            if longest_line(data) > MAX_LINE_BYTES:
+                raise _too_long(source.uri, lines)
+            lines += count_newlines(data)
             yield Block(source.uri, data, raw)
             raw = 0
     data = b"".join(parts)
+    if longest_line(data) > MAX_LINE_BYTES:
+        raise _too_long(source.uri, lines)
     if data or raw:
         yield Block(source.uri, data, raw)
 
 
-def _decompressed(stream: BinaryIO, source: InputFile) -> Iterator[tuple[bytes, int]]:
-    """Pairs of (decompressed bytes, bytes of the file read for them); hashes the file as stored."""
-    digest = hashlib.sha256()
-    read = 0
-    first = stream.read(_RAW_BYTES)
-    make_decoder = _decoder_for(first, source.uri)
-    decoder = None
-    chunk = first
-    while chunk:
-        digest.update(chunk)
-        read += len(chunk)
-        raw = len(chunk)
-        if make_decoder is None:
-            yield chunk, raw
-        else:
-            rest = chunk
-            while rest:
-                if decoder is None:
-                    rest = rest.lstrip(b"\0")  # padding after a gzip member
-                    if not rest:
-                        break
-                    decoder = make_decoder()
-                try:
-                    piece = decoder.decompress(rest)
-                except Exception as error:
-                    raise UserError(
-                        f"{source.uri}: the compressed data is damaged near byte {read:,} ({error}); "
-                        "fetch the file again"
-                    ) from None
-                rest = decoder.unused_data if decoder.eof else b""
-                if decoder.eof:
-                    decoder = None
-                yield piece, raw
-                raw = 0
-            if raw:
-                yield b"", raw
-        chunk = stream.read(_RAW_BYTES)
-    if decoder is not None:
-        raise UserError(
-            f"{source.uri}: the compressed file ends too early, after {read:,} bytes; fetch it again"
-        )
-    source.sha256, source.bytes = digest.hexdigest(), read
+def longest_line(data: bytes) -> int:
+    """Bytes of the longest line, as far as it matters: exact only above :data:`MAX_LINE_BYTES`."""
+    if len(data) <= MAX_LINE_BYTES:
+        return len(data)
+    return max(len(line) for line in data.split(b"\n"))
 
 
-def _decoder_for(head: bytes, uri: str) -> Callable[[], Any] | None:
-    if head.startswith(b"\x1f\x8b"):
-        return lambda: zlib.decompressobj(wbits=31)
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        import zstandard
-
-        return lambda: zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
-    for magic, what in _NOT_READ.items():
-        if head.startswith(magic):
-            raise UserError(f"{uri} is {what}; unpack it (plain, gzip and zstd are read)")
-    return None
+def _too_long(uri: str, lines_before: int) -> UserError:
+    return UserError(
+        f"{uri}, after line {lines_before:,}: a line is longer than {MAX_LINE_BYTES >> 20} MB; write one "
+        "record a line, and check that the file holds reviews"
+    )

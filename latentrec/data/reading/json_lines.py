@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.json as pj
 
+from latentrec.core.text import printable
 from latentrec.data.reading.line_reader import Column, schema_of
 
 
@@ -37,7 +39,23 @@ class JsonParser:
     def row(self, line: bytes) -> Any:
         """One line by the standard library."""
         text = line.decode("utf-8")
+        twice: set[str] = set()
+
+        def one_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            nonlocal twice  # the object that is read last is the outermost
+            row = dict(pairs)
+            twice = (
+                set()
+                if len(row) == len(pairs)
+                else {k for k, n in Counter(k for k, _ in pairs).items() if n > 1}
+            )
+            return row
+
         try:
-            return json.loads(text)
+            row = json.loads(text, object_pairs_hook=one_object)
         except ValueError as error:
-            raise ValueError(f"not JSON ({error})") from None
+            raise ValueError(f"not JSON ({printable(str(error))})") from None
+        wanted = [column.name for column in self.columns if column.name in twice]
+        if wanted:
+            raise ValueError(f"'{wanted[0]}' is given twice")
+        return row

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,7 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from latentrec.core import UserError
+from latentrec.core.redact import redact
+from latentrec.core.text import printable
 from latentrec.data.reading.input_files import Block, InputFile, map_in_order, read_blocks
+
+_LARGEST_WHOLE = 1 << 63
+_SURROGATE = re.compile("[\ud800-\udfff]")
+UNFIT = re.compile("[\0\ud800-\udfff]")
+"""Characters that no key can hold."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,35 @@ class Column:
         if pa.types.is_string(self.kind):
             if not isinstance(value, str):
                 return f"'{self.name}' is {_show(value)}, expected text"
-            return f"'{self.name}' is empty" if self.required and not value else None
-        is_whole = pa.types.is_integer(self.kind)
-        if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
-            return f"'{self.name}' is {_show(value)}, expected {self._expected()}"
-        if not math.isfinite(value) or (self.low is not None and not self.low <= value <= self.high):  # type: ignore[operator]
+            if self.required and not value:
+                return f"'{self.name}' is empty"
+            if self.required and (sign := UNFIT.search(value)):
+                code = f"U+{ord(sign[0]):04X}"
+                return f"'{self.name}' is {_show(value)}, which holds {code}, no character of a key"
+            return None
+        number = self.number(value)
+        if number is None or (self.low is not None and not self.low <= number <= self.high):  # type: ignore[operator]
             return f"'{self.name}' is {_show(value)}, expected {self._expected()}"
         return None
+
+    def value(self, row: dict[str, Any]) -> Any:
+        """The field as its column takes it, of a line without a problem."""
+        value = row.get(self.name)
+        if value is None:
+            return None
+        return without_surrogates(value) if pa.types.is_string(self.kind) else self.number(value)
+
+    def number(self, value: Any) -> int | float | None:
+        """A finite number of the column's kind, or ``None``; 1500000000.0 is a whole number."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if isinstance(value, int) and abs(value) > _LARGEST_WHOLE:  # 10^400 has no float
+            return None
+        if not math.isfinite(value):
+            return None
+        if not pa.types.is_integer(self.kind):
+            return float(value)
+        return int(value) if value == int(value) else None
 
     def _expected(self) -> str:
         noun = "a whole number" if pa.types.is_integer(self.kind) else "a number"
@@ -82,7 +112,7 @@ class BadLines:
         Raises:
             UserError: lines may not be skipped.
         """
-        message = f"{uri}, line {line:,}: {problem}"
+        message = f"{redact(uri)}, line {line:,}: {problem}"
         if not self.skip:
             raise UserError(f"{message}; mend the line, or rerun with --skip-bad-lines to drop such lines")
         self.count += 1
@@ -139,6 +169,8 @@ def read_tables(file: InputFile, parser: LineParser, bad: BadLines) -> Iterator[
 
     def parse(block: Block) -> tuple[pa.Table | None, int]:
         lines = block.count_lines()
+        if b"\0" in block.data or b"\\u0000" in block.data:
+            return None, lines  # zero bytes are judged line by line
         if not block.data.isascii():
             try:
                 block.data.decode("utf-8")
@@ -164,24 +196,18 @@ def parse_by_line(block: Block, first_line: int, parser: LineParser, bad: BadLin
     Raises:
         UserError: a line is bad and may not be skipped; the message names it.
     """
-    numbered = list(good_lines(block, first_line, parser, bad))
-    table = parser.parse(b"\n".join(line for _, line in numbered))
-    if table is not None and table.num_rows == len(numbered):
-        return table
-    good = []
-    for number, line in numbered:  # the line's own reading had no objection, the block parser has
-        table = parser.parse(line)
-        if table is not None and table.num_rows == 1:
-            good.append(table)
-        else:
-            bad.add(block.uri, number, "cannot be read (is a key or a field given twice?)")
-    return pa.concat_tables(good) if good else schema_of(parser.columns).empty_table()
+    rows = [row for _, row in good_lines(block, first_line, parser, bad)]
+    schema = schema_of(parser.columns)
+    columns = [[column.value(row) for row in rows] for column in parser.columns]
+    return pa.table(
+        [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)], schema
+    )
 
 
 def good_lines(
     block: Block, first_line: int, parser: LineParser, bad: BadLines
-) -> Iterator[tuple[int, bytes]]:
-    """(line number, line) of every usable line; the others go to ``bad``."""
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, its fields) of every usable line; the others go to ``bad``."""
     for number, line in enumerate(block.data.split(b"\n"), first_line):
         if not line.strip():
             continue
@@ -190,14 +216,17 @@ def good_lines(
         except UnicodeDecodeError as error:
             bad.add(block.uri, number, f"not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1})")
             continue
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            bad.add(block.uri, number, "nested too deeply")
+            continue
+        except ValueError as error:
             bad.add(block.uri, number, str(error))
             continue
         problem = _row_problem(row, parser.columns)
         if problem:
             bad.add(block.uri, number, problem)
         else:
-            yield number, line
+            yield number, row
 
 
 def is_sound(table: pa.Table, columns: tuple[Column, ...]) -> bool:
@@ -232,6 +261,11 @@ def _below_header(file: InputFile, parser: LineParser) -> Iterator[Block]:
         yield Block(block.uri, data, block.raw_bytes) if data is not block.data else block
 
 
+def without_surrogates(text: str) -> str:
+    """Half a surrogate pair (an emoji that was cut in two) becomes U+FFFD: no file can hold it."""
+    return _SURROGATE.sub("\ufffd", text) if not text.isascii() else text
+
+
 def _row_problem(row: Any, columns: tuple[Column, ...]) -> str | None:
     if not isinstance(row, dict):
         return f"holds {_show(row)}, expected an object in braces"
@@ -243,5 +277,14 @@ def _row_problem(row: Any, columns: tuple[Column, ...]) -> str | None:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else f"'{value}'"
+    if isinstance(value, str):
+        text = f"'{value[:80]}'"
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_WHOLE:
+        text = f"a whole number of {value.bit_length() * 0.30103:,.0f} digits"
+    else:
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except (ValueError, RecursionError):
+            text = f"a {type(value).__name__}"
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "…"

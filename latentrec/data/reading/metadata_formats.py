@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from latentrec.core import UserError
+from latentrec.core.text import printable
 from latentrec.data.reading.delimited import split_line
 from latentrec.data.reading.formats import first_lines, parse_object
 from latentrec.data.reading.input_files import Block
-from latentrec.data.reading.line_reader import BadLines
+from latentrec.data.reading.line_reader import UNFIT, BadLines, without_surrogates
 from latentrec.data.titles import clean_text, clean_title
 
 _GENRES = (
@@ -64,14 +66,18 @@ class AmazonMetadata:
         text = line.decode("utf-8")
         try:
             row = json.loads(text)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         except ValueError as error:
             row = parse_object(text)
             if row is None:
-                raise ValueError(f"neither JSON nor a Python literal ({error})") from None
+                raise ValueError(f"neither JSON nor a Python literal ({printable(str(error))})") from None
         if not isinstance(row, dict) or not isinstance(row.get(self._key_name), str):
             raise ValueError(f"'{self._key_name}' is missing or no text")
         if not row[self._key_name]:
             raise ValueError(f"'{self._key_name}' is empty")
+        if UNFIT.search(row[self._key_name]):
+            raise ValueError(f"'{self._key_name}' is {ascii(row[self._key_name])[:60]}, no key")
         return row[self._key_name], row
 
     def title(self, row: Any) -> str:
@@ -106,9 +112,16 @@ class MovieLensMetadata:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
             text = line.decode("latin-1")
-        fields = (
-            text.rstrip("\r\n").split("|") if self._delimiter == "|" else split_line(text, self._delimiter)
-        )
+        try:
+            fields = (
+                text.rstrip("\r\n").split("|")
+                if self._delimiter == "|"
+                else split_line(text, self._delimiter)
+            )
+        except csv.Error as error:
+            raise ValueError(f"not readable as delimited text ({error})") from None
+        if UNFIT.search(fields[0] if fields else ""):
+            raise ValueError(f"the item is {ascii(fields[0])[:60]}, no key")
         if len(fields) < 3 or not fields[0]:
             raise ValueError(f"{len(fields)} fields, expected at least item, title and genres")
         return fields[0], fields
@@ -135,6 +148,11 @@ def recognise_metadata(block: Block) -> tuple[MetadataFormat, int]:
     lines = first_lines(block)
     for line in lines:
         row = parse_object(line)
+        if row and ({"reviewerID", "reviewText"} & set(row) or {"user_id", "rating"} <= set(row)):
+            raise UserError(
+                f"{block.uri} holds reviews and not product metadata; give it as --reviews (REVIEWS), and as "
+                "--metadata (META) the file of the products"
+            )
         for name in ("parent_asin", "asin"):
             if row and name in row:
                 return AmazonMetadata(name), 0
@@ -145,7 +163,7 @@ def recognise_metadata(block: Block) -> tuple[MetadataFormat, int]:
         return MovieLensMetadata(","), 1
     raise UserError(
         f"{block.uri}: no metadata format that is known (Amazon JSON lines with 'asin' or 'parent_asin', "
-        f"MovieLens items); the first line begins {lines[0][:60]!r}"
+        f"MovieLens items); the first line begins {lines[0][:60]!a}"
     )
 
 
@@ -164,10 +182,12 @@ def metadata_rows(
             bad.add(block.uri, number, str(error))
 
 
-def _flat(value: Any, separator: str) -> str:
+def _flat(value: Any, separator: str, depth: int = 0) -> str:
     """A field as one string: lists (of lists) are joined, anything else but text is dropped."""
     if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return separator.join(part for part in (_flat(entry, separator) for entry in value) if part)
+        return without_surrogates(value)
+    if isinstance(value, list) and depth < 8:
+        return separator.join(
+            part for part in (_flat(entry, separator, depth + 1) for entry in value) if part
+        )
     return ""

@@ -278,8 +278,13 @@ def test_too_many_bad_lines_fail_although_they_may_be_skipped(refused, tmp_path)
     assert "2 of 30 lines cannot be read (6.7%), more than --max-bad-share 0.05 allows" in message
 
 
-def test_a_failed_run_removes_what_stood_there_before(refused, tmp_path):
+def test_a_failed_run_leaves_the_dataset_of_the_run_before(tmp_path, capsys):
     path = write(tmp_path / "reviews.json", lines(grid()))
     main(["data-prep", "--reviews", path, "--output", str(tmp_path / "out"), "--k-core", "1"])
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["kind"] == "dataset"
-    refused("--reviews", write(tmp_path / "bad.json", b"{"))
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    for reviews in (write(tmp_path / "bad.json", b"{"), str(tmp_path / "reviewz.json")):
+        with pytest.raises(SystemExit):
+            main(["data-prep", "--reviews", reviews, "--output", str(tmp_path / "out"), "--k-core", "1"])
+        assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    assert "error:" in capsys.readouterr().err

@@ -1,0 +1,393 @@
+"""Files that people have or send: read rightly, or refused in one line with the cure; never a traceback."""
+# ruff: noqa: E501
+
+import gzip
+import importlib
+import json
+import time
+
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from latentrec.cli import main
+from latentrec.core import UserError
+from latentrec.data import DataPrepConfig, prepare
+from latentrec.data.reading.byte_streams import text_pieces
+from latentrec.data.reading.input_check import fingerprint_inputs, recognise_inputs
+from latentrec.data.reading.input_files import InputFile, find_inputs, read_blocks
+from latentrec.storage import store_for
+from tests.fixtures.review_files import grid, lines, review, titles, write
+
+ROWS = grid()
+ODD = {  # one odd line below the grid's thirty: what the message says, or None where it is read
+    "trailing comma": (b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000},', "not JSON"),
+    "two objects": (2 * b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000}', "not JSON"),
+    "field twice": (
+        b'{"reviewerID": "U1", "reviewerID": "U2", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000}',
+        "'reviewerID' is given twice",
+    ),
+    "NaN": (b'{"reviewerID": "U1", "asin": "B1", "overall": NaN, "unixReviewTime": 1500000000}', "'overall' is NaN"),
+    "true": (b'{"reviewerID": "U1", "asin": "B1", "overall": true, "unixReviewTime": 1500000000}', "'overall' is true"),
+    "10^400 stars": (
+        b'{"reviewerID": "U1", "asin": "B1", "overall": 1' + b"0" * 400 + b', "unixReviewTime": 1500000000}',
+        "'overall' is a whole number of 400 digits",
+    ),
+    "10^400 seconds": (
+        b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 1' + b"0" * 400 + b"}",
+        "'unixReviewTime' is a whole number of 400 digits",
+    ),
+    "5000 digits": (
+        b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": ' + b"1" * 5000 + b"}",
+        "not JSON",
+    ),
+    "2^63": (
+        b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 9223372036854775808}',
+        "'unixReviewTime' is 9223372036854775808",
+    ),
+    "half an emoji in a key": (
+        b'{"reviewerID": "U\\ud83d", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000}',
+        "which holds U+D83D, no character of a key",
+    ),
+    "zero byte in a key": (
+        b'{"reviewerID": "U\\u0000", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000}',
+        "which holds U+0000",
+    ),
+    "carriage return inside": (
+        b'{"reviewerID": "U1",\r"asin": "B1"}\r{"overall": 5}',
+        "not JSON",
+    ),
+    "nested too deeply": (b"[" * 100_000, "nested too deeply"),
+    "float time": (b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000.0}', None),
+    "half an emoji in a text": (
+        b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000, "reviewText": "\\ud83c"}',
+        None,
+    ),
+    "deep field that is not read": (
+        b'{"reviewerID": "U1", "asin": "B1", "overall": 5, "unixReviewTime": 1500000000, "x": '
+        + b"[" * 500 + b"]" * 500 + b"}",
+        None,
+    ),
+}  # fmt: skip
+
+
+def run(capsys, tmp_path, *arguments) -> tuple[int, str, str]:
+    """Exit code, standard output and the last line of standard error of data-prep."""
+    code = 0
+    try:
+        main(
+            [
+                "data-prep",
+                "--output",
+                str(tmp_path / "out"),
+                "--k-core",
+                "1",
+                "--max-bad-share",
+                "0.5",
+                *arguments,
+            ]
+        )
+    except SystemExit as exit_:
+        code = exit_.code
+    printed = capsys.readouterr()
+    return code, printed.out, (printed.err.strip().splitlines() or [""])[-1]
+
+
+def raw_events(out: str) -> int:
+    return int(next(line for line in out.splitlines() if line.startswith("raw")).split()[1].replace(",", ""))
+
+
+@pytest.mark.parametrize("task", ["next_item", "rating"])
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_line_is_read_or_named_and_can_be_skipped(capsys, tmp_path, kind, task):
+    line, message = ODD[kind]
+    path = write(tmp_path / "reviews.json", lines(ROWS) + line + b"\n")
+    code, out, error = run(capsys, tmp_path, "--reviews", path, "--task", task)
+    if message is None:
+        assert (code, raw_events(out)) == (0, 31), error
+        return
+    assert code == 2
+    assert f"{path}, line 31: " in error
+    assert message in error
+    assert not (tmp_path / "out").exists()
+    code, out, error = run(capsys, tmp_path, "--reviews", path, "--task", task, "--skip-bad-lines")
+    assert (code, raw_events(out)) == (0, 30), error
+
+
+CSV = b"".join(b"%s,%s,%.1f,%d\n" % (r["reviewerID"].encode(), r["asin"].encode(), r["overall"], r["unixReviewTime"]) for r in ROWS)  # fmt: skip
+ODD_CSV = {
+    "five fields": (b"U1,B000000001,5,1500000000,x", "5 fields, expected 4"),
+    "nan": (b"U1,B000000001,nan,1500000000", "'rating' is NaN"),
+    "10^400": (b"U1,B000000001,1" + b"0" * 400 + b",1500000000", "'rating' is"),
+    "10^400 seconds": (b"U1,B000000001,5,1" + b"0" * 400, "'timestamp' is"),
+    "underscore": (b"U1,B000000001,5,1_500_000_000", "'timestamp' is"),
+    "zero byte": (b"U\0,B000000001,5,1500000000", "U+0000"),
+    "open quote": (b'"U1,B000000001,5,1500000000', "a quote is opened and not closed"),
+    "carriage return": (b"U1,\rB000000001,5,1500000000", "line 31"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_CSV)
+def test_odd_line_of_a_csv_is_named_and_can_be_skipped(capsys, tmp_path, kind):
+    line, message = ODD_CSV[kind]
+    path = write(tmp_path / "ratings.csv", CSV + line + b"\n")
+    code, _, error = run(capsys, tmp_path, "--reviews", path)
+    assert code == 2
+    assert f"{path}, line 31: " in error
+    assert message in error
+    code, out, error = run(capsys, tmp_path, "--reviews", path, "--skip-bad-lines")
+    assert (code, raw_events(out)) == (0, 30), error
+
+
+def test_line_break_inside_a_quoted_field_spoils_both_halves(capsys, tmp_path):
+    path = write(tmp_path / "ratings.csv", CSV + b'"U\n9",B000000001,5,1500000000\n')
+    assert run(capsys, tmp_path, "--reviews", path)[0] == 2
+    code, out, _ = run(capsys, tmp_path, "--reviews", path, "--skip-bad-lines")
+    assert (code, raw_events(out)) == (0, 30)
+
+
+META_ODD = {
+    "cut": (b'{"asin": "B0000000', "neither JSON"),
+    "not UTF-8": (b'{"asin": "B000000001", "title": "\xff"}', "not UTF-8 (byte 0xff"),
+    "nested": (b'{"asin": "B000000001", "title": ' + b"[" * 100_000, "nested too deeply"),
+    "nested literal": (b"{'asin': 'B000000001', 'title': " + b"(" * 5000, "neither JSON"),
+    "half an emoji in the key": (b'{"asin": "B\\udfff", "title": "x"}', "no key"),
+    "half an emoji": (b'{"asin": "B000000001", "title": "Oak \\ud83c", "brand": "\\udc00"}', None),
+    "huge number": (b'{"asin": "B000000001", "title": "x", "price": 1' + b"0" * 400 + b"}", None),
+    "title is an object": (b'{"asin": "B000000001", "title": {"a": 1}}', None),
+    "title is null": (b'{"asin": "B000000001", "title": null}', None),
+}
+
+
+@pytest.mark.parametrize("kind", META_ODD)
+def test_odd_line_of_metadata_is_read_or_named(capsys, tmp_path, kind):
+    line, message = META_ODD[kind]
+    reviews = write(tmp_path / "reviews.json", lines(ROWS))
+    path = write(tmp_path / "meta.json", lines(titles()) + line + b"\n")
+    code, _, error = run(capsys, tmp_path, "--reviews", reviews, "--metadata", path)
+    if message is None:
+        assert code == 0, error
+        for name in ("title", "brand"):
+            table = pq.read_table(tmp_path / "out" / "items.parquet")
+            assert name not in table.column_names or "\ud83c" not in str(table[name].to_pylist())
+        return
+    assert code == 2
+    assert f"{path}, line 6: " in error
+    assert message in error
+    assert run(capsys, tmp_path, "--reviews", reviews, "--metadata", path, "--skip-bad-lines")[0] == 0
+
+
+@pytest.fixture
+def expected(tmp_path):
+    path = write(tmp_path / "plain.json", lines(ROWS))
+    return prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "expected").fingerprint
+
+
+SAME = {
+    "array on one line": json.dumps(ROWS).encode(),
+    "array over many lines": json.dumps(ROWS, indent=2).encode(),
+    "array of lines": b"[\n" + b",\n".join(json.dumps(row).encode() for row in ROWS) + b"\n]\n",
+    "blank first lines": b"\n  \n" + lines(ROWS),
+    "byte order mark": b"\xef\xbb\xbf" + lines(ROWS),
+    "carriage returns alone": lines(ROWS).replace(b"\n", b"\r"),
+    "carriage returns too": lines(ROWS).replace(b"\n", b"\r\n"),
+    "csv": CSV,
+    "csv of carriage returns": CSV.replace(b"\n", b"\r"),
+    "semicolons": CSV.replace(b",", b";"),
+    "spaces, as in some copies of ML-100K": CSV.replace(b",", b"   "),
+    "tabs": CSV.replace(b",", b"\t"),
+    "2023 in seconds": lines(
+        {"user_id": r["reviewerID"], "parent_asin": r["asin"], "rating": r["overall"], "timestamp": r["unixReviewTime"]}
+        for r in ROWS
+    ),
+    "2018 in milliseconds": lines({**row, "unixReviewTime": row["unixReviewTime"] * 1000} for row in ROWS),
+    "whole numbers as floats": lines({**row, "unixReviewTime": float(row["unixReviewTime"])} for row in ROWS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", SAME)
+def test_what_can_be_read_with_certainty_is_read(tmp_path, expected, kind, packed):
+    path = write(tmp_path / ("data.gz" if packed else "data"), SAME[kind])
+    recognise_inputs((path,), ())
+    assert prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "out").fingerprint == expected
+
+
+def test_large_array_is_read_in_pieces(tmp_path):
+    rows = [
+        review(f"U{n % 500}", f"B{n % 300:09d}", reviewText='\u00e9 [ } \\ " ' * 20) for n in range(20_000)
+    ]
+    one = write(tmp_path / "array.json.gz", json.dumps(rows, ensure_ascii=False).encode())
+    two = write(tmp_path / "lines.json", lines(rows))
+
+    def make(path: str, name: str):
+        return prepare(DataPrepConfig(reviews=(path,), k_core=2, task="rating"), tmp_path / name)
+
+    assert make(one, "one").fingerprint == make(two, "two").fingerprint
+
+
+NOT_READ = {
+    "zip": (b"PK\x03\x04" + b"x" * 50, "a zip archive; unpack it"),
+    "Parquet": (b"PAR1" + b"\0" * 50, "to_json"),
+    "UTF-16": (("\ufeff" + CSV.decode()).encode("utf-16-le"), "UTF-16 text; convert it, for example with iconv"),
+    "UTF-16 without mark": (CSV.decode().encode("utf-16-le"), "UTF-16 without its mark"),
+    "binary": (bytes(range(256)) * 50, "no review format|binary"),
+    "web page": (b"<!DOCTYPE html><html><body>Log in", "a web page"),
+    "SQLite": (b"SQLite format 3\0" + b"\0" * 100, "export the table as CSV"),
+    "twice packed": (gzip.compress(lines(ROWS)), "compressed twice"),
+    "pretty objects": (b"\n".join(json.dumps(row, indent=1).encode() for row in ROWS), "jq -c"),
+    "metadata": (lines(titles()), "it looks like product metadata"),
+    "broken array": (json.dumps(ROWS).encode()[:-100], "of the JSON array cannot be read"),
+    "array with a fault": (json.dumps(ROWS[:5]).encode()[:-1] + b", {'x': 1}" + json.dumps(ROWS).encode(), "element 6"),
+    "endless nesting": (b'[{"a":' + b"[" * 100_000, "nested too deeply"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOT_READ)
+def test_what_is_not_read_is_refused_with_the_cure_by_preflight_too(capsys, tmp_path, kind):
+    data, message = NOT_READ[kind]
+    path = write(tmp_path / ("reviews.gz" if kind == "twice packed" else "reviews"), data)
+    code, _, error = run(capsys, tmp_path, "--reviews", path)
+    assert code == 2
+    assert path in error
+    assert any(part in error for part in message.split("|")), error
+    if kind not in ("array with a fault", "broken array"):  # below the first lines
+        with pytest.raises(UserError):
+            recognise_inputs((path,), ())
+
+
+def test_reviews_given_as_metadata_are_refused(capsys, tmp_path):
+    path = write(tmp_path / "reviews.json", lines(ROWS))
+    code, _, error = run(
+        capsys, tmp_path, "--reviews", path, "--metadata", write(tmp_path / "x", lines(ROWS))
+    )
+    assert code == 2
+    assert "holds reviews and not product metadata; give it as --reviews" in error
+
+
+def test_one_odd_line_does_not_swap_users_and_items(tmp_path):
+    swapped = b"".join(
+        b"%s,%s,5,%d\n" % (r["asin"].encode(), r["reviewerID"].encode(), r["unixReviewTime"]) for r in ROWS
+    )
+    path = write(tmp_path / "item_first.csv", b"ODD,U9,5,1500000000\n" + swapped)
+    prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "out")
+    users = pq.read_table(tmp_path / "out" / "users.parquet")["user_key"].to_pylist()
+    assert sorted(users) == [*(f"U{number}" for number in range(6)), "U9"]
+    half = b"".join(
+        b"%s,x%d,5,1500000000\n" % (b"B00000000%d" % n if n % 2 else b"user%d" % n, n) for n in range(8)
+    )
+    with pytest.raises(UserError, match="put a header above"):
+        recognise_inputs((write(tmp_path / "half.csv", half),), ())
+
+
+def test_unknown_times_are_told(tmp_path):
+    path = write(tmp_path / "r.json", lines([*ROWS, {**review(), "unixReviewTime": 0}]))
+    manifest = prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "out")
+    told = {check["name"]: check for check in manifest.extra["checks"]}["plausible_times"]
+    assert told["detail"].startswith("1 of 31 events are from before 1995")
+
+
+class TestBounds:
+    """What inflates without end, or has no line's end, stops early."""
+
+    def test_bomb_of_blank_lines(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("latentrec.data.reading.byte_streams._RATIO_FROM", 1 << 24)
+        for pack in (gzip.compress, zstandard.ZstdCompressor().compress):
+            path = write(tmp_path / "raw", pack(b"\n" * (1 << 26)))
+            with pytest.raises(UserError, match="no file of reviews does"):
+                list(read_blocks(InputFile(path, 0)))
+
+    def test_line_without_end(self, tmp_path):
+        path = tmp_path / "x.gz"
+        path.write_bytes(gzip.compress(lines(ROWS) + b"x" * (64 << 20)))
+        began = time.monotonic()
+        with pytest.raises(UserError, match="after line 30: a line is longer than 16 MB"):
+            list(read_blocks(InputFile(str(path), 0)))
+        assert time.monotonic() - began < 20
+
+    def test_pieces_are_small_whatever_the_packing(self, tmp_path):
+        for pack in (gzip.compress, zstandard.ZstdCompressor().compress):
+            path = tmp_path / "x"
+            path.write_bytes(pack(b"0" * (256 << 20)))
+            with path.open("rb") as stream:
+                sizes = [len(piece) for piece, _ in text_pieces(stream, "x", lambda *_: None)]
+            assert sum(sizes) == 256 << 20
+            assert max(sizes) <= 128 << 20
+
+    def test_window_of_zstd_is_bounded(self, tmp_path):
+        big = zstandard.ZstdCompressionParameters(window_log=28)
+        frame = zstandard.ZstdCompressor(compression_params=big).compressobj()
+        path = tmp_path / "x.zst"
+        path.write_bytes(frame.compress(b"x\n" * (1 << 27)) + frame.flush())
+        with pytest.raises(UserError, match="again without --long"):
+            list(read_blocks(InputFile(str(path), 0)))
+
+
+class TestLister:
+    """One lister for data preparation, preflight and fingerprints."""
+
+    @pytest.fixture(params=["local", "gs", "relative"])
+    def place(self, request, tmp_path, monkeypatch) -> str:
+        if request.param == "gs":
+            request.getfixturevalue("gcs_server")
+            place = "gs://bucket/reviews"
+        else:
+            monkeypatch.chdir(tmp_path)
+            place = str(tmp_path / "reviews") if request.param == "local" else "reviews"
+        rows = ROWS
+        for name, part in (("part-0.json", rows[:11]), ("part-1.json", rows[11:])):
+            store_for(place).write_bytes(f"{place}/{name}", lines(part))
+        for name in (".DS_Store", "_SUCCESS", ".ipynb_checkpoints/part-0.json"):
+            store_for(place).write_bytes(f"{place}/{name}", b"\0\0Bud1\n")
+        store_for(place).write_bytes(f"{place}/empty.json", b"")
+        store_for(place).write_bytes(f"{place}_2018.json", lines(rows))
+        if request.param == "gs":  # what the console's "create folder" makes
+            store_for(place).write_bytes(f"{place}/", b"")
+        return place
+
+    @pytest.mark.parametrize("pattern", ["", "/", "/part-*.json", "/part-?.json", "/part-[01].json"])
+    def test_folders_and_patterns_mean_the_same_everywhere(self, place, tmp_path, pattern, expected):
+        uri = place + pattern
+        assert [file.uri.rpartition("/")[2] for file in find_inputs((uri,))] == ["part-0.json", "part-1.json"]
+        assert prepare(DataPrepConfig(reviews=(uri,), k_core=1), tmp_path / "out").fingerprint == expected
+        assert fingerprint_inputs((uri,), ()) == fingerprint_inputs((f"{place}/",), ())
+
+    @pytest.mark.parametrize("name", ["_20", "_2018", "/part-9*", "/part", "/nothing/"])
+    def test_the_beginning_of_a_name_names_nothing(self, place, name):
+        with pytest.raises(UserError, match=r"no such file|no file matches"):
+            find_inputs((place + name,))
+
+    def test_one_file_named_twice_is_refused(self, place):
+        with pytest.raises(UserError, match="named twice"):
+            find_inputs((place, f"{place}/part-0.json"))
+
+    def test_a_name_with_signs_of_a_pattern_is_a_name_first(self, tmp_path):
+        path = write(tmp_path / "reviews [1].json", lines(ROWS))
+        assert [file.uri for file in find_inputs((path,))] == [path]
+
+
+def test_input_that_changed_since_preflight_is_refused(tmp_path):
+    path = write(tmp_path / "reviews.json", lines(ROWS))
+    config = DataPrepConfig(reviews=(path,), k_core=1)
+    seen = fingerprint_inputs((path,), ())
+    prepare(config, tmp_path / "same", inputs_fingerprint=seen)
+    write(tmp_path / "reviews.json", lines(ROWS[1:]))
+    with pytest.raises(UserError, match="changed since preflight"):
+        prepare(config, tmp_path / "changed", inputs_fingerprint=seen)
+    assert not (tmp_path / "changed").exists()
+    prepare(config, tmp_path / "alone", inputs_fingerprint="not compared")
+
+
+def test_input_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "reviews.json", lines(ROWS))
+    module = importlib.import_module("latentrec.data.prepare")
+    real = module.write_tables
+
+    def write_tables(*arguments):
+        real(*arguments)
+        write(tmp_path / "reviews.json", lines(ROWS) + b"\n")
+
+    monkeypatch.setattr(module, "write_tables", write_tables)
+    with pytest.raises(UserError, match="changed while it was read"):
+        prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
