@@ -231,13 +231,13 @@ def test_untitled_items_where_titles_are_required(refused, tmp_path):
     [
         ([], "needs either --reviews or --category"),
         (["--reviews", "x", "--category", "Books"], "needs either --reviews or --category"),
-        (["--reviews", "x", "--max-history", "0"], "max_history is 0, expected at least 1"),
+        (["--reviews", "x", "--max-history", "0"], "max_history is 0, expected"),
         (["--reviews", "x", "--window-start", "2017-13-01"], "window_start is '2017-13-01', expected a day"),
         (
             ["--reviews", "x", "--window-start", "2018-01-01", "--window-end", "2018-01-01"],
             "not before window_end",
         ),
-        (["--reviews", "x", "--split", "random"], "allowed: temporal, dates, leave_one_out"),
+        (["--reviews", "x", "--split", "random"], "expected one of temporal, dates, leave_one_out"),
         (["--reviews", "x", "--split", "dates"], "--split dates needs --valid-start and --test-start"),
         (["--reviews", "x", "--test-start", "2018-01-01"], "belong to --split dates"),
         (["--reviews", "x", "--on-no-new-data", "stop"], "needs --previous"),
