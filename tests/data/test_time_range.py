@@ -6,8 +6,9 @@ import pytest
 from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.data.time_range import part_of
-from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft_config import SFTConfig
+from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
 from tests.fixtures.sequential_data import write_dataset
 
 
@@ -41,11 +42,11 @@ def test_split_order_and_the_whole_are_kept(train):
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("config", [SFTConfig, GRPOConfig])
+@pytest.mark.parametrize("config", [SFTConfig, LatentGRPOConfig, TitleObjectiveConfig])
 @pytest.mark.parametrize("part", [(0.8, 0.8), (-0.1, 1.0), (0.0, 1.2), (0.9, 0.1)])
 def test_a_part_that_is_none_is_refused(config, part):
     with pytest.raises(
-        UserError, match=rf"{config.__name__}.train_from is {part[0]} and train_to is {part[1]}"
+        UserError, match=rf"{config.step_name}.train_from is {part[0]} and train_to is {part[1]}"
     ):
         config(train_from=part[0], train_to=part[1])
 

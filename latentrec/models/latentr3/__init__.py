@@ -6,7 +6,13 @@ from latentrec.models.latentr3.backbone_source import load_backbone, load_pretra
 from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
 from latentrec.models.latentr3.kv_cache import KeyValues
 from latentrec.models.latentr3.latent_ratt import LatentRATT
-from latentrec.models.latentr3.model import IGNORED, LatentR3Model, read_before
+from latentrec.models.latentr3.model import (
+    ANSWER_READS,
+    IGNORED,
+    LATENT_SOURCES,
+    LatentR3Model,
+    read_before,
+)
 from latentrec.models.latentr3.prompt_state import (
     AnswerIndices,
     Branches,
@@ -16,7 +22,9 @@ from latentrec.models.latentr3.prompt_state import (
 )
 
 __all__ = [
+    "ANSWER_READS",
     "IGNORED",
+    "LATENT_SOURCES",
     "AllowedTokens",
     "AnswerIndices",
     "Backbone",

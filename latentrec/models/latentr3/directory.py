@@ -1,7 +1,7 @@
 """A LatentR³ model as a directory: backbone and tokenizer in Hugging Face layout, LatentRATT beside them.
 
 backbone/                     loads with AutoModelForCausalLM and AutoTokenizer as it stands
-latent_ratt.safetensors       absent when N = 0
+latent_ratt.safetensors       absent when N = 0; pause_tokens.safetensors of that control in its place
 model.json                    architecture: N, latent source, prompt (written by the trainer)
 """
 
@@ -21,6 +21,7 @@ from latentrec.prompts import NextItemPrompt
 
 BACKBONE = "backbone"
 LATENT_RATT = "latent_ratt.safetensors"
+PAUSE_TOKENS = "pause_tokens.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def architecture(model: LatentR3Model, prompt: NextItemPrompt) -> dict[str, Any]
     entry = {
         "n_latents": model.n_latents,
         "latent_source": model.latent_source,
+        "latent_width": None if model.latent_ratt is None else model.latent_ratt.width,
+        "answer_reads": model.answer_reads,
         "prompt": prompt.settings(),
         "backbone": model.backbone.config.model_type,
         "hidden_size": model.backbone.hidden_size,
@@ -52,9 +55,10 @@ def save_latentr3(model: LatentR3Model, tokenizer: Any, directory: Path) -> None
     target = directory / BACKBONE
     model.backbone.model.save_pretrained(target, safe_serialization=True)
     tokenizer.save_pretrained(target)
-    if model.latent_ratt is not None:
-        weights = {name: tensor.contiguous() for name, tensor in model.latent_ratt.state_dict().items()}
-        save_file(weights, directory / LATENT_RATT)
+    for file, module in ((LATENT_RATT, model.latent_ratt), (PAUSE_TOKENS, model.pause_tokens)):
+        if module is not None:
+            weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+            save_file(weights, directory / file)
 
 
 def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "float32") -> LoadedLatentR3:
@@ -70,13 +74,17 @@ def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "f
     backbone, tokenizer = load_pretrained(directory / BACKBONE, dtype=dtype)
     shape = info.architecture
     model = LatentR3Model(
-        backbone, n_latents=shape["n_latents"], latent_source=shape.get("latent_source", "latent_ratt")
+        backbone,
+        n_latents=shape["n_latents"],
+        latent_source=shape.get("latent_source", "latent_ratt"),
+        latent_width=shape.get("latent_width"),
+        answer_reads=shape.get("answer_reads", "prompt"),
     )
-    if model.latent_ratt is not None:
-        path = directory / LATENT_RATT
-        if not path.is_file():
-            raise UserError(f"{path} is missing; run the step that made {directory} again")
-        model.latent_ratt.load_state_dict(load_file(path))
+    for file, module in ((LATENT_RATT, model.latent_ratt), (PAUSE_TOKENS, model.pause_tokens)):
+        if module is not None:
+            if not (directory / file).is_file():
+                raise UserError(f"{directory / file} is missing; run the step that made {directory} again")
+            module.load_state_dict(load_file(directory / file))
     return LoadedLatentR3(
         model.eval(), NextItemPrompt(tokenizer, **shape["prompt"]), info, manifest.fingerprint
     )

@@ -5,6 +5,9 @@ prompt. One head, three ``Linear(d, d)`` with bias, a rotary embedding of its ow
 dimension d, positions from 0 over the prompt's real tokens); no output projection, residual or norm.
 It has 3 (d² + d) parameters: 7,082,496 at d = 1536.
 
+``width`` other than d is an option of ours: the attention then lives in its own width w, and an output
+projection ``Linear(w, d)`` brings the latent back to the size of an input embedding.
+
 Weights sum to one, so ``Σ w_t (W_v h_t + b_v) = W_v (Σ w_t h_t) + b_v``: hidden states are averaged first,
 and the value projection runs once a latent instead of once a position.
 """
@@ -24,13 +27,14 @@ class LatentRATT(nn.Module):
     the branch, d hidden size.
     """
 
-    def __init__(self, hidden_size: int):
-        """Make the three projections; ``hidden_size`` must be even for the rotary embedding."""
+    def __init__(self, hidden_size: int, width: int | None = None):
+        """Make the projections; ``width`` (default: ``hidden_size``) is even for the rotary embedding."""
         super().__init__()
-        self.hidden_size = hidden_size
-        self.q_proj = nn.Linear(hidden_size, hidden_size)
-        self.k_proj = nn.Linear(hidden_size, hidden_size)
-        self.v_proj = nn.Linear(hidden_size, hidden_size)
+        self.width = hidden_size if width is None else width
+        self.q_proj = nn.Linear(hidden_size, self.width)
+        self.k_proj = nn.Linear(hidden_size, self.width)
+        self.v_proj = nn.Linear(hidden_size, self.width)
+        self.out_proj = nn.Identity() if self.width == hidden_size else nn.Linear(self.width, hidden_size)
 
     def keys(self, hidden_BTD: Tensor, positions_BT: Tensor) -> Tensor:
         """Rotated keys of hidden states at the positions given."""
@@ -59,14 +63,16 @@ class LatentRATT(nn.Module):
         query_BMD = self._query(query_hidden_BMD, query_positions_BM)
         scores_BMT = _scores(query_BMD, keys_BTD, visible_BMT)
         if earlier is None:
-            weights_BMT = _weights(scores_BMT, self.hidden_size)
-            return self.v_proj(torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype)))
+            weights_BMT = _weights(scores_BMT, self.width)
+            read_BMD = torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype))
+            return self.out_proj(self.v_proj(read_BMD))
         earlier_keys, earlier_hidden = earlier
         scores_BME = torch.einsum("bmd,bmed->bme", query_BMD, earlier_keys)
-        weights = _weights(torch.cat([scores_BMT, scores_BME], dim=-1), self.hidden_size)
+        weights = _weights(torch.cat([scores_BMT, scores_BME], dim=-1), self.width)
         weights_BMT, weights_BME = weights.split([scores_BMT.shape[-1], scores_BME.shape[-1]], dim=-1)
         read_BMD = torch.einsum("bmt,btd->bmd", weights_BMT, hidden_BTD.to(dtype))
-        return self.v_proj(read_BMD + torch.einsum("bme,bmed->bmd", weights_BME, earlier_hidden.to(dtype)))
+        read_BMD = read_BMD + torch.einsum("bme,bmed->bmd", weights_BME, earlier_hidden.to(dtype))
+        return self.out_proj(self.v_proj(read_BMD))
 
     def attention(
         self, query_hidden_BMD: Tensor, query_positions_BM: Tensor, keys_BTD: Tensor, visible_BMT: Tensor
@@ -84,8 +90,20 @@ def _scores(query_BMD: Tensor, keys_BTD: Tensor, visible_BMT: Tensor) -> Tensor:
     return scores_BMT.masked_fill(~visible_BMT, torch.finfo(scores_BMT.dtype).min)
 
 
-def _weights(scores: Tensor, hidden_size: int) -> Tensor:
-    return torch.softmax(scores.float() * hidden_size**-0.5, dim=-1).to(scores.dtype)
+class PauseTokens(nn.Module):
+    """N learnt vectors in the latents' place, the same for every prompt: a control without reasoning.
+
+    A latent that says nothing of the user can do no more than these (Goyal et al. 2023, "pause tokens").
+    """
+
+    def __init__(self, n_latents: int, hidden_size: int, std: float = 0.02):
+        """Draw the vectors as a backbone draws its embeddings."""
+        super().__init__()
+        self.tokens_ND = nn.Parameter(torch.randn(n_latents, hidden_size) * std)
+
+
+def _weights(scores: Tensor, width: int) -> Tensor:
+    return torch.softmax(scores.float() * width**-0.5, dim=-1).to(scores.dtype)
 
 
 def _rotate(x: Tensor, positions: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ under a mask that keeps them apart. This is exact: a causal model's states do no
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from latentrec.core import UserError
 from latentrec.models.latentr3.allowed_tokens import AllowedTokens
 from latentrec.models.latentr3.backbone import Backbone
-from latentrec.models.latentr3.latent_ratt import LatentRATT
+from latentrec.models.latentr3.latent_ratt import LatentRATT, PauseTokens
 from latentrec.models.latentr3.prompt_state import (
     AnswerIndices,
     Branches,
@@ -30,7 +31,8 @@ from latentrec.models.latentr3.prompt_state import (
 
 IGNORED = -100
 """Label of a position that does not count."""
-LATENT_SOURCES = ("latent_ratt", "last_hidden")
+LATENT_SOURCES = ("latent_ratt", "last_hidden", "pause_token")
+ANSWER_READS = ("prompt", "latents")
 
 
 class LatentR3Model(nn.Module):
@@ -42,35 +44,57 @@ class LatentR3Model(nn.Module):
     Args:
         backbone: a loaded ``AutoModelForCausalLM``.
         n_latents: N ≥ 0.
-        latent_source: ``latent_ratt``, or ``last_hidden`` (ablation: the last hidden state is the latent).
+        latent_source: ``latent_ratt``, ``last_hidden`` (ablation: the last hidden state is the latent), or
+            ``pause_token`` (control: learnt vectors, the same for every prompt).
+        latent_width: width of LatentRATT's attention; ``None``: d, as published.
+        answer_reads: ``prompt``: latents and answer attend to the prompt, as published; ``latents``: they do
+            not (a bottleneck: what the answer knows of the prompt is what the latents say).
 
     Attributes:
         choices_of: from answers (B, M, L) and where they have tokens (bool), among what each token's
             probability is taken; ``None``: the vocabulary. Not part of the weights.
     """
 
-    def __init__(self, backbone: Any, *, n_latents: int = 1, latent_source: str = "latent_ratt"):
+    def __init__(
+        self,
+        backbone: Any,
+        *,
+        n_latents: int = 1,
+        latent_source: str = "latent_ratt",
+        latent_width: int | None = None,
+        answer_reads: str = "prompt",
+    ):
         """Compose; LatentRATT is initialised from torch's global generator.
 
         Raises:
-            UserError: N is negative, the source unknown, or the hidden size odd (its rotary embedding).
+            UserError: N is negative, a name unknown, LatentRATT's width odd (its rotary embedding), or an
+                answer that reads only latents has none.
         """
         super().__init__()
         if n_latents < 0:
             raise UserError(f"reasoning_tokens is {n_latents}; it must be 0 (no reasoning) or more")
         if latent_source not in LATENT_SOURCES:
             raise UserError(f"latent is {latent_source!r}; allowed: {', '.join(LATENT_SOURCES)}")
+        if answer_reads not in ANSWER_READS:
+            raise UserError(f"answer_reads is {answer_reads!r}; allowed: {', '.join(ANSWER_READS)}")
+        if answer_reads == "latents" and not n_latents:
+            raise UserError(
+                "answer_reads is 'latents', but reasoning_tokens is 0: the answer would read nothing"
+            )
         self.backbone = Backbone(backbone)
         self.n_latents = n_latents
+        self.answer_reads = answer_reads
         self.latent_source = latent_source
         self.choices_of: Callable[[Tensor, Tensor], AllowedTokens] | None = None
         self.latent_ratt: LatentRATT | None = None
+        self.pause_tokens: PauseTokens | None = None
         if n_latents and latent_source == "latent_ratt":
-            if self.backbone.hidden_size % 2:
-                raise UserError(
-                    f"the backbone's hidden size is {self.backbone.hidden_size}; LatentRATT needs an even one"
-                )
-            self.latent_ratt = LatentRATT(self.backbone.hidden_size)
+            width = latent_width or self.backbone.hidden_size
+            if width % 2:
+                raise UserError(f"LatentRATT's width is {width}; its rotary embedding needs an even one")
+            self.latent_ratt = LatentRATT(self.backbone.hidden_size, width)
+        if n_latents and latent_source == "pause_token":
+            self.pause_tokens = PauseTokens(n_latents, self.backbone.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +163,13 @@ class LatentR3Model(nn.Module):
         hidden_BTD, key_values = self.backbone.run(
             embeds_BTD, positions_BT, allowed_BTT, real_BS=real_BT, real_n=real_n
         )
-        return PromptState(hidden_BTD, key_values, positions_BT, branches)
+        return PromptState(hidden_BTD, key_values, positions_BT, self.restrict(branches))
+
+    def restrict(self, branches: Branches) -> Branches:
+        """The branches as this model reads them: without the prompt's keys where the answer reads latents."""
+        if self.answer_reads == "prompt":
+            return branches
+        return replace(branches, readable_BMT=torch.zeros_like(branches.visible_BMT))
 
     def roll_out(
         self,
@@ -172,7 +202,9 @@ class LatentR3Model(nn.Module):
         means, actions = [], []
         for i in range(self.n_latents):
             positions_BM = branches.lengths_BM - 1 + i
-            if self.latent_ratt is None:
+            if self.pause_tokens is not None:
+                mean_BMD = self.pause_tokens.tokens_ND[i].expand(rows, width, size)
+            elif self.latent_ratt is None:
                 mean_BMD = hidden_BMD
             else:
                 assert keys is not None
@@ -186,7 +218,7 @@ class LatentR3Model(nn.Module):
                 actions.append(mean_BMD if noise_BMND is None else mean_BMD + noise_BMND[:, :, i])
             if i + 1 < self.n_latents:
                 embeds = actions[-1].to(self.backbone.model.dtype)
-                visible = _own_slots(branches.visible_BMT, blocks=i + 1)
+                visible = _own_slots(branches.keys_BMT, blocks=i + 1)
                 hidden_BMD, new = self.backbone.run(embeds, positions_BM + 1, visible, key_values)
                 key_values = key_values.extended(new)
                 if self.latent_ratt is not None:
@@ -332,7 +364,7 @@ class LatentR3Model(nn.Module):
         """
         actions = None if latents_BND is None else latents_BND[:, None]
         rollout = self.roll_out(state, actions_BMND=actions)
-        visible_BMT = state.branches.visible_BMT
+        visible_BMT = state.branches.keys_BMT
         positions_B = state.branches.lengths_BM[:, 0]
         key_values, hidden_BMD = rollout.key_values, rollout.last_hidden_BMD
         if self.n_latents:
@@ -410,7 +442,7 @@ class LatentR3Model(nn.Module):
         before = max(self.n_latents - 1, 0)
         own_MM = torch.eye(width, dtype=torch.bool, device=device)
         causal_SS = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
-        prompt = branches.visible_BMT[:, :, None].expand(-1, -1, steps, -1)
+        prompt = branches.keys_BMT[:, :, None].expand(-1, -1, steps, -1)
         latents = own_MM.repeat(1, before)[None, :, None].expand(rows, -1, steps, -1)
         answer = (own_MM[:, None, :, None] & causal_SS[None, :, None, :]).reshape(width, steps, width * steps)
         allowed = torch.cat([prompt, latents, answer[None].expand(rows, -1, -1, -1)], dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,11 +21,19 @@ class Branches:
         visible_BMT: bool, positions of the row that belong to the branch's prompt (its last one included).
         last_BM: int64, index in the row of the branch's last prompt position: LatentRATT's query.
         lengths_BM: int64, number of prompt tokens of the branch; its next rotary position.
+        readable_BMT: bool, positions whose keys and values the backbone's passes over latents and answer
+            attend to; ``None``: the branch's whole prompt. LatentRATT reads the whole prompt either way.
     """
 
     visible_BMT: Tensor
     last_BM: Tensor
     lengths_BM: Tensor
+    readable_BMT: Tensor | None = None
+
+    @property
+    def keys_BMT(self) -> Tensor:
+        """bool, positions of the row that latents and answer of each branch attend to."""
+        return self.visible_BMT if self.readable_BMT is None else self.readable_BMT
 
     @classmethod
     def of_prompts(cls, mask_BT: Tensor) -> Branches:
@@ -41,7 +49,22 @@ class Branches:
             self.visible_BMT.expand(-1, times, -1),
             self.last_BM.expand(-1, times),
             self.lengths_BM.expand(-1, times),
+            None if self.readable_BMT is None else self.readable_BMT.expand(-1, times, -1),
         )
+
+    def rows(self, indices: Tensor) -> Branches:
+        """The branches of the rows at ``indices``, in that order."""
+        return Branches(
+            *(
+                None if tensor is None else tensor.index_select(0, indices)
+                for tensor in (self.visible_BMT, self.last_BM, self.lengths_BM, self.readable_BMT)
+            )
+        )
+
+    def with_dropped_keys(self, rate: float) -> Branches:
+        """Each readable position hidden from latents and answer with probability ``rate``, per branch."""
+        kept_BMT = torch.rand(self.keys_BMT.shape, device=self.keys_BMT.device) >= rate
+        return replace(self, readable_BMT=self.keys_BMT & kept_BMT)
 
     def gather(self, hidden_BTD: Tensor) -> Tensor:
         """Hidden state at the end of each branch's prompt, (B, M, d)."""
@@ -86,9 +109,7 @@ class PromptState:
             take(self.hidden_BTD),
             self.key_values.rows(indices),
             take(self.positions_BT),
-            Branches(
-                take(self.branches.visible_BMT), take(self.branches.last_BM), take(self.branches.lengths_BM)
-            ),
+            self.branches.rows(indices),
         )
 
     def detached(self) -> PromptState:

@@ -21,7 +21,10 @@ STATE_SCALE = 3.0
 
 
 class Injection(nn.Module):
-    """How H enters a step: ``add`` (T + H)/2, ``concat`` Linear(2d → d), ``linear`` σ(w)T + (1 − σ(w))H."""
+    """How H enters a step: ``add`` (T + H)/2, ``concat`` Linear(2d → d), ``linear`` σ(w)T + (1 − σ(w))H.
+
+    ``linear`` has a weight for each dimension, ``linear_scalar`` one for all (as the authors' code has it).
+    """
 
     def __init__(self, kind: str, dim: int):
         super().__init__()
@@ -30,19 +33,19 @@ class Injection(nn.Module):
         self.kind = kind
         if kind == "concat":
             self.merge = nn.Linear(2 * dim, dim)
-        if kind == "linear":
-            self.weight = nn.Parameter(torch.zeros(dim))
+        if kind in ("linear", "linear_scalar"):
+            self.weight = nn.Parameter(torch.zeros(dim if kind == "linear" else 1))
 
     def forward(self, thought_BLD: Tensor, hidden_BLD: Tensor) -> Tensor:
         """(B, L, d), (B, L, d) → (B, L, d)."""
         if self.kind == "concat":
             return self.merge(torch.cat([thought_BLD, hidden_BLD], dim=-1))
-        if self.kind == "linear":
+        if self.kind in ("linear", "linear_scalar"):
             return torch.lerp(hidden_BLD, thought_BLD, torch.sigmoid(self.weight))
         return 0.5 * (thought_BLD + hidden_BLD)
 
 
-INJECTIONS = ("add", "concat", "linear")
+INJECTIONS = ("add", "concat", "linear", "linear_scalar")
 
 
 class LARES(SequenceEncoder):

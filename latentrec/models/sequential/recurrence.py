@@ -14,17 +14,20 @@ def sample_steps(kind: str, mean: int) -> int:
 
     Args:
         kind: ``poisson_lognormal``: rate ~ LogNormal(ln μ − σ²/2, σ = 0.5), min(Poisson(rate) + 1, 3μ);
-            ``uniform``: 1 … 2μ − 1; ``constant``: μ.
+            ``uniform``: 1 … 2μ − 1, whose mean is μ; ``uniform_to_double``: 1 … 2μ, as the authors' code has
+            it; ``constant``: μ.
         mean: μ.
     """
     if kind == "constant":
         return mean
     if kind == "uniform":
         return int(torch.randint(1, 2 * mean, ()))
+    if kind == "uniform_to_double":
+        return int(torch.randint(1, 2 * mean + 1, ()))
     if kind == "poisson_lognormal":
         rate = torch.exp(math.log(mean) - SIGMA**2 / 2 + SIGMA * torch.randn(()))
         return min(int(torch.poisson(rate)) + 1, 3 * mean)
     raise ValueError(f"step sampler is {kind!r}; there are: {', '.join(STEP_SAMPLERS)}")
 
 
-STEP_SAMPLERS = ("poisson_lognormal", "uniform", "constant")
+STEP_SAMPLERS = ("poisson_lognormal", "uniform", "uniform_to_double", "constant")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
+
+_log = logging.getLogger(__name__)
 
 
 def training_arguments(config: Any, directory: str, *, epochs: float, **more: Any) -> TrainingArguments:
@@ -27,7 +30,7 @@ def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, A
         "max_grad_norm": config.max_grad_norm,
         "optim": "adamw_torch_fused" if cuda else "adamw_torch",
         "tf32": True if cuda and config.precision == "bf16" else None,
-        "bf16": config.precision == "bf16",
+        "bf16": config.precision == "bf16" and bf16_is_native(),
         "logging_strategy": "steps",
         "logging_steps": config.log_every,
         "logging_nan_inf_filter": False,
@@ -42,3 +45,20 @@ def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, A
         "accelerator_config": {"even_batches": False},
         "dataloader_pin_memory": cuda,
     }
+
+
+def bf16_is_native() -> bool:
+    """Whether this machine multiplies in bf16; where not, training runs in fp32 and the log says so.
+
+    A CPU without bf16 instructions would emulate them, at a fraction of the speed of fp32.
+    """
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        native = any(value for name, value in capabilities.items() if "bf16" in name)
+        native |= torch.cpu._is_avx512_bf16_supported()
+    if not native:
+        device = "GPU" if torch.cuda.is_available() else "CPU"
+        _log.warning("precision bf16: this %s has no bf16 instructions; training runs in fp32", device)
+    return bool(native)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -221,17 +221,37 @@ def encode_batch(
 
 def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
     """log π of every answer token of a batch, fp32 (B, M, L), 0 at padding; the prompt is read once."""
+    return answer_pass(model, batch)[0]
+
+
+def answer_pass(
+    model: LatentR3Model, batch: dict[str, Tensor], *, prompt_key_dropout: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`answer_log_probs`, and the latents (B, M, N, d) that it read; ``None`` where N = 0.
+
+    Args:
+        prompt_key_dropout: probability that a position of the prompt is hidden from latents and answer.
+    """
     labels_BML = batch["labels"]
     if model.n_latents == 0 and "segments" not in batch:
         counts_B = batch["attention_mask"].sum(dim=1).tolist()
         prompts = [ids[:count] for ids, count in zip(batch["input_ids"], counts_B, strict=True)]
-        return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None]
+        return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None], None
     prompt_embeds, answer_embeds = model.backbone.embed_together(batch["input_ids"], read_before(labels_BML))
     state = encode_batch(model, batch, prompt_embeds)
+    if prompt_key_dropout:
+        state = replace(state, branches=state.branches.with_dropped_keys(prompt_key_dropout))
+    rollout = model.roll_out(state)
     indices = None
     if "answer_index" in batch:
         indices = AnswerIndices(batch["answer_index"], batch["later_answer_index"])
-    return model.answer_log_probs(state, model.roll_out(state), labels_BML, answer_embeds, indices)
+    log_probs = model.answer_log_probs(state, rollout, labels_BML, answer_embeds, indices)
+    return log_probs, rollout.means_BMND if model.n_latents else None
+
+
+def has_title(labels_BML: Tensor) -> Tensor:
+    """bool (B, M): branches that are samples, and not there to fill the batch."""
+    return (labels_BML >= 0).any(dim=-1)
 
 
 def with_indices(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,54 +1,40 @@
-"""Stage 2 of LatentR³: reinforcement learning with GRPO, on titles or on the latent token.
+"""``grpo``: LatentR³'s stage 2 as reinforcement learning on the latent token.
 
-``title_policy``, the default: the title is the action
-(:mod:`latentrec.training.latentr3.title_objective`). ``gaussian`` and ``target_likelihood``: for each prompt
-K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how well the frozen model then predicts the
-true title, and LatentRATT is moved towards the better ones (arXiv 2505.19092, §3.4); ``profile paper`` is the
-publication.
+For each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how well the frozen model then
+predicts the true title, and LatentRATT is moved towards the better ones (arXiv 2505.19092, §3.4).
+``profile paper`` is the publication; where several learning rates are given, each is trained from the same
+stage 1 and validation chooses.
 """
 
 from __future__ import annotations
 
-import tempfile
+import logging
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
-from latentrec.data import Dataset
-from latentrec.data.time_range import part_of
-from latentrec.models.latentr3 import LatentR3Model, LoadedLatentR3, load_latentr3
+from latentrec.models.latentr3 import LoadedLatentR3
 from latentrec.storage import Manifest
 from latentrec.training.common.batching import PromptPlan
-from latentrec.training.common.checkpointing import Checkpoints, Interruption
-from latentrec.training.common.early_stopping import EarlyStopping
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
-from latentrec.training.common.trainer_arguments import engine_options, training_arguments
-from latentrec.training.latentr3.collator import NextItemTokens
-from latentrec.training.latentr3.grpo_config import GRPOConfig
-from latentrec.training.latentr3.grpo_loss import TITLE_POLICY, title_objective
-from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
-from latentrec.training.latentr3.sft import RowCollator, plan_rows
-from latentrec.training.latentr3.text_model import (
-    Throughput,
-    make_measure,
-    open_text_dataset,
-    sample_at_most,
-    world_size,
-    write_model,
-)
-from latentrec.training.latentr3.validation_ranking import NdcgReward, ranking_measure
+from latentrec.training.common.early_stopping import LOSS
+from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.trainer_arguments import engine_options
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
+from latentrec.training.latentr3.likelihood import HOST_OF
+from latentrec.training.latentr3.stage_2 import Stage2, StageEngine, TrainedStage
+from latentrec.training.latentr3.text_model import world_size
+from latentrec.training.latentr3.validation_ranking import NdcgReward
 
-Figures = Callable[[], dict[str, float]]
+STEP = "grpo"
+_log = logging.getLogger(__name__)
 
 
 def train_grpo(
-    config: GRPOConfig,
+    config: LatentGRPOConfig,
     *,
     dataset: str | Path,
     model: str | Path,
@@ -56,12 +42,12 @@ def train_grpo(
     metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
-    """Train stage 2 and write the model directory.
+    """Train stage 2 on noised latents and write the model directory.
 
     Args:
         config: estimator, noise, rewards and how long.
         dataset: the dataset that stage 1 was trained on.
-        model: stage 1's model directory; N ≥ 1 unless titles are the actions.
+        model: stage 1's model directory with a LatentRATT.
         output: the model directory to make.
         metric_logger: receives figures while training runs.
         checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
@@ -74,148 +60,65 @@ def train_grpo(
         Interrupted: stopped on a signal after saving.
         TrainingDiverged: the loss is no longer a number.
     """
-    metric_logger = metric_logger or NullMetricLogger()
     config.check_world(world_size())
-    data = open_text_dataset(dataset)
-    loaded = load_latentr3(model)
-    _check_parent(config, loaded, data, str(model))
-    set_all_seeds(config.seed)
-    latentr3, prompt = loaded.model, loaded.prompt
-    latentr3.backbone.requires_grad_(bool(config.train_backbone))
-    if config.gradient_checkpointing:
-        latentr3.backbone.enable_checkpointing()
-    likelihood = config.likelihood or loaded.info.config.get("likelihood") or "vocabulary"
+    stage = Stage2.open(STEP, config, dataset, model, metric_logger, checkpoint_root)
+    if stage.loaded.model.latent_ratt is None:
+        raise UserError(
+            f"{model} has no LatentRATT (reasoning_tokens {stage.loaded.model.n_latents}, latent "
+            f"'{stage.loaded.model.latent_source}'): there is no latent to reinforce; run sft with "
+            "--reasoning-tokens 1, or use latentrec title-objective"
+        )
+    if len(stage.train_tokens) < config.prompts_per_step:
+        raise UserError(
+            f"LatentGRPOConfig.batch_size is {config.batch_size} copies of {config.prompts_per_step} "
+            f"prompts, "
+            f"but there are {len(stage.train_tokens)} training samples; lower batch_size"
+        )
+    likelihood = config.likelihood or stage.loaded.info.config.get("likelihood") or "vocabulary"
     config = config.replace(likelihood=likelihood)
-    use_likelihood(latentr3, likelihood, data, prompt)
-    train_samples = part_of(data.split("train"), config.train_from, config.train_to)
-    valid_samples = data.split("valid")
-    if len(train_samples) < config.prompts_per_step:
-        raise UserError(
-            f"GRPOConfig.batch_size is {config.batch_size} copies of {config.prompts_per_step} prompts, but "
-            f"there are {len(train_samples)} training samples; lower batch_size"
-        )
-    train = NextItemTokens(train_samples, data.titles, prompt)
-    drawn = sample_at_most(len(valid_samples), config.validation_samples, config.seed)
-    valid = NextItemTokens(valid_samples.subset(drawn), data.titles, prompt)
-    rank = ranking_measure(latentr3, prompt, data, config.ranking_samples, config.seed, HOST_OF[likelihood])
-    objective = None
-    if config.estimator == TITLE_POLICY:
-        objective = partial(title_objective, advantage=str(config.advantage))
-    early_stopping = EarlyStopping(
-        make_measure(latentr3, valid, rank, objective),
-        select_on=str(config.select_on),
-        patience=config.patience,
-        collapse_on="hr_at_10" if config.collapse_below and rank is not None else None,
-        collapse_below=config.collapse_below,
-    )
-    throughput = Throughput()
-    with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
-        if config.estimator == TITLE_POLICY:
-            trainer, plan, figures = _on_titles(config, latentr3, train, throughput, scratch)
-        else:
-            trainer, plan, figures = _on_latents(config, loaded, data, train, throughput, scratch)
-        main = trainer.accelerator.is_main_process
-        checkpoints = Checkpoints(
-            checkpoint_root,
-            step="grpo",
-            config=config,
-            dataset=data.fingerprint,
-            parent=loaded.fingerprint,
-            main=main,
-        )
-        try:
-            trainer.configure(
-                checkpoints=checkpoints,
-                early_stopping=early_stopping,
-                metric_logger=metric_logger,
-                interruption=interruption,
-                judge_every=int(config.judge_every or 0),
-                save_every=config.save_every,
-                plan=plan,
-                label="grpo",
-                evaluate_first=True,
-                keep_best=config.keep == "best",
-                on_step=figures,
-            )
-            trainer.run()
-        finally:
-            checkpoints.close()
-    if not main:
+    return _best_of_rates(config, stage, output)
+
+
+def _best_of_rates(config: LatentGRPOConfig, stage: Stage2, output: str | Path) -> Manifest | None:
+    """Train at each learning rate from the same stage 1; write the one that validation likes best."""
+    select_on = str(config.select_on)
+    sign = -1 if select_on == LOSS else 1
+    chosen: tuple[LatentGRPOConfig, TrainedStage, dict[str, torch.Tensor]] | None = None
+    notes = []
+    for index, trial in enumerate(trials := config.at_each_rate()):
+        if index:
+            stage.reopen()
+        trained = stage.run(trial, partial(_engine, trial, stage))
+        figure = trained.metrics[select_on]
+        if len(trials) > 1:
+            notes.append(f"learning rate {trial.learning_rate:g}: validation {select_on} {figure:.5f}")
+            _log.info(notes[-1])
+        if chosen is None or sign * figure > sign * chosen[1].metrics[select_on]:
+            chosen = trial, trained, _trained_weights(stage.loaded)
+    assert chosen is not None
+    best, trained, weights = chosen
+    if not trained.engine.trainer.accelerator.is_main_process:
         return None
-    counts: dict[str, Any] = {
-        "train_samples": len(train),
-        "steps": trainer.state.global_step,
-        "best_step": early_stopping.best_step,
-    }
-    return write_model(
-        output,
-        model=latentr3,
-        prompt=prompt,
-        dataset=data,
-        stage="grpo",
-        config=config,
-        parent=loaded.fingerprint,
-        early_stopping=early_stopping,
-        keep=config.keep,
-        notes=list(loaded.info.notes),
-        counts=counts,
-    )
+    stage.loaded.model.load_state_dict(weights, strict=False)
+    if notes:
+        notes.append(f"learning rate {best.learning_rate:g} was chosen on validation")
+    return stage.write(best, trained, output, notes)
 
 
-def _check_parent(config: GRPOConfig, loaded: LoadedLatentR3, data: Dataset, where: str) -> None:
-    if loaded.model.n_latents == 0 and config.estimator != TITLE_POLICY:
-        raise UserError(
-            f"{where} was trained with reasoning_tokens 0: it has no latent to reinforce; "
-            "run sft with --reasoning-tokens 1, or use --estimator title_policy"
-        )
-    if loaded.model.latent_ratt is None and not config.train_backbone:
-        raise UserError(
-            f"{where} has no LatentRATT, so nothing would learn; use --train-backbone, or another model"
-        )
-    if loaded.info.dataset_fingerprint != data.fingerprint:
-        raise UserError(
-            f"{where} was trained on another dataset (fingerprint {loaded.info.dataset_fingerprint[:12]}…, "
-            f"--dataset has {data.fingerprint[:12]}…); give the dataset of its sft step, or run sft on "
-            "this one"
-        )
+def _trained_weights(loaded: LoadedLatentR3) -> dict[str, torch.Tensor]:
+    parameters = loaded.model.named_parameters()
+    return {name: value.detach().clone() for name, value in parameters if value.requires_grad}
 
 
-def _on_titles(
-    config: GRPOConfig, model: LatentR3Model, train: NextItemTokens, throughput: Throughput, scratch: str
-) -> tuple[Any, Any, Figures]:
-    """Trainer, order and extra figures of the title policy."""
-    from latentrec.training.latentr3.title_objective import TitleObjectiveTrainer
-
-    rows = train.packed_rows()
-    parts = world_size() * config.accumulation
-    plan = plan_rows(train, rows, config.prompts_per_step, parts, config.seed)
-    trainer = TitleObjectiveTrainer(
-        advantage=str(config.advantage),
-        model=model,
-        args=training_arguments(config, scratch, epochs=config.epochs, max_steps=config.max_steps or -1),
-        plan=plan,
-        collate=RowCollator(train, rows),
-        throughput=throughput,
-    )
-    return trainer, plan, trainer.figures
-
-
-def _on_latents(
-    config: GRPOConfig,
-    loaded: LoadedLatentR3,
-    data: Dataset,
-    train: NextItemTokens,
-    throughput: Throughput,
-    scratch: str,
-) -> tuple[Any, Any, Figures]:
-    """Trainer, order and extra figures of the estimators that noise the latent: trl's GRPO."""
+def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scratch: str) -> StageEngine:
+    """trl's GRPO with a continuous action, its order of prompts and its extra figures."""
     from datasets import Dataset as Rows
     from trl import GRPOConfig as TrlConfig
 
     from latentrec.training.latentr3.grpo_trainer import LatentGRPOTrainer, Policy
 
     plan = PromptPlan(
-        train.prompt_lengths,
+        stage.train_tokens.prompt_lengths,
         prompts_per_batch=config.prompts_per_step,
         copies=config.group_size,
         repeats=config.accumulation * config.iterations,
@@ -237,19 +140,19 @@ def _on_latents(
         )
     ranker = None
     if config.reward == "ndcg":
-        ranker = NdcgReward(loaded.model, loaded.prompt, data, HOST_OF[config.likelihood or "vocabulary"])
+        ranker = NdcgReward(loaded.model, loaded.prompt, stage.data, HOST_OF[str(config.likelihood)])
     policy = Policy(loaded.model)
     if torch.cuda.is_available():
         policy.to(arguments.device)
     trainer = LatentGRPOTrainer(
         config=config,
-        tokens=train,
+        tokens=stage.train_tokens,
         plan=plan,
-        throughput=throughput,
+        throughput=stage.throughput,
         ranker=ranker,
         model=policy,
         args=arguments,
-        train_dataset=Rows.from_dict({"prompt": list(range(len(train)))}),
+        train_dataset=Rows.from_dict({"prompt": list(range(len(stage.train_tokens)))}),
         processing_class=loaded.prompt.tokenizer,
     )
-    return trainer, plan, throughput.figures
+    return StageEngine(trainer, plan, stage.throughput.figures)

@@ -1,11 +1,4 @@
-"""Stage 2's mathematics as pure functions of tensors: rewards, advantages, the estimators.
-
-On latents (arXiv 2505.19092, §3.4) the action is a noised latent. On titles the action is the title itself:
-``π(y | x)`` over the catalogue, reward 1 for the true one. GRPO (arXiv 2402.03300) draws G titles and divides
-``R − mean`` by their standard deviation; with p the true title's probability both are known for G → ∞, p and
-√(p(1 − p)), and so is the gradient's expectation, without drawing any:
-``Σ_y π(y) (R(y) − p) / √(p(1 − p)) ∇log π(y) = √(p / (1 − p)) ∇log p = ∇ 2 arcsin √p``.
-Without the division (arXiv 2503.20783) it is ``p ∇log p = ∇p``.
+"""GRPO on noised latents (arXiv 2505.19092, §3.4) as pure functions of tensors: rewards, advantages, losses.
 
 Shapes: P prompts of an optimiser batch, K noised copies of each (copy 0 is the clean latent), L answer
 tokens, N latents of size d.
@@ -17,9 +10,10 @@ import torch
 from torch import Tensor
 
 REWARDS = ("perplexity", "nll", "clipped_perplexity", "exact_match", "ndcg")
-ADVANTAGES = ("batch", "group", "own", "none")
-TITLE_POLICY = "title_policy"
-ESTIMATORS = (TITLE_POLICY, "gaussian", "target_likelihood")
+ADVANTAGES = ("batch", "group", "own")
+ESTIMATORS = ("gaussian", "target_likelihood")
+PROMPTS_OF_A_MICROBATCH = 2
+"""Each of the authors' two processes has one prompt with its copies; rewards are gathered over both."""
 EPSILON = 1e-6
 
 
@@ -61,29 +55,27 @@ def advantages(rewards_PK: Tensor, baseline: str) -> Tensor:
     return gain_PK / (gain_PK.square().mean().sqrt() + EPSILON)
 
 
-def advantages_in_parts(rewards_PK: Tensor, baseline: str, prompts_together: int) -> Tensor:
-    """:func:`advantages` over consecutive parts of the batch; 0: over all of it.
+def batch_advantages(rewards_PK: Tensor, baseline: str, advantage_batch: str) -> Tensor:
+    """:func:`advantages` over the ``optimizer`` batch, or over each ``microbatch`` of two prompts in it.
 
-    The authors' code gathers two prompts at a time. A last part that is smaller is a part of its own.
+    A last prompt that is left over is a microbatch of its own (the authors' code raises).
     """
-    if not prompts_together:
+    if advantage_batch == "optimizer":
         return advantages(rewards_PK, baseline)
-    return torch.cat([advantages(part, baseline) for part in rewards_PK.split(prompts_together)])
+    assert advantage_batch == "microbatch", advantage_batch
+    parts = rewards_PK.split(PROMPTS_OF_A_MICROBATCH)
+    return torch.cat([advantages(part, baseline) for part in parts])
 
 
-def title_weights(log_p: Tensor, advantage: str) -> Tensor:
-    """What ``∇log p`` of each true title is multiplied by: √(p / (1 − p)) for ``group``, p for ``none``."""
-    if advantage == "none":
-        return torch.exp(log_p)
-    assert advantage == "group", advantage
-    return torch.exp(log_p / 2) / torch.sqrt(-torch.expm1(log_p)).clamp(min=EPSILON)
+def prompt_token_means(values_PKL: Tensor, counted_PL: Tensor) -> Tensor:
+    """Mean over all answer tokens of all copies of each prompt, (P,).
 
-
-def title_objective(log_p: Tensor, advantage: str) -> Tensor:
-    """What ascent along :func:`title_weights` maximises, from 0 to 1: (2 / π) arcsin √p, or p."""
-    if advantage == "none":
-        return torch.exp(log_p)
-    return torch.asin(torch.exp(log_p / 2).clamp(max=1)) * (2 / torch.pi)
+    The published loss is the mean of these over prompts: a micro-batch of the authors is one prompt with its
+    copies, and the engine averages micro-batches. A token mean over the batch would weigh long titles more.
+    """
+    copies = values_PKL.shape[1]
+    sums_P = (values_PKL * counted_PL[:, None]).sum(dim=(1, 2))
+    return sums_P / (copies * counted_PL.sum(dim=1).clamp(min=1))
 
 
 def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:

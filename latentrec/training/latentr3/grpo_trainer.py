@@ -31,7 +31,7 @@ from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 from latentrec.training.latentr3 import grpo_loss as objective
 from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
 from latentrec.training.latentr3.gradient_diagnostics import GradientCosines
-from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.text_model import Throughput
 from latentrec.training.latentr3.validation_ranking import NdcgReward
 
@@ -68,7 +68,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
     def __init__(
         self,
         *,
-        config: GRPOConfig,
+        config: LatentGRPOConfig,
         tokens: NextItemTokens,
         plan: Any,
         throughput: Throughput,
@@ -118,18 +118,12 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
                 batch, state, rollout, log_probs.detach(), counted_PL, self._tokens.samples.targets[indices]
             )
             gathered = self.accelerator.gather(rewards_PK)
-            advantages = objective.advantages_in_parts(
-                gathered, str(config.advantage), int(config.advantage_prompts or 0)
+            advantages = objective.batch_advantages(
+                gathered, str(config.advantage), str(config.advantage_batch)
             )
             mine = slice(
                 self.accelerator.process_index * len(indices),
                 (self.accelerator.process_index + 1) * len(indices),
-            )
-            totals = self.accelerator.reduce(
-                torch.stack(
-                    [counted_PL.sum() * copies, torch.tensor(rewards_PK.numel()).to(counted_PL.device)]
-                ),
-                reduction="sum",
             )
         kept: dict[str, Tensor] = {
             "advantages": advantages[mine],
@@ -139,8 +133,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
             "noise": noise,
             "sigma": sigma,
             "labels": labels_PL,
-            "total_tokens": totals[0],
-            "total_copies": totals[1],
+            "total_prompts": torch.tensor(len(gathered)),
             **batch_of_state(state, batch, keep=not config.train_backbone),
         }
         if live:
@@ -180,23 +173,25 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
     def _likelihood_loss(
         self, log_probs_PKL: Tensor, inputs: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Token mean of the clipped surrogate on the answer's probability: the published estimator."""
+        """Mean over prompts of the token mean of the clipped surrogate on the answer's probability: the
+        published estimator."""
         config = self._latent_config
-        counted = (inputs["labels"] != IGNORED)[:, None].expand_as(log_probs_PKL)
+        counted_PL = inputs["labels"] != IGNORED
+        counted = counted_PL[:, None].expand_as(log_probs_PKL)
         log_ratio = log_probs_PKL - inputs["old_log_probs"]
         surrogate, active = objective.clipped_surrogate(
             log_ratio,
             inputs["advantages"][..., None],
-            float(config.clip_low or 0),
-            float(config.clip_high or 0),
+            config.clip_low,
+            config.clip_high,
         )
-        total = inputs["total_tokens"]
-        loss = surrogate[counted].sum() / total
+        prompts = inputs["total_prompts"]
+        loss = objective.prompt_token_means(surrogate, counted_PL).sum() / prompts
         figures = {"clip_share": active[counted].float().mean(), "ratio": log_ratio[counted].exp().mean()}
         if config.beta:
-            kl = objective.token_kl(log_probs_PKL, inputs["reference_log_probs"])[counted]
-            loss = loss + config.beta * kl.sum() / total
-            figures["kl"] = kl.mean()
+            kl = objective.token_kl(log_probs_PKL, inputs["reference_log_probs"])
+            loss = loss + config.beta * objective.prompt_token_means(kl, counted_PL).sum() / prompts
+            figures["kl"] = kl[counted].mean()
         return loss, {name: value.detach() for name, value in figures.items()}
 
     def _gaussian_loss(self, means: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -206,13 +201,14 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
             inputs["actions"], means, inputs["old_means"], inputs["sigma"]
         )
         surrogate, active = objective.clipped_surrogate(
-            log_ratio, inputs["advantages"], float(config.clip_low or 0), float(config.clip_high or 0)
+            log_ratio, inputs["advantages"], config.clip_low, config.clip_high
         )
-        loss = surrogate.sum() / inputs["total_copies"]
+        copies = inputs["total_prompts"] * config.group_size
+        loss = surrogate.sum() / copies
         figures = {"clip_share": active.float().mean(), "ratio": log_ratio.exp().mean()}
         if config.beta:
             kl = objective.gaussian_kl(means, inputs["reference_means"], inputs["sigma"]).expand_as(surrogate)
-            loss = loss + config.beta * kl.sum() / inputs["total_copies"]
+            loss = loss + config.beta * kl.sum() / copies
             figures["kl"] = kl.mean()
         return loss, {name: value.detach() for name, value in figures.items()}
 
@@ -339,11 +335,14 @@ def state_of_batch(model: LatentR3Model, inputs: dict[str, Tensor]) -> PromptSta
     layers = tuple((inputs[f"keys_{i}"], inputs[f"values_{i}"]) for i in range(count))
     positions = inputs["positions"]
     return PromptState(
-        inputs["hidden"], KeyValues(layers, positions), positions, Branches.of_prompts(mask.bool())
+        inputs["hidden"],
+        KeyValues(layers, positions),
+        positions,
+        model.restrict(Branches.of_prompts(mask.bool())),
     )
 
 
-def _frozen_copy(model: LatentR3Model, config: GRPOConfig) -> LatentR3Model:
+def _frozen_copy(model: LatentR3Model, config: LatentGRPOConfig) -> LatentR3Model:
     """The stage-1 model: a copy of what learns, sharing what does not."""
     if config.train_backbone:
         return copy.deepcopy(model).requires_grad_(False).eval()

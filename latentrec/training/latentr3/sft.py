@@ -37,11 +37,13 @@ from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.latentr3.collator import (
     NextItemTokens,
     TokenRow,
-    answer_log_probs,
+    answer_pass,
+    has_title,
     packed_batch,
     plain_batch,
     with_indices,
 )
+from latentrec.training.latentr3.latent_terms import latent_loss
 from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
 from latentrec.training.latentr3.sft_config import SFTConfig
 from latentrec.training.latentr3.text_model import (
@@ -76,8 +78,20 @@ class _Indices(Rows[int]):
 class SFTTrainer(ResumableTrainerMixin, Trainer):
     """``transformers.Trainer`` over :class:`BatchPlan`'s micro-batches and the shared-prefix loss."""
 
-    def __init__(self, *, plan: BatchPlan, collate: Any, throughput: Throughput, **options: Any):
+    def __init__(
+        self,
+        *,
+        plan: BatchPlan,
+        collate: Any,
+        throughput: Throughput,
+        prompt_key_dropout: float = 0.0,
+        latent_loss: str = "none",
+        latent_loss_weight: float = 0.0,
+        **options: Any,
+    ):
         """Take the plan of micro-batches in place of a sampler."""
+        self._prompt_key_dropout = prompt_key_dropout
+        self._latent_loss, self._latent_loss_weight = latent_loss, latent_loss_weight
         self._plan = plan
         self._collate = collate
         self._throughput = throughput
@@ -108,10 +122,36 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """This micro-batch's share of the optimiser batch's token mean."""
-        log_probs = model(lambda latentr3: answer_log_probs(latentr3, inputs))
-        self._throughput.tokens += inputs["input_ids"].numel() + log_probs.numel()
+        log_probs_BML, latents_BMND = self._answer_pass(model, inputs)
+        counted = (inputs["labels"] != IGNORED).sum()
+        total = -log_probs_BML.sum() + counted * self._latent_term(model, inputs, latents_BMND)
         # DDP averages gradients over processes; each process contributes its part of one sum.
-        return -log_probs.sum() / num_items_in_batch * self.accelerator.num_processes
+        return total / num_items_in_batch * self.accelerator.num_processes
+
+    def _answer_pass(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities (B, M, L) and latents (B, M, N, d) of one micro-batch, in training."""
+        dropped = self._prompt_key_dropout
+        log_probs, latents = model(lambda latentr3: answer_pass(latentr3, inputs, prompt_key_dropout=dropped))
+        self._throughput.tokens += inputs["input_ids"].numel() + log_probs.numel()
+        return log_probs, latents
+
+    def _latent_term(self, model: nn.Module, inputs: dict[str, Any], latents_BMND: Tensor | None) -> Any:
+        """``latent_loss_weight`` × the latent loss of a micro-batch; 0 where there is none."""
+        if self._latent_loss == "none" or latents_BMND is None:
+            return 0.0
+        labels_BML = inputs["labels"]
+        samples_BM = has_title(labels_BML)
+        labels_SL = labels_BML[samples_BM]
+        if len(labels_SL) < 2:
+            return 0.0
+        counted_SL = labels_SL != IGNORED
+        backbone = self.accelerator.unwrap_model(model).backbone
+        with torch.no_grad():
+            embeds_SLD = backbone.embed(labels_SL.clamp(min=0)) * counted_SL[..., None]
+            titles_SD = embeds_SLD.sum(dim=1) / counted_SL.sum(dim=1, keepdim=True)
+            targets_S = torch.unique(labels_SL, dim=0, return_inverse=True)[1]
+        term = latent_loss(self._latent_loss, latents_BMND[samples_BM], titles_SD, targets_S)
+        return self._latent_loss_weight * term
 
 
 def train_sft(
@@ -171,6 +211,9 @@ def train_sft(
             plan=plan,
             collate=RowCollator(train, rows),
             throughput=throughput,
+            prompt_key_dropout=config.prompt_key_dropout,
+            latent_loss=config.latent_loss,
+            latent_loss_weight=config.latent_loss_weight,
         )
         main = trainer.accelerator.is_main_process
         checkpoints = Checkpoints(
@@ -254,7 +297,13 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
         max_title_tokens=config.max_title_tokens,
     )
     torch.manual_seed(config.seed)
-    model = LatentR3Model(backbone, n_latents=config.reasoning_tokens, latent_source=config.latent)
+    model = LatentR3Model(
+        backbone,
+        n_latents=config.reasoning_tokens,
+        latent_source=config.latent,
+        latent_width=config.latent_width,
+        answer_reads=config.answer_reads,
+    )
     model.backbone.check()
     notes = [PLACEHOLDER_NOTE.format(config.backbone)] if config.backbone in PRESETS else []
     if (origin := getattr(backbone.config, "origin", None)) is not None:

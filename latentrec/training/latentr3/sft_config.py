@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from latentrec.core import Config, UserError
 from latentrec.core.config import (
+    LARGEST,
     OPERATIONAL,
     LearningRate,
     NonNegativeFloat,
@@ -18,8 +19,10 @@ from latentrec.core.config import (
     Share,
 )
 from latentrec.data.time_range import check_part
+from latentrec.models.latentr3 import ANSWER_READS, LATENT_SOURCES
 from latentrec.models.presets import PRESETS
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
+from latentrec.training.latentr3.latent_terms import LATENT_LOSSES
 
 SCRATCH_LEARNING_RATE = 2e-3
 PROFILES: dict[str, dict[str, Any]] = {
@@ -57,8 +60,29 @@ class SFTConfig(Config):
     reasoning_tokens: NonNegativeInt = Field(
         1, description="N, latent tokens before the answer; 0 is the backbone alone"
     )
-    latent: Literal["latent_ratt", "last_hidden"] = Field(
-        "latent_ratt", description="where a latent comes from; last_hidden is the paper's ablation"
+    latent: Annotated[str, OneOf(*LATENT_SOURCES)] = Field(
+        "latent_ratt",
+        description="where a latent comes from; last_hidden is the paper's ablation, pause_token the "
+        "control: learnt vectors, the same for every prompt",
+    )
+    latent_width: Annotated[int, Field(ge=2, le=LARGEST)] | None = Field(
+        None, description="width of LatentRATT's attention (default: the backbone's, as published)"
+    )
+    answer_reads: Annotated[str, OneOf(*ANSWER_READS)] = Field(
+        "prompt",
+        description="what latents and answer attend to: the prompt, as published, or latents only (a "
+        "bottleneck)",
+    )
+    prompt_key_dropout: Share = Field(
+        0.0, description="in training, probability that a prompt position is hidden from latents and answer"
+    )
+    latent_loss: Annotated[str, OneOf(*LATENT_LOSSES)] = Field(
+        "none",
+        description="term that asks latents to differ between users: variance, or contrastive against "
+        "target titles",
+    )
+    latent_loss_weight: NonNegativeFloat = Field(
+        0.1, description="weight of latent_loss against the token mean"
     )
     likelihood: Literal["vocabulary", "catalogue"] = Field(
         "vocabulary",
@@ -151,12 +175,28 @@ class SFTConfig(Config):
         self.fill(values)
         check_part("sft", self.train_from, self.train_to)
         check_selection("sft", self.select_on, self.ranking_samples)
+        self._check_latent()
         if self.train_backbone == "frozen" and (self.reasoning_tokens == 0 or self.latent == "last_hidden"):
             raise UserError(
                 "sft.train_backbone is 'frozen', but without LatentRATT nothing would learn; "
                 "use reasoning_tokens >= 1 with latent 'latent_ratt', or train the backbone"
             )
         return self
+
+    def _check_latent(self) -> None:
+        """Refuse options of latents that there are not."""
+        if self.latent_width is not None and self.latent != "latent_ratt":
+            raise UserError(f"sft.latent_width is {self.latent_width}, but latent '{self.latent}' has none")
+        for name, neutral in (("answer_reads", "prompt"), ("prompt_key_dropout", 0), ("latent_loss", "none")):
+            if self.reasoning_tokens == 0 and getattr(self, name) != neutral:
+                raise UserError(
+                    f"sft.{name} is {getattr(self, name)!r}, but reasoning_tokens is 0: there is no latent; "
+                    f"use --reasoning-tokens 1 or leave {name} at {neutral!r}"
+                )
+        if self.latent_loss != "none" and self.latent == "pause_token":
+            raise UserError(
+                f"sft.latent_loss is '{self.latent_loss}', but a pause token is the same for every user"
+            )
 
     def check_world(self, processes: int) -> None:
         """Refuse a batch that cannot be dealt out evenly.

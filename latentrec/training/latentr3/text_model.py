@@ -22,7 +22,8 @@ from latentrec.models.model_directory import ModelInfo
 from latentrec.prompts import NextItemPrompt
 from latentrec.storage import ArtifactWriter, Manifest
 from latentrec.training.common.early_stopping import OBJECTIVE, EarlyStopping
-from latentrec.training.latentr3.collator import NextItemTokens, answer_log_probs, plain_batch
+from latentrec.training.latentr3.collator import NextItemTokens, answer_pass, plain_batch
+from latentrec.training.latentr3.latent_terms import USER_SHARE, UserShare, warn_if_collapsed
 
 _VALIDATION_TOKENS_AT_ONCE = 16384
 
@@ -61,7 +62,9 @@ def validation_figures(
     model: LatentR3Model, tokens: NextItemTokens, objective: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, float]:
     """``loss``: token mean of −log π over a split, as stage 1's is; ``objective``: mean over its samples of a
-    function of the true title's log-probability, where one is given."""
+    function of the true title's log-probability, where one is given; ``latent_user_share``: share of the
+    latents' power that varies over the split's users, where there are latents."""
+    shares = UserShare()
     order = np.argsort(tokens.prompt_lengths, kind="stable")
     total, reached, count, start = 0.0, 0.0, 0, 0
     with torch.no_grad():
@@ -70,13 +73,18 @@ def validation_figures(
             stop = start + max(1, min(64, _VALIDATION_TOKENS_AT_ONCE // longest))
             batch = plain_batch(tokens, order[start:stop].tolist())
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            log_probs = answer_log_probs(model, batch).double()
+            log_probs, latents_BMND = answer_pass(model, batch)
+            log_probs = log_probs.double()
+            if latents_BMND is not None:
+                shares.add(latents_BMND.flatten(0, 1))
             total -= float(log_probs.sum())
             count += int((batch["labels"] != IGNORED).sum())
             if objective is not None:
                 reached += float(objective(log_probs.sum(dim=-1)).sum())
             start = stop
     figures = {"loss": total / count}
+    if model.n_latents:
+        figures[USER_SHARE] = shares.value()
     return figures if objective is None else figures | {OBJECTIVE: reached / len(order)}
 
 
@@ -120,6 +128,10 @@ def write_model(
     The manifest's ``looks`` are the judge's figures, a dictionary for each look at validation.
     """
     inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
+    metrics = early_stopping.best_metrics if keep == "best" else early_stopping.last_metrics
+    if USER_SHARE in metrics and model.pause_tokens is None:
+        collapsed = warn_if_collapsed(metrics[USER_SHARE])
+        notes = [*notes, *([collapsed] if collapsed else [])]
     with ArtifactWriter(output, "model", config, inputs) as artifact:
         save_latentr3(model, prompt.tokenizer, artifact.path)
         Catalogue.from_dataset(dataset).write(artifact.path / "items.parquet")
@@ -128,7 +140,7 @@ def write_model(
             stage=stage,
             config=artifact.config,
             architecture=architecture(model, prompt),
-            metrics=early_stopping.best_metrics if keep == "best" else early_stopping.last_metrics,
+            metrics=metrics,
             dataset_fingerprint=dataset.fingerprint,
             parent=parent,
             train_end=int(dataset.manifest.extra.get("train_end", 0)),

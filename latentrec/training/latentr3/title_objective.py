@@ -1,41 +1,55 @@
-"""Stage 2 with titles as actions: GRPO's gradient in expectation over every title of the catalogue.
+"""``title-objective``: LatentR³'s stage 2 on p, the probability of the true title among the catalogue's.
 
-The policy is ``π(y | x)``, the probability of a title among the catalogue's, read through the latents; the
-reward is 1 for the title that was bought next. Nothing is sampled: a draw of K titles nearly always holds no
-right one and then says nothing, while the expectation over all draws has a closed form
-(:mod:`latentrec.training.latentr3.grpo_loss`). A step costs what a step of stage 1 costs, prefixes packed.
-
-Against stage 1's ``∇log p`` each sample counts by √(p / (1 − p)): those that the model can come to rank high
-lead, and those that nothing in the history foretells no longer do.
+A supervised loss: each sample's ``∇log p`` is weighted by a function of p
+(:mod:`latentrec.training.latentr3.title_weights`); with ``estimator sampled`` the same gradient is had by
+GRPO that draws its titles (:mod:`latentrec.training.latentr3.sampled_titles`). A step costs what a step of
+stage 1 costs, prefixes packed. Backbone and latents learn together unless the backbone is frozen; N = 0
+learns by it too.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from latentrec.training.latentr3.collator import answer_log_probs
-from latentrec.training.latentr3.grpo_loss import title_weights
-from latentrec.training.latentr3.sft import SFTTrainer
+from latentrec.core import UserError
+from latentrec.models.latentr3 import LoadedLatentR3
+from latentrec.storage import Manifest
+from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.trainer_arguments import training_arguments
+from latentrec.training.latentr3.collator import has_title
+from latentrec.training.latentr3.sampled_titles import SampledTitles
+from latentrec.training.latentr3.sft import RowCollator, SFTTrainer, plan_rows
+from latentrec.training.latentr3.stage_2 import Stage2, StageEngine
+from latentrec.training.latentr3.text_model import world_size
+from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
+from latentrec.training.latentr3.title_weights import gradient_weight, objective_value
+
+STEP = "title-objective"
 
 
 class TitleObjectiveTrainer(SFTTrainer):
-    """Stage 1's engine over packed rows with the policy gradient in its loss's place.
+    """Stage 1's engine over packed rows, each sample weighted by its ``p``.
 
     Args:
-        advantage: ``group`` or ``none``, as :func:`title_weights` has it.
+        config: objective and estimator.
+        sampler: draws titles, where the estimator is ``sampled``.
     """
 
-    def __init__(self, *, advantage: str, **options: Any):
+    def __init__(self, *, config: TitleObjectiveConfig, sampler: SampledTitles | None, **options: Any):
         """Nothing is counted yet."""
-        self._advantage = advantage
+        self._objective_config = config
+        self._sampler = sampler
         self._probabilities: list[Tensor] = []
+        self._weight = partial(gradient_weight, objective=config.objective, **_parameters(config))
         super().__init__(**options)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        titles = [_has_title(batch["labels"]).sum() for batch in batch_samples]
+        titles = [has_title(batch["labels"]).sum() for batch in batch_samples]
         total = torch.stack(titles).sum().to(device)
         return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
 
@@ -46,25 +60,87 @@ class TitleObjectiveTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """This micro-batch's share of the optimiser batch's surrogate, whose gradient is the policy's."""
-        log_probs_BML = model(lambda latentr3: answer_log_probs(latentr3, inputs))
-        self._throughput.tokens += inputs["input_ids"].numel() + log_probs_BML.numel()
-        log_p = log_probs_BML.sum(dim=-1)[_has_title(inputs["labels"])]
-        with torch.no_grad():
-            weights = title_weights(log_p, self._advantage)
-            self._probabilities.append(torch.exp(log_p))
+        """This micro-batch's share of the mean over samples, whose gradient ascends the objective."""
+        if self._sampler is not None:
+            loss, log_p = model(lambda latentr3: self._sampler.loss(latentr3, inputs, num_items_in_batch))
+            self._throughput.tokens += inputs["input_ids"].numel()
+        else:
+            log_probs_BML, _ = self._answer_pass(model, inputs)
+            log_p = log_probs_BML.sum(dim=-1)[has_title(inputs["labels"])]
+            loss = -(self._weight(log_p.detach()) * log_p).sum() / num_items_in_batch
+        self._probabilities.append(torch.exp(log_p.detach()))
         # DDP averages gradients over processes; each process contributes its part of one mean.
-        return -(weights * log_p).sum() / num_items_in_batch * self.accelerator.num_processes
+        return loss * self.accelerator.num_processes
 
     def figures(self) -> dict[str, float]:
-        """Throughput, and since the last call ``reward``, the true titles' mean probability, with
-        ``reward_std`` over samples."""
+        """Throughput, and since the last call ``title_probability``, the true titles' mean p, with its
+        standard deviation over samples; what the sampler has seen."""
         seen = torch.cat(self._probabilities) if self._probabilities else torch.zeros(0)
         self._probabilities = []
-        rewards = {"reward": float(seen.mean()), "reward_std": float(seen.std())} if len(seen) > 1 else {}
-        return self._throughput.figures() | rewards
+        figures = self._throughput.figures()
+        if len(seen) > 1:
+            figures |= {"title_probability": float(seen.mean()), "title_probability_std": float(seen.std())}
+        return figures | (self._sampler.figures() if self._sampler is not None else {})
 
 
-def _has_title(labels_BML: Tensor) -> Tensor:
-    """bool (B, M): branches that are samples, and not there to fill the batch."""
-    return (labels_BML >= 0).any(dim=-1)
+def train_title_objective(
+    config: TitleObjectiveConfig,
+    *,
+    dataset: str | Path,
+    model: str | Path,
+    output: str | Path,
+    metric_logger: MetricLogger | None = None,
+    checkpoint_root: str | None = None,
+) -> Manifest | None:
+    """Train stage 2 on an objective over titles and write the model directory.
+
+    Args:
+        config: objective, estimator and how long.
+        dataset: the dataset that stage 1 was trained on.
+        model: stage 1's model directory, of any N.
+        output: the model directory to make.
+        metric_logger: receives figures while training runs.
+        checkpoint_root: directory or ``gs://``; a run that was interrupted resumes from there by itself.
+
+    Returns:
+        The manifest of the model directory; ``None`` on every process but the first.
+
+    Raises:
+        UserError: configuration, dataset or model cannot be used; nothing was trained.
+        Interrupted: stopped on a signal after saving.
+        TrainingDiverged: the loss is no longer a number.
+    """
+    config.check_world(world_size())
+    stage = Stage2.open(STEP, config, dataset, model, metric_logger, checkpoint_root)
+    loaded = stage.loaded
+    if loaded.model.latent_ratt is None and loaded.model.pause_tokens is None and not config.train_backbone:
+        raise UserError(
+            f"{model} has no LatentRATT, so nothing would learn; use --train-backbone, or another model"
+        )
+    value = partial(objective_value, objective=config.objective, **_parameters(config))
+    return stage.train(config, partial(_engine, config, stage), output, objective=value)
+
+
+def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3, scratch: str) -> StageEngine:
+    """Trainer, order and extra figures."""
+    tokens = stage.train_tokens
+    rows = tokens.packed_rows() if config.estimator == "exact" else tokens.single_rows()
+    parts = world_size() * config.accumulation
+    plan = plan_rows(tokens, rows, config.batch_size, parts, config.seed)
+    sampler = None
+    if config.estimator == "sampled":
+        sampler = SampledTitles(config, loaded, stage.data)
+    trainer = TitleObjectiveTrainer(
+        config=config,
+        sampler=sampler,
+        model=loaded.model,
+        args=training_arguments(config, scratch, epochs=config.epochs, max_steps=config.max_steps or -1),
+        plan=plan,
+        collate=RowCollator(tokens, rows),
+        throughput=stage.throughput,
+    )
+    return StageEngine(trainer, plan, trainer.figures)
+
+
+def _parameters(config: TitleObjectiveConfig) -> dict[str, Any]:
+    return {"exponent": config.exponent, "num_generations": config.num_generations}

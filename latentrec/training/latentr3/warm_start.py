@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
@@ -51,12 +52,26 @@ def start_from(
     prompt = NextItemPrompt(loaded.prompt.tokenizer, **settings)
     torch.manual_seed(config.seed)
     model = LatentR3Model(
-        loaded.model.backbone.model, n_latents=config.reasoning_tokens, latent_source=config.latent
+        loaded.model.backbone.model,
+        n_latents=config.reasoning_tokens,
+        latent_source=config.latent,
+        latent_width=config.latent_width,
+        answer_reads=config.answer_reads,
     )
-    if model.latent_ratt is not None and loaded.model.latent_ratt is not None:
-        model.latent_ratt.load_state_dict(loaded.model.latent_ratt.state_dict())
+    for own, given in (
+        (model.latent_ratt, loaded.model.latent_ratt),
+        (model.pause_tokens, loaded.model.pause_tokens),
+    ):
+        if own is not None and given is not None and _same_shapes(own, given):
+            own.load_state_dict(given.state_dict())
     notes = [note for note in loaded.info.notes if "stopped early" not in note]
     return model, prompt, [*notes, _compare_catalogues(data, directory)], loaded.fingerprint
+
+
+def _same_shapes(own: nn.Module, given: nn.Module) -> bool:
+    """Whether weights fit: not where the width of LatentRATT, or the number of pause tokens, differs."""
+    shapes = [{name: value.shape for name, value in part.state_dict().items()} for part in (own, given)]
+    return shapes[0] == shapes[1]
 
 
 def _check_backbone(config: SFTConfig, loaded: LoadedLatentR3, directory: str | Path) -> None:

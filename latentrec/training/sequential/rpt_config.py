@@ -19,9 +19,16 @@ from latentrec.core.config import (
 )
 from latentrec.training.sequential.rpt_loss import ESTIMATORS, REWARDS
 
+PROFILES: dict[str, dict[str, str]] = {
+    "paper": {"estimator": "target_likelihood", "filter_mode": "evaluation"},
+    "default": {"estimator": "smoothed", "filter_mode": "training"},
+}
+"""What unset options become; all others are as published in both profiles. ``paper`` filters its samples as
+the authors' code does: in evaluation mode, at μ steps."""
+
 
 class RPTConfig(Config):
-    """Settings of reinforcement post-training; defaults are the published ones but for the estimator."""
+    """Settings of reinforcement post-training (arXiv 2505.16865, §3.4)."""
 
     step_name: ClassVar[str] = "rpt"
 
@@ -29,8 +36,11 @@ class RPTConfig(Config):
         "rpt",
         description="rpt; or spt: the control that goes on with pre-training from the same model for as long",
     )
-    estimator: Annotated[str, OneOf(*ESTIMATORS)] = Field(
-        "smoothed", description="how the reward's gradient is had"
+    profile: Literal["default", "paper"] = Field(
+        "default", description="what unset options become; paper: as published"
+    )
+    estimator: Annotated[str, OneOf(*ESTIMATORS)] | None = Field(
+        None, description="how the reward's gradient is had (default smoothed, paper target_likelihood)"
     )
     reward: Annotated[str, OneOf(*REWARDS)] = Field(
         "recall", description="reward of the final step's ranking"
@@ -52,6 +62,11 @@ class RPTConfig(Config):
     filter_passes: NonNegativeInt = Field(
         3, description="hard-sample filter: passes (0: train on every sample)"
     )
+    filter_mode: Literal["training", "evaluation"] | None = Field(
+        None,
+        description="hard-sample filter: passes with dropout and drawn step counts, or in evaluation mode at "
+        "the mean number of steps (default training, paper evaluation)",
+    )
     filter_top: PositiveInt = Field(
         100, description="hard-sample filter: keep targets that reach so high in any pass"
     )
@@ -70,7 +85,8 @@ class RPTConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """The advantage of a group of one is always 0."""
+        """Fill what the profile decides; the advantage of a group of one is always 0."""
+        self.fill(PROFILES[self.profile])
         if self.estimator == "target_likelihood" and self.group_size < 2:
             raise ValueError(f"group_size is {self.group_size}, expected at least 2 for target_likelihood")
         return self

@@ -63,15 +63,18 @@ class RPTLoss:
             "target_likelihood": self._likelihood,
             "gaussian": self._gaussian,
             "smoothed": self._smoothed,
-        }[self.config.estimator]
+        }[str(self.config.estimator)]
         return compute(batch, targets_P, thoughts)
 
     def _likelihood(
         self, batch: Batch, targets_P: Tensor, thoughts: list[list[Tensor]]
     ) -> tuple[Tensor, dict[str, float]]:
-        log_p, rewards = [], []
+        log_p, rewards, entropies = [], [], []
         for states in thoughts:
             parts = [self._log_p_and_rank(state, targets_P) for state in states]
+            with torch.no_grad():
+                scores_PN = torch.log_softmax(self.policy.score(states[-1]), dim=-1)
+                entropies.append(-(scores_PN.exp() * scores_PN).sum(dim=-1).mean())
             log_p.append(torch.stack([part[0] for part in parts]))
             rewards.append(reward_of(parts[-1][1], self.config.reward, self.config.k))
         rewards_GP = torch.stack(rewards)
@@ -82,8 +85,14 @@ class RPTLoss:
             if reference_TP is None:
                 reference_TP = lp_TP.detach()
             losses.append(likelihood_loss(lp_TP, reference_TP, advantage_P, self.config.beta))
-        mixed = (rewards_GP.std(dim=0) > 0).float().mean().item()
-        return torch.stack(losses).mean(), {"reward": rewards_GP.mean().item(), "mixed_groups": mixed}
+        within_P = rewards_GP.std(dim=0)
+        figures = {
+            "reward": rewards_GP.mean().item(),
+            "reward_std_within_group": within_P.mean().item(),
+            "groups_with_signal": (within_P > 0).float().mean().item(),
+            "entropy": torch.stack(entropies).mean().item(),
+        }
+        return torch.stack(losses).mean(), figures
 
     def _gaussian(
         self, batch: Batch, targets_P: Tensor, thoughts: list[list[Tensor]]
@@ -174,10 +183,12 @@ class RPTLoss:
 def within_reach(policy: LARES, rows: Rows, config: RPTConfig, mean_steps: int, step_sampler: str) -> Rows:
     """The rows with those targets only that reach the first ``filter_top`` in one of a few passes.
 
-    Each pass has its own initial states, dropout and step count. Rows without a target left are dropped.
+    Each pass has its own initial states, and its own dropout and step count unless ``filter_mode`` is
+    ``evaluation``. Rows without a target left are dropped.
     """
     device = next(policy.parameters()).device
-    policy.train()
+    evaluation = config.filter_mode == "evaluation"
+    policy.train(not evaluation)
     kept = np.zeros(len(rows.targets), bool)
     for start in range(0, len(rows), FILTER_BATCH_ROWS):
         indices = np.arange(start, min(start + FILTER_BATCH_ROWS, len(rows)))
@@ -187,7 +198,7 @@ def within_reach(policy: LARES, rows: Rows, config: RPTConfig, mean_steps: int, 
         targets_P = batch.targets_BL[counted_BL]
         reached_P = torch.zeros(len(targets_P), dtype=torch.bool, device=device)
         for _ in range(config.filter_passes):
-            steps = sample_steps(step_sampler, mean_steps)
+            steps = mean_steps if evaluation else sample_steps(step_sampler, mean_steps)
             final_BLD = policy.trajectory(policy.prelude(batch.items_BL), steps)[-1]
             ranks_P = rank_of(policy.score(final_BLD[counted_BL]), targets_P)
             reached_P |= ranks_P <= config.filter_top

@@ -22,6 +22,36 @@ SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 STEPS_PER_EPOCH = 64
 
 
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "packing": "samples",
+        "batch_size": 1024,
+        "max_length": 20,
+        "hidden_dropout": 0.5,
+        "attention_dropout": 0.5,
+        "temperature": 1.0,
+        "similarity": "dot",
+        "negatives": "all",
+        "anchors": "all",
+        "views": "separate",
+        "step_view": "any",
+    },
+    "default": {
+        "packing": "rows",
+        "temperature": 0.2,
+        "similarity": "cosine",
+        "negatives": "others",
+        "anchors": "row",
+        "views": "shared",
+        "step_view": "earlier",
+    },
+}
+"""What unset options of LARES become. ``paper`` is the publication with what its code does besides: the
+step-level view may be the last step, ``linear`` injection has one scalar weight, and the ``uniform`` sampler
+goes to 2μ. (``rpt --profile paper`` filters its samples in evaluation mode at μ steps.)"""
+_AS_CODED = {"injection": {"linear": "linear_scalar"}, "step_sampler": {"uniform": "uniform_to_double"}}
+
+
 class SequentialConfig(Config):
     """Settings of one sequential model; fields that an encoder does not have are ignored by it."""
 
@@ -29,6 +59,9 @@ class SequentialConfig(Config):
 
     encoder: Annotated[str, OneOf("popularity", *sorted(ENCODERS))] = Field(
         "sasrec", description="model to train"
+    )
+    profile: Literal["default", "paper"] = Field(
+        "default", description="lares: what unset options become; paper: as published"
     )
     popularity_days: PositiveFloat | None = Field(
         None, description="popularity: count only the last so many days of training (default: all of it)"
@@ -51,10 +84,10 @@ class SequentialConfig(Config):
         None, description="longest history read (default: the dataset's longest)"
     )
     scoring: Literal["dot", "cosine"] = Field("dot", description="score of an item after a state")
-    packing: Literal["rows", "samples"] = Field(
-        "rows",
+    packing: Literal["rows", "samples"] | None = Field(
+        None,
         description="rows: one pass over a user's sequence trains all its targets; samples: one prefix a "
-        "target",
+        "target (default rows, paper samples)",
     )
     batch_size: PositiveInt | None = Field(
         None, description=f"targets a step (default: {STEPS_PER_EPOCH} steps an epoch, within 64 and 1024)"
@@ -89,25 +122,31 @@ class SequentialConfig(Config):
         0.1, description="lares: weight of trajectory-level alignment (alpha)"
     )
     step_weight: NonNegativeFloat = Field(0.5, description="lares: weight of step-level alignment (gamma)")
-    temperature: PositiveFloat = Field(
-        0.2, description="lares: temperature of both alignments (tau; published: 1)"
+    temperature: PositiveFloat | None = Field(
+        None, description="lares: temperature of both alignments, tau (default 0.2, paper 1)"
     )
-    similarity: Literal["dot", "cosine"] = Field(
-        "cosine", description="lares: of two states in both alignments; dot (published) or cosine"
+    similarity: Literal["dot", "cosine"] | None = Field(
+        None, description="lares: of two states in both alignments (default cosine, paper dot)"
     )
-    negatives: Literal["others", "all"] = Field(
-        "others",
-        description="lares: negatives of both alignments; all (published) or others: of another target and "
-        "row",
+    negatives: Literal["others", "all"] | None = Field(
+        None,
+        description="lares: negatives of both alignments; all, or others: of another target and row "
+        "(default others, paper all)",
     )
-    anchors: Literal["row", "all"] = Field(
-        "row",
-        description="lares: anchors of both alignments; one random position of each row, or all (published)",
+    anchors: Literal["row", "all"] | None = Field(
+        None,
+        description="lares: anchors of both alignments; one random position of each row, or all (default "
+        "row, paper all)",
     )
-    views: Literal["separate", "shared"] = Field(
-        "shared",
-        description="lares: forward that the alignments start from; separate (published) or the loss's "
-        "(shared)",
+    views: Literal["separate", "shared"] | None = Field(
+        None,
+        description="lares: forward that the alignments start from; one of their own, or the loss's "
+        "(default shared, paper separate)",
+    )
+    step_view: Literal["earlier", "any"] | None = Field(
+        None,
+        description="lares: step of the step-level view; before the last, or any, the last included "
+        "(default earlier, paper any)",
     )
     cpu_threads: NonNegativeInt = Field(
         1,
@@ -118,7 +157,13 @@ class SequentialConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Attention heads share the width."""
+        """Fill what the profile decides; attention heads share the width."""
+        if self.profile == "paper":
+            if self.encoder != "lares":
+                raise ValueError(f"profile is 'paper', which is of encoder lares, not of {self.encoder}")
+            for name, coded in _AS_CODED.items():
+                self.__dict__[name] = coded.get(getattr(self, name), getattr(self, name))
+        self.fill(PROFILES[self.profile])
         if self.dim % self.heads:
             raise ValueError(f"dim is {self.dim}, expected a multiple of heads ({self.heads})")
         return self

@@ -7,12 +7,12 @@
   target, same number of steps (trajectory-level alignment); s: a1's own trajectory at a random earlier step
   (step-level alignment), absent when there is one step.
 
-Decisions where the published code leaves them open: CE and the alignments draw their step counts apart; s is
-never the last step (it would be a1 itself); examples that share the target, and positions of one row, are no
-negatives (``negatives: all`` restores the published way); a target without a second prefix is its own a2,
-under another dropout and initial state; states are compared by their cosine (``similarity: dot`` is the
-published way: states come out of a layer norm with a length of about √d, so that at τ = 1 the alignments'
-gradient is many times the cross-entropy's).
+Decisions where the published code leaves them open (``profile paper`` restores its way): CE and the
+alignments draw their step counts apart; s is never the last step, which would be a1 itself (``step_view
+any``); examples that share the target, and positions of one row, are no negatives (``negatives all``); a
+target without a second prefix is its own a2, under another dropout and initial state; states are compared by
+their cosine (``similarity dot``: states come out of a layer norm with a length of about √d, so that at τ = 1
+the alignments' gradient is many times the cross-entropy's).
 
 Where the time goes: a user's prefixes share one pass (:mod:`latentrec.training.sequential.rows`), and only a2
 has to be run prefix by prefix, in batches of like length. Therefore the anchors of the alignments are, unless
@@ -71,6 +71,7 @@ class SPTLoss:
         negatives: ``others`` or ``all``.
         anchors: ``row`` (one random position of each row) or ``all`` positions that count.
         views: where a1 comes from: ``separate``, a forward of its own, or ``shared``, the cross-entropy's.
+        step_view: step of s: ``earlier`` than the last, or ``any`` (the last is a1 itself).
     """
 
     def __init__(
@@ -87,13 +88,14 @@ class SPTLoss:
         negatives: str = "others",
         anchors: str = "row",
         views: str = "separate",
+        step_view: str = "earlier",
     ):
         self.encoder, self.rows = encoder, rows
         self.same_target = SameTarget.build(rows)
         self.mean_steps, self.step_sampler = mean_steps, step_sampler
         self.trajectory_weight, self.step_weight = trajectory_weight, step_weight
         self.temperature, self.similarity = temperature, similarity
-        self.negatives, self.anchors, self.views = negatives, anchors, views
+        self.negatives, self.anchors, self.views, self.step_view = negatives, anchors, views, step_view
         self.device = next(encoder.parameters()).device
 
     def __call__(self, indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
@@ -120,7 +122,8 @@ class SPTLoss:
             loss = loss + self.trajectory_weight * trajectory
             parts["trajectory_alignment"] = trajectory.item()
         if self.step_weight and steps > 1:
-            earlier_AD = thoughts[int(torch.randint(steps - 1, ()))][counted_BL][chosen_A]
+            last = steps - 1 if self.step_view == "earlier" else steps
+            earlier_AD = thoughts[int(torch.randint(last, ()))][counted_BL][chosen_A]
             step = self._align(view_AD, earlier_AD, excluded_AA)
             loss = loss + self.step_weight * step
             parts["step_alignment"] = step.item()

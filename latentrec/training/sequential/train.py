@@ -171,12 +171,13 @@ def make_loss(
             mean_steps=config.mean_steps,
             trajectory_weight=config.trajectory_weight,
             step_weight=config.step_weight,
-            temperature=config.temperature,
-            similarity=config.similarity,
+            temperature=float(config.temperature or 0),
+            similarity=str(config.similarity),
             step_sampler=config.step_sampler,
-            negatives=config.negatives,
-            anchors=config.anchors,
-            views=config.views,
+            negatives=str(config.negatives),
+            anchors=str(config.anchors),
+            views=str(config.views),
+            step_view=str(config.step_view),
         )
     device = next(encoder.parameters()).device
 

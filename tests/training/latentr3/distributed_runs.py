@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from tests.training.latentr3.latentr3_runs import grpo, sft
+from tests.training.latentr3.latentr3_runs import grpo, sft, titles
 
 SFT_OPTIONS = {"epochs": 1, "looks_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
 GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3, "keep": "last"}
 RUNS = {
     "sft_packed": ("sft", {"packing": "exact"}),
     "sft_plain": ("sft", {"packing": "none"}),
-    "grpo_title_policy": ("grpo", {"estimator": "title_policy"}),
+    "title_objective": ("titles", {}),
     "grpo_target_likelihood": ("grpo", {"estimator": "target_likelihood", "advantage": "batch"}),
     "grpo_gaussian": ("grpo", {"estimator": "gaussian", "advantage": "own", "diagnostics_every": 0}),
 }
@@ -24,7 +24,8 @@ def train_all(folder: Path) -> None:
             sft(dataset, folder / name, **(SFT_OPTIONS | options))
         else:
             options = GRPO_OPTIONS | options
-            grpo(dataset, folder.parent / "stage_1", folder / name, **options)
+            train = titles if stage == "titles" else grpo
+            train(dataset, folder.parent / "stage_1", folder / name, **options)
 
 
 if __name__ == "__main__":

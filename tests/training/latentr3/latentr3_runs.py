@@ -6,9 +6,11 @@ import torch
 from safetensors.torch import load_file
 
 from latentrec.training.latentr3.grpo import train_grpo
-from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft import train_sft
 from latentrec.training.latentr3.sft_config import SFTConfig
+from latentrec.training.latentr3.title_objective import train_title_objective
+from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
 
 SFT = {
     "backbone": "micro",
@@ -34,6 +36,13 @@ GRPO = {
     "diagnostics_every": 3,
     "keep": "last",
 }
+
+
+TITLES = {
+    **{name: value for name, value in GRPO.items() if name not in ("estimator", "group_size")},
+    "batch_size": 16,
+}
+del TITLES["diagnostics_every"]
 
 
 class Recorder:
@@ -70,8 +79,15 @@ def sft(dataset: Path, output: Path, metric_logger=None, root=None, init_from=No
 
 
 def grpo(dataset: Path, model: Path, output: Path, metric_logger=None, root=None, **options):
-    config = GRPOConfig(**(GRPO | options))
+    config = LatentGRPOConfig(**(GRPO | options))
     return train_grpo(
+        config, dataset=dataset, model=model, output=output, metric_logger=metric_logger, checkpoint_root=root
+    )
+
+
+def titles(dataset: Path, model: Path, output: Path, metric_logger=None, root=None, **options):
+    config = TitleObjectiveConfig(**(TITLES | options))
+    return train_title_objective(
         config, dataset=dataset, model=model, output=output, metric_logger=metric_logger, checkpoint_root=root
     )
 

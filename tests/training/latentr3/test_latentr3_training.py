@@ -14,11 +14,13 @@ from latentrec.models.latentr3 import load_latentr3
 from latentrec.storage.local import LocalStore
 from latentrec.training.common.resumable_trainer import TrainingDiverged
 from latentrec.training.latentr3.grpo import train_grpo
-from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft import tokens_of
 from latentrec.training.latentr3.sft_config import SFTConfig
+from latentrec.training.latentr3.text_model import validation_figures
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.latentr3_runs import (
+    SFT,
     Recorder,
     grpo,
     same_weights,
@@ -26,6 +28,7 @@ from tests.training.latentr3.latentr3_runs import (
     weight_difference,
     weights,
 )
+from tests.training.latentr3.latentr3_runs import titles as train_titles
 
 TIMINGS = ("train/tokens_per_second", "train/memory_peak_mb", "train/step_time", "train/resumed_at_step")
 
@@ -68,7 +71,7 @@ def titles(dataset, stage_1, tmp_path_factory):
     """Stage 2 with titles as actions."""
     output = tmp_path_factory.mktemp("titles") / "model"
     recorder = Recorder()
-    grpo(dataset, stage_1[0], output, recorder, estimator="title_policy")
+    train_titles(dataset, stage_1[0], output, recorder)
     return output, recorder
 
 
@@ -77,10 +80,10 @@ def run(request, dataset, stage_1):
     """(train(output, metric_logger, root), finished model, its figures) of the stage asked for."""
     if request.param == "sft":
         return lambda output, metric_logger, root: sft(dataset, output, metric_logger, root), *stage_1
-    options = {"estimator": "title_policy"} if request.param == "titles" else {}
-    finished = request.getfixturevalue("titles" if options else "stage_2")
-    return lambda output, metric_logger, root: grpo(
-        dataset, stage_1[0], output, metric_logger, root, **options
+    finished = request.getfixturevalue("titles" if request.param == "titles" else "stage_2")
+    train = train_titles if request.param == "titles" else grpo
+    return lambda output, metric_logger, root: train(
+        dataset, stage_1[0], output, metric_logger, root
     ), *finished
 
 
@@ -134,25 +137,32 @@ def test_stage_2_streams_what_it_promises(stage_2):
     assert sorted(recorder.series("valid/ndcg_at_10")) == [0, 4, 8]
 
 
-def test_title_policy_trains_all_of_the_model_and_streams_its_figures(stage_1, titles):
+def test_title_objective_trains_all_of_the_model_and_streams_its_figures(stage_1, titles):
     before, after = weights(stage_1[0]), weights(titles[0])
     assert [name for name in before if before[name].equal(after[name])] == []
     info, _ = read_model(titles[0])
-    assert (info.stage, info.config["likelihood"]) == ("grpo", "catalogue")
+    assert (info.stage, info.config["likelihood"]) == ("title-objective", "catalogue")
     assert (info.config["train_backbone"], info.config["select_on"]) == (True, "objective")
-    figures = titles[1].series("train/reward")
+    figures = titles[1].series("train/title_probability")
     assert len(figures) == 8
     assert all(0 < value < 1 for value in figures.values())
-    for name in ("reward_std", "grad_norm", "tokens_per_second", "memory_peak_mb"):
+    for name in ("title_probability_std", "grad_norm", "tokens_per_second", "memory_peak_mb"):
         assert titles[1].series(f"train/{name}")
     assert sorted(titles[1].series("valid/objective")) == [0, 4, 8]
 
 
-def test_title_policy_raises_what_it_maximises_and_keeps_the_best_of_it(dataset, stage_1, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [{"objective": "arcsin"}, {"objective": "grpo", "estimator": "sampled", "num_generations": 16}],
+    ids=str,
+)
+def test_title_objective_raises_what_it_maximizes_and_keeps_the_best_of_it(
+    dataset, stage_1, options, tmp_path
+):
     recorder = Recorder()
-    options = {"estimator": "title_policy", "max_steps": 60, "keep": "best", "learning_rate": 1e-2}
-    grpo(dataset, stage_1[0], tmp_path / "model", recorder, **options)
-    rewards = list(recorder.series("train/reward").values())
+    options = {**options, "max_steps": 60, "keep": "best", "learning_rate": 1e-2}
+    train_titles(dataset, stage_1[0], tmp_path / "model", recorder, **options)
+    rewards = list(recorder.series("train/title_probability").values())
     assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5])
     objective = recorder.series("valid/objective")
     assert read_model(tmp_path / "model")[0].metrics["objective"] == max(objective.values())
@@ -294,11 +304,12 @@ def test_accumulation_gives_what_one_large_batch_gives(dataset, packing, tmp_pat
     assert mean < 2e-6, (largest, mean)
 
 
-@pytest.mark.parametrize("estimator", ["target_likelihood", "gaussian", "title_policy"])
+@pytest.mark.parametrize("estimator", ["target_likelihood", "gaussian", "exact"])
 def test_accumulation_does_not_change_stage_2(dataset, stage_1, estimator, tmp_path):
     options = {"estimator": estimator, "max_steps": 4, "ranking_samples": 0, "keep": "last"}
-    grpo(dataset, stage_1[0], tmp_path / "whole", **options)
-    grpo(dataset, stage_1[0], tmp_path / "parts", accumulation=8, **options)
+    train = train_titles if estimator == "exact" else grpo
+    train(dataset, stage_1[0], tmp_path / "whole", **options)
+    train(dataset, stage_1[0], tmp_path / "parts", accumulation=8, **options)
     largest, mean = weight_difference(tmp_path / "whole", tmp_path / "parts")
     assert largest < 5e-5, (largest, mean)
     assert mean < 1e-7, (largest, mean)
@@ -343,22 +354,38 @@ def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):
         {"estimator": "gaussian", "iterations": 2, "beta": 0.1, "accumulation": 2},
         {"train_backbone": True},
         {"train_backbone": True, "estimator": "target_likelihood", "beta": 0.1},
-        {"profile": "paper", "warmup_steps": 1},
+        {"profile": "paper", "warmup_steps": 1, "learning_rate": 1e-4},
         {"precision": "bf16"},
         {"precision": "bf16", "estimator": "target_likelihood", "accumulation": 2},
-        {"estimator": "title_policy", "advantage": "none", "gradient_checkpointing": True},
-        {"estimator": "title_policy", "train_backbone": False, "accumulation": 2},
-        {"estimator": "title_policy", "likelihood": "vocabulary", "precision": "bf16"},
     ],
     ids=str,
 )
-def test_every_option_of_stage_2_trains(dataset, stage_1, options, tmp_path):
+def test_every_option_of_grpo_trains(dataset, stage_1, options, tmp_path):
     recorder = Recorder()
     grpo(dataset, stage_1[0], tmp_path / "model", recorder, max_steps=4, **options)
     assert len(recorder.series("train/loss")) == 4
     if options.get("iterations"):
         assert any(ratio != 1 for ratio in recorder.series("train/ratio").values())
         assert max(recorder.series("train/kl").values()) > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "power", "exponent": 1.0, "gradient_checkpointing": True},
+        {"objective": "likelihood", "train_backbone": False, "accumulation": 2},
+        {"objective": "arcsin", "likelihood": "vocabulary", "precision": "bf16"},
+        {"objective": "grpo", "num_generations": 64},
+        {"objective": "grpo", "estimator": "sampled", "loss_type": "bnpo", "num_generations": 4},
+        {"objective": "grpo", "estimator": "sampled", "loss_type": "dr_grpo", "scale_rewards": False},
+    ],
+    ids=str,
+)
+def test_every_title_objective_trains(dataset, stage_1, options, tmp_path):
+    recorder = Recorder()
+    train_titles(dataset, stage_1[0], tmp_path / "model", recorder, max_steps=4, **options)
+    assert len(recorder.series("train/loss")) == 4
+    assert not same_weights(stage_1[0], tmp_path / "model")
 
 
 def scripted(monkeypatch, module, name, values):
@@ -392,7 +419,7 @@ def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, s
 
 
 def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypatch):
-    from latentrec.training.latentr3 import grpo as module
+    from latentrec.training.latentr3 import stage_2 as module
 
     recorder = Recorder()
     scripted(monkeypatch, module, "hr_at_10", [0.4, 0.3, 0.19, 0.4])
@@ -410,13 +437,14 @@ def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypat
 def test_loss_that_is_no_number_stops_the_run(dataset, stage_1, tmp_path, monkeypatch):
     from latentrec.training.latentr3 import sft as module
 
-    original, calls = module.answer_log_probs, []
+    original, calls = module.answer_pass, []
 
-    def broken(model, batch):
+    def broken(model, batch, **options):
         calls.append(1)
-        return original(model, batch) * (float("nan") if len(calls) == 3 else 1.0)
+        log_probs, latents = original(model, batch, **options)
+        return log_probs * (float("nan") if len(calls) == 3 else 1.0), latents
 
-    monkeypatch.setattr(module, "answer_log_probs", broken)
+    monkeypatch.setattr(module, "answer_pass", broken)
     with pytest.raises(TrainingDiverged, match="step 3"):
         sft(dataset, tmp_path / "model", root=str(tmp_path / "checkpoints"))
     assert not (tmp_path / "model").exists()
@@ -432,10 +460,9 @@ def test_model_without_latents_can_learn_by_titles_only(dataset, tmp_path):
     sft(dataset, tmp_path / "plain", reasoning_tokens=0, epochs=1, max_train_samples=60)
     with pytest.raises(UserError, match="no latent to reinforce"):
         grpo(dataset, tmp_path / "plain", tmp_path / "model")
-    frozen = {"estimator": "title_policy", "train_backbone": False}
     with pytest.raises(UserError, match="nothing would learn"):
-        grpo(dataset, tmp_path / "plain", tmp_path / "model", **frozen)
-    grpo(dataset, tmp_path / "plain", tmp_path / "model", estimator="title_policy", max_steps=2)
+        train_titles(dataset, tmp_path / "plain", tmp_path / "model", train_backbone=False)
+    train_titles(dataset, tmp_path / "plain", tmp_path / "model", max_steps=2)
     assert load_latentr3(tmp_path / "model").model.n_latents == 0
     assert not same_weights(tmp_path / "plain", tmp_path / "model")
 
@@ -446,6 +473,66 @@ def test_stages_take_the_part_of_the_training_samples_that_they_are_told(dataset
     early, _ = tokens_of(SFTConfig(backbone="micro", train_to=0.75), data, prompt)
     assert len(early) == round(0.75 * whole)
     late = whole - round(0.98 * whole)
-    config = GRPOConfig(batch_size=256, train_from=0.98)
+    config = LatentGRPOConfig(batch_size=256, train_from=0.98)
     with pytest.raises(UserError, match=f"there are {late} training samples"):
         train_grpo(config, dataset=dataset, model=stage_1[0], output=tmp_path / "m")
+
+
+def test_learning_rate_is_chosen_on_validation_and_last_weights_are_kept(dataset, stage_1, tmp_path):
+    options = {"profile": "paper", "estimator": "gaussian", "reward": "nll", "select_on": "loss"}
+    rates = (1e-5, 3e-3, 0.3)
+    losses = {}
+    options |= {"warmup_steps": 1}
+    for rate in rates:
+        recorder = Recorder()
+        grpo(dataset, stage_1[0], tmp_path / f"{rate}", recorder, learning_rate=rate, **options)
+        losses[rate] = recorder.series("valid/loss")[8]
+    best = min(losses, key=losses.get)
+    grpo(dataset, stage_1[0], tmp_path / "swept", learning_rates=rates, **options)
+    info, _ = read_model(tmp_path / "swept")
+    assert info.config["learning_rate"] == best
+    assert info.metrics["loss"] == pytest.approx(losses[best])
+    assert same_weights(tmp_path / f"{best}", tmp_path / "swept")
+    assert f"learning rate {best:g} was chosen on validation" in info.notes
+    assert len([note for note in info.notes if note.startswith("learning rate")]) == 4
+    assert losses[0.3] > losses[best]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latent": "pause_token"},
+        {"latent_width": 8},
+        {"answer_reads": "latents", "reasoning_tokens": 2},
+        {"prompt_key_dropout": 0.5},
+        {"latent_loss": "variance"},
+        {"latent_loss": "contrastive", "packing": "none"},
+        {"latent": "pause_token", "train_backbone": "frozen", "answer_reads": "latents"},
+    ],
+    ids=str,
+)
+def test_every_option_of_the_latent_trains_and_loads_as_it_was(dataset, options, tmp_path):
+    recorder = Recorder()
+    sft(dataset, tmp_path / "model", recorder, epochs=1, **options)
+    losses = recorder.series("train/loss")
+    assert losses[max(losses)] < losses[min(losses)]
+    share = recorder.series("valid/latent_user_share")
+    assert all(0 <= value <= 1 for value in share.values())
+    if options.get("latent") == "pause_token":
+        assert max(share.values()) < 1e-9
+    loaded = load_latentr3(tmp_path / "model")
+    shape = loaded.info.architecture
+    for name in ("answer_reads", "latent_width"):
+        assert options.get(name, shape[name]) == shape[name]
+    data = Dataset(dataset)
+    _, valid = tokens_of(SFTConfig(**{**SFT, **options}), data, loaded.prompt)
+    again = validation_figures(loaded.model, valid)["loss"]
+    assert again == pytest.approx(loaded.info.metrics["loss"], abs=1e-5)
+
+
+def test_a_constant_latent_is_said_in_the_log_and_in_the_model(dataset, tmp_path, caplog):
+    sft(dataset, tmp_path / "model", epochs=1, learning_rate=1e-5)
+    info, _ = read_model(tmp_path / "model")
+    collapsed = [note for note in info.notes if "nearly a constant" in note]
+    assert bool(collapsed) == (info.metrics["latent_user_share"] < 0.01)
+    assert bool(collapsed) == ("nearly a constant" in caplog.text)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from latentrec.models.sequential import LARES, at_last_position, pad_right
+from latentrec.core import UserError
+from latentrec.models.sequential import LARES, at_last_position, pad_right, sample_steps
+from latentrec.models.sequential.lares import Injection
 from latentrec.training.sequential.rows import NO_TARGET, Rows, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.same_target import SameTarget
 from latentrec.training.sequential.spt import SPTLoss, alignment, info_nce, not_negatives
@@ -225,3 +227,40 @@ def test_the_benchmarks_reference_computes_the_same_loss(data, monkeypatch):
             reseed(seed, 0)
             values.append(loss(np.arange(0, len(rows), 3))[0].item())
         assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_paper_profile_is_one_flag():
+    config = SequentialConfig(encoder="lares", profile="paper")
+    assert (config.packing, config.batch_size, config.max_length) == ("samples", 1024, 20)
+    assert (config.temperature, config.similarity, config.negatives) == (1.0, "dot", "all")
+    assert (config.anchors, config.views, config.step_view) == ("all", "separate", "any")
+    assert (config.hidden_dropout, config.attention_dropout) == (0.5, 0.5)
+    assert (config.mean_steps, config.trajectory_weight, config.step_weight) == (4, 0.1, 0.5)
+    coded = SequentialConfig(encoder="lares", profile="paper", injection="linear", step_sampler="uniform")
+    assert (coded.injection, coded.step_sampler) == ("linear_scalar", "uniform_to_double")
+    assert SequentialConfig(encoder="lares", profile="paper", temperature=0.5).temperature == 0.5
+    with pytest.raises(UserError, match="is of encoder lares, not of sasrec"):
+        SequentialConfig(encoder="sasrec", profile="paper")
+
+
+def test_default_profile_keeps_the_step_view_before_the_last():
+    config = SequentialConfig(encoder="lares")
+    assert (config.step_view, config.packing, config.temperature) == ("earlier", "rows", 0.2)
+
+
+def test_scalar_injection_has_one_weight_and_mixes_both():
+    torch.manual_seed(0)
+    inject = Injection("linear_scalar", 6)
+    thought, hidden = torch.randn(2, 3, 6), torch.randn(2, 3, 6)
+    assert [parameter.numel() for parameter in inject.parameters()] == [1]
+    with torch.no_grad():
+        inject.weight.fill_(1.3)
+    share = torch.sigmoid(torch.tensor(1.3))
+    torch.testing.assert_close(inject(thought, hidden), share * thought + (1 - share) * hidden)
+
+
+def test_uniform_sampler_of_the_authors_reaches_twice_the_mean():
+    torch.manual_seed(0)
+    drawn = {sample_steps("uniform_to_double", 4) for _ in range(400)}
+    assert drawn == set(range(1, 9))
+    assert {sample_steps("uniform", 4) for _ in range(400)} == set(range(1, 8))

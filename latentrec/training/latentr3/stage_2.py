@@ -1,0 +1,201 @@
+"""What both ways of training stage 2 share: opening stage 1's model, validation, the run, the model
+directory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import set_seed as set_all_seeds
+
+from latentrec.core import UserError
+from latentrec.data import Dataset
+from latentrec.data.time_range import part_of
+from latentrec.models.latentr3 import LoadedLatentR3, load_latentr3
+from latentrec.storage import Manifest
+from latentrec.training.common.checkpointing import Checkpoints, Interruption
+from latentrec.training.common.early_stopping import EarlyStopping
+from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.latentr3.collator import NextItemTokens
+from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
+from latentrec.training.latentr3.text_model import (
+    Throughput,
+    make_measure,
+    open_text_dataset,
+    sample_at_most,
+    write_model,
+)
+from latentrec.training.latentr3.validation_ranking import ranking_measure
+
+
+@dataclass(frozen=True)
+class StageEngine:
+    """A trainer, the order of its samples, and the figures it adds to each log."""
+
+    trainer: Any
+    plan: Any
+    figures: Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainedStage:
+    """What one training ended with: the trainer, and validation's record."""
+
+    engine: StageEngine
+    early_stopping: EarlyStopping
+    keep: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Validation figures of the weights that it ended with."""
+        return self.early_stopping.best_metrics if self.keep == "best" else self.early_stopping.last_metrics
+
+
+class Stage2:
+    """One call of stage 2: the model that it begins at, its data, and where figures and checkpoints go.
+
+    Attributes:
+        loaded: stage 1's model; trained in place.
+        data: the dataset.
+        train_tokens: training samples.
+        throughput: counts tokens.
+    """
+
+    def __init__(self, step: str, model: Path, loaded: LoadedLatentR3, data: Dataset, train: NextItemTokens):
+        """See :meth:`open`."""
+        self.step, self.model_directory, self.loaded, self.data = step, model, loaded, data
+        self.train_tokens = train
+        self.throughput = Throughput()
+        self.metric_logger: MetricLogger = NullMetricLogger()
+        self.checkpoint_root: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        step: str,
+        config: Any,
+        dataset: str | Path,
+        model: str | Path,
+        metric_logger: MetricLogger | None,
+        checkpoint_root: str | None,
+    ) -> Stage2:
+        """Open dataset and stage 1's model.
+
+        Raises:
+            UserError: they cannot be used, or do not belong together.
+        """
+        data = open_text_dataset(dataset)
+        loaded = load_latentr3(model)
+        if loaded.info.dataset_fingerprint != data.fingerprint:
+            raise UserError(
+                f"{model} was trained on another dataset (fingerprint "
+                f"{loaded.info.dataset_fingerprint[:12]}…, --dataset has {data.fingerprint[:12]}…); give the "
+                "dataset of its sft step, or run sft on this one"
+            )
+        samples = part_of(data.split("train"), config.train_from, config.train_to)
+        stage = cls(step, Path(model), loaded, data, NextItemTokens(samples, data.titles, loaded.prompt))
+        stage.metric_logger = metric_logger or NullMetricLogger()
+        stage.checkpoint_root = checkpoint_root
+        return stage
+
+    def reopen(self) -> None:
+        """Begin at stage 1's weights again."""
+        self.loaded = load_latentr3(self.model_directory)
+
+    def train(
+        self,
+        config: Any,
+        make_engine: Callable[[LoadedLatentR3, str], StageEngine],
+        output: str | Path,
+        objective: Callable[[Tensor], Tensor] | None = None,
+    ) -> Manifest | None:
+        """Train once and write the model directory; ``None`` on every process but the first."""
+        trained = self.run(config, make_engine, objective)
+        if not trained.engine.trainer.accelerator.is_main_process:
+            return None
+        return self.write(config, trained, output)
+
+    def run(
+        self,
+        config: Any,
+        make_engine: Callable[[LoadedLatentR3, str], StageEngine],
+        objective: Callable[[Tensor], Tensor] | None = None,
+    ) -> TrainedStage:
+        """Train :attr:`loaded` to the end, from the newest checkpoint of the same work where there is one."""
+        set_all_seeds(config.seed)
+        loaded, data = self.loaded, self.data
+        model, prompt = loaded.model, loaded.prompt
+        model.backbone.requires_grad_(bool(config.train_backbone))
+        if config.gradient_checkpointing:
+            model.backbone.enable_checkpointing()
+        use_likelihood(model, config.likelihood, data, prompt)
+        valid_samples = data.split("valid")
+        drawn = sample_at_most(len(valid_samples), config.validation_samples, config.seed)
+        valid = NextItemTokens(valid_samples.subset(drawn), data.titles, prompt)
+        host = HOST_OF[config.likelihood]
+        rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed, host)
+        early_stopping = EarlyStopping(
+            make_measure(model, valid, rank, objective),
+            select_on=config.select_on,
+            patience=config.patience,
+            collapse_on="hr_at_10" if config.collapse_below and rank is not None else None,
+            collapse_below=config.collapse_below,
+        )
+        with (
+            tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch,
+            Interruption() as interruption,
+        ):
+            engine = make_engine(loaded, scratch)
+            checkpoints = Checkpoints(
+                self.checkpoint_root,
+                step=self.step,
+                config=config,
+                dataset=data.fingerprint,
+                parent=loaded.fingerprint,
+                main=engine.trainer.accelerator.is_main_process,
+            )
+            try:
+                engine.trainer.configure(
+                    checkpoints=checkpoints,
+                    early_stopping=early_stopping,
+                    metric_logger=self.metric_logger,
+                    interruption=interruption,
+                    judge_every=config.judge_every,
+                    save_every=config.save_every,
+                    plan=engine.plan,
+                    label=self.step,
+                    evaluate_first=True,
+                    keep_best=config.keep == "best",
+                    on_step=engine.figures,
+                )
+                engine.trainer.run()
+            finally:
+                checkpoints.close()
+        return TrainedStage(engine, early_stopping, config.keep)
+
+    def write(
+        self, config: Any, trained: TrainedStage, output: str | Path, notes: list[str] | None = None
+    ) -> Manifest:
+        """Write the model directory."""
+        counts: dict[str, Any] = {
+            "train_samples": len(self.train_tokens),
+            "steps": trained.engine.trainer.state.global_step,
+            "best_step": trained.early_stopping.best_step,
+        }
+        return write_model(
+            output,
+            model=self.loaded.model,
+            prompt=self.loaded.prompt,
+            dataset=self.data,
+            stage=self.step,
+            config=config,
+            parent=self.loaded.fingerprint,
+            early_stopping=trained.early_stopping,
+            keep=config.keep,
+            notes=[*self.loaded.info.notes, *(notes or [])],
+            counts=counts,
+        )
