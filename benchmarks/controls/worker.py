@@ -9,7 +9,6 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -147,21 +146,22 @@ def early_stopping(
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
     samples = data.split(trial.split)
-    titles = trial.command[0] in ("sft", "title-objective", "grpo")
-    recommender = load_recommender(model, catalogue, **({"host": "catalogue"} if titles else {}))
+    if trial.command[0] in ("sft", "title-objective", "grpo"):
+        recommender: Any = load_recommender(model, catalogue, host="catalogue")
+    else:
+        recommender = load_recommender(model, catalogue)
     columns = {"user_id": samples.user_ids.astype(np.int32)}
-    figures = {}
+    figures: dict[str, float] = {}
     if hasattr(getattr(recommender, "encoder", None), "depth"):
         figures |= _by_depth(recommender, samples, catalogue)
-    readings: list[tuple[str, Callable[[], Any]]] = [("", lambda: recommender)]
-    for control in trial.readings:
-        readings.append((f"_{control}", lambda control=control: with_other_latents(recommender, control)))
-    for suffix, reader in readings:
-        scores = score_model(reader(), samples, catalogue)
+    for reading in ("own", *trial.readings):
+        suffix = "" if reading == "own" else f"_{reading}"
+        reader = recommender if reading == "own" else with_other_latents(recommender, reading)
+        scores = score_model(reader, samples, catalogue)
         columns[f"title_rank{suffix}"] = np.minimum(scores.title_ranks, 255).astype(np.uint8)
         for metric in ("hr_at_5", "ndcg_at_10"):
             figures[f"{metric}{suffix}"] = float(scores.values(metric).mean())
-        if not suffix:
+        if reading == "own":
             columns["item_rank"] = np.minimum(scores.item_ranks, 255).astype(np.uint8)
     return figures, columns
 

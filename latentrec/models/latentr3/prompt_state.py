@@ -54,12 +54,11 @@ class Branches:
 
     def rows(self, indices: Tensor) -> Branches:
         """The branches of the rows at ``indices``, in that order."""
-        return Branches(
-            *(
-                None if tensor is None else tensor.index_select(0, indices)
-                for tensor in (self.visible_BMT, self.last_BM, self.lengths_BM, self.readable_BMT)
-            )
+        readable_BMT = None if self.readable_BMT is None else self.readable_BMT.index_select(0, indices)
+        visible_BMT, last_BM, lengths_BM = (
+            tensor.index_select(0, indices) for tensor in (self.visible_BMT, self.last_BM, self.lengths_BM)
         )
+        return Branches(visible_BMT, last_BM, lengths_BM, readable_BMT)
 
     def with_dropped_keys(self, rate: float) -> Branches:
         """Each readable position hidden from latents and answer with probability ``rate``, per branch."""

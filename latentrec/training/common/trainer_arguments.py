@@ -55,7 +55,7 @@ def bf16_is_native() -> bool:
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         native = any(value for name, value in capabilities.items() if "bf16" in name)
         native |= torch.cpu._is_avx512_bf16_supported()
     if not native:

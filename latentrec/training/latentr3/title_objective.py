@@ -45,7 +45,6 @@ class TitleObjectiveTrainer(SFTTrainer):
         self._objective_config = config
         self._sampler = sampler
         self._probabilities: list[Tensor] = []
-        self._weight = partial(gradient_weight, objective=config.objective, **_parameters(config))
         super().__init__(**options)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
@@ -67,7 +66,8 @@ class TitleObjectiveTrainer(SFTTrainer):
         else:
             log_probs_BML, _ = self._answer_pass(model, inputs)
             log_p = log_probs_BML.sum(dim=-1)[has_title(inputs["labels"])]
-            loss = -(self._weight(log_p.detach()) * log_p).sum() / num_items_in_batch
+            weight = gradient_weight(log_p.detach(), **_parameters(self._objective_config))
+            loss = -(weight * log_p).sum() / num_items_in_batch
         self._probabilities.append(torch.exp(log_p.detach()))
         # DDP averages gradients over processes; each process contributes its part of one mean.
         return loss * self.accelerator.num_processes
@@ -117,7 +117,7 @@ def train_title_objective(
         raise UserError(
             f"{model} has no LatentRATT, so nothing would learn; use --train-backbone, or another model"
         )
-    value = partial(objective_value, objective=config.objective, **_parameters(config))
+    value = partial(objective_value, **_parameters(config))
     return stage.train(config, partial(_engine, config, stage), output, objective=value)
 
 
@@ -143,4 +143,8 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
 
 
 def _parameters(config: TitleObjectiveConfig) -> dict[str, Any]:
-    return {"exponent": config.exponent, "num_generations": config.num_generations}
+    return {
+        "objective": config.objective,
+        "exponent": config.exponent,
+        "num_generations": config.num_generations,
+    }
