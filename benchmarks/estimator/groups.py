@@ -1,9 +1,9 @@
-"""What a sampled group tells of the title policy's gradient, and what all titles together tell.
+"""What a sampled group of titles tells of the arcsin objective's gradient, and what all titles together tell.
 
 GRPO as it is usually run draws G titles of the policy for each prompt. A group without the true title, or of
 nothing else, has no gradient at all. Here every title's probability is known (each is scored), so the share
 of groups that have one is exact, and sampled groups' gradients are compared with the expectation that
-``estimator title_policy`` takes.
+``title-objective --objective arcsin`` takes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from latentrec.decoding.title_recommender import title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_latentr3
 from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
-from latentrec.training.latentr3.grpo_loss import title_weights
 from latentrec.training.latentr3.text_model import open_text_dataset, sample_at_most
+from latentrec.training.latentr3.title_weights import gradient_weight
 
 GROUPS = (8, 64, 512)
 PROMPTS_AT_ONCE = 16
@@ -78,7 +78,7 @@ def study(
     targets = torch.from_numpy(catalogue.title_ids[tokens.samples.targets]).long()
     log_p = log_policy.gather(1, targets[:, None])[:, 0]
     chosen = [(row, [int(title)]) for row, title in enumerate(targets)]
-    weights = [w[None] for w in title_weights(log_p, "group")]
+    weights = [w[None] for w in gradient_weight(log_p, "arcsin")]
     expected = _gradient(policy, tokens, sequences, chosen, weights)
     generator = torch.Generator().manual_seed(seed)
     found = []

@@ -15,7 +15,7 @@ from latentrec.data import Dataset
 from latentrec.decoding import load_recommender
 from latentrec.evaluation.ranking.scoring import score_model
 from latentrec.training.latentr3.grpo import train_grpo
-from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 
 COMMON: dict[str, Any] = {
     "max_steps": 120,
@@ -46,10 +46,15 @@ TRIALS: dict[str, dict[str, Any]] = {
     "target likelihood, nll, own": SCORE_FUNCTION | {"estimator": "target_likelihood"},
     "target likelihood, nll, own, lr 1e-3": SCORE_FUNCTION
     | {"estimator": "target_likelihood", "learning_rate": 1e-3},
-    "published": {"profile": "paper", "advantage_prompts": 0, "warmup_steps": 20},
+    "published": {
+        "profile": "paper",
+        "advantage_batch": "optimizer",
+        "warmup_steps": 20,
+        "learning_rate": 1e-4,
+    },
     "published, lr 1e-3": {
         "profile": "paper",
-        "advantage_prompts": 0,
+        "advantage_batch": "optimizer",
         "warmup_steps": 20,
         "learning_rate": 1e-3,
     },
@@ -101,7 +106,7 @@ def run_trial(name: str, *, dataset: Path, model: Path, label: str, output: Path
     options = COMMON | TRIALS[name] | {"seed": seed}
     try:
         train_grpo(
-            GRPOConfig(**options), dataset=dataset, model=model, output=scratch, metric_logger=recorder
+            LatentGRPOConfig(**options), dataset=dataset, model=model, output=scratch, metric_logger=recorder
         )
         spent = _clock() - before
         after = ranking(dataset, scratch)

@@ -27,7 +27,7 @@ class Cell:
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
         table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
             (decoding by the title's probability in the catalogue), ``by-catalogue`` (training too),
-            ``titles`` (stage 2 with titles as actions), ``ablation``.
+            ``titles`` (stage 2 on an objective over titles), ``ablation``.
         needs: cells whose models it reads.
     """
 
@@ -52,17 +52,17 @@ def ratt_alone(parent: str, *flags: str) -> tuple[str, ...]:
     return sft(*start, "--train-backbone", "frozen", *flags)
 
 
-def grpo(*flags: str, parent: str = "latentr3-sft") -> tuple[str, ...]:
-    """Train stage 2 from another cell's stage 1."""
-    return ("grpo", "--model", f"{{model:{parent}}}", *flags)
+def title_objective(*flags: str, parent: str = "latentr3-sft") -> tuple[str, ...]:
+    """Train stage 2 on an objective over titles from another cell's stage 1."""
+    return ("title-objective", "--model", f"{{model:{parent}}}", *flags)
 
 
 def on_latents(*flags: str, parent: str = "latentr3-sft") -> tuple[str, ...]:
     """Train stage 2 with the latent as the action, the backbone frozen."""
     given = dict(zip(flags[::2], flags[1::2], strict=True))
-    defaults = {} if "--profile" in given else {"--estimator": "gaussian"}
-    settled = defaults | dict(zip(ON_LATENTS[::2], ON_LATENTS[1::2], strict=True)) | given
-    return grpo(*(word for pair in settled.items() for word in pair), parent=parent)
+    settled = dict(zip(ON_LATENTS[::2], ON_LATENTS[1::2], strict=True)) | given
+    words = (word for pair in settled.items() for word in pair)
+    return ("grpo", "--model", f"{{model:{parent}}}", *words)
 
 
 def sequential(encoder: str, *flags: str) -> tuple[str, ...]:

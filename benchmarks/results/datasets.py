@@ -45,11 +45,14 @@ TEXT_LIMITS: dict[str, tuple[str, ...]] = {
         *("--looks-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
         *("--save-every", "100000", "--log-every", "50"),
     ),
-    "grpo": (
+}
+TEXT_LIMITS |= dict.fromkeys(
+    ("grpo", "title-objective"),
+    (
         *("--judge-every", "200", "--validation-samples", "1000", "--ranking-samples", "0"),
         *("--save-every", "100000", "--log-every", "50"),
     ),
-}
+)
 """Chosen on validation (Office and CDs, seed 1): what a small model learns most from in a few processor
 minutes; docs/estimator.md holds the trials of stage 2. Looks and checkpoints are few because they cost."""
 

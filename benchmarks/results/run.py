@@ -157,7 +157,7 @@ class Runner:
         """
         path = self.work / dataset / "logs" / f"{log}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if arguments[0] in ("sft", "grpo", "train-sequential", "rpt"):
+        if arguments[0] in ("sft", "grpo", "title-objective", "train-sequential", "rpt"):
             arguments = [*arguments, "--checkpoint-root", str(self.work / "checkpoints")]
         print(f"{dataset}: latentrec {' '.join(arguments)}", file=sys.stderr, flush=True)
         with path.open("w", encoding="utf-8") as stream:

@@ -1,8 +1,8 @@
-"""Cells of stage 2 with titles as actions, its default: decoded by the probability that it is trained on."""
+"""Cells of stage 2 on the arcsin objective: decoded by the probability that it is trained on."""
 
 from __future__ import annotations
 
-from benchmarks.results.cell import Cell, grpo, other_latents, sft, under_d3
+from benchmarks.results.cell import Cell, other_latents, sft, title_objective, under_d3
 
 CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
 """As long, and at the learning rate, of stage 2."""
@@ -25,11 +25,16 @@ def with_sasrec(name: str, label: str, model: str) -> Cell:
 
 
 TITLES = (
-    on_titles("titles-latentr3", "+ LatentR³, SFT + RL", grpo(), "latentr3-sft"),
-    on_titles("titles-bigrec", "BIGRec's model + the same RL (N = 0)", grpo(parent="bigrec"), "bigrec"),
+    on_titles("titles-latentr3", "+ LatentR³, SFT, then arcsin", title_objective(), "latentr3-sft"),
+    on_titles(
+        "titles-bigrec",
+        "BIGRec's model, then the same objective (N = 0)",
+        title_objective(parent="bigrec"),
+        "bigrec",
+    ),
     on_titles(
         "titles-continued",
-        "control: + LatentR³, SFT, then as many steps of likelihood as RL has",
+        "control: + LatentR³, SFT, then as many steps of likelihood",
         continued("latentr3-sft", "1"),
         "latentr3-sft",
     ),
@@ -41,14 +46,14 @@ TITLES = (
     ),
     on_titles(
         "titles-unscaled",
-        "RL without the standard deviation in the advantage",
-        grpo("--advantage", "none"),
+        "the same with p in place of arcsin (expected 0/1 reward)",
+        title_objective("--objective", "power", "--exponent", "1"),
         "latentr3-sft",
     ),
     on_titles(
         "titles-frozen",
-        "RL beneath a frozen backbone: LatentRATT alone",
-        grpo("--no-train-backbone", "--learning-rate", "1e-3"),
+        "arcsin beneath a frozen backbone: LatentRATT alone",
+        title_objective("--no-train-backbone", "--learning-rate", "1e-3"),
         "latentr3-sft",
     ),
     other_latents(
@@ -69,12 +74,14 @@ TITLES = (
     ),
     on_titles(
         "titles-catalogue-latentr3",
-        "+ LatentR³, SFT on the catalogue's likelihood + RL",
-        grpo(parent="catalogue-latentr3-sft"),
+        "+ LatentR³, SFT on the catalogue's likelihood, then arcsin",
+        title_objective(parent="catalogue-latentr3-sft"),
         "catalogue-latentr3-sft",
     ),
     with_sasrec("d3-catalogue", "D3's model, with SASRec", "bigrec"),
     with_sasrec("d3-catalogue-latentr3-sft", "+ LatentR³, SFT, with SASRec", "latentr3-sft"),
-    with_sasrec("d3-titles-latentr3", "+ LatentR³, SFT + RL, with SASRec", "titles-latentr3"),
-    with_sasrec("d3-titles-bigrec", "D3's model + the same RL (N = 0), with SASRec", "titles-bigrec"),
+    with_sasrec("d3-titles-latentr3", "+ LatentR³, SFT, then arcsin, with SASRec", "titles-latentr3"),
+    with_sasrec(
+        "d3-titles-bigrec", "D3's model, then the same objective (N = 0), with SASRec", "titles-bigrec"
+    ),
 )

@@ -90,10 +90,8 @@ def test_rates_left_at_zero_are_the_profile_s():
     given = {**defaults_of("latentr3"), "profile": "paper"}
     assert make_config("grpo", values_of("grpo", given)).noise_std == 1.5
     assert make_config("grpo", values_of("grpo", {**given, "grpo_noise_std": 0.7})).noise_std == 0.7
-    by_titles = {**given, "profile": "default"}
-    assert make_config("grpo", values_of("grpo", by_titles)).estimator == "title_policy"
-    with pytest.raises(UserError, match="noises no latent"):
-        make_config("grpo", values_of("grpo", {**by_titles, "grpo_noise_std": 0.7}))
+    default = {**given, "profile": "default"}
+    assert make_config("grpo", values_of("grpo", default)).estimator == "gaussian"
 
 
 @pytest.mark.parametrize("system", ["reczero", "recone"])

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from latentrec.core import UserError, config_from_dict
+from latentrec.core import UserError
 from latentrec.training.latentr3 import grpo_loss as objective
-from latentrec.training.latentr3.grpo_config import GRPOConfig
+from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 
 
 def test_perplexity_reward_is_the_paper_formula():
@@ -41,11 +41,19 @@ def test_own_baseline_compares_with_the_same_prompt_clean_copy():
     assert torch.allclose(objective.advantages(rewards, "own"), expected, atol=1e-5)
 
 
-def test_parts_of_two_prompts_are_the_authors_batches_and_an_odd_one_is_no_error():
+def test_microbatches_of_two_prompts_are_the_authors_and_an_odd_one_is_no_error():
     rewards = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    ours = objective.advantages_in_parts(rewards, "batch", 2)
+    ours = objective.batch_advantages(rewards, "batch", "microbatch")
     expected = [objective.advantages(rewards[i : i + 2], "batch") for i in (0, 2, 4)]
     assert torch.equal(ours, torch.cat(expected))
+    whole = objective.batch_advantages(rewards, "batch", "optimizer")
+    assert torch.equal(whole, objective.advantages(rewards, "batch"))
+
+
+def test_prompt_token_mean_weighs_prompts_alike_whatever_their_length():
+    values = torch.tensor([[[1.0, 9.0], [3.0, 9.0]], [[2.0, 4.0], [6.0, 8.0]]])
+    counted = torch.tensor([[True, False], [True, True]])
+    assert objective.prompt_token_means(values, counted).tolist() == [2.0, 5.0]
 
 
 def test_surrogate_clips_as_ppo_does():
@@ -75,62 +83,6 @@ def test_concentration_is_the_share_of_the_heaviest_prompts():
     advantages = torch.ones(200, 2)
     advantages[3] = 10
     assert objective.concentration(advantages).item() == pytest.approx((200 + 2) / (200 + 398))
-
-
-LOGITS = torch.tensor([0.3, -1.2, 2.0, 0.1, -0.4], dtype=torch.float64)
-
-
-def grpo_gradient(rewards, log_p_of_drawn, counts):
-    """Gradient on the logits of a categorical policy of GRPO's group, whose titles were drawn so often."""
-    mean = (counts * rewards).sum() / counts.sum()
-    deviation = ((counts * (rewards - mean) ** 2).sum() / counts.sum()).sqrt()
-    logits = LOGITS.clone().requires_grad_()
-    advantage = (rewards - mean) / deviation
-    (counts / counts.sum() * advantage * log_p_of_drawn(logits)).sum().backward()
-    return logits.grad
-
-
-@pytest.mark.parametrize("target", range(5))
-def test_title_weights_are_grpo_with_every_title_counted(target):
-    """Counting each title as often as the policy draws it is the limit of ever larger groups."""
-    policy = torch.softmax(LOGITS, 0)
-    rewards = torch.nn.functional.one_hot(torch.tensor(target), 5).double()
-    expected = grpo_gradient(rewards, lambda logits: torch.log_softmax(logits, 0), policy)
-    logits = LOGITS.clone().requires_grad_()
-    log_p = torch.log_softmax(logits, 0)[target]
-    (objective.title_weights(log_p.detach(), "group") * log_p).backward()
-    assert torch.allclose(logits.grad, expected, atol=1e-9)
-
-
-def test_a_large_group_of_sampled_titles_tends_to_the_title_weights():
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.multinomial(torch.softmax(LOGITS, 0), 400_000, replacement=True, generator=generator)
-    counts = torch.bincount(drawn, minlength=5).double()
-    rewards = torch.nn.functional.one_hot(torch.tensor(3), 5).double()
-    sampled = grpo_gradient(rewards, lambda logits: torch.log_softmax(logits, 0), counts)
-    logits = LOGITS.clone().requires_grad_()
-    log_p = torch.log_softmax(logits, 0)[3]
-    (objective.title_weights(log_p.detach(), "group") * log_p).backward()
-    assert torch.allclose(logits.grad, sampled, atol=5e-3)
-
-
-@pytest.mark.parametrize("advantage", ["group", "none"])
-def test_title_weights_climb_the_title_objective(advantage):
-    log_p = torch.linspace(-9, -1e-3, 40, dtype=torch.float64).requires_grad_()
-    objective.title_objective(log_p, advantage).sum().backward()
-    scale = 1.0 if advantage == "none" else math.pi
-    assert torch.allclose(log_p.grad * scale, objective.title_weights(log_p.detach(), advantage))
-
-
-@pytest.mark.parametrize("advantage", ["group", "none"])
-def test_title_weights_stay_finite_at_both_ends(advantage):
-    ends = torch.tensor([-200.0, -1e-9, 0.0])
-    weights = objective.title_weights(ends, advantage)
-    assert torch.isfinite(weights).all()
-    assert weights[0] < 1e-40
-    reached = objective.title_objective(ends, advantage)
-    assert reached[0] < 1e-40
-    assert reached[2] == 1
 
 
 # A two-token toy: π(y | r) over two tokens with logits W r, answer tokens 0 then 1.
@@ -246,47 +198,41 @@ def test_published_estimator_does_not_estimate_the_expected_reward_gradient(draw
         ({"iterations": 0}, "iterations is 0"),
         ({"clip_low": 0.0}, "clip_low is 0"),
         ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
-        ({"beta": 0.1}, "beta is 0.1; estimator title_policy"),
-        ({"iterations": 2}, "iterations is 2; estimator title_policy"),
-        ({"reward": "nll"}, "title_policy knows exact_match"),
-        ({"advantage": "own"}, "title_policy knows group and none"),
-        ({"noise": "absolute"}, "noises no latent"),
-        ({"estimator": "gaussian", "advantage": "none"}, "advantage is 'none'"),
-        ({"estimator": "gaussian", "select_on": "objective"}, "is of estimator title_policy"),
+        ({"learning_rates": ()}, "give one or more"),
+        ({"learning_rates": (1e-4, 1e-4)}, "give one or more different"),
+        ({"learning_rate": 1e-3, "learning_rates": (1e-4, 1e-5)}, "give one of them"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        GRPOConfig(**options)
+        LatentGRPOConfig(**options)
 
 
-def test_each_estimator_brings_its_own_defaults():
-    titles, latents = GRPOConfig(), GRPOConfig(estimator="gaussian")
-    assert (titles.estimator, titles.reward, titles.advantage) == ("title_policy", "exact_match", "group")
-    assert (titles.train_backbone, titles.likelihood, titles.noise_std) == (True, "catalogue", None)
-    assert (latents.reward, latents.advantage, latents.noise, latents.noise_std) == (
-        "nll",
-        "own",
-        "relative",
-        0.1,
-    )
-    assert (latents.train_backbone, latents.likelihood, latents.select_on) == (False, None, "loss")
-    assert config_from_dict(GRPOConfig, {"advantage": "none"}).advantage == "none"
+def test_default_profile_is_the_score_function_on_the_latent():
+    config = LatentGRPOConfig()
+    assert (config.estimator, config.reward, config.advantage) == ("gaussian", "nll", "own")
+    assert (config.noise, config.noise_std, config.advantage_batch) == ("relative", 0.1, "optimizer")
+    assert (config.learning_rate, config.keep, config.select_on) == (3e-4, "best", "loss")
+    assert (config.train_backbone, config.likelihood) == (False, None)
 
 
 def test_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(UserError, match="use a multiple of 24"):
-        GRPOConfig(batch_size=256, group_size=8).check_world(3)
+        LatentGRPOConfig(batch_size=256, group_size=8).check_world(3)
 
 
 def test_paper_profile_is_the_publication():
-    config = GRPOConfig(profile="paper")
+    config = LatentGRPOConfig(profile="paper")
     assert (config.estimator, config.reward, config.advantage) == ("target_likelihood", "perplexity", "batch")
     assert (config.noise, config.noise_std, config.group_size, config.batch_size) == ("absolute", 1.5, 8, 256)
     assert (config.clip_low, config.clip_high, config.beta, config.iterations) == (0.2, 0.28, 0.0, 1)
     assert (config.warmup_steps, config.schedule, config.epochs) == (200, "cosine", 1.0)
-    assert config.advantage_prompts == 2
+    assert (config.advantage_batch, config.keep, config.precision) == ("microbatch", "last", "bf16")
+    assert config.learning_rates == (1e-5, 5e-5, 1e-4, 5e-4)
+    assert (config.learning_rate, config.collapse_below) == (None, 0.0)
+    rates = [(trial.learning_rate, trial.learning_rates) for trial in config.at_each_rate()]
+    assert rates == [(rate, (rate,)) for rate in config.learning_rates]
 
 
 def test_explicit_options_win_over_the_profile():
-    assert GRPOConfig(profile="paper", noise_std=0.7).noise_std == 0.7
+    assert LatentGRPOConfig(profile="paper", noise_std=0.7).noise_std == 0.7

@@ -1,4 +1,5 @@
-"""The title policy on a real model: its gradient against every title counted one by one, packed and plain."""
+"""Objectives over titles on a real model: every title counted one by one, titles really drawn, packed and
+plain."""
 
 from types import SimpleNamespace
 
@@ -6,13 +7,16 @@ import pytest
 import torch
 
 from latentrec.catalog import TokenTrie
+from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import IGNORED, load_latentr3
 from latentrec.training.latentr3.collator import NextItemTokens, packed_batch, plain_batch
 from latentrec.training.latentr3.likelihood import CatalogueTokens
+from latentrec.training.latentr3.sampled_titles import SampledTitles, group_advantages, sequence_loss
 from latentrec.training.latentr3.text_model import Throughput
 from latentrec.training.latentr3.title_objective import TitleObjectiveTrainer
+from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
 from tests.decoding.tiny import EOS, tiny_model
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.latentr3_runs import sft
@@ -20,18 +24,26 @@ from tests.training.latentr3.test_likelihood import scored
 
 TITLES = [[5, 6, EOS], [5, 6, 7, 8, EOS], [5, EOS], [9, 3, EOS], [EOS], [9, 4, 4, 4, EOS]]
 PROMPTS = torch.tensor([[3, 9, 4, 7], [7, 4, 9, 3], [8, 8, 2, 5]])
+TARGETS = [1, 4, 3]
 
 
-def engineless(advantage="group"):
+def engineless(**options):
     """What the trainer's own functions read, without an engine around them."""
     one_process = SimpleNamespace(num_processes=1, reduce=lambda x, reduction: x)
-    return SimpleNamespace(
-        _throughput=Throughput(), _advantage=advantage, _probabilities=[], accelerator=one_process
+    trainer = SimpleNamespace(
+        _throughput=Throughput(),
+        _objective_config=TitleObjectiveConfig(**options),
+        _sampler=None,
+        _probabilities=[],
+        _prompt_key_dropout=0.0,
+        accelerator=one_process,
     )
+    trainer._answer_pass = lambda model, inputs: TitleObjectiveTrainer._answer_pass(trainer, model, inputs)
+    return trainer
 
 
-def loss_of(model, batch, count, advantage="group"):
-    return TitleObjectiveTrainer.compute_loss(engineless(advantage), model, batch, num_items_in_batch=count)
+def loss_of(model, batch, count, **options):
+    return TitleObjectiveTrainer.compute_loss(engineless(**options), model, batch, num_items_in_batch=count)
 
 
 def gradient(model, loss):
@@ -40,27 +52,109 @@ def gradient(model, loss):
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("advantage", ["group", "none"])
-@pytest.mark.parametrize("n_latents", [0, 1, 2])
-def test_gradient_is_grpo_s_over_the_whole_catalogue(n_latents, advantage):
+def catalogue_model(n_latents):
     model = tiny_model(n_latents=n_latents)
     model.choices_of = TrieTensors(TokenTrie.build(TITLES)).choices
-    targets = [1, 4, 3]
     labels = torch.full((3, 1, 5), IGNORED)
-    for row, target in enumerate(targets):
+    for row, target in enumerate(TARGETS):
         labels[row, 0, : len(TITLES[target])] = torch.tensor(TITLES[target])
-    batch = {"input_ids": PROMPTS, "attention_mask": torch.ones_like(PROMPTS), "labels": labels}
-    ours = gradient(model, loss_of(model, batch, 3, advantage))
+    return model, {"input_ids": PROMPTS, "attention_mask": torch.ones_like(PROMPTS), "labels": labels}
 
+
+@pytest.mark.parametrize("objective", ["arcsin", "power"])
+@pytest.mark.parametrize("n_latents", [0, 1, 2])
+def test_gradient_is_that_of_the_reward_over_the_whole_catalogue(n_latents, objective):
+    model, batch = catalogue_model(n_latents)
+    ours = gradient(model, loss_of(model, batch, 3, objective=objective, exponent=1.0))
     log_policy = scored(model, PROMPTS.tolist(), TITLES)  # (prompts, titles)
     policy = log_policy.detach().exp()
-    rewards = torch.nn.functional.one_hot(torch.tensor(targets), len(TITLES))
-    mean = (policy * rewards).sum(dim=1, keepdim=True)
-    advantages = rewards - mean
-    if advantage == "group":
+    rewards = torch.nn.functional.one_hot(torch.tensor(TARGETS), len(TITLES))
+    advantages = rewards - (policy * rewards).sum(dim=1, keepdim=True)
+    if objective == "arcsin":  # divided by the standard deviation
         advantages = advantages / (policy * advantages**2).sum(dim=1, keepdim=True).sqrt()
     counted = gradient(model, -(policy * advantages * log_policy).sum() / 3)
     assert float((ours - counted).norm() / counted.norm()) < 1e-4
+
+
+def sampler_of(**options):
+    sampler = object.__new__(SampledTitles)
+    sampler._config = TitleObjectiveConfig(estimator="sampled", objective="grpo", **options)
+    sampler._trie, sampler._tensors, sampler._seen = TokenTrie.build(TITLES), None, []
+    return sampler
+
+
+@pytest.mark.parametrize("n_latents", [0, 1, 2])
+def test_titles_are_drawn_as_often_as_their_probability_says(n_latents):
+    model, _ = catalogue_model(n_latents)
+    torch.manual_seed(0)
+    drawn = sampler_of(num_generations=4000).draw(model, PROMPTS, torch.ones_like(PROMPTS))
+    expected = scored(model, PROMPTS.tolist(), TITLES).detach().exp()
+    width = drawn.shape[-1]
+    for row in range(3):
+        for index, title in enumerate(TITLES):
+            padded = torch.tensor(title + [IGNORED] * (width - len(title)))
+            share = float((drawn[row] == padded).all(dim=-1).float().mean())
+            assert share == pytest.approx(float(expected[row, index]), abs=0.03)
+
+
+def test_drawn_groups_have_the_gradient_of_the_closed_form_in_the_mean():
+    """dr_grpo, so that no length weighs; the sample standard deviation of G titles is √(G / (G − 1))
+    larger."""
+    model, batch = catalogue_model(1)
+    size, repeats = 4, 1500
+    many = {name: tensor.repeat(repeats, *[1] * (tensor.dim() - 1)) for name, tensor in batch.items()}
+    torch.manual_seed(0)
+    sampler = sampler_of(num_generations=size, loss_type="dr_grpo")
+    loss, log_p = sampler.loss(model, many, 3 * repeats)
+    drawn = gradient(model, loss) * 5 * (size / (size - 1)) ** 0.5  # 5: tokens of the longest title
+    exact = gradient(model, loss_of(model, batch, 3, objective="grpo", num_generations=size))
+    assert float(torch.nn.functional.cosine_similarity(drawn, exact, dim=0)) > 0.98
+    assert float(drawn.norm() / exact.norm()) == pytest.approx(1, abs=0.1)
+    true = scored(model, PROMPTS.tolist(), TITLES)[range(3), TARGETS]
+    torch.testing.assert_close(log_p[:3], true, atol=1e-5, rtol=1e-5)
+    figures = sampler.figures()
+    assert figures["reward"] == pytest.approx(float(true.exp().mean()), abs=0.02)
+    assert 0 < figures["groups_with_signal"] < 1
+    assert sampler.figures() == {}
+
+
+def test_losses_are_those_of_trl():
+    log_probs = torch.tensor([[[-1.0, -2.0, 0.0], [-0.5, 0.0, 0.0]]]).requires_grad_()
+    counted = torch.tensor([[[True, True, False], [True, False, False]]])
+    advantages = group_advantages(torch.tensor([[1.0, 0.0]]), True)
+    assert torch.allclose(advantages, torch.tensor([[0.5, -0.5]]) / (0.5**0.5 + 1e-4))
+    assert group_advantages(torch.tensor([[1.0, 0.0]]), False).tolist() == [[0.5, -0.5]]
+    a, b = advantages[0].tolist()
+    expected = {
+        "grpo": [[-a / 2 / 2, -a / 2 / 2, 0], [-b / 2, 0, 0]],
+        "bnpo": [[-a / 3, -a / 3, 0], [-b / 3, 0, 0]],
+        "dr_grpo": [[-a / 2 / 7, -a / 2 / 7, 0], [-b / 2 / 7, 0, 0]],
+    }
+    for loss_type, gradients in expected.items():
+        log_probs.grad = None
+        sequence_loss(log_probs, advantages, counted, loss_type, total_prompts=1, longest=7).backward()
+        assert torch.allclose(log_probs.grad[0], torch.tensor(gradients), atol=1e-6), loss_type
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"estimator": "sampled"}, "whose expectation is objective 'grpo'"),
+        ({"estimator": "sampled", "objective": "grpo", "likelihood": "vocabulary"}, "draws titles of"),
+        ({"objective": "power", "exponent": 1.5}, "exponent is 1.5"),
+        ({"num_generations": 1}, "num_generations is 1"),
+        ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
+        ({"objective": "reinforce"}, "objective is 'reinforce'"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        TitleObjectiveConfig(**options)
+
+
+def test_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(UserError, match="use a multiple of 3"):
+        TitleObjectiveConfig(batch_size=32).check_world(3)
 
 
 def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
@@ -84,6 +178,6 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
         counted = TitleObjectiveTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
         assert counted == len(samples)
         TitleObjectiveTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
-        figures.append(TitleObjectiveTrainer.figures(trainer)["reward"])
+        figures.append(TitleObjectiveTrainer.figures(trainer)["title_probability"])
     assert 0 < figures[0] < 0.5
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
