@@ -43,29 +43,31 @@ def named_outputs_in_conditions() -> Iterator[None]:
 
 
 @contextmanager
-def stopped_by_first_failure(announce: Callable[[str], None], *, always: str) -> Iterator[None]:
+def stopped_by_first_failure(announce: Callable[[str], None], *, always: str) -> Iterator[list[str]]:
     """After a failed task start no other but the step ``always``; say which step begins.
+
+    Yields the names of the steps whose tasks have failed.
 
     Args:
         announce: called with the step's name before its task runs.
         always: the exit handler's step.
     """
     original = task_dispatcher.run_single_task_implementation
-    failed = False
+    failed: list[str] = []
 
     def run(**arguments: Any) -> Any:
-        nonlocal failed
         variables = {one.name: one.value for one in arguments["executor_spec"].container.env}
         step = variables.get(STEP_VARIABLE) or arguments["component_name"].removeprefix("comp-")
         if failed and step != always:
             return {}, status.Status.FAILURE
         announce(step)
         outputs, state = original(**arguments)
-        failed = failed or state == status.Status.FAILURE
+        if state == status.Status.FAILURE:
+            failed.append(step)
         return outputs, state
 
     task_dispatcher.run_single_task_implementation = run
     try:
-        yield
+        yield failed
     finally:
         task_dispatcher.run_single_task_implementation = original

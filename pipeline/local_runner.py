@@ -61,6 +61,7 @@ class Outcome:
         seconds: wall time.
         statuses: of the steps that began, in order.
         interrupted: stopped by Ctrl-C or SIGTERM.
+        failed: name of the step whose process failed, whether or not it has said why.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class Outcome:
     seconds: float
     statuses: list[StepStatus] = field(default_factory=list)
     interrupted: bool = False
+    failed: str = ""
 
     def details(self, step: str) -> dict[str, Any]:
         """What one step has told; empty where it did not run."""
@@ -129,6 +131,7 @@ def run_pipeline(
     )
     begin = time.monotonic()
     succeeded, interrupted = False, False
+    failed: list[str] = []
     pipeline_function = pipeline_of(system)
     number, total = itertools.count(1), _number_of_steps(pipeline_function)
     try:
@@ -137,7 +140,7 @@ def run_pipeline(
             named_outputs_in_conditions(),
             stopped_by_first_failure(
                 lambda step: lines.announce(step, next(number), total), always=EXIT_STEP
-            ),
+            ) as failed,
             tried_once(pipeline_function) as pipeline,
             _sigterm_as_interrupt(),
         ):
@@ -152,7 +155,7 @@ def run_pipeline(
     seconds = time.monotonic() - begin
     statuses = read_step_statuses(os.environ[STATUS_ROOT_VARIABLE], run_id)
     good = succeeded and all(status.state == "succeeded" for status in statuses)
-    return Outcome(run_id, good, seconds, statuses, interrupted)
+    return Outcome(run_id, good, seconds, statuses, interrupted, next(iter(failed), ""))
 
 
 def _number_of_steps(pipeline: Any) -> int:

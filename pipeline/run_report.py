@@ -51,10 +51,19 @@ def report(outcome: Outcome, folders: RunFolders) -> str:
     if outcome.interrupted:
         lines.append("STOPPED   every step has ended; the same command resumes from the checkpoints")
     elif not outcome.succeeded:
-        failed = outcome.failed_step
-        reason = f"step '{failed.step}': {failed.error}" if failed else "no step says why; see the log"
-        lines.append(f"FAILED    {reason}")
+        lines.append(f"FAILED    {_reason(outcome)}")
     return "\n".join(lines)
+
+
+def _reason(outcome: Outcome) -> str:
+    status = outcome.failed_step
+    if status is not None:
+        return f"step '{status.step}': {status.error}"
+    if outcome.failed:
+        return (
+            f"step '{outcome.failed}' ended before it could say why; its last lines are above and in the log"
+        )
+    return "see the log"
 
 
 def _reports(outcome: Outcome) -> list[str]:

@@ -280,7 +280,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
         label if len(label) <= _LABEL or "\n" in label else label[: _LABEL - 1] + "…" for label in labels
     ]
     axes.set_yticks(range(len(labels)), shown, color=INK)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
     axes.spines["left"].set_visible(False)
 
 

@@ -10,6 +10,11 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
+def page_loader(package: str) -> ChoiceLoader:
+    """Templates of ``package``, and the frame and style that all reports share."""
+    return ChoiceLoader([PackageLoader(package), PackageLoader("latentrec.core")])
+
+
 def render_page(package: str, template: str, context: dict[str, Any]) -> str:
     """Render a template of ``package``'s folder ``templates``, everything in it escaped.
 
@@ -19,7 +24,7 @@ def render_page(package: str, template: str, context: dict[str, Any]) -> str:
         context: its variables; a missing one raises.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("latentrec.core")]),
+        loader=page_loader(package),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

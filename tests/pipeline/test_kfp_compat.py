@@ -40,8 +40,9 @@ def failing(folder: str) -> None:
 def test_after_a_failed_step_only_the_exit_handler_runs(tmp_path):
     began = []
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
-    with stopped_by_first_failure(began.append, always="run_summary"), pytest.raises(RuntimeError):
+    with stopped_by_first_failure(began.append, always="run_summary") as failed, pytest.raises(RuntimeError):
         failing(folder=str(tmp_path))
+    assert failed == ["sft"]
     assert began[-1] == "run_summary"
     assert began[began.index("sft") :] == ["sft", "run_summary"]
     assert (tmp_path / "ended").exists()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from latentrec.core.html_page import page_loader
 from latentrec.decoding import ASSISTED
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.scoring import K_MAX
@@ -47,7 +48,7 @@ def write_reports(evaluation: Evaluation, directory: Path) -> None:
     """Write ``report.html`` and ``report.md``."""
     context = _context(evaluation)
     html = Environment(
-        loader=PackageLoader("latentrec.evaluation"),
+        loader=page_loader("latentrec.evaluation"),
         autoescape=True,
         trim_blocks=True,
         undefined=StrictUndefined,
@@ -55,7 +56,7 @@ def write_reports(evaluation: Evaluation, directory: Path) -> None:
     page = html.get_template("report.html").render(context)
     (directory / "report.html").write_text(page, encoding="utf-8")
     plain = Environment(
-        loader=PackageLoader("latentrec.evaluation"),
+        loader=page_loader("latentrec.evaluation"),
         autoescape=False,
         trim_blocks=True,
         undefined=StrictUndefined,

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from latentrec.core.html_page import page_loader
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
@@ -61,7 +62,7 @@ def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
     context = _context(evaluation)
     for name, escaped in (("report.html", True), ("report.md", False)):
         environment = Environment(
-            loader=PackageLoader("latentrec.evaluation"),
+            loader=page_loader("latentrec.evaluation"),
             autoescape=escaped,
             trim_blocks=True,
             lstrip_blocks=True,

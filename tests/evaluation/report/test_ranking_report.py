@@ -22,7 +22,7 @@ parent.postMessage(JSON.stringify({
   plots: plots.length,
   cut: [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length,
   inside: boxes.every(box => box.width > 200 && box.height > 60 && box.right <= innerWidth),
-  drawn: plots.map(plot => plot.querySelectorAll('circle,polyline,rect').length),
+  drawn: plots.map(plot => plot.querySelectorAll('path,use').length),
   smallest: Math.min(...texts.map(text => text.getBoundingClientRect().height)),
   body: parseFloat(getComputedStyle(document.body).fontSize)}), '*');
 </script>"""
