@@ -15,6 +15,8 @@ from benchmarks.controls.records import record_path
 from benchmarks.controls.trials import RATES, TRIALS, TUNED_ON, tuning_name
 from benchmarks.controls.worker import model_directory, serve
 
+LARGE = ("games-confirm",)
+"""Datasets whose title models take a core more than ten minutes."""
 Key = tuple[str, str, int]
 """Dataset, trial, seed."""
 
@@ -126,13 +128,17 @@ def _next(waiting: list[Key], on_gpu: bool, has_gpu: bool, work: Path) -> Key | 
     """The first trial that can begin on this worker; GPU workers take GPU trials first."""
     able = [key for key in waiting if _may_run(key, work)]
     if on_gpu:
-        able.sort(key=lambda key: not TRIALS[key[1]].gpu)
+        able.sort(key=lambda key: not _wants_gpu(key))
     elif has_gpu:
-        able = [key for key in able if not TRIALS[key[1]].gpu]
+        able = [key for key in able if not _wants_gpu(key)]
     if not able:
         return None
     waiting.remove(able[0])
     return able[0]
+
+
+def _wants_gpu(key: Key) -> bool:
+    return TRIALS[key[1]].gpu or key[0] in LARGE
 
 
 def _start(work: Path, index: int, *, gpu: bool) -> _Worker:

@@ -75,7 +75,7 @@ def _stage_2(parent: str, objective: str, *flags: str, suffix: str = "", note: s
         (*TITLES, *chosen, *flags),
         parent=parent,
         objective=objective,
-        readings=("shuffled", "mean") if parent == "ratt" and not suffix else (),
+        readings=("shuffled",) if parent == "ratt" and not suffix else (),
     )
 
 
@@ -86,7 +86,7 @@ def tuning_name(objective: str, rate: str) -> str:
 
 STAGE_1 = (
     _stage_1("n0", "BIGRec (N = 0)", "--reasoning-tokens", "0"),
-    _stage_1("ratt", "LatentR³, SFT (N = 1)", "--reasoning-tokens", "1", readings=("shuffled", "mean")),
+    _stage_1("ratt", "LatentR³, SFT (N = 1)", "--reasoning-tokens", "1", readings=("shuffled",)),
     _stage_1("pause", "pause token, SFT", "--latent", "pause_token"),
 )
 STAGE_2 = (
