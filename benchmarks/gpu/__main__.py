@@ -29,6 +29,7 @@ PARTS = {
     "d": "resume",
     "e": "lares",
     "p": "packing",
+    "g": "grid",
     "f": "cells",
 }
 
@@ -38,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="toy sizes, on the CPU")
     parser.add_argument(
-        "--parts", default="", help="letters of the parts, comma-separated (default: all but f)"
+        "--parts", default="", help="letters of the parts, comma-separated (default: all but f, g)"
     )
     parser.add_argument("--output", type=Path, default=Path(os.environ.get("OUT", "runs/gpu")))
     parser.add_argument("--seconds", type=float, default=540, help="begin no measurement after so long")
@@ -63,7 +64,11 @@ def main() -> int:
         cells=given.cells,
         work=given.work,
     )
-    chosen = given.parts.split(",") if given.parts else [name for name in PARTS if name != "f" or given.cells]
+    chosen = (
+        given.parts.split(",")
+        if given.parts
+        else [name for name in PARTS if name not in ("f", "g") or (name == "f" and given.cells)]
+    )
     failed = 0
     for part in chosen:
         begin = time.monotonic()

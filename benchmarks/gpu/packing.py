@@ -21,7 +21,7 @@ from benchmarks.gpu.training import autocast
 from latentrec.data import DataPrepConfig, Dataset, generate_sample, prepare
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.latentr3.collator import NextItemTokens, Row, answer_log_probs
+from latentrec.training.latentr3.collator import NextItemTokens, TokenRow, answer_log_probs
 from latentrec.training.latentr3.sft import RowCollator, plan_rows, tokenizer_texts
 
 BATCH, STEPS = 32, 24
@@ -87,7 +87,7 @@ def dataset_of(context: Context, scratch: Path) -> Path:
 
 
 def batches(
-    tokens: NextItemTokens, rows: list[Row]
+    tokens: NextItemTokens, rows: list[TokenRow]
 ) -> Iterator[tuple[NextItemTokens, list[int], dict[str, Tensor]]]:
     """Batches in the trainer's order, without end; with the samples that each holds."""
     plan, collate = plan_rows(tokens, rows, BATCH, 1, 0), RowCollator(tokens, rows)

@@ -24,7 +24,10 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=ROOT / os.environ.get("RUNS_DIR", "runs") / "results")
     parser.add_argument(
-        "--profile", default=os.environ.get("PROFILE", "cpu"), choices=("cpu", "gpu"), help="whose datasets"
+        "--profile",
+        default=os.environ.get("PROFILE", "cpu"),
+        choices=("cpu", "gpu", "pretrained"),
+        help="whose datasets",
     )
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), help="default: the profile's")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))

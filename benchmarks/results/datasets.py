@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 GAMES_USERS = 10_000
 SMALL_GAMES_USERS = 4_000
@@ -64,6 +64,35 @@ GAMES_LIMITS: dict[str, tuple[str, ...]] = {
 """Chosen on validation (Video Games, 4,000 users, histories of 20, seed 42; docs/lares.md). Its longest title
 has 207 tokens."""
 
+SMOLLM2_LIMITS: dict[str, tuple[str, ...]] = {
+    "sft": (
+        *("--epochs", "3", "--batch-size", "64", "--learning-rate", "2e-4", "--precision", "bf16"),
+        *("--looks-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
+        *("--max-title-tokens", "256", "--max-prompt-tokens", "1024"),
+        *("--save-every", "100000", "--log-every", "50"),
+    ),
+    "grpo": (
+        *("--precision", "bf16", "--judge-every", "200", "--validation-samples", "400"),
+        *("--ranking-samples", "0", "--save-every", "100000", "--log-every", "50"),
+    ),
+}
+"""With SmolLM2-135M: tried on validation of Office by ``python -m benchmarks.gpu --parts g``."""
+
+
+def with_smollm2(plan: DatasetPlan) -> DatasetPlan:
+    """The same dataset for text models that start from SmolLM2-135M-Instruct."""
+    return replace(
+        plan,
+        name=f"{plan.name}-smollm2",
+        title=f"{plan.title}, SmolLM2-135M",
+        profile="pretrained",
+        backbone="smollm2-135m",
+        title_epochs=0,
+        limits={**plan.limits, **SMOLLM2_LIMITS},
+        not_run="the time that a GPU was lent for was up before it",
+    )
+
+
 DATASETS = {
     plan.name: plan
     for plan in (
@@ -120,4 +149,7 @@ DATASETS = {
             },
         ),
     )
+}
+DATASETS |= {
+    own.name: own for own in map(with_smollm2, (DATASETS[name] for name in ("office", "cds", "games")))
 }
