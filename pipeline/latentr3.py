@@ -49,7 +49,7 @@ def latentr3(
     grpo_learning_rate: float = 0.0,
     sasrec_epochs: int = 200,
     eval_beam_width: str = "10",
-    eval_host: str = "catalogue",
+    eval_decoding: str = "d3-catalogue",
     promotion_margin: float = 0.0,
     model_name: str = "latentr3",
     gpu_count: str = "1",
@@ -89,7 +89,7 @@ def latentr3(
         grpo_learning_rate: Stage 2, peak learning rate; 0 is the profile's.
         sasrec_epochs: Baseline, passes over the training samples at most.
         eval_beam_width: Beams of the title models, or exact.
-        eval_host: Decoding of the title models: catalogue, bigrec (as published), d3, d3-catalogue.
+        eval_decoding: Score of a title: d3-catalogue (mixed with SASRec), catalogue, bigrec, d3.
         promotion_margin: What the challenger must beat the champion by, in NDCG@10.
         model_name: Name in the model registry.
         gpu_count: Accelerators of a training pod, one process each (evaluation takes one); 0 is CPU nodes.
@@ -149,5 +149,5 @@ def latentr3(
                 "latentr3-sft": stage_1,
                 "latentr3-grpo": stage_2,
             }
-            judged = run.evaluate(dataset, tasks, beam_width=eval_beam_width, host=eval_host)
+            judged = run.evaluate(dataset, tasks, beam_width=eval_beam_width, decoding=eval_decoding)
             run.register(stage_2, judged, dataset, assistant=baseline)

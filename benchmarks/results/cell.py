@@ -22,7 +22,7 @@ class Cell:
         command: arguments of ``latentrec`` without dataset, output and seed; empty for a cell that only
             decodes what others trained. ``{model:NAME}`` stands for another cell's model directory.
         model: cell whose model is decoded (default: this one's).
-        host: ``bigrec``, ``catalogue``, or ``d3`` and ``d3-catalogue``, which take the seed's SASRec as
+        decoding: ``bigrec``, ``catalogue``, or ``d3`` and ``d3-catalogue``, which take the seed's SASRec as
             assistant and tune α on validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
         table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
@@ -35,7 +35,7 @@ class Cell:
     label: str
     command: tuple[str, ...] = ()
     model: str | None = None
-    host: str = "bigrec"
+    decoding: str = "bigrec"
     latents: str = "own"
     table: str = "main"
     needs: tuple[str, ...] = field(default=())
@@ -75,13 +75,13 @@ def rpt(*flags: str) -> tuple[str, ...]:
     return ("rpt", "--model", "{model:lares-spt}", *flags)
 
 
-def under_d3(name: str, label: str, model: str, table: str = "main", host: str = "d3") -> Cell:
+def under_d3(name: str, label: str, model: str, table: str = "main", decoding: str = "d3") -> Cell:
     """Another cell's model, decoded with the seed's SASRec as assistant."""
-    return Cell(name, label, model=model, host=host, table=table, needs=(model, "sasrec"))
+    return Cell(name, label, model=model, decoding=decoding, table=table, needs=(model, "sasrec"))
 
 
 def other_latents(
-    name: str, label: str, model: str, latents: str, *, table: str, host: str = "bigrec"
+    name: str, label: str, model: str, latents: str, *, table: str, decoding: str = "bigrec"
 ) -> Cell:
     """A control at inference: another cell's model, read with latents that are not the user's own."""
-    return Cell(name, label, model=model, host=host, latents=latents, table=table, needs=(model,))
+    return Cell(name, label, model=model, decoding=decoding, latents=latents, table=table, needs=(model,))

@@ -12,7 +12,7 @@ import torch
 from benchmarks.results.cell import Cell
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
-from latentrec.decoding import ASSISTED, load_recommender
+from latentrec.decoding import MIXED, DecodingOptions, load_recommender
 from latentrec.evaluation.ranking.scoring import ModelScores, score_model
 
 ALPHAS = (0.3, 0.5, 0.7, 0.9)
@@ -40,10 +40,10 @@ def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgemen
     """
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
-    valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.host not in ASSISTED else ALPHA_SAMPLES)
+    valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.decoding not in MIXED else ALPHA_SAMPLES)
     looks: dict[float | None, ModelScores] = {}
     recommender = _recommender(cell, catalogue, models)
-    for value in ALPHAS if cell.host in ASSISTED else (None,):
+    for value in ALPHAS if cell.decoding in MIXED else (None,):
         if value is not None:
             recommender.alpha = value
         looks[value] = score_model(recommender, valid, catalogue)
@@ -71,10 +71,14 @@ def draw(samples: Samples, count: int) -> Samples:
 
 def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path]) -> Any:
     directory = models[cell.model or cell.name]
-    options: dict[str, Any] = {"name": cell.name, "host": cell.host}
-    if cell.host in ASSISTED:
-        options["assistant_dir"] = models["sasrec"]
-    recommender = load_recommender(directory, catalogue, **options)
+    mixed = cell.decoding in MIXED
+    recommender = load_recommender(
+        directory,
+        catalogue,
+        DecodingOptions(decoding=cell.decoding, alpha=ALPHAS[0] if mixed else 1.0),
+        name=cell.name,
+        assistant_dir=models["sasrec"] if mixed else None,
+    )
     if cell.latents != "own":
         _replace_latents(recommender, cell.latents)
     return recommender

@@ -19,7 +19,7 @@ from benchmarks.results.records import ROOT
 from benchmarks.results.validation import PAIRS, record_path
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.decoding import load_recommender
+from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.evaluation.ranking.scoring import score_model
 from latentrec.models import read_model
 from latentrec.training.latentr3.text_model import sample_at_most
@@ -55,7 +55,9 @@ def measure(dataset: str, after: str, before: str, seed: int, work: Path) -> Pat
         "chosen_by": pa.array(chosen_by[drawn]),
     }
     for name, model in models.items():
-        recommender = load_recommender(model, catalogue, name=name, host=CELLS[name].host)
+        recommender = load_recommender(
+            model, catalogue, DecodingOptions(decoding=CELLS[name].decoding), name=name
+        )
         ranks = score_model(recommender, samples, catalogue).title_ranks
         role = "after" if name == after else "before"
         columns[role] = pa.array(np.minimum(ranks, RANK_CUT).astype(np.uint8))

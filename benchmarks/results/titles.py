@@ -10,7 +10,7 @@ CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
 
 def on_titles(name: str, label: str, command: tuple[str, ...], parent: str) -> Cell:
     """A model that went on from another cell's, decoded by the title's probability in the catalogue."""
-    return Cell(name, label, command, host="catalogue", table="titles", needs=(parent,))
+    return Cell(name, label, command, decoding="catalogue", table="titles", needs=(parent,))
 
 
 def continued(parent: str, tokens: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def continued(parent: str, tokens: str) -> tuple[str, ...]:
 
 def with_sasrec(name: str, label: str, model: str) -> Cell:
     """D3 over the catalogue's titles: the model's and the assistant's probability of a title, mixed."""
-    return under_d3(name, label, model, "titles", host="d3-catalogue")
+    return under_d3(name, label, model, "titles", decoding="d3-catalogue")
 
 
 TITLES = (
@@ -62,7 +62,7 @@ TITLES = (
         "titles-latentr3",
         "mean",
         table="titles",
-        host="catalogue",
+        decoding="catalogue",
     ),
     other_latents(
         "titles-shuffled-latent",
@@ -70,7 +70,7 @@ TITLES = (
         "titles-latentr3",
         "shuffled",
         table="titles",
-        host="catalogue",
+        decoding="catalogue",
     ),
     on_titles(
         "titles-catalogue-latentr3",

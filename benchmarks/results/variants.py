@@ -9,7 +9,9 @@ CATALOGUE = ("--likelihood", "catalogue")
 
 def in_catalogue(model: str, label: str) -> Cell:
     """The same model, decoded by the title's probability among the catalogue's."""
-    return Cell(f"{model}-catalogue", label, model=model, host="catalogue", table="catalogue", needs=(model,))
+    return Cell(
+        f"{model}-catalogue", label, model=model, decoding="catalogue", table="catalogue", needs=(model,)
+    )
 
 
 def by_catalogue(
@@ -21,7 +23,7 @@ def by_catalogue(
 ) -> Cell:
     """A model trained on, and decoded by, the title's probability among the catalogue's."""
     needed = (needs,) if needs else ()
-    return Cell(name, label, command, host="catalogue", table="by-catalogue", needs=needed)
+    return Cell(name, label, command, decoding="catalogue", table="by-catalogue", needs=needed)
 
 
 VARIANTS = (
@@ -99,7 +101,7 @@ VARIANTS = (
         "catalogue-latentr3-sft",
         "mean",
         table="by-catalogue",
-        host="catalogue",
+        decoding="catalogue",
     ),
     other_latents(
         "catalogue-shuffled-latent",
@@ -107,6 +109,6 @@ VARIANTS = (
         "catalogue-latentr3-sft",
         "shuffled",
         table="by-catalogue",
-        host="catalogue",
+        decoding="catalogue",
     ),
 )

@@ -24,7 +24,7 @@ def evaluate(
     champion_of: str = "",
     promotion_margin: float = 0.0,
     beam_width: str = "10",
-    host: str = "catalogue",
+    decoding: str = "d3-catalogue",
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> NamedTuple("Verdict", [("promote", bool), ("reason", str)]):  # type: ignore[valid-type]
@@ -42,7 +42,7 @@ def evaluate(
         champion_of: Registered model whose champion takes part; empty for none.
         promotion_margin: What the challenger must win by.
         beam_width: Beams of the title models, or exact.
-        host: Decoding of the title models: catalogue, bigrec (as published), d3 or d3-catalogue.
+        decoding: Score of a title: catalogue, bigrec (as published), d3, or d3-catalogue (mixed with SASRec).
         seed: Seed of resampling.
         options: Further fields of EvaluateConfig.
 
@@ -58,7 +58,12 @@ def evaluate(
     from latentrec.registry.download import find_champion
     from latentrec.steps.runtime import open_step
 
-    values = {"promotion_margin": promotion_margin, "beam_width": beam_width, "host": host, "seed": seed}
+    values = {
+        "promotion_margin": promotion_margin,
+        "beam_width": beam_width,
+        "decoding": decoding,
+        "seed": seed,
+    }
     given = [model_1, model_2, model_3, model_4, model_5, model_6]
     models = {name: model.path for name, model in zip(names, given, strict=False)}
     with open_step("evaluate", "evaluate", values, options, dataset=dataset.path) as step:

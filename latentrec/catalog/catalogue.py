@@ -19,6 +19,8 @@ from latentrec.core import UserError
 from latentrec.data import Dataset
 
 ITEMS_FILE = "items.parquet"
+MIN_OVERLAP = 0.5
+"""Catalogues with less than this in common are of different shops."""
 
 
 @dataclass(frozen=True)
@@ -192,3 +194,14 @@ class Catalogue:
         This is how a model trained on another day's catalogue is scored on this one.
         """
         return np.array([self._index.get(key, -1) for key in other.item_keys], np.int32)
+
+    def overlap(self, other: Catalogue) -> float:
+        """Share of the smaller catalogue's items that both have; 0 where one is empty."""
+        return self._shared(other) / max(min(self.n_items, other.n_items), 1)
+
+    def kept_by(self, newer: Catalogue) -> float:
+        """Share of the items here that a newer catalogue still has; 1 where there are none here."""
+        return self._shared(newer) / self.n_items if self.n_items else 1.0
+
+    def _shared(self, other: Catalogue) -> int:
+        return sum(key in self._index for key in other.item_keys)

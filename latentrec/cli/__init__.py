@@ -26,6 +26,7 @@ COMMANDS = {
     "cold-start-sft": "RecOne: SFT on reasoning traces",
     "rating-grpo": "RecZero and RecOne: GRPO on rule-based rating rewards",
     "evaluate": "score models on the test split, compare, decide on promotion, report",
+    "compare": "compare the models of two runs on the same samples",
     "register": "register a model and move its aliases through the gate",
     "promote": "move an alias by hand, with a reason",
     "recommend": "pull a registered model and print recommendations",

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exclude-history",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave out what the user has (default: yes)",
+        default=None,
+        help="leave out what the user has (default: as the model was evaluated)",
     )
     parser.add_argument("--batch-size", type=int, default=256, help="users ranked together (default: 256)")
 

@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME=DIR",
-        help="a model directory and its name in the tables; repeat for each model, the challenger last",
+        help="a model directory and its name in the tables; repeat for each model, the challenger last; the "
+        "same NAME again is another training run (seed) of it, and the first is the one to register",
     )
     parser.add_argument(
         "--champion",
@@ -36,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> None:
     """Evaluate and print the table and the verdict."""
     config = config_from_namespace(EvaluateConfig, namespace)
-    models = dict(_named_directory(text) for text in namespace.model)
-    if len(models) != len(namespace.model):
-        raise UserError("two --model flags give the same NAME; names must differ")
+    models: dict[str, list[str]] = {}
+    for name, directory in map(_named_directory, namespace.model):
+        models.setdefault(name, []).append(directory)
     with step_run("evaluate", config=config) as step:
         champion = _champion(namespace.champion)
         evaluate(

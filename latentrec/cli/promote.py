@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from latentrec.core import UserError
+from latentrec.registry.model_registry import Registry
 from latentrec.registry.promotion import PromotionEvent, promote, promotion_history, rollback
 
 HELP = "move an alias by hand or roll back, with a reason that stays in the registry; or print the history"
@@ -16,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="registered model, for example latentr3")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--version", help="version that the alias is to point at")
-    what.add_argument("--rollback", action="store_true", help="give champion back to the previous champion")
+    what.add_argument(
+        "--rollback",
+        action="store_true",
+        help="give champion back to the champion before; again goes further back",
+    )
     what.add_argument("--history", action="store_true", help="print every promotion, refusal and rollback")
     parser.add_argument("--alias", default="champion", help="alias to move (default: champion)")
     parser.add_argument("--reason", default="", help="why; required for a move")
@@ -38,6 +43,10 @@ def run(namespace: argparse.Namespace) -> None:
     else:
         event = promote(namespace.name, namespace.version, namespace.reason, alias=namespace.alias)
     print(_line(event))
+    aliases = ", ".join(
+        f"{alias} → {version}" for alias, version in sorted(Registry().aliases(namespace.name).items())
+    )
+    print(f"aliases of {namespace.name}: {aliases}")
 
 
 def _line(event: PromotionEvent) -> str:

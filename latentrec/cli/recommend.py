@@ -12,24 +12,38 @@ HELP = "load a registered model and print recommendations for one history"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument(
-        "--model", required=True, metavar="URI", help="models:/NAME@ALIAS or models:/NAME/VERSION"
+        "--model",
+        default="",
+        metavar="URI",
+        help="models:/NAME@ALIAS or models:/NAME/VERSION (default: what the newest run has registered)",
     )
     parser.add_argument(
         "--history", default="", metavar="KEY,KEY,…", help="item keys, oldest first; empty: popularity"
     )
+    parser.add_argument(
+        "--candidates", default="", metavar="KEY,KEY,…", help="rank only these items (default: all)"
+    )
+    parser.add_argument("--exclude-items", default="", metavar="KEY,KEY,…", help="leave these items out")
     parser.add_argument("--k", type=int, default=10, help="how many (default: 10)")
     parser.add_argument(
         "--exclude-history",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave out the items of the history (default: yes)",
+        default=None,
+        help="leave out the items of the history (default: as the model was evaluated)",
     )
 
 
 def run(namespace: argparse.Namespace) -> None:
     """Print a table, best first."""
-    history = [key.strip() for key in namespace.history.split(",") if key.strip()]
-    result = recommend(namespace.model, history, k=namespace.k, exclude_history=namespace.exclude_history)
+    history = _keys(namespace.history)
+    result = recommend(
+        namespace.model,
+        history,
+        k=namespace.k,
+        exclude_history=namespace.exclude_history,
+        candidates=_keys(namespace.candidates),
+        exclude_items=_keys(namespace.exclude_items),
+    )
     print(f"{result.model.name} version {result.model.version}, after {len(history)} items")
     width = max([len("item"), *(len(key) for key in result.item_keys)])
     print(f"{'':>3}  {'item':<{width}}  {'score':>9}  title")
@@ -40,3 +54,7 @@ def run(namespace: argparse.Namespace) -> None:
         print(f"{result.unknown_items} of the items in the history are not in the model's catalogue")
     if result.fallback:
         print("no item of the history is known: this is the popularity list")
+
+
+def _keys(text: str) -> list[str]:
+    return [key.strip() for key in text.split(",") if key.strip()]

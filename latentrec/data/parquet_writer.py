@@ -183,8 +183,8 @@ def _order(user: np.ndarray, time: np.ndarray) -> np.ndarray:
 
 
 def _means(codes: np.ndarray, ratings: np.ndarray, n: int) -> pa.Array:
-    """Mean rating by code, float32; null where there is no event."""
+    """Mean rating by code, float64; null where there is no event."""
     counts = np.bincount(codes, minlength=n)
     sums = np.bincount(codes, weights=ratings, minlength=n)
-    means = (sums / np.maximum(counts, 1)).astype(np.float32)
+    means = sums / np.maximum(counts, 1)
     return pa.array(means, mask=counts == 0)

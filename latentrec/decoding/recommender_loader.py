@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
-from latentrec.decoding.options import ASSISTED, DecodingOptions
+from latentrec.decoding.options import DecodingOptions
 from latentrec.models import Recommender, read_model
 
-Loader = Callable[[Path, Catalogue, DecodingOptions], Recommender]
+
+class Loader(Protocol):
+    """Loads one kind of model directory."""
+
+    def __call__(
+        self,
+        directory: Path,
+        catalogue: Catalogue,
+        *,
+        options: DecodingOptions,
+        name: str | None,
+        assistant_dir: Path | None,
+    ) -> Recommender:
+        """Arguments as of :func:`load_recommender`."""
+        ...
 
 
-def _titles(directory: Path, catalogue: Catalogue, options: DecodingOptions) -> Recommender:
+def _titles(
+    directory: Path,
+    catalogue: Catalogue,
+    *,
+    options: DecodingOptions,
+    name: str | None,
+    assistant_dir: Path | None,
+) -> Recommender:
     from latentrec.decoding.title_recommender import TitleRecommender
 
     assistant = None
-    if options.host in ASSISTED:
-        if options.assistant_dir is None:
-            raise UserError(f"the {options.host} host needs an assistant model (a sasrec model directory)")
-        assistant = load_recommender(options.assistant_dir, catalogue)
-    return TitleRecommender.load(
-        directory,
-        catalogue,
-        name=options.name,
-        beam_width=options.beam_width,
-        host=options.host,
-        assistant=assistant,
-        alpha=options.alpha,
-    )
+    if options.is_mixture and assistant_dir is not None:
+        assistant = load_recommender(assistant_dir, catalogue)
+    return TitleRecommender.load(directory, catalogue, name=name, options=options, assistant=assistant)
 
 
-def _sequential(directory: Path, catalogue: Catalogue, options: DecodingOptions) -> Recommender:
+def _sequential(directory: Path, catalogue: Catalogue, *, name: str | None, **_: object) -> Recommender:
     from latentrec.models.sequential import SequentialRecommender
 
-    return SequentialRecommender.load(directory, catalogue, name=options.name)
+    return SequentialRecommender.load(directory, catalogue, name=name)
 
 
-def _popularity(directory: Path, catalogue: Catalogue, options: DecodingOptions) -> Recommender:
+def _popularity(directory: Path, catalogue: Catalogue, *, name: str | None, **_: object) -> Recommender:
     from latentrec.models.popularity import Popularity
 
-    return Popularity.load(directory, catalogue, name=options.name)
+    return Popularity.load(directory, catalogue, name=name)
 
 
 LOADERS: dict[str, Loader] = {
@@ -58,17 +69,23 @@ LOADERS: dict[str, Loader] = {
 def load_recommender(
     model_dir: str | Path,
     catalogue: Catalogue,
+    options: DecodingOptions | None = None,
     *,
     name: str | None = None,
-    beam_width: int | str = 10,
-    host: str = "bigrec",
     assistant_dir: str | Path | None = None,
-    alpha: float = 0.9,
 ) -> Recommender:
     """Load a trained model to rank the items of ``catalogue``, which may be newer than the model.
 
+    Args:
+        model_dir: the model directory.
+        catalogue: whose items are ranked.
+        options: how title models are decoded.
+        name: for tables; default: the model's system.
+        assistant_dir: mixtures with α below 1: model directory of the ID-based assistant.
+
     Raises:
-        UserError: not a finished model directory, or of a system that does not rank items.
+        UserError: not a finished model directory, of a system that does not rank items, or a mixture
+            without its assistant.
     """
     info, _ = read_model(model_dir)
     loader = LOADERS.get(info.system)
@@ -77,11 +94,10 @@ def load_recommender(
             f"{model_dir} holds a {info.system} model, which does not rank items; "
             f"recommenders are: {', '.join(sorted(LOADERS))}"
         )
-    options = DecodingOptions(
+    return loader(
+        Path(model_dir),
+        catalogue,
+        options=options or DecodingOptions(),
         name=name,
-        beam_width=beam_width,
-        host=host,
         assistant_dir=Path(assistant_dir) if assistant_dir is not None else None,
-        alpha=alpha,
     )
-    return loader(Path(model_dir), catalogue, options)

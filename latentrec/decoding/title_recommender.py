@@ -19,17 +19,17 @@ from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
 from latentrec.decoding.cuda_graphs import GraphedModel
 from latentrec.decoding.d3 import D3TokenMass, leaf_mass
 from latentrec.decoding.exact_ranking import score_every_title
-from latentrec.decoding.options import ASSISTED, EXACT
+from latentrec.decoding.options import EXACT, MIXED, DecodingOptions
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from latentrec.models import Ranking
 
-HOSTS: dict[str, dict[str, Any]] = {
+SCORING: dict[str, dict[str, Any]] = {
     "bigrec": {"length_penalty": 1.0},
     "d3": {"length_penalty": 0.0},
     "catalogue": {"length_penalty": 0.0, "renormalised": True},
     "d3-catalogue": {"length_penalty": 0.0, "renormalised": True},
 }
-"""Host → how a title's score is made of its tokens' (see :class:`ConstrainedBeamSearch`)."""
+"""Decoding → how a title's score is made of its tokens' (see :class:`ConstrainedBeamSearch`)."""
 ELEMENTS_AT_ONCE = 2**26
 USERS_AT_ONCE = 64
 
@@ -66,7 +66,7 @@ class Timings:
 
 
 class TitleRecommender:
-    """LatentR³, or its backbone alone (BIGRec), under either host; a ``Recommender``.
+    """LatentR³, or its backbone alone (BIGRec), under any decoding; a ``Recommender``.
 
     The catalogue may be newer than the model: its titles make the trie, no weights change.
 
@@ -75,13 +75,12 @@ class TitleRecommender:
         prompt: its :class:`~latentrec.prompts.NextItemPrompt`.
         catalogue: whose items are ranked.
         name: for tables.
-        beam_width: beams, or ``exact`` (every title is scored).
-        host: ``bigrec``: score is the mean log-probability a token; ``d3``: the sum, mixed with an assistant;
-            ``catalogue``: the title's log-probability among the catalogue's; ``d3-catalogue``: that, mixed.
-        assistant: d3, d3-catalogue: the ID-based model.
-        alpha: weight there of the language model, 1 − alpha of the assistant.
+        options: how titles are searched and scored.
+        assistant: mixtures: the ID-based model, which has the weight 1 − α.
 
     Attributes:
+        beam_width, alpha: of the options; may be changed between calls.
+        reads_titles: histories may be given as titles that the catalogue does not have.
         unscorable: all False: any title can be read and written.
         timings: seconds in prefill, latent and decode.
     """
@@ -93,32 +92,33 @@ class TitleRecommender:
         catalogue: Catalogue,
         *,
         name: str = "latentr3",
-        beam_width: int | str = 10,
-        host: str = "bigrec",
+        options: DecodingOptions | None = None,
         assistant: Assistant | None = None,
-        alpha: float = 0.9,
     ):
         """Tokenise the catalogue's titles and build the trie.
 
         Raises:
-            UserError: unknown host, a beam width that is none, or an assisted host without an assistant.
+            UserError: a mixture (α below 1) without an assistant.
         """
-        if host not in HOSTS:
-            raise UserError(f"host is {host!r}; allowed: {', '.join(HOSTS)}")
-        if beam_width != EXACT and not (isinstance(beam_width, int) and beam_width > 0):
-            raise UserError(f"beam_width is {beam_width!r}, expected a whole number above 0 or 'exact'")
-        if host in ASSISTED and not hasattr(assistant, "item_logits"):
-            raise UserError(f"the {host} host needs an assistant that scores items (a sasrec model)")
+        options = options or DecodingOptions()
+        if options.is_mixture and not hasattr(assistant, "item_logits"):
+            raise UserError(
+                f"decoding {options.decoding} with alpha {options.alpha:g} needs an assistant that scores "
+                "items (a sasrec model); alpha 1 is the language model alone"
+            )
         self.name, self.model, self.prompt, self.catalogue = name, model, prompt, catalogue
-        self.beam_width, self.host, self.alpha = beam_width, host, alpha
-        self.assistant = assistant if host in ASSISTED else None
+        self.options, self.beam_width, self.alpha = options, options.beam_width, options.alpha
+        self.assistant = assistant if options.decoding in MIXED else None
+        self.reads_titles = True
         self.device = model.device
         self._stepper = GraphedModel(model) if self.device.type == "cuda" else model
         self.unscorable = np.zeros(catalogue.n_items, bool)
         self.timings = Timings()
         self.trie = TrieTensors(TokenTrie.build(title_sequences(catalogue, prompt)), self.device)
         leaf_of_title = self.trie.trie.leaf_of_sequence()
-        self._leaf_of_item = torch.from_numpy(leaf_of_title[catalogue.title_ids]).long().to(self.device)
+        self._leaf_of_item_host = leaf_of_title[catalogue.title_ids].astype(np.int64)
+        self._leaf_of_item = torch.from_numpy(self._leaf_of_item_host).to(self.device)
+        self._leaf_sizes = np.bincount(self._leaf_of_item_host, minlength=self.trie.trie.n_leaves)
         self._items_of_leaf = [self._items_below(leaf) for leaf in range(self.trie.trie.n_leaves)]
 
     @classmethod
@@ -128,10 +128,8 @@ class TitleRecommender:
         catalogue: Catalogue,
         *,
         name: str | None = None,
-        beam_width: int | str = 10,
-        host: str = "bigrec",
+        options: DecodingOptions | None = None,
         assistant: Any = None,
-        alpha: float = 0.9,
     ) -> TitleRecommender:
         """Load a model directory of system ``latentr3``.
 
@@ -147,21 +145,30 @@ class TitleRecommender:
             loaded.prompt,
             catalogue,
             name=name or loaded.info.system,
-            beam_width=beam_width,
-            host=host,
+            options=options,
             assistant=assistant,
-            alpha=alpha,
         )
 
-    def rank(self, histories: ItemLists, k: int, *, exclude: ItemLists | None = None) -> Ranking:
+    def rank(
+        self,
+        histories: ItemLists,
+        k: int,
+        *,
+        exclude: ItemLists | None = None,
+        history_titles: Sequence[Sequence[str]] | None = None,
+    ) -> Ranking:
         """The k best items after each history (oldest first).
 
         A list is shorter than k where the beams' titles have fewer items. A title is left out of the search
-        when all its items are in ``exclude``; its other items stay.
+        when all its items are in ``exclude``; its other items stay. ``history_titles`` are what the prompt
+        shows in place of the titles of ``histories``: they may name items that the catalogue no longer has.
         """
         item_ids = np.full((len(histories), k), -1, np.int32)
         scores = np.full((len(histories), k), -np.inf, np.float32)
-        prompts = [self._prompt_of(history) for history in histories]
+        if history_titles is None:
+            prompts = [self._prompt_of(history) for history in histories]
+        else:
+            prompts = [self.prompt.encode_history(list(titles)) for titles in history_titles]
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         for begin in range(0, len(order), self._batch_size()):
             batch = order[begin : begin + self._batch_size()]
@@ -169,7 +176,7 @@ class TitleRecommender:
             found = self.search([prompts[i] for i in batch], [histories[i] for i in batch], left_out)
             leaves, values = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
             for row, index in enumerate(batch):
-                own = None if left_out is None else {int(item) for item in left_out[row]}
+                own = None if left_out is None else self._mask_of(left_out[row])
                 self._expand(leaves[row], values[row], own, item_ids[index], scores[index])
         return Ranking(item_ids, scores)
 
@@ -192,7 +199,7 @@ class TitleRecommender:
                     [self._closed_leaves(own) for own in exclude], n_leaves, self.device
                 )
             mass = None
-            if self.assistant is not None:
+            if self.assistant is not None and self.alpha < 1.0:
                 logits = torch.from_numpy(self.assistant.item_logits(histories)).to(self.device)
                 mass = D3TokenMass.of_leaves(
                     leaf_mass(logits, self._leaf_of_item, n_leaves), self.trie, excluded
@@ -202,7 +209,7 @@ class TitleRecommender:
                 "assistant": mass,
                 "alpha": self.alpha if mass else 1.0,
             }
-            scoring = HOSTS[self.host]
+            scoring = SCORING[self.options.decoding]
             if self.beam_width == EXACT:
                 return score_every_title(self.model, start, self.trie, **scoring, **settings)
             search = ConstrainedBeamSearch(self.trie, beam_width=int(self.beam_width), **scoring)
@@ -242,11 +249,17 @@ class TitleRecommender:
         width = 1 if self.beam_width == EXACT else int(self.beam_width)
         return max(1, min(USERS_AT_ONCE, ELEMENTS_AT_ONCE // (width * self.model.backbone.vocab_size)))
 
-    def _closed_leaves(self, own: Sequence[int] | np.ndarray) -> list[int]:
-        """Leaves whose items are all among ``own``."""
-        items = {int(item) for item in own}
-        leaves = {int(leaf) for leaf in self._leaf_of_item[list(items)].tolist()} if items else set()
-        return [leaf for leaf in leaves if items.issuperset(self._items_of_leaf[leaf].tolist())]
+    def _mask_of(self, items: Sequence[int] | np.ndarray) -> np.ndarray:
+        """bool (n_items,): which items of the catalogue are among ``items``."""
+        mask = np.zeros(self.catalogue.n_items, bool)
+        mask[np.asarray(items, np.int64)] = True
+        return mask
+
+    def _closed_leaves(self, items: Sequence[int] | np.ndarray) -> list[int]:
+        """Leaves whose items are all among ``items``."""
+        found = self._leaf_of_item_host[self._mask_of(items)]
+        closed = np.bincount(found, minlength=len(self._leaf_sizes)) == self._leaf_sizes
+        return np.flatnonzero(closed & (self._leaf_sizes > 0)).tolist()
 
     def _items_below(self, leaf: int) -> np.ndarray:
         """Items of all titles of a leaf, by training popularity, then by item id."""
@@ -260,7 +273,7 @@ class TitleRecommender:
         self,
         leaves: np.ndarray,
         values: np.ndarray,
-        own: set[int] | None,
+        own: np.ndarray | None,
         items: np.ndarray,
         scores: np.ndarray,
     ) -> None:
@@ -269,8 +282,8 @@ class TitleRecommender:
             if leaf < 0 or place == len(items):
                 return
             below = self._items_of_leaf[leaf]
-            if own:
-                below = below[[int(item) not in own for item in below]]
+            if own is not None:
+                below = below[~own[below]]
             below = below[: len(items) - place]
             items[place : place + len(below)] = below
             scores[place : place + len(below)] = value

@@ -1,4 +1,4 @@
-"""Configuration of an evaluation, and the current champion that the challenger is compared with."""
+"""What an evaluation is asked to do, and who is champion now."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pydantic import Field, field_validator
 from latentrec.core import Config
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, Seed, Share
 from latentrec.data import SPLITS
-from latentrec.decoding.options import ASSISTED, DecodingOptions
+from latentrec.decoding.options import DECODINGS, DEFAULT_DECODING, EXACT, DecodingOptions
+from latentrec.evaluation.gate import FLOORS
 
 KS = (1, 5, 10)
-EXACT = "exact"
-HOSTS = ("bigrec", "catalogue", *ASSISTED)
 
 
 class EvaluateConfig(Config):
@@ -23,7 +22,7 @@ class EvaluateConfig(Config):
 
     step_name: ClassVar[str] = "evaluate"
 
-    split: Annotated[str, OneOf(*SPLITS)] = Field("test", description="the split that is judged")
+    split: Annotated[str, OneOf(*SPLITS)] = Field("test", description="the split that is evaluated")
     challenger: str | None = Field(
         None, description="name of the model that may become champion (default: the last --model)"
     )
@@ -41,24 +40,43 @@ class EvaluateConfig(Config):
     beam_width: str = Field(
         "10", description="beams of the title models; 'exact' scores every title (small catalogues only)"
     )
-    host: Annotated[str, OneOf(*HOSTS)] = Field(
-        "catalogue",
-        description="decoding of the title models: catalogue, a title's probability among the catalogue's; "
-        "bigrec, its mean log-probability a token, as published; d3, mixed with an assistant's; "
-        "d3-catalogue, both",
+    decoding: Annotated[str, OneOf(*DECODINGS)] = Field(
+        DEFAULT_DECODING,
+        description="score of a title: catalogue, its log-probability among the catalogue's titles; bigrec, "
+        "its mean log-probability a token, as published; d3, mixed with an assistant's; d3-catalogue, both",
     )
     assistant: str | None = Field(
         None,
-        description="d3 hosts: name of the --model whose item scores assist the decoding (default: sasrec)",
+        description="mixtures: name of the --model whose item scores assist the decoding (default: the "
+        "sasrec model; without one the title models rank alone)",
     )
-    alpha: Share = Field(
-        0.9, description="d3 hosts: weight of the language model against the assistant, 0 to 1"
+    alpha: Share | None = Field(
+        None,
+        description="mixtures: weight of the language model against the assistant, 0 to 1; 1: the language "
+        "model alone (default: chosen on validation for each model)",
     )
+    alpha_samples: PositiveInt = Field(300, description="validation samples that alpha is chosen on, at most")
     exclude_history: bool = Field(
-        False, description="leave out each user's own items (the papers do not: buyers do come back)"
+        True,
+        description="leave out each user's own items, in the evaluation and when the model is served (papers "
+        "keep them: buyers do come back)",
+    )
+    sampled_negatives: NonNegativeInt = Field(
+        0,
+        description="rank the target among this many sampled items instead of the whole catalogue, for "
+        "comparison with papers that do; nothing is promoted on such figures (0: the whole catalogue)",
+    )
+    floor: Annotated[str, OneOf(*FLOORS)] = Field(
+        "strongest",
+        description="baselines that the challenger must not be below: strongest, any of the run; popularity, "
+        "only popularity (ratings: the constants and biases)",
+    )
+    min_readable_share: Share = Field(
+        0.95, description="rating models: least share of answers that can be read, for promotion"
     )
     max_users: PositiveInt | None = Field(
-        None, description="judge a seeded subset of this many users, the same for all models (default: all)"
+        None,
+        description="evaluate a seeded subset of this many users, the same for all models (default: all)",
     )
     batch_size: PositiveInt = Field(64, description="users decoded together")
     cost_samples: NonNegativeInt = Field(
@@ -82,19 +100,31 @@ class EvaluateConfig(Config):
             raise ValueError("expected 1, 2, … or 'exact'")
         return value
 
+    def decoding_options(self, alpha: float) -> DecodingOptions:
+        """How title models are decoded in this run, with the weight chosen for one of them."""
+        width = self.beam_width
+        return DecodingOptions(
+            decoding=self.decoding,
+            beam_width=int(width) if width.isdigit() else width,
+            alpha=alpha,
+            exclude_history=self.exclude_history,
+        )
+
 
 @dataclass(frozen=True)
 class Champion:
-    """The current champion, downloaded from the registry by the caller.
+    """The model that has the alias ``champion`` now, pulled from the registry by the caller.
 
     Attributes:
         directory: its model directory.
         label: how it is called in tables and in the gate's reason, e.g. ``latentr3 v3``.
         version: its registered version: what the alias is expected to point at when it is moved.
-        served: how its users get it decoded, and so how it is judged; ``None``: as the run says.
+        served: how its users get it decoded, and so how it is scored; ``None``: as the run says.
+        assistant_dir: model directory of the assistant that it is served with.
     """
 
     directory: Path
     label: str = "champion"
     version: str | None = None
     served: DecodingOptions | None = None
+    assistant_dir: Path | None = None

@@ -57,7 +57,7 @@ class ClusterBootstrap:
         self.n_samples = len(self._cluster_of)
         self.n_clusters = int(self._cluster_of.max()) + 1 if self.n_samples else 0
         self.n_resamples = n_resamples
-        self._seed = seed
+        self.seed = seed
         self._sizes = np.bincount(self._cluster_of, minlength=self.n_clusters).astype(np.float64)
 
     def cluster_sums(self, values: np.ndarray) -> np.ndarray:
@@ -99,6 +99,33 @@ class ClusterBootstrap:
             p_value=self.permutation_p_value(difference[:, 0], n_permutations),
         )
 
+    def resampled_differences(self, first_RS: np.ndarray, second_RS: np.ndarray) -> np.ndarray:
+        """Differences of means over resamples of users and of training runs.
+
+        Args:
+            first_RS: float (R1, S), values of R1 training runs (seeds) of one recipe on the samples.
+            second_RS: float (R2, S), of another recipe.
+
+        Returns:
+            float64 (B,): in each resample the users are drawn once for both, and as many runs as there are
+            are drawn with replacement for each. With one run each, only users vary.
+        """
+        means = self.resampled_means(np.concatenate([first_RS, second_RS]).T)
+        rng = np.random.default_rng([self.seed, 2])
+        sides = []
+        for rows in (means[:, : len(first_RS)], means[:, len(first_RS) :]):
+            drawn = rng.integers(0, rows.shape[1], size=rows.shape)
+            sides.append(np.take_along_axis(rows, drawn, axis=1).mean(axis=1))
+        return sides[0] - sides[1]
+
+    def one_sided_interval(
+        self, first_RS: np.ndarray, second_RS: np.ndarray, confidence: float = 0.95
+    ) -> tuple[float, float]:
+        """Lower and upper end of the one-sided intervals of first minus second; arguments as above."""
+        draws = self.resampled_differences(np.atleast_2d(first_RS), np.atleast_2d(second_RS))
+        low, high = np.percentile(draws, [100 * (1 - confidence), 100 * confidence])
+        return float(low), float(high)
+
     def permutation_p_value(self, differences: np.ndarray, n_permutations: int = 2000) -> float:
         """Two-sided p-value of a zero mean difference, by flipping the sign of each user's sum.
 
@@ -107,7 +134,7 @@ class ClusterBootstrap:
         sums = self.cluster_sums(np.asarray(differences, np.float64)[:, None])[:, 0]
         sums = sums[sums != 0]
         observed = abs(sums.sum())
-        rng = np.random.default_rng([self._seed, 1])
+        rng = np.random.default_rng([self.seed, 1])
         extreme, done = 0, 0
         block = max(1, DRAWS_IN_MEMORY // max(len(sums), 1))
         while done < n_permutations:
@@ -119,7 +146,7 @@ class ClusterBootstrap:
 
     def _weights(self) -> Iterator[np.ndarray]:
         """How often each cluster is drawn in each resample, in blocks that fit in memory: (b, C)."""
-        rng = np.random.default_rng([self._seed, 0])
+        rng = np.random.default_rng([self.seed, 0])
         block = max(1, DRAWS_IN_MEMORY // max(self.n_clusters, 1))
         for start in range(0, self.n_resamples, block):
             yield _draw(rng, min(block, self.n_resamples - start), self.n_clusters)

@@ -109,11 +109,6 @@ class RatingTask:
         """int64: UTC seconds of the interactions at ``rows``."""
         return self._interactions["timestamp"].to_numpy()[np.asarray(rows, np.int64)]
 
-    def user_mean(self, user_id: int) -> float:
-        """Mean rating of a user in the training period; the global mean where there is none."""
-        mean = self._user_means[user_id]
-        return self.global_mean if mean is None else mean
-
     def item_mean(self, item_id: int) -> float | None:
         """Mean rating of an item in the training period."""
         return self._item_means[item_id]

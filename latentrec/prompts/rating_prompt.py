@@ -9,6 +9,7 @@ the small preset, whose every token costs time on two cores.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,6 +91,7 @@ class RatingPrompt:
         self.settings = settings or RatingPromptSettings()
         self.scale = scale or RatingScale()
         self.conversational = bool(getattr(tokenizer, "chat_template", None))
+        self._reserved = reserved_pattern(tokenizer)
 
     def render(self, example: RatingExample) -> RenderedPrompt:
         """Write the prompt, cut to the budget.
@@ -104,8 +106,13 @@ class RatingPrompt:
         history = example.history[len(example.history) - min(len(example.history), settings.max_history) :]
         example = replace(
             example,
+            title=plain(example.title, self._reserved),
             history=tuple(
-                replace(entry, review=self._cut(entry.review, settings.max_review_tokens))
+                replace(
+                    entry,
+                    title=plain(entry.title, self._reserved),
+                    review=self._cut(entry.review, settings.max_review_tokens),
+                )
                 for entry in history
             ),
             description=self._cut(example.description, settings.max_description_tokens),
@@ -153,7 +160,7 @@ class RatingPrompt:
     def _cut(self, text: str, limit: int) -> str:
         if not text or limit == 0:
             return ""
-        text = plain(text[: limit * LONGEST_TOKEN])
+        text = plain(text[: limit * LONGEST_TOKEN], self._reserved)
         if not text:
             return ""
         spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -164,11 +171,26 @@ class RatingPrompt:
         return write(example, self.scale)
 
 
-def plain(text: str) -> str:
-    """One line that cannot pass for a part of an answer: white space folded, the format's tags taken out."""
-    while TAG_PATTERN.search(text):
-        text = TAG_PATTERN.sub(" ", text)
+def plain(text: str, reserved: re.Pattern[str] = TAG_PATTERN) -> str:
+    """One line of plain text: white space folded, what is ``reserved`` taken out.
+
+    By default that is the format's tags, which must not pass for a part of an answer.
+    """
+    while reserved.search(text):
+        text = reserved.sub(" ", text)
     return " ".join(text.split())
+
+
+def reserved_pattern(tokenizer: Any) -> re.Pattern[str]:
+    """The format's tags and the tokenizer's special tokens.
+
+    A special token in a title or a review (``<|im_end|>``) would end the user's turn or the text: tokenizers
+    read it as the token and not as its letters.
+    """
+    special = {str(token) for token in tokenizer.all_special_tokens}
+    special |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    words = "|".join(re.escape(word) for word in sorted(special, key=len, reverse=True) if word)
+    return re.compile(f"{TAG_PATTERN.pattern}|{words}") if words else TAG_PATTERN
 
 
 def _number(value: float | None) -> str:
@@ -182,7 +204,7 @@ def _write_full(example: RatingExample, scale: RatingScale) -> str:
     ]
     lines += [_full_entry(entry) for entry in example.history] or ["(none)"]
     lines.append(f"Mean rating given by the user: {_number(example.user_mean)}")
-    lines.append(f'Target item: "{plain(example.title)}"')
+    lines.append(f'Target item: "{example.title}"')
     if example.description:
         lines.append(f"Description of the target item: {example.description}")
     lines.append(f"Mean rating of the target item: {_number(example.item_mean)}")
@@ -191,15 +213,15 @@ def _write_full(example: RatingExample, scale: RatingScale) -> str:
 
 def _full_entry(entry: HistoryEntry) -> str:
     review = f'; review: "{entry.review}"' if entry.review else ""
-    return f'- "{plain(entry.title)}": rated {_number(entry.rating)}{review}'
+    return f'- "{entry.title}": rated {_number(entry.rating)}{review}'
 
 
 def _write_compact(example: RatingExample, scale: RatingScale) -> str:
     lines = [f"Analyze the user, the item and their match, then rate from {scale.low:g} to {scale.high:g}."]
     for entry in example.history:
         review = f" {entry.review}" if entry.review else ""
-        lines.append(f'"{plain(entry.title)}" {_number(entry.rating)}{review}')
-    lines.append(f'Target "{plain(example.title)}"')
+        lines.append(f'"{entry.title}" {_number(entry.rating)}{review}')
+    lines.append(f'Target "{example.title}"')
     if example.description:
         lines.append(example.description)
     lines.append(f"Item mean {_number(example.item_mean)}. User mean {_number(example.user_mean)}.")

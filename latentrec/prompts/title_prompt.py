@@ -150,4 +150,6 @@ class NextItemPrompt:
         return line
 
     def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # A title may hold the text of a special token ("<|endoftext|>"): it is read as its letters, or it
+        # would end the title early.
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.decoding.options import DecodingOptions
+from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.evaluate_config import Champion
 from latentrec.registry.model_registry import CHAMPION, RegisteredVersion, Registry
-from latentrec.serving.recommendation_service import ServingOptions
 from latentrec.storage import MANIFEST, Manifest, check_output, read_manifest, replacing
 
 
@@ -59,15 +58,15 @@ def find_champion(name: str) -> Champion | None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     directory = Path(folder) / "model"
     pull_model(found.uri, directory)
-    options = ServingOptions.from_config(registry.config(found))
+    options = DecodingOptions.from_config(registry.config(found))
     has_assistant = "assistant" in registry.parts(found)
-    served = DecodingOptions(
-        beam_width=options.beam_width,
-        host=options.host,
-        assistant_dir=registry.download(found, "assistant", Path(folder)) if has_assistant else None,
-        alpha=options.alpha,
+    return Champion(
+        directory,
+        f"{name} v{found.version}",
+        found.version,
+        options,
+        registry.download(found, "assistant", Path(folder)) if has_assistant else None,
     )
-    return Champion(directory, f"{name} v{found.version}", found.version, served)
 
 
 def previous_dataset_manifest(name: str) -> Manifest | None:

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.ranking.roles import ALONE
+from latentrec.evaluation.report.ranking_report import gate_facts
 from latentrec.models import ModelInfo
 from latentrec.storage import Manifest
 
@@ -43,6 +46,7 @@ def model_card(
     evaluation: Path,
     lineage: Mapping[str, str],
     dataset: Manifest | None,
+    options: DecodingOptions,
 ) -> str:
     """Write the card as Markdown.
 
@@ -53,18 +57,20 @@ def model_card(
         evaluation: evaluation directory (metrics, slices, costs).
         lineage: the version's tags.
         dataset: manifest of the dataset, where it is at hand.
+        options: how the model was evaluated, and so how it is served.
     """
     metrics = _read(evaluation / "metrics.json")
     comparison = _read(evaluation / "comparison.json")
-    costs = _read(evaluation / "costs.json").get(gate.challenger_name, {})
-    use = _RATING_USE if info.system in ("reczero", "recone") else _RANKING_USE
+    rating = info.system in ("reczero", "recone")
     parts = [
         f"# {name}",
-        f"**Verdict of the promotion gate:** {gate.reason}",
-        f"## Intended use\n{use}",
+        f"**Promotion gate:** {gate.reason}",
+        "## Gate\nAll figures are over the same samples.\n\n" + _table(("what", "value"), gate_facts(gate)),
+        f"## Intended use\n{_RATING_USE if rating else _RANKING_USE}",
         "## Results on the test split\n" + _results(metrics, gate.challenger_name),
         "## Slices\n" + _slices(comparison.get("slices"), gate.challenger_name),
-        "## Cost\n" + _cost(costs),
+        "## Cost\n" + _cost(_read(evaluation / "costs.json"), gate.challenger_name),
+        *([] if rating else ["## Serving\n" + _serving(options, info)]),
         "## Data\n" + _data(info, dataset),
         "## Limits\n" + _limits(info, gate),
         "## Lineage\n" + _table(("what", "value"), [(key, f"`{value}`") for key, value in lineage.items()]),
@@ -112,13 +118,27 @@ def _slices(slices: Any, challenger: str) -> str:
     return _table(("slice", "samples", "metric", "value"), rows) if rows else "Not measured."
 
 
-def _cost(costs: Mapping[str, Any]) -> str:
-    if not costs:
+def _cost(costs: Mapping[str, Any], challenger: str) -> str:
+    """Cost of the model as it is served, and of its language model alone where it is a mixture."""
+    if challenger not in costs:
         return "Not measured."
+    lines = [_cost_line("One request", costs[challenger])]
+    if challenger + ALONE in costs:
+        lines.append(_cost_line("Without the assistant (α = 1)", costs[challenger + ALONE]))
+    return "\n\n".join(lines)
+
+
+def _cost_line(what: str, cost: Mapping[str, Any]) -> str:
     return (
-        f"One request: p50 {costs['latency_ms_p50']:.1f} ms, p99 {costs['latency_ms_p99']:.1f} ms; in batches"
-        f" {costs['users_per_second']:,.0f} users a second, on the machine that evaluated."
+        f"{what}: p50 {cost['latency_ms_p50']:.1f} ms, p99 {cost['latency_ms_p99']:.1f} ms; in batches "
+        f"{cost['users_per_second']:,.0f} users a second, on the machine that evaluated."
     )
+
+
+def _serving(options: DecodingOptions, info: ModelInfo) -> str:
+    how = f"Decoding: {options}. " if info.system == "latentr3" else ""
+    own = "left out of" if options.exclude_history else "allowed in"
+    return f"As it was evaluated. {how}Users' own items are {own} the lists unless a request says otherwise."
 
 
 def _data(info: ModelInfo, dataset: Manifest | None) -> str:
@@ -144,7 +164,7 @@ def _limits(info: ModelInfo, gate: GateDecision) -> str:
         *(f"- {note}" for note in info.notes),
     ]
     if not gate.comparable:
-        lines.append("- Not comparable with the champion: every test sample may have been in its training.")
+        lines.append("- The evaluation could not decide on a promotion; see the gate.")
     return "\n".join(lines)
 
 

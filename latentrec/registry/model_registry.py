@@ -146,6 +146,15 @@ class Registry:
             if not token:
                 return sorted(map(self._registered, found), key=lambda entry: int(entry.version))
 
+    def newest(self) -> RegisteredVersion | None:
+        """The version that was registered last, whatever its name; ``None`` where nothing is registered."""
+        newest = None
+        for model in self.client.search_registered_models(max_results=1000):
+            for version in self.client.search_model_versions(f"name = '{model.name}'", max_results=1000):
+                if newest is None or version.creation_timestamp > newest.creation_timestamp:
+                    newest = version
+        return None if newest is None else self._registered(newest)
+
     def parts(self, model: RegisteredVersion) -> dict[str, str]:
         """Name → path of the artifacts inside a served model (``model``, ``catalogue``, ``card``…).
 

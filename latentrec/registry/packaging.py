@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import latentrec
 from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
+from latentrec.decoding import DecodingOptions
 from latentrec.models import ModelInfo
-from latentrec.serving.recommendation_service import ServingOptions
 from latentrec.serving.request_schemas import DEFAULT_K, RATING_SYSTEMS
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Package:
         dataset_manifest: of the dataset that it was trained on, where known.
         assistant_dir: d3 hosts: the assistant's model directory.
         baseline_dir: model directory of a baseline to compare with; kept, not served.
-        options: how it is decoded.
+        options: how it was evaluated, and so how it is served.
+        name: that it is registered under.
         card: the whole model card, Markdown.
         metadata: lineage, readable without loading the model.
     """
@@ -56,7 +57,8 @@ class Package:
     dataset_manifest: Path | None = None
     assistant_dir: Path | None = None
     baseline_dir: Path | None = None
-    options: ServingOptions = field(default_factory=ServingOptions)
+    options: DecodingOptions = field(default_factory=DecodingOptions)
+    name: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,10 +92,16 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
             artifacts={name: str(path) for name, path in staged.items()},
             code_paths=[str(_stage_code(workspace))],
             pip_requirements=requirements_of(package.info.system),
-            signature=signature_of(package.info.system),
-            input_example=input_example(package.info.system, Catalogue.read(package.catalogue)),
+            signature=signature_of(package.info.system, package.options),
+            input_example=input_example(
+                package.info.system, Catalogue.read(package.catalogue), package.options
+            ),
             metadata=package.metadata,
-            model_config={"catalogue": "", **package.options.to_config()},
+            model_config={
+                "catalogue": "",
+                "registered_name": package.name,
+                **package.options.to_config(),
+            },
         )
     return logged.model_uri
 
@@ -104,24 +112,33 @@ def requirements_of(system: str) -> list[str]:
     return [f"{name}=={metadata.version(name).split('+')[0]}" for name in wanted]
 
 
-def signature_of(system: str) -> ModelSignature:
-    """Columns and parameters of the contract."""
+def signature_of(system: str, options: DecodingOptions | None = None) -> ModelSignature:
+    """Columns and parameters.
+
+    Lists are of any type for MLflow, because its own conversion refuses whole numbers among ratings and cuts
+    every key to one letter where one is null; the model checks them itself and says what is wrong.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
 
-    texts, numbers = Array(DataType.string), Array(DataType.double)
-    history = ColSpec(texts, "history")
-    titles = ColSpec(texts, "history_titles", required=False)
+    options = options or DecodingOptions()
+    given, texts, numbers = Array(AnyType()), Array(DataType.string), Array(DataType.double)
+    history = ColSpec(given, "history")
+    titles = ColSpec(given, "history_titles", required=False)
+    origin = [ColSpec(DataType.string, "model"), ColSpec(DataType.string, "version")]
     if system in RATING_SYSTEMS:
         return ModelSignature(
             inputs=Schema(
-                [history, titles, ColSpec(numbers, "history_ratings"), ColSpec(DataType.string, "target")]
+                [history, titles, ColSpec(given, "history_ratings"), ColSpec(DataType.string, "target")]
             ),
-            outputs=Schema([ColSpec(DataType.double, "rating"), ColSpec(DataType.string, "reasoning")]),
+            outputs=Schema(
+                [ColSpec(DataType.double, "rating"), ColSpec(DataType.string, "reasoning"), *origin]
+            ),
         )
+    optional = [ColSpec(given, name, required=False) for name in ("candidates", "exclude_items")]
     return ModelSignature(
-        inputs=Schema([history, titles]),
+        inputs=Schema([history, titles, *optional]),
         outputs=Schema(
             [
                 ColSpec(texts, "item_keys"),
@@ -129,15 +146,19 @@ def signature_of(system: str) -> ModelSignature:
                 ColSpec(numbers, "scores"),
                 ColSpec(DataType.long, "unknown_items"),
                 ColSpec(DataType.boolean, "fallback"),
+                *origin,
             ]
         ),
         params=ParamSchema(
-            [ParamSpec("k", DataType.long, DEFAULT_K), ParamSpec("exclude_history", DataType.boolean, True)]
+            [
+                ParamSpec("k", DataType.long, DEFAULT_K),
+                ParamSpec("exclude_history", DataType.boolean, options.exclude_history),
+            ]
         ),
     )
 
 
-def input_example(system: str, catalogue: Catalogue) -> Any:
+def input_example(system: str, catalogue: Catalogue, options: DecodingOptions | None = None) -> Any:
     """One request on the catalogue's most bought items, with the parameters' defaults."""
     import pandas as pd
 
@@ -148,7 +169,8 @@ def input_example(system: str, catalogue: Catalogue) -> Any:
     if system in RATING_SYSTEMS:
         ratings = {"history_ratings": [[4.0] * len(keys)], "target": [keys[0]]}
         return pd.DataFrame({**row, **ratings})
-    return pd.DataFrame(row), {"k": DEFAULT_K, "exclude_history": True}
+    exclude = (options or DecodingOptions()).exclude_history
+    return pd.DataFrame(row), {"k": DEFAULT_K, "exclude_history": exclude}
 
 
 def catalogue_of(model_dir: Path, given: str | Path | None) -> Path:

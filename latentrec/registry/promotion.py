@@ -10,6 +10,8 @@ import getpass
 import json
 import os
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
 from latentrec.core import UserError
@@ -18,6 +20,7 @@ from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.model_registry import CHAMPION, PREVIOUS, Registry
 from latentrec.registry.promotion_lock import Lock, lock_root, promotion_lock
 
+GATE_ACTIONS = ("promoted", "refused")
 _TAG_PREFIX = "promotion."
 _MAX_REASON = 1500
 
@@ -47,27 +50,46 @@ class PromotionEvent:
     by: str
 
 
-def apply_gate(registry: Registry, name: str, version: str, decision: GateDecision) -> PromotionEvent:
+def apply_gate(
+    registry: Registry, name: str, version: str, decision: GateDecision, lock: Lock | None = None
+) -> PromotionEvent:
     """Do what the gate decided: move ``champion`` (and ``previous`` to its holder), or record why not.
 
-    A champion that is no longer the one that the evaluation compared with is a refusal.
+    A champion that is no longer the one that the evaluation compared with is a refusal. A retry of a step
+    that was cut off does what is left to do and records the outcome once.
+
+    Args:
+        registry: where.
+        name: registered model.
+        version: the challenger.
+        decision: of the gate.
+        lock: held already by the caller; ``None``: taken here.
     """
-    with _lock(registry, name, decision.expected_champion, version) as lock:
-        champion = registry.aliases(name).get(CHAMPION)
-        if not decision.promote:
-            return _record(registry, name, "refused", CHAMPION, version, champion, decision.reason)
-        if champion != decision.expected_champion:
-            reason = (
-                f"refused: the evaluation compared with {_named(decision.expected_champion)}, and meanwhile "
-                f"the champion is {_named(champion)}; evaluate against it and register again"
-            )
-            return _record(registry, name, "refused", CHAMPION, version, champion, reason)
+    if lock is None:
+        with hold_lock(registry, name) as own:
+            return apply_gate(registry, name, version, decision, own)
+    lock.record(expects=decision.expected_champion, version=version)
+    champion = registry.aliases(name).get(CHAMPION)
+    earlier = _gate_event(promotion_history(name, registry), version)
+    if earlier is not None and (earlier.action == "refused" or champion == version):
+        _set_verdict(registry, name, earlier)
+        return earlier
+    if not decision.promote:
+        return _record_verdict(registry, name, "refused", version, champion, f"refused: {decision.reason}")
+    if champion not in (decision.expected_champion, version):
+        reason = (
+            f"refused: the evaluation compared with {_named(decision.expected_champion)}, and meanwhile "
+            f"the champion is {_named(champion)}; evaluate against it and register again"
+        )
+        return _record_verdict(registry, name, "refused", version, champion, reason)
+    if champion != version:
         _move_champion(registry, lock, name, version, champion)
-        return _record(registry, name, "promoted", CHAMPION, version, champion, decision.reason)
+    reason = f"promoted: {decision.reason}"
+    return _record_verdict(registry, name, "promoted", version, decision.expected_champion, reason)
 
 
 def promote(name: str, version: str, reason: str, *, alias: str = CHAMPION) -> PromotionEvent:
-    """Move an alias by hand.
+    """Move an alias by hand; the version keeps the gate's verdict.
 
     Raises:
         UserError: no reason, no such version, or the alias points at it already.
@@ -75,8 +97,9 @@ def promote(name: str, version: str, reason: str, *, alias: str = CHAMPION) -> P
     registry = Registry()
     reason = _checked_reason(reason)
     target = registry.by_version(name, version).version
-    with _lock(registry, name, registry.aliases(name).get(alias), target) as lock:
+    with hold_lock(registry, name) as lock:
         current = registry.aliases(name).get(alias)
+        lock.record(expects=current, version=target)
         if current == target:
             raise UserError(f"{name}@{alias} is version {target} already")
         if alias == CHAMPION:
@@ -87,20 +110,45 @@ def promote(name: str, version: str, reason: str, *, alias: str = CHAMPION) -> P
 
 
 def rollback(name: str, reason: str) -> PromotionEvent:
-    """Give the alias ``champion`` back to the previous champion; the one that loses it becomes ``previous``.
+    """Give the alias ``champion`` back to the champion before; again and again goes back through history.
+
+    The version that loses the alias is withdrawn: a later rollback does not return to it. ``previous`` then
+    points at the champion before the restored one; every version keeps the gate's verdict.
 
     Raises:
-        UserError: no reason, or there is no previous champion.
+        UserError: no reason, or there is no earlier champion.
     """
     registry = Registry()
     reason = _checked_reason(reason)
-    target = registry.aliases(name).get(PREVIOUS)
-    if target is None or target == registry.aliases(name).get(CHAMPION):
-        raise UserError(f"{name} has no previous champion to go back to; use --version to name one")
-    with _lock(registry, name, registry.aliases(name).get(CHAMPION), target) as lock:
+    with hold_lock(registry, name) as lock:
         current = registry.aliases(name).get(CHAMPION)
-        _move_champion(registry, lock, name, target, current)
+        earlier = _earlier_champions(registry, name, current)
+        if not earlier:
+            raise UserError(f"{name} has no earlier champion to go back to; use --version to name one")
+        target = earlier[-1]
+        lock.record(expects=current, version=target)
+        _set_alias(registry, lock, name, CHAMPION, target)
+        if earlier[:-1]:
+            _set_alias(registry, lock, name, PREVIOUS, earlier[-2])
+        elif PREVIOUS in registry.aliases(name):
+            lock.check()
+            registry.client.delete_registered_model_alias(name, PREVIOUS)
         return _record(registry, name, "rolled_back", CHAMPION, target, current, reason)
+
+
+def champions_in_order(events: Sequence[PromotionEvent]) -> list[str]:
+    """Versions that have held ``champion`` and were not withdrawn by a rollback, the current one last."""
+    held: list[str] = []
+    for event in events:
+        if event.alias != CHAMPION:
+            continue
+        if event.action in ("promoted", "moved") and held[-1:] != [event.version]:
+            held.append(event.version)
+        elif event.action == "rolled_back":
+            while held and held[-1] != event.version:
+                held.pop()
+            held = held or [event.version]
+    return held
 
 
 def promotion_history(name: str, registry: Registry | None = None) -> list[PromotionEvent]:
@@ -118,8 +166,24 @@ def promotion_history(name: str, registry: Registry | None = None) -> list[Promo
     return sorted((PromotionEvent(**entry) for entry in entries), key=lambda event: event.number)
 
 
-def _lock(registry: Registry, name: str, expects: str | None, version: str):
-    return promotion_lock(lock_root(registry.tracking_uri), name, expects=expects, version=version)
+def hold_lock(registry: Registry, name: str) -> AbstractContextManager[Lock]:
+    """The lock under which aliases and versions of one registered model change."""
+    return promotion_lock(lock_root(registry.tracking_uri), name)
+
+
+def _earlier_champions(registry: Registry, name: str, current: str | None) -> list[str]:
+    """Champions before the current one that are still registered, the latest last."""
+    held = champions_in_order(promotion_history(name, registry))
+    while held and held[-1] == current:
+        held.pop()
+    known = {entry.version for entry in registry.versions(name)}
+    return [version for version in held if version in known and version != current]
+
+
+def _gate_event(events: Sequence[PromotionEvent], version: str) -> PromotionEvent | None:
+    """What the gate did about a version, if it has been asked."""
+    found = [event for event in events if event.version == version and event.action in GATE_ACTIONS]
+    return found[-1] if found else None
 
 
 def _move_champion(registry: Registry, lock: Lock, name: str, version: str, current: str | None) -> None:
@@ -157,10 +221,21 @@ def _record(
     )
     tag = f"{_TAG_PREFIX}{event.number:04d}"
     registry.client.set_registered_model_tag(name, tag, json.dumps(asdict(event), sort_keys=True))
-    verdict = {"gate.verdict": action, "gate.reason": event.reason} if alias == CHAMPION else {}
-    for key, value in verdict.items():
-        registry.client.set_model_version_tag(name, version, key, value)
     return event
+
+
+def _record_verdict(
+    registry: Registry, name: str, action: str, version: str, replaced: str | None, reason: str
+) -> PromotionEvent:
+    """Record what the gate did; the verdict stays with the version, whatever happens to the alias later."""
+    event = _record(registry, name, action, CHAMPION, version, replaced, reason)
+    _set_verdict(registry, name, event)
+    return event
+
+
+def _set_verdict(registry: Registry, name: str, event: PromotionEvent) -> None:
+    for key, value in {"gate.verdict": event.action, "gate.reason": event.reason}.items():
+        registry.client.set_model_version_tag(name, event.version, key, value)
 
 
 def _who() -> str:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.decoding import ASSISTED
+from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.gate import GateDecision
 from latentrec.models import ModelInfo, read_model
 from latentrec.registry.model_card import as_description, model_card
 from latentrec.registry.model_registry import CHALLENGER, RegisteredVersion, Registry
 from latentrec.registry.packaging import Package, catalogue_of, log_served_model
-from latentrec.registry.promotion import PromotionEvent, apply_gate
+from latentrec.registry.promotion import PromotionEvent, apply_gate, hold_lock
 from latentrec.registry.promotion_lock import lock_root
-from latentrec.serving.recommendation_service import ServingOptions
 from latentrec.storage import Manifest, read_manifest
 from latentrec.tracking.run_context import RunContext
 
@@ -62,43 +61,64 @@ def register_model(
     """
     model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)
     info, manifest = read_model(model_dir)
-    gate, options = _judged(evaluation_dir, model_dir, manifest, assistant_dir)
+    judged = read_manifest(evaluation_dir, "evaluation")
+    gate, options = _judged(evaluation_dir, judged, info, model_dir, manifest, assistant_dir)
     dataset = _dataset(dataset_dir, info)
     registry = Registry()
     lock_root(registry.tracking_uri)
     context = RunContext.from_environment()
-    found = _registered_before(registry, name, manifest.fingerprint, context.run_id)
-    if found is None:
-        lineage = _lineage(registry, name, info, manifest, context)
-        card = model_card(
-            name=name, info=info, gate=gate, evaluation=evaluation_dir, lineage=lineage, dataset=dataset
-        )
+    lineage = _lineage(registry, name, info, manifest, context)
+    lineage["evaluation.fingerprint"] = judged.fingerprint
+    card = model_card(
+        name=name,
+        info=info,
+        gate=gate,
+        evaluation=evaluation_dir,
+        lineage=lineage,
+        dataset=dataset,
+        options=options,
+    )
+    logged = None
+    if _registered_before(registry, name, lineage) is None:
         package = Package(
             info=info,
             model_dir=model_dir,
             catalogue=catalogue_of(model_dir, catalogue),
             card=card,
             dataset_manifest=Path(dataset_dir) / "manifest.json" if dataset_dir else None,
-            assistant_dir=Path(assistant_dir) if assistant_dir and options.host in ASSISTED else None,
-            baseline_dir=Path(assistant_dir) if assistant_dir and options.host not in ASSISTED else None,
+            assistant_dir=Path(assistant_dir) if assistant_dir and _is_mixed(info, options) else None,
+            baseline_dir=Path(assistant_dir) if assistant_dir and not _is_mixed(info, options) else None,
             options=options,
+            name=name,
             metadata=lineage,
         )
-        found = _log_and_register(registry, package, name, lineage, run_id)
-    registry.client.set_registered_model_alias(name, CHALLENGER, found.version)
-    event = apply_gate(registry, name, found.version, gate)
+        logged = _log(registry, package, run_id)
+    # The slow upload is done; what follows is short, and a process that is killed in it leaves a state that
+    # a retry completes: version, alias and verdict are each looked up before they are made.
+    with hold_lock(registry, name) as lock:
+        found = _registered_before(registry, name, lineage)
+        if found is None:
+            if logged is None:
+                raise UserError(f"{name}: the version of this run was deleted meanwhile; register again")
+            found = _create_version(registry, name, logged, lineage, card)
+        lock.check()
+        registry.client.set_registered_model_alias(name, CHALLENGER, found.version)
+        event = apply_gate(registry, name, found.version, gate, lock)
     return Registration(registry.by_version(name, found.version), event)
 
 
-def _log_and_register(
-    registry: Registry, package: Package, name: str, lineage: dict[str, str], run_id: str | None
+def _log(registry: Registry, package: Package, run_id: str | None) -> str:
+    with tempfile.TemporaryDirectory(prefix="latentrec-register-") as folder:
+        return log_served_model(package, run_id or _own_run(registry), Path(folder))
+
+
+def _create_version(
+    registry: Registry, name: str, uri: str, lineage: dict[str, str], card: str
 ) -> RegisteredVersion:
     import mlflow
 
-    with tempfile.TemporaryDirectory(prefix="latentrec-register-") as folder:
-        uri = log_served_model(package, run_id or _own_run(registry), Path(folder))
     version = mlflow.register_model(uri, name, tags={key: value[:4900] for key, value in lineage.items()})
-    registry.client.update_model_version(name, version.version, description=as_description(package.card))
+    registry.client.update_model_version(name, version.version, description=as_description(card))
     return registry.by_version(name, version.version)
 
 
@@ -109,9 +129,13 @@ def _own_run(registry: Registry) -> str:
 
 
 def _judged(
-    evaluation: Path, model_dir: Path, model: Manifest, assistant_dir: str | Path | None
-) -> tuple[GateDecision, ServingOptions]:
-    manifest = read_manifest(evaluation, "evaluation")
+    evaluation: Path,
+    manifest: Manifest,
+    info: ModelInfo,
+    model_dir: Path,
+    model: Manifest,
+    assistant_dir: str | Path | None,
+) -> tuple[GateDecision, DecodingOptions]:
     gate = GateDecision.read(evaluation / "gate.json")
     judged = manifest.inputs.get(f"model:{gate.challenger_name}")
     if judged != model.fingerprint:
@@ -119,13 +143,18 @@ def _judged(
             f"{evaluation} judged '{gate.challenger_name}' ({(judged or 'no fingerprint')[:12]}), and "
             f"{model_dir} is {model.fingerprint[:12]}; evaluate this model as the challenger first"
         )
-    options = ServingOptions.from_config(manifest.config)
-    if options.host in ASSISTED and assistant_dir is None:
+    served_as = manifest.extra.get("served_as", {})
+    options = DecodingOptions.from_config(served_as.get(gate.challenger_name, {}))
+    if _is_mixed(info, options) and assistant_dir is None:
         raise UserError(
-            f"{evaluation} judged the model with the {options.host} host, which needs its assistant: give "
+            f"{evaluation} scored the model as a mixture ({options}), which needs its assistant: give "
             "--assistant DIR"
         )
     return gate, options
+
+
+def _is_mixed(info: ModelInfo, options: DecodingOptions) -> bool:
+    return info.system == "latentr3" and options.is_mixture
 
 
 def _dataset(directory: str | Path | None, info: ModelInfo) -> Manifest | None:
@@ -163,12 +192,13 @@ def _lineage(
     return tags
 
 
-def _registered_before(
-    registry: Registry, name: str, fingerprint: str, run_id: str | None
-) -> RegisteredVersion | None:
-    if not run_id:
-        return None
-    same = {"pipeline.run_id": run_id, "model.fingerprint": fingerprint}
+def _registered_before(registry: Registry, name: str, lineage: dict[str, str]) -> RegisteredVersion | None:
+    """The version that an earlier attempt of this registration has made, if any.
+
+    Within a pipeline run a model is registered once; by hand, a model is registered once an evaluation.
+    """
+    once = "pipeline.run_id" if lineage.get("pipeline.run_id") else "evaluation.fingerprint"
+    same = {key: lineage[key] for key in ("model.fingerprint", once)}
     for version in reversed(registry.versions(name)):
         if same.items() <= version.tags.items():
             return version

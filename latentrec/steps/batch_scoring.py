@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from latentrec.core import UserError, progress
 from latentrec.data import Dataset
+from latentrec.decoding import DecodingOptions
 from latentrec.registry.model_registry import RegisteredVersion, Registry
-from latentrec.serving.recommendation_service import RecommendationService, ServingModel, ServingOptions
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import MAX_HISTORY, MAX_ROWS, BadRequest, Parameters, parse_rows
 from latentrec.storage import check_output_file, is_local, join, local_path, store_for
 
@@ -48,7 +49,7 @@ def batch_score(
     users: str,
     output: str,
     k: int = 10,
-    exclude_history: bool = True,
+    exclude_history: bool | None = None,
     batch_size: int = 256,
 ) -> BatchResult:
     """Write the ``k`` best items of every user.
@@ -60,7 +61,7 @@ def batch_score(
         output: a ``.parquet`` location, or a folder in which ``recommendations.parquet`` is made. It appears
             whole or not at all; its metadata names the model's version and fingerprint.
         k: list length.
-        exclude_history: leave out what the user has.
+        exclude_history: leave out what the user has; ``None``: as the model was evaluated.
         batch_size: users ranked together.
 
     Raises:
@@ -71,10 +72,13 @@ def batch_score(
         target = str(check_output_file(target, _is_scored, inputs=[users]))
     registered, loaded = load_registered(model)
     service = RecommendationService(loaded, max_batch=batch_size)
+    parameters = Parameters(k, loaded.options.exclude_history if exclude_history is None else exclude_history)
     metadata = {
         "latentrec.model": registered.uri,
         "latentrec.model_fingerprint": registered.tags.get("model.fingerprint", ""),
-        "latentrec.parameters": json.dumps({"k": k, "exclude_history": exclude_history}),
+        "latentrec.parameters": json.dumps(
+            {"k": parameters.k, "exclude_history": parameters.exclude_history}
+        ),
     }
     schema = _SCHEMA.with_metadata(metadata)
     count = fallbacks = 0
@@ -84,7 +88,7 @@ def batch_score(
         with written as writer, progress("users", unit="users") as bar:
             for keys, histories in _batches(_read_users(users, Path(folder)), batch_size):
                 rows = _checked(users, count, histories)
-                answers = service.recommend(rows, Parameters(k, exclude_history))
+                answers = service.recommend(rows, parameters)
                 columns: dict[str, Any] = {"user_key": keys}
                 for name in schema.names[1:]:
                     columns[name] = [getattr(answer, name) for answer in answers]
@@ -111,7 +115,7 @@ def load_registered(uri: str) -> tuple[RegisteredVersion, ServingModel]:
     model = registry.resolve(uri)
     with tempfile.TemporaryDirectory() as folder:
         parts = registry.parts(model)
-        options = ServingOptions.from_config(registry.config(model))
+        options = DecodingOptions.from_config(registry.config(model))
         assistant = registry.download(model, "assistant", Path(folder)) if "assistant" in parts else None
         loaded = ServingModel.load(
             registry.download(model, "model", Path(folder)),

@@ -66,7 +66,7 @@ FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
     "rating_group_size": (("rating", "group_size"),),
     "rating_learning_rate": (("rating", "learning_rate"),),
     "eval_beam_width": (("evaluate", "beam_width"),),
-    "eval_host": (("evaluate", "host"),),
+    "eval_decoding": (("evaluate", "decoding"),),
     "promotion_margin": (("evaluate", "promotion_margin"),),
 }
 """The configuration fields that a pipeline parameter fills."""

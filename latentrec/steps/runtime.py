@@ -182,7 +182,7 @@ def run_register_step(name: str, **directories: Any) -> Registration:
 
 
 def run_batch_score_step(
-    model_uri: str, dataset: str, artifact: Any, output_uri: str, *, k: int, exclude_history: bool
+    model_uri: str, dataset: str, artifact: Any, output_uri: str, *, k: int, exclude_history: bool | None
 ) -> int:
     """The body of the batch_score component; returns the number of users.
 
@@ -192,7 +192,7 @@ def run_batch_score_step(
         artifact: KFP's output; ``path`` is where the Parquet file goes.
         output_uri: a second place for it; empty: none.
         k: list length.
-        exclude_history: leave out what the user has.
+        exclude_history: leave out what the user has; ``None``: as the model was evaluated.
     """
     from latentrec.steps.batch_scoring import FILE_NAME, batch_score
     from latentrec.storage import join, store_for

@@ -14,7 +14,7 @@ from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
 from latentrec.data import Dataset
-from latentrec.decoding import ASSISTED
+from latentrec.decoding import MIXED
 from latentrec.models.presets import PRESETS
 from latentrec.training.latentr3.text_model import sample_at_most
 from tests.fixtures.sequential_data import write_dataset
@@ -55,7 +55,7 @@ def test_every_cell_s_models_are_made_by_cells_it_needs():
     for cell in CELLS.values():
         read = {word[len("{model:") : -1] for word in cell.command if word.startswith("{model:")}
         read |= {cell.model} if cell.model else set()
-        read |= {"sasrec"} if cell.host in ASSISTED else set()
+        read |= {"sasrec"} if cell.decoding in MIXED else set()
         assert read <= set(cell.needs), cell.name
         assert cell.command or cell.model
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentrec.catalog import Catalogue
+from latentrec.decoding import DecodingOptions
 from latentrec.decoding.title_recommender import TitleRecommender, title_sequences
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import build_preset
@@ -91,7 +92,7 @@ def test_fuzzed_titles_are_recommended_once_or_not_at_all(parts, rows, seed):
 @given(titles)
 def test_every_title_can_be_reached(parts, rows):
     catalogue = Catalogue.from_items([str(i) for i in range(len(rows))], rows)
-    recommender = TitleRecommender(*parts, catalogue, beam_width=len(rows))
+    recommender = TitleRecommender(*parts, catalogue, options=DecodingOptions(beam_width=len(rows)))
     ranking = recommender.rank([[0]], len(rows))
     assert sorted(ranking.item_ids[0].tolist()) == list(range(len(rows)))
 
@@ -103,7 +104,7 @@ def test_a_token_outside_the_trie_is_never_free(parts):
     with torch.no_grad():
         bias = model.backbone.model.lm_head.weight.clone()
         model.backbone.model.lm_head.weight.zero_()
-        recommender = TitleRecommender(model, prompt, catalogue, beam_width=2)
+        recommender = TitleRecommender(model, prompt, catalogue, options=DecodingOptions(beam_width=2))
         check_lists(recommender, catalogue, [[0], [1, 2], []], 3)
         model.backbone.model.lm_head.weight.copy_(bias)
 

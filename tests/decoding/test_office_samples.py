@@ -6,6 +6,7 @@ from transformers import GenerationConfig
 
 from latentrec.catalog import Catalogue
 from latentrec.data import DataPrepConfig, Dataset, prepare
+from latentrec.decoding import DecodingOptions
 from latentrec.decoding.title_recommender import TitleRecommender, title_sequences
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import build_preset
@@ -43,7 +44,8 @@ def office(shared_data, tmp_path_factory):
             loss.backward()
             optimiser.step()
     model = LatentR3Model(backbone.eval(), n_latents=0).eval()
-    return TitleRecommender(model, prompt, catalogue), data.split("test")
+    options = DecodingOptions(decoding="bigrec")
+    return TitleRecommender(model, prompt, catalogue, options=options), data.split("test")
 
 
 def largest_difference(office, n_samples):

@@ -6,6 +6,7 @@ import torch
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
+from latentrec.decoding import DecodingOptions
 from latentrec.decoding.title_recommender import TitleRecommender
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import build_preset
@@ -30,7 +31,11 @@ def parts(catalogue):
 
 @pytest.fixture
 def make(parts, catalogue):
-    return lambda **settings: TitleRecommender(*parts, settings.pop("catalogue", catalogue), **settings)
+    def build(assistant=None, catalogue=catalogue, **options):
+        options = DecodingOptions(**{"decoding": "bigrec"} | options)
+        return TitleRecommender(*parts, catalogue, options=options, assistant=assistant)
+
+    return build
 
 
 class ConstantAssistant:
@@ -114,7 +119,7 @@ def test_titles_that_are_cut_to_the_same_tokens_share_a_place(parts):
 
 def test_the_assistant_decides_when_alpha_is_zero(make, catalogue):
     logits = np.array([0.0, 2.0, 0.5, 1.0, 5.0, 4.0, 3.0, -np.inf])
-    ranking = make(host="d3", assistant=ConstantAssistant(logits), alpha=0.0).rank(HISTORIES, 8)
+    ranking = make(decoding="d3", assistant=ConstantAssistant(logits), alpha=0.0).rank(HISTORIES, 8)
     mass = np.zeros(catalogue.n_titles)
     known = np.where(np.isfinite(logits), logits, 0.0)
     np.add.at(mass, catalogue.title_ids, np.exp(known) / np.exp(known).sum())
@@ -126,7 +131,7 @@ def test_the_assistant_decides_when_alpha_is_zero(make, catalogue):
 
 def test_alpha_one_is_the_model_without_length_normalisation(make):
     logits = np.arange(8.0)
-    assisted = make(host="d3", assistant=ConstantAssistant(logits), alpha=1.0).rank(HISTORIES, 8)
+    assisted = make(decoding="d3", assistant=ConstantAssistant(logits), alpha=1.0).rank(HISTORIES, 8)
     plain = make().rank(HISTORIES, 8)
     lengths = {}
     recommender = make()
@@ -146,14 +151,34 @@ def test_d3_catalogue_mixes_two_probabilities_over_titles(make, catalogue, beam_
     logits = np.array([0.0, 2.0, 0.5, 1.0, 5.0, 4.0, 3.0, 2.5])
     by_assistant = np.zeros(catalogue.n_titles)
     np.add.at(by_assistant, catalogue.title_ids, np.exp(logits) / np.exp(logits).sum())
-    plain = make(host="catalogue", beam_width="exact").rank(HISTORIES, 8)
-    mixed = make(host="d3-catalogue", assistant=ConstantAssistant(logits), alpha=0.3, beam_width=beam_width)
+    plain = make(decoding="catalogue", beam_width="exact").rank(HISTORIES, 8)
+    mixed = make(
+        decoding="d3-catalogue", assistant=ConstantAssistant(logits), alpha=0.3, beam_width=beam_width
+    )
     ranking = mixed.rank(HISTORIES, 8)
     for row in range(len(HISTORIES)):
         own = dict(zip(plain.item_ids[row].tolist(), plain.scores[row].tolist(), strict=True))
         for item, score in zip(ranking.item_ids[row].tolist(), ranking.scores[row].tolist(), strict=True):
             expected = 0.3 * own[item] + 0.7 * np.log(by_assistant[catalogue.title_ids[item]])
             assert score == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("mixture", "alone"), [("d3-catalogue", "catalogue")])
+def test_alpha_one_needs_no_assistant_and_is_the_model_alone(make, mixture, alone):
+    first = make(decoding=mixture).rank(HISTORIES, 8)
+    second = make(decoding=alone).rank(HISTORIES, 8)
+    assert first.item_ids.tolist() == second.item_ids.tolist()
+    np.testing.assert_array_equal(first.scores, second.scores)
+
+
+def test_titles_of_vanished_items_are_read(make):
+    recommender = make()
+    known = recommender.rank([[3]], 8)
+    same = recommender.rank([[]], 8, history_titles=[[TITLES[3]]])
+    assert known.item_ids.tolist() == same.item_ids.tolist()
+    np.testing.assert_allclose(known.scores, same.scores, atol=1e-5)
+    gone = recommender.rank([[3]], 8, history_titles=[["Fountain pen, discontinued", TITLES[3]]])
+    assert not np.allclose(gone.scores, known.scores)
 
 
 def test_timings_split_a_request_in_phases(make):
@@ -167,9 +192,9 @@ def test_timings_split_a_request_in_phases(make):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"host": "d4"}, "host is 'd4'; allowed: bigrec, d3, catalogue, d3-catalogue"),
-        ({"host": "d3"}, "d3 host needs an assistant"),
-        ({"host": "d3-catalogue"}, "d3-catalogue host needs an assistant"),
+        ({"decoding": "d4"}, "decoding is 'd4'; allowed: catalogue, bigrec, d3, d3-catalogue"),
+        ({"decoding": "d3", "alpha": 0.9}, "d3 with alpha 0.9 needs an assistant"),
+        ({"decoding": "d3-catalogue", "alpha": 0.0}, "d3-catalogue with alpha 0 needs an assistant"),
         ({"beam_width": 0}, "beam_width is 0"),
     ],
 )

@@ -10,6 +10,7 @@ from tests.evaluation.shop import load_oracle, write_dataset, write_model
 @pytest.fixture(autouse=True)
 def oracle_system(monkeypatch):
     monkeypatch.setitem(loading.LOADERS, "oracle", load_oracle)
+    monkeypatch.setitem(loading.LOADERS, "sasrec", load_oracle)
 
 
 @pytest.fixture(scope="session")

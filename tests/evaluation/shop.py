@@ -76,10 +76,12 @@ class Oracle:
         return Ranking(np.array(lists, np.int32), np.array(scores, np.float32))
 
 
-def write_model(output, *, skill, dataset_fingerprint, train_end=TRAIN_END, n_known=N_ITEMS, notes=()):
+def write_model(
+    output, *, skill, dataset_fingerprint, train_end=TRAIN_END, n_known=N_ITEMS, notes=(), system="oracle"
+):
     with ArtifactWriter(output, "model", {"skill": skill}) as writer:
         ModelInfo(
-            system="oracle",
+            system=system,
             stage="test",
             config={},
             architecture={"n_known": n_known},
@@ -93,8 +95,8 @@ def write_model(output, *, skill, dataset_fingerprint, train_end=TRAIN_END, n_kn
     return output
 
 
-def load_oracle(directory, catalogue, options):
+def load_oracle(directory, catalogue, *, options, name, assistant_dir):
     """The loader of the system "oracle"."""
     info, _ = read_model(directory)
     skill = float(load_file(directory / "model.safetensors")["skill"][0])
-    return Oracle(catalogue, skill, np.arange(info.architecture["n_known"]), options.name or "oracle")
+    return Oracle(catalogue, skill, np.arange(info.architecture["n_known"]), name or "oracle")

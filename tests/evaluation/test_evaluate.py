@@ -1,6 +1,7 @@
 """The evaluation step through its own door: the files that it promises, and what stands in them."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
-from latentrec.storage import read_manifest
+from latentrec.storage import ArtifactWriter, read_manifest
 
 QUICK = EvaluateConfig(n_resamples=200, cost_samples=4, example_users=3)
 
@@ -65,9 +66,11 @@ def test_metrics_can_be_recomputed_from_the_predictions(evaluated, dataset):
 
 
 def test_popularity_is_the_floor_even_when_no_such_model_is_given(evaluated, dataset):
-    counts = Catalogue.from_dataset(Dataset(dataset)).train_counts
+    data = Dataset(dataset)
+    counts = Catalogue.from_dataset(data).train_counts
     first = pq.read_table(evaluated / "predictions_popularity.parquet")["ranked"][0].as_py()
-    assert counts[first].tolist() == sorted(counts.tolist(), reverse=True)[: len(first)]
+    free = np.setdiff1d(np.arange(len(counts)), data.split("test").history(0))
+    assert counts[first].tolist() == sorted(counts[free].tolist(), reverse=True)[: len(first)]
 
 
 def test_the_last_model_given_is_the_challenger(evaluated):
@@ -84,7 +87,7 @@ def test_same_work_gives_the_same_fingerprint(evaluated, dataset, make_model, tm
 
 def test_champion_is_scored_in_the_same_run_and_compared(dataset, make_model, tmp_path):
     champion = Champion(make_model("held", skill=0.9, n_known=30), label="latentr3 v4", version="4")
-    models = {"new": make_model("new", skill=0.1)}
+    models = {"new": make_model("new", skill=0.2)}
     evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", champion=champion)
     decision = GateDecision.read(tmp_path / "e" / "gate.json")
     assert not decision.promote
@@ -118,11 +121,126 @@ def test_champion_that_may_have_seen_every_sample_blocks_promotion(dataset, make
     models = {"new": make_model("new", skill=0.9)}
     evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", champion=Champion(held))
     decision = GateDecision.read(tmp_path / "e" / "gate.json")
-    assert (decision.promote, decision.comparable) == (False, False)
+    assert (decision.promote, decision.code) == (False, "not_comparable")
+    assert "another" not in decision.reason
 
 
-def test_excluding_history_leaves_own_items_out(dataset, make_model, tmp_path):
-    config = EvaluateConfig(n_resamples=100, cost_samples=0, exclude_history=True)
+@pytest.mark.parametrize("leaking", ["sasrec", "new"])
+def test_any_model_that_may_have_seen_test_samples_is_warned_about_and_they_do_not_count(
+    dataset, make_model, tmp_path, caplog, leaking
+):
+    stamps = Dataset(dataset).split("test").timestamps
+    end = int(np.quantile(stamps, 0.75))
+    foreign = {"dataset_fingerprint": "another", "train_end": end}
+    models = {
+        name: make_model(name, skill=skill, system=system, **(foreign if name == leaking else {}))
+        for name, skill, system in (("sasrec", 0.3, "sasrec"), ("new", 0.9, "oracle"))
+    }
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e")
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert decision.n_samples == int((stamps > end).sum())
+    assert decision.left_out_by == {leaking: int((stamps <= end).sum())}
+    assert f"{leaking} may have trained on" in caplog.text
+    for name in ("report.md", "report.html"):
+        assert f"{leaking} may have trained on" in (tmp_path / "e" / name).read_text()
+
+
+def test_a_model_started_from_one_of_later_data_leaks_too(dataset, make_model, tmp_path):
+    late = make_model("late", skill=0.9, train_end=10**12)
+    evaluate(QUICK, dataset=dataset, models={"late": late}, output=tmp_path / "e")
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert (decision.code, decision.n_samples) == ("not_comparable", 0)
+
+
+@pytest.mark.parametrize("changes", [{"split": "valid"}, {"split": "train"}, {"sampled_negatives": 9}])
+def test_figures_that_are_not_those_of_serving_promote_nothing(dataset, make_model, tmp_path, changes):
+    config = EvaluateConfig(n_resamples=100, cost_samples=0, **changes)
+    evaluate(config, dataset=dataset, models={"m": make_model("m", skill=0.9)}, output=tmp_path / "e")
+    assert GateDecision.read(tmp_path / "e" / "gate.json").code == "not_comparable"
+
+
+def test_sampled_negatives_rank_the_target_among_them_and_are_marked(dataset, make_model, tmp_path):
+    config = EvaluateConfig(n_resamples=100, cost_samples=0, sampled_negatives=5)
+    models = {"m": make_model("m", skill=0.5)}
+    evaluate(config, dataset=dataset, models=models, output=tmp_path / "e")
+    tables = [
+        pq.read_table(tmp_path / "e" / f"predictions_{name}.parquet").to_pylist()
+        for name in ("popularity", "m")
+    ]
+    samples = Dataset(dataset).split("test")
+    for index, rows in enumerate(zip(*tables, strict=True)):
+        candidates = {frozenset(row["ranked"]) for row in rows}
+        assert len(candidates) == 1, "every model ranks the same candidates"
+        (shown,) = candidates
+        assert rows[0]["target"] in shown
+        assert len(shown) == 6
+        assert not set(samples.history(index).tolist()) & (shown - {rows[0]["target"]})
+    assert metrics_of(tmp_path / "e")["m"]["hr_at_10"]["value"] == 1.0
+    assert "SAMPLED EVALUATION" in (tmp_path / "e" / "report.md").read_text()
+
+
+def test_another_shops_champion_is_not_scored_and_the_cure_is_named(dataset, make_model, tmp_path):
+    held = make_model("held", skill=0.9)
+    with ArtifactWriter(tmp_path / "other", "model", {}) as writer:
+        shutil.copy(held / "model.json", writer.path / "model.json")
+        shutil.copy(held / "model.safetensors", writer.path / "model.safetensors")
+        keys = [f"X{number}" for number in range(30)]
+        Catalogue.from_items(keys, keys).write(writer.path / "items.parquet")
+    champion = Champion(tmp_path / "other", label="latentr3 v4", version="4")
+    models = {"new": make_model("new", skill=0.9)}
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", champion=champion)
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert (decision.code, decision.champion_overlap) == ("not_comparable", 0.0)
+    assert "name of its own" in decision.reason
+    assert "latentr3 v4" not in metrics_of(tmp_path / "e")
+
+
+def test_a_baseline_that_is_better_refuses_the_challenger(dataset, make_model, tmp_path):
+    models = {
+        "sasrec": make_model("sasrec", skill=0.9, system="sasrec"),
+        "new": make_model("new", skill=0.5),
+    }
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e")
+    assert GateDecision.read(tmp_path / "e" / "gate.json").code == "below_baseline"
+    config = EvaluateConfig(n_resamples=200, cost_samples=0, floor="popularity")
+    evaluate(config, dataset=dataset, models=models, output=tmp_path / "p")
+    assert GateDecision.read(tmp_path / "p" / "gate.json").promote
+
+
+def test_training_runs_of_one_recipe_are_compared_together(dataset, make_model, tmp_path):
+    runs = [make_model(f"seed{number}", skill=skill) for number, skill in enumerate((0.8, 0.5))]
+    held = Champion(make_model("held", skill=0.3), "held", "1")
+    evaluate(QUICK, dataset=dataset, models={"new": runs}, output=tmp_path / "e", champion=held)
+    decision = GateDecision.read(tmp_path / "e" / "gate.json")
+    table = metrics_of(tmp_path / "e")
+    mean = np.mean([table[name]["ndcg_at_10"]["value"] for name in ("new", "new.run2")])
+    assert decision.n_runs == 2
+    assert decision.challenger == pytest.approx(mean)
+    inputs = read_manifest(tmp_path / "e").inputs
+    assert inputs["model:new"] == read_manifest(runs[0]).fingerprint
+
+
+def test_predictions_carry_the_shops_own_keys(evaluated, dataset):
+    data = Dataset(dataset)
+    rows = pq.read_table(evaluated / "predictions_strong.parquet").to_pylist()
+    for row in rows[:20]:
+        assert row["ranked_keys"] == [data.item_keys[item] for item in row["ranked"]]
+        assert row["target_key"] == data.item_keys[row["target"]]
+        assert row["user_key"] == data.users["user_key"][row["user_id"]].as_py()
+
+
+def test_report_tells_more_than_accuracy(evaluated):
+    for metrics in metrics_of(evaluated).values():
+        for name in ("novelty", "popularity_lift", "long_tail_share", "popularity_miscalibration", "gini"):
+            assert f"{name}_at_10" in metrics
+    text = (evaluated / "report.md").read_text()
+    assert "Beyond accuracy" in text
+    assert "Popularity lift by users' taste" in text
+
+
+def test_own_items_are_left_out_as_in_serving(dataset, make_model, tmp_path):
+    config = EvaluateConfig(n_resamples=100, cost_samples=0)
+    assert config.exclude_history
     models = {"new": make_model("new", skill=0.9)}
     evaluate(config, dataset=dataset, models=models, output=tmp_path / "e")
     histories = Dataset(dataset).split("test").histories()
@@ -161,7 +279,8 @@ def test_figures_of_every_model_reach_the_sink(dataset, make_model, tmp_path):
     ("changes", "message"),
     [
         ({"challenger": "nobody"}, "challenger is 'nobody'; the models are: new"),
-        ({"host": "d3"}, "d3 host needs an assistant"),
+        ({"decoding": "d3", "alpha": 0.9}, "d3 with alpha 0.9 needs an assistant"),
+        ({"assistant": "nobody"}, "assistant is 'nobody'"),
     ],
 )
 def test_names_that_do_not_exist_are_refused(dataset, make_model, tmp_path, changes, message):
@@ -180,5 +299,5 @@ def test_a_name_that_cannot_be_a_file_is_refused(dataset, make_model, tmp_path):
     ("field", "value"), [("beam_width", "0"), ("alpha", 1.5), ("n_resamples", 5), ("promotion_margin", -1.0)]
 )
 def test_settings_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(UserError, match=f"EvaluateConfig.{field} is"):
+    with pytest.raises(UserError, match=rf"evaluate\.{field} is"):
         EvaluateConfig(**{field: value})

@@ -83,3 +83,13 @@ def test_settings_rebuild_the_prompt(tokenizer):
     prompt = NextItemPrompt(tokenizer, max_history=3, max_title_tokens=20, instruction="Bought:\n")
     again = NextItemPrompt(tokenizer, **prompt.settings())
     assert again.encode_history(TITLES) == prompt.encode_history(TITLES)
+
+
+@pytest.mark.parametrize("title", ["Capo <|endoftext|> deluxe", "<|endoftext|>", "a<|pad|>b"])
+def test_a_special_token_in_a_title_is_read_as_its_letters(tokenizer, title):
+    prompt = NextItemPrompt(tokenizer)
+    special = set(tokenizer.all_special_ids)
+    target = prompt.encode_target(title)
+    assert special & set(target[:-1]) == set()
+    assert tokenizer.decode(target[:-1]) == f'"{title}"\n'
+    assert special & set(prompt.encode_history([title])) <= set(prompt.prefix_ids)

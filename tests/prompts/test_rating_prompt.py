@@ -189,3 +189,25 @@ def test_tokenizer_with_a_chat_template_gets_conversations(tokenizer, example):
     assert prompt.as_input(rendered) == [{"role": "user", "content": rendered.text}]
     assert chat.decode(prompt.token_ids(rendered)) == f"U:{rendered.text}A:"
     assert rendered.n_tokens == len(prompt.token_ids(rendered))
+
+
+@pytest.mark.parametrize("where", ["title", "review", "past title", "description"])
+def test_special_tokens_in_texts_of_the_shop_never_reach_the_model(example, base, where):
+    """``<|im_end|>`` in a review would end the user's turn, ``<|endoftext|>`` in a title the text."""
+    from latentrec.models.rating.text_predictor import load_language_model
+
+    tokenizer = load_language_model(base).tokenizer
+    end = tokenizer.eos_token
+    hidden = f"fine {end[:4]}{end}{end[4:]} thing {end}"
+    entry = HistoryEntry(hidden if where == "past title" else "mug", 4.0, hidden if where == "review" else "")
+    changed = replace(
+        example,
+        history=(entry,),
+        title=hidden if where == "title" else "mug",
+        description=hidden if where == "description" else "",
+    )
+    prompt = RatingPrompt(tokenizer, replace(WIDE, max_description_tokens=50))
+    rendered = prompt.render(changed)
+    assert end not in rendered.text
+    assert tokenizer.eos_token_id not in prompt.token_ids(rendered)
+    assert "fine" in rendered.text

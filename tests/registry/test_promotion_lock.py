@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from latentrec.core import UserError
-from latentrec.registry.promotion_lock import STALE_AFTER_S, Lock, LockLost, lock_root, promotion_lock
+from latentrec.registry.promotion_lock import (
+    STALE_AFTER_S,
+    Lock,
+    LockLost,
+    is_known_dead,
+    lock_root,
+    process_identity,
+    promotion_lock,
+)
 
 
 def enter_and_leave(root, number, inside, overlaps):
@@ -45,13 +53,13 @@ def test_lock_records_what_its_holder_means_to_replace(tmp_path):
     with promotion_lock(str(tmp_path), "latentr3", expects="3", version="5") as lock:
         content = json.loads(Path(lock.uri).read_text())
     assert (content["expects"], content["version"]) == ("3", "5")
-    assert str(os.getpid()) in content["holder"]
+    assert content["holder"]["pid"] == os.getpid()
 
 
 def test_a_lock_held_by_another_is_an_error_in_the_end(tmp_path):
     with (
         promotion_lock(str(tmp_path), "latentr3", expects=None, version="1"),
-        pytest.raises(UserError, match="another process has been moving aliases of latentr3"),
+        pytest.raises(UserError, match=f"process {os.getpid()} on .* has been moving aliases of latentr3"),
         promotion_lock(str(tmp_path), "latentr3", expects=None, version="2", wait_seconds=0.1),
     ):
         pass
@@ -66,6 +74,55 @@ def test_a_dead_holders_lock_is_taken_over_and_the_holder_finds_out(tmp_path):
             fresh.check()
             with pytest.raises(LockLost):
                 aged.check()
+
+
+def hold_and_die(root):
+    with promotion_lock(root, "latentr3", expects=None, version="1"):
+        os._exit(9)
+
+
+def test_a_lock_whose_process_is_gone_is_broken_at_once(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=hold_and_die, args=(str(tmp_path),))
+    process.start()
+    process.join(30)
+    assert (tmp_path / "latentr3" / "promotion.lock").exists()
+    begin = time.monotonic()
+    with promotion_lock(str(tmp_path), "latentr3", wait_seconds=5):
+        assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize(
+    ("change", "dead"),
+    [
+        ({}, False),
+        ({"started": "1"}, True),
+        ({"pid": 2**22 + 1}, True),
+        ({"machine": "another"}, False),
+        ({"pid": None}, False),
+        ({"pid": 1, "started": None}, False),
+    ],
+)
+def test_a_holder_is_known_dead_only_on_this_machine(change, dead):
+    assert is_known_dead(process_identity() | change) is dead
+
+
+def test_what_is_no_lock_of_ours_is_not_known_dead():
+    assert not is_known_dead("host:123")
+    assert not is_known_dead(None)
+
+
+def test_a_lock_that_is_held_for_long_is_not_broken(tmp_path, monkeypatch):
+    """A living holder refreshes it; another process waits, however long it takes."""
+    monkeypatch.setattr("latentrec.registry.promotion_lock.REFRESH_S", 0.05)
+    monkeypatch.setattr("latentrec.registry.promotion_lock.STALE_AFTER_S", 0.4)
+    monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.02)
+    with promotion_lock(str(tmp_path), "latentr3") as held:
+        with (
+            pytest.raises(UserError, match="has been moving aliases"),
+            promotion_lock(str(tmp_path), "latentr3", wait_seconds=1.5),
+        ):
+            pass
+        held.check()
 
 
 def test_after_an_error_the_lock_is_free(tmp_path):

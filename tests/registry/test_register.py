@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from latentrec.core import UserError
+from latentrec.decoding import DecodingOptions
 from latentrec.evaluation import EvaluateConfig, evaluate
 from latentrec.models import read_model
 from latentrec.registry.download import find_champion, previous_dataset_manifest, pull_model
@@ -17,6 +18,7 @@ from latentrec.registry.model_registry import Registry
 from latentrec.registry.promotion import promote, promotion_history, rollback
 from latentrec.registry.registration import register_model
 from tests.fixtures.shop import decision, write_evaluation
+from tests.fixtures.tiny_latentr3 import make_latentr3
 
 
 def aliases(name="latentr3"):
@@ -36,7 +38,10 @@ def test_judged_model_is_registered_served_and_pulled(tracked, shop, tmp_path):
     assert outcome.promoted, outcome.event.reason
     served = mlflow.pyfunc.load_model("models:/latentr3@champion")
     answer = served.predict(pd.DataFrame({"history": [["B0003", "B0004"], ["nope", "B0004"], []]}), {"k": 3})
-    assert list(answer.columns) == ["item_keys", "titles", "scores", "unknown_items", "fallback"]
+    columns = ["item_keys", "titles", "scores", "unknown_items", "fallback", "model", "version"]
+    assert list(answer.columns) == columns
+    assert set(answer["model"]) == {"latentr3"}
+    assert set(answer["version"]) == {"1"}
     assert [len(keys) for keys in answer["item_keys"]] == [3, 3, 3]
     assert answer["titles"][0] == [f"Title {key}" for key in answer["item_keys"][0]]
     assert answer["scores"][0] == sorted(answer["scores"][0], reverse=True)
@@ -59,7 +64,7 @@ def test_first_version_above_the_floor_becomes_champion(register):
 
 
 def test_refused_first_version_is_challenger_only_and_the_error_says_so(register, capsys):
-    register(decision(promote=False, reason="refused: no champion yet; not above the floor"))
+    register(decision(promote=False, reason="not above the baseline popularity"))
     assert aliases() == {"challenger": "1"}
     with pytest.raises(UserError, match=r"no champion \(refused.*use models:/latentr3@challenger"):
         Registry().resolve("models:/latentr3@champion")
@@ -68,10 +73,11 @@ def test_refused_first_version_is_challenger_only_and_the_error_says_so(register
 
 def test_champion_comes_with_how_it_is_served(tracked, shop, tmp_path):
     gate = decision()
-    settings = {"host": "d3", "beam_width": "7", "alpha": 0.25}
-    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, gate, **settings)
+    settings = {"decoding": "d3", "beam_width": "7", "alpha": 0.25, "exclude_history": False}
+    model = make_latentr3(tmp_path / "model", shop.dataset)
+    evaluation = write_evaluation(tmp_path / "evaluation", model, gate, **settings)
     register_model(
-        model_dir=shop.sasrec,
+        model_dir=model,
         evaluation_dir=evaluation,
         name="latentr3",
         dataset_dir=shop.dataset,
@@ -80,8 +86,8 @@ def test_champion_comes_with_how_it_is_served(tracked, shop, tmp_path):
     champion = find_champion("latentr3")
     assert (champion.label, champion.version) == ("latentr3 v1", "1")
     served = champion.served
-    assert (served.host, served.beam_width, served.alpha) == ("d3", 7, 0.25)
-    assert read_model(served.assistant_dir)[0].system == "popularity"
+    assert served == DecodingOptions(decoding="d3", beam_width=7, alpha=0.25, exclude_history=False)
+    assert read_model(champion.assistant_dir)[0].system == "popularity"
 
 
 def test_promotion_keeps_the_old_champion_as_previous(register):
@@ -103,7 +109,7 @@ def test_a_champion_promoted_in_between_refuses_the_late_one(register):
 
 def test_retry_of_the_same_run_registers_no_second_version(register):
     first = register(decision(), run_id="run-x")
-    again = register(decision(promote=False, reason="refused: same"), run_id="run-x")
+    again = register(decision(promote=False, reason="same"), run_id="run-x")
     assert (first.model.version, again.model.version) == ("1", "1")
 
 
@@ -135,7 +141,7 @@ def test_without_a_registry_the_error_names_the_variable(shop, tmp_path, monkeyp
 def test_history_of_five_runs_one_refused_one_rolled_back_reads_from_the_registry_alone(register):
     register(decision())
     register(decision(expected="1"))
-    register(decision(promote=False, expected="2", reason="refused: worse by 0.02"))
+    register(decision(promote=False, expected="2", reason="worse by 0.02"))
     register(decision(expected="2"))
     rollback("latentr3", "complaints about version 4")
     register(decision(expected="2"))
@@ -152,12 +158,13 @@ def test_history_of_five_runs_one_refused_one_rolled_back_reads_from_the_registr
     assert events[4].reason == "complaints about version 4"
     assert events[0].by == "latentr3 run run-0"
     assert aliases() == {"challenger": "5", "champion": "5", "previous": "2"}
-    assert Registry().by_version("latentr3", "3").tags["gate.verdict"] == "refused"
+    verdicts = {entry.version: entry.tags["gate.verdict"] for entry in Registry().versions("latentr3")}
+    assert verdicts == {"1": "promoted", "2": "promoted", "3": "refused", "4": "promoted", "5": "promoted"}
 
 
 def test_promotion_by_hand_needs_a_reason_and_a_version_that_exists(register):
     register(decision())
-    register(decision(promote=False, expected="1", reason="refused: worse"))
+    register(decision(promote=False, expected="1", reason="worse"))
     with pytest.raises(UserError, match="reason"):
         promote("latentr3", "2", " ")
     with pytest.raises(UserError, match="no version 7; registered versions: 1, 2"):
@@ -166,10 +173,107 @@ def test_promotion_by_hand_needs_a_reason_and_a_version_that_exists(register):
     assert (event.action, aliases()["champion"], aliases()["previous"]) == ("moved", "2", "1")
 
 
-def test_rollback_without_a_previous_champion_is_refused(register):
+def test_rollback_without_an_earlier_champion_is_refused(register):
     register(decision())
-    with pytest.raises(UserError, match="no previous champion"):
+    with pytest.raises(UserError, match="no earlier champion"):
         rollback("latentr3", "because")
+    assert aliases() == {"challenger": "1", "champion": "1"}
+
+
+def test_rollbacks_go_back_in_history_and_never_to_the_withdrawn_version(register):
+    register(decision())
+    register(decision(expected="1"))
+    register(decision(expected="2"))
+    first = rollback("latentr3", "version 3 hides new items")
+    assert (first.version, first.replaced) == ("2", "3")
+    assert aliases() == {"challenger": "3", "champion": "2", "previous": "1"}
+    second = rollback("latentr3", "version 2 does too")
+    assert (second.version, second.replaced) == ("1", "2")
+    assert aliases() == {"challenger": "3", "champion": "1"}
+    with pytest.raises(UserError, match="no earlier champion"):
+        rollback("latentr3", "once more")
+    tags = {entry.version: entry.tags for entry in Registry().versions("latentr3")}
+    assert {version: entry["gate.verdict"] for version, entry in tags.items()} == dict.fromkeys(
+        "123", "promoted"
+    )
+    register(decision(expected="1"))
+    assert rollback("latentr3", "nor is this one good").version == "1"
+
+
+def test_a_version_that_is_deleted_is_passed_over_by_a_rollback(register, tracked):
+    for expected in (None, "1", "2"):
+        register(decision(expected=expected))
+    tracked.client.delete_registered_model_alias("latentr3", "previous")
+    tracked.client.delete_model_version("latentr3", "2")
+    assert rollback("latentr3", "bad").version == "1"
+
+
+def test_rollbacks_and_promotions_at_once_leave_one_history(register, monkeypatch):
+    """What is rolled back to is read under the lock: no rollback lands on a stale version."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.01)
+    for number in range(6):
+        register(decision(expected=str(number) if number else None))
+    with ThreadPoolExecutor(5) as pool:
+        found = list(pool.map(lambda number: rollback("latentr3", f"reason {number}"), range(5)))
+    assert sorted(int(event.version) for event in found) == [1, 2, 3, 4, 5]
+    moves = [(event.replaced, event.version) for event in promotion_history("latentr3")[6:]]
+    assert moves == [("6", "5"), ("5", "4"), ("4", "3"), ("3", "2"), ("2", "1")]
+
+
+@pytest.mark.parametrize("killed_in", ["_create_version", "apply_gate", "_set_verdict", "_set_alias"])
+def test_a_kill_inside_register_is_completed_by_the_retry(register, monkeypatch, killed_in):
+    """Whatever was done before the kill is found again: one version, one event, one champion."""
+    from latentrec.registry import promotion as promoting
+    from latentrec.registry import registration as registering
+
+    register(decision())
+    module = registering if hasattr(registering, killed_in) else promoting
+    original = getattr(module, killed_in)
+
+    def killed(*arguments, **options):
+        if killed_in != "_set_alias" or arguments[3] == "champion":
+            original(*arguments, **options)
+            raise SystemExit(143)
+        original(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, killed_in, killed)
+        with pytest.raises(SystemExit):
+            register(decision(expected="1"), run_id="killed")
+    outcome = register(decision(expected="1"), run_id="killed")
+    assert (outcome.model.version, outcome.promoted) == ("2", True)
+    assert [(e.action, e.version, e.replaced) for e in promotion_history("latentr3")] == [
+        ("promoted", "1", None),
+        ("promoted", "2", "1"),
+    ]
+    assert aliases() == {"challenger": "2", "champion": "2", "previous": "1"}
+    assert outcome.model.tags["gate.verdict"] == "promoted"
+
+
+def test_the_same_evaluation_is_registered_once_by_hand_too(tracked, shop, tmp_path, monkeypatch):
+    monkeypatch.delenv("LATENTREC_RUN_ID")
+    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision())
+    for _ in range(2):
+        outcome = register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
+    assert [entry.version for entry in Registry().versions("latentr3")] == ["1"]
+    assert len(promotion_history("latentr3")) == 1
+    assert outcome.promoted
+
+
+def test_waiting_for_a_lock_in_vain_adds_no_version(register, tracked, monkeypatch):
+    from latentrec.registry.promotion_lock import lock_root, promotion_lock
+
+    monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.01)
+    waiting = promotion_lock.__wrapped__.__kwdefaults__
+    monkeypatch.setitem(waiting, "wait_seconds", 0.05)
+    with (
+        promotion_lock(lock_root(tracked.uri), "latentr3"),
+        pytest.raises(UserError, match="has been moving aliases"),
+    ):
+        register(decision())
+    assert Registry().versions("latentr3") == []
 
 
 def test_champion_is_found_for_the_next_evaluation(register, shop):
@@ -181,7 +285,7 @@ def test_champion_is_found_for_the_next_evaluation(register, shop):
 
 def test_previous_dataset_is_found_through_the_registry_promoted_or_not(register, shop):
     assert previous_dataset_manifest("latentr3") is None
-    register(decision(promote=False, reason="refused: worse"))
+    register(decision(promote=False, reason="worse"))
     found = previous_dataset_manifest("latentr3")
     assert found.fingerprint == json.loads((shop.dataset / "manifest.json").read_text())["fingerprint"]
 
@@ -193,7 +297,7 @@ def test_next_run_knows_the_content_of_the_data_that_was_trained_on(register, sh
     from latentrec.storage import read_manifest
 
     assert known_content("latentr3") == ""
-    register(decision(promote=False, reason="refused: worse"))
+    register(decision(promote=False, reason="worse"))
     manifest = read_manifest(shop.dataset, "dataset")
     assert known_content("latentr3") == content_of(manifest)
     later = dataclasses.replace(manifest, fingerprint="other", config={"window_end": "2035-01-01"})
@@ -210,7 +314,7 @@ def test_warm_start_begins_at_the_version_that_is_champion_now(register):
     with registered_model(champion_version("latentr3")) as directory:
         assert directory is None
     register(decision())
-    register(decision(promote=False, reason="refused: worse"))
+    register(decision(promote=False, reason="worse"))
     assert champion_version("latentr3") == "models:/latentr3/1"
     with registered_model("models:/latentr3/1") as directory:
         assert (directory / "model.json").is_file()
@@ -219,14 +323,16 @@ def test_warm_start_begins_at_the_version_that_is_champion_now(register):
 
 
 def test_judged_with_d3_asks_for_the_assistant(tracked, shop, tmp_path):
-    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision(), host="d3")
-    with pytest.raises(UserError, match="d3 host, which needs its assistant: give --assistant"):
-        register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
+    model = make_latentr3(tmp_path / "model", shop.dataset)
+    evaluation = write_evaluation(tmp_path / "evaluation", model, decision(), alpha=0.5)
+    with pytest.raises(UserError, match="which needs its assistant: give --assistant"):
+        register_model(model_dir=model, evaluation_dir=evaluation, name="latentr3")
 
 
 def test_assistant_is_served_only_where_it_was_judged(tracked, shop, tmp_path):
-    evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision(), host="catalogue")
-    directories = {"model_dir": shop.sasrec, "evaluation_dir": evaluation, "assistant_dir": shop.popularity}
+    model = make_latentr3(tmp_path / "model", shop.dataset)
+    evaluation = write_evaluation(tmp_path / "evaluation", model, decision(), alpha=1.0)
+    directories = {"model_dir": model, "evaluation_dir": evaluation, "assistant_dir": shop.popularity}
     found = register_model(name="latentr3", **directories)
     assert "assistant" not in Registry().parts(found.model)
 

@@ -43,7 +43,9 @@ def reply(served, bare_python, tmp_path_factory):
 
 def test_loads_and_answers_with_its_own_requirements_only(reply):
     answer = reply["answer"]
-    assert list(answer) == ["item_keys", "titles", "scores", "unknown_items", "fallback"]
+    assert list(answer) == [
+        "item_keys", "titles", "scores", "unknown_items", "fallback", "model", "version"
+    ]  # fmt: skip
     assert [len(keys) for keys in answer["item_keys"]] == [4, 4, 4, 4]
 
 

@@ -19,7 +19,7 @@ from latentrec.models.rating.text_predictor import architecture_entry, save_lang
 from latentrec.prompts.rating_format import RatingScale
 from latentrec.prompts.rating_prompt import RatingPromptSettings
 from latentrec.serving.rating_service import RatingService
-from latentrec.serving.request_schemas import BadRequest, Row, parse_rows
+from latentrec.serving.request_schemas import BadRequest, RequestRow, parse_rows
 from latentrec.storage import ArtifactWriter
 from tests.fixtures.shop import decision
 
@@ -77,7 +77,8 @@ def test_registered_rating_model_answers_the_contracts_columns(tracked, rating_m
         }
     )
     answer = served.predict(frame)
-    assert list(answer.columns) == ["rating", "reasoning"]
+    assert list(answer.columns) == ["rating", "reasoning", "model", "version"]
+    assert set(answer["version"]) == {"1"}
     assert answer["rating"].tolist() == pytest.approx([3.5, 3.7])
     assert "No valid rating" in answer["reasoning"][0]
     assert "no item 'not in the shop'" in answer["reasoning"][1]
@@ -107,7 +108,7 @@ def service(rating_model):
 
 
 def test_valid_answers_go_through_in_order(service):
-    rows = [Row(["B0"], None, [5.0], target) for target in ("B4", "nope", "B2")]
+    rows = [RequestRow(["B0"], None, [5.0], target) for target in ("B4", "nope", "B2")]
     answers = service.rate(rows)
     assert [answer.reasoning for answer in answers][::2] == [f"on {TITLES[4]}", f"on {TITLES[2]}"]
     assert [answer.rating for answer in answers] == [4.25, 5.0, 4.25]
@@ -115,7 +116,7 @@ def test_valid_answers_go_through_in_order(service):
 
 
 def test_the_model_sees_titles_ratings_and_means(service):
-    service.rate([Row(["B0", "gone", "gone too"], ["", "An old lamp", ""], [5.0, 1.0, 3.0], "B3")])
+    service.rate([RequestRow(["B0", "gone", "gone too"], ["", "An old lamp", ""], [5.0, 1.0, 3.0], "B3")])
     (example,) = service._predictor.shown
     shown = [(entry.title, entry.rating) for entry in example.history]
     assert shown == [(TITLES[0], 5.0), ("An old lamp", 1.0)]
@@ -125,7 +126,8 @@ def test_the_model_sees_titles_ratings_and_means(service):
 
 def test_concurrent_callers_never_run_the_model_at_once(service):
     threads = [
-        threading.Thread(target=service.rate, args=([Row(["B0"], None, [5.0], "B1")],)) for _ in range(12)
+        threading.Thread(target=service.rate, args=([RequestRow(["B0"], None, [5.0], "B1")],))
+        for _ in range(12)
     ]
     for thread in threads:
         thread.start()

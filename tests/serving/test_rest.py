@@ -34,7 +34,9 @@ def predictions(server, body):
 def test_every_documented_format_gets_the_same_answer(server, body):
     (answer,) = predictions(server, body)
     (expected,) = predictions(server, {"dataframe_records": [{"history": ["B0003", "B0004"]}]})
-    assert list(answer) == ["item_keys", "titles", "scores", "unknown_items", "fallback"]
+    assert list(answer) == [
+        "item_keys", "titles", "scores", "unknown_items", "fallback", "model", "version"
+    ]  # fmt: skip
     assert len(answer["item_keys"]) == 10
     assert answer["item_keys"] == expected["item_keys"]
 

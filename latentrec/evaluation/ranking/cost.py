@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,7 @@ def measure_cost(
     *,
     n_requests: int,
     seconds_in_batches: float,
+    excluded: Callable[[np.ndarray], list[np.ndarray]] | None = None,
     chain_of_thought_tokens: int = 0,
     seed: int = 42,
 ) -> Cost:
@@ -45,14 +47,15 @@ def measure_cost(
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(samples), size=min(n_requests, len(samples)), replace=False)
     timings = getattr(recommender, "timings", None)
+    left_out = {int(index): excluded(np.array([index])) if excluded else None for index in chosen}
     for index in chosen[:WARM_UP]:
-        recommender.rank([samples.history(index)], K_MAX)
+        recommender.rank([samples.history(index)], K_MAX, exclude=left_out[int(index)])
     if timings is not None:
         timings.reset()
     milliseconds = []
     for index in chosen:
         start = time.perf_counter()
-        recommender.rank([samples.history(index)], K_MAX)
+        recommender.rank([samples.history(index)], K_MAX, exclude=left_out[int(index)])
         milliseconds.append(1e3 * (time.perf_counter() - start))
     phases = {}
     if timings is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
-from latentrec.decoding.options import DecodingOptions
+from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.cost import Cost
+from latentrec.evaluation.ranking.mixture import AlphaChoice
 from latentrec.evaluation.ranking.scoring import ModelScores
 from latentrec.metrics import Interval
 from latentrec.models import ModelInfo
@@ -19,7 +20,11 @@ from latentrec.models import ModelInfo
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that the report shows; ``models`` in the order of the tables."""
+    """Everything that the report shows; ``models`` in the order of the tables.
+
+    ``served_as`` is how each model's lists were made, ``alphas`` how the weights of mixtures were chosen,
+    ``warnings`` what a reader must know before the figures.
+    """
 
     config: EvaluateConfig
     dataset: Dataset
@@ -34,7 +39,10 @@ class Evaluation:
     gate: GateDecision
     baseline: str
     champion: str | None
-    champion_served: DecodingOptions | None = None
+    served_as: dict[str, DecodingOptions] = field(default_factory=dict)
+    alphas: dict[str, AlphaChoice] = field(default_factory=dict)
+    assistant: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 def file_name(model: str) -> str:

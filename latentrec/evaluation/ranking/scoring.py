@@ -76,9 +76,16 @@ def score_model(
     catalogue: Catalogue,
     *,
     batch_size: int = 64,
-    exclude_history: bool = False,
+    excluded: Callable[[np.ndarray], list[np.ndarray]] | None = None,
 ) -> ModelScores:
     """Rank the catalogue for every sample; batches hold histories of like length.
+
+    Args:
+        recommender: to score.
+        samples: to rank for.
+        catalogue: whose items are ranked.
+        batch_size: samples ranked together.
+        excluded: indices of samples → items that their lists must not hold; ``None``: any item may stand.
 
     Raises:
         UserError: the model returned an item that is not in the catalogue, or one twice.
@@ -93,7 +100,7 @@ def score_model(
         for begin in range(0, len(order), batch_size):
             batch = order[begin : begin + batch_size]
             chosen = [histories[index] for index in batch]
-            result = recommender.rank(chosen, length, exclude=chosen if exclude_history else None)
+            result = recommender.rank(chosen, length, exclude=excluded(batch) if excluded else None)
             width = min(length, result.item_ids.shape[1])
             ranked[batch, :width] = result.item_ids[:, :width]
             scores[batch, :width] = result.scores[:, :width]

@@ -1,13 +1,14 @@
 """The evaluation step for rating models: MAE and its kin against baselines, comparison, gate, report.
 
-The gate's metric is −MAE with the user mean as the floor. Answers that could not be read are scored with the
-user's mean and counted; a model that never answers therefore equals the floor and is not promoted.
+The gate's metric is −MAE. A challenger has to exceed the best constant or bias model, must not be below any
+other baseline beyond the interval, and must give answers that can be read. Answers that could not be read are
+scored with the user's mean and counted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from latentrec.catalog import MIN_OVERLAP, Catalogue
 from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
-from latentrec.evaluation.gate import GateDecision, decide
+from latentrec.evaluation.gate import ChampionScores, GateDecision, decide
+from latentrec.evaluation.leakage import leak_warnings, leaks
 from latentrec.evaluation.ranking.result import file_name
+from latentrec.evaluation.ranking.roles import named_runs
 from latentrec.evaluation.rating.rating_scores import (
-    FLOOR,
+    TRIVIAL,
     RatingScores,
     chosen_examples,
     score_baselines,
     score_language_model,
+    strongest_trivial,
 )
 from latentrec.evaluation.report.rating_report import RatingEvaluation, write_rating_reports
 from latentrec.metrics import ClusterBootstrap
@@ -43,7 +48,7 @@ def evaluate_ratings(
     config: EvaluateConfig,
     *,
     dataset: str | Path,
-    models: Mapping[str, str | Path],
+    models: Mapping[str, str | Path | Sequence[str | Path]],
     output: str | Path,
     champion: Champion | None = None,
     metric_logger: MetricLogger | None = None,
@@ -69,26 +74,33 @@ def evaluate_ratings(
     task = RatingTask(data)
     examples = chosen_examples(task, config.split, max_users=config.max_users, seed=config.seed)
     scores = score_baselines(task, examples, seed=config.seed, split=config.split)
-    taken = {score.name for score in scores}
+    taken = [score.name for score in scores]
     infos: dict[str, ModelInfo] = {}
     inputs = {"dataset": data.fingerprint}
-    judged = dict(models)
+    directories, runs = named_runs(models)
+    overlap = _overlap(champion, data)
+    scored = dict(directories)
     if champion is not None:
-        if champion.label in judged:
+        if champion.label in scored:
             raise UserError(
                 f"a model is called {champion.label!r}, which is the champion's name in the tables"
             )
-        judged[champion.label] = champion.directory
-    for name, directory in judged.items():
+        if overlap is None or overlap >= MIN_OVERLAP:
+            scored[champion.label] = champion.directory
+    for name, directory in scored.items():
         if name in taken:
             raise UserError(f"a model is called {name!r}, which is a baseline's name; choose another")
         info, manifest = read_model(directory)
         infos[name] = info
         inputs[f"model:{name}"] = manifest.fingerprint
         scores.append(score_language_model(name, directory, task, examples, batch_size=config.batch_size))
-    challenger = config.challenger or list(models)[-1]
-    if challenger not in judged:
-        raise UserError(f"EvaluateConfig.challenger is {challenger!r}; the models are: {', '.join(judged)}")
+    challenger = config.challenger or list(runs)[-1]
+    if challenger not in runs:
+        raise UserError(f"evaluate.challenger is {challenger!r}; the models are: {', '.join(runs)}")
+    known = {champion.label: read_model(champion.directory)[0]} if champion else {}
+    timestamps = task.timestamps_of([example.row for example in examples])
+    trained_on = leaks(infos | known, data, config.split, timestamps)
+    floor = config.baseline or strongest_trivial(scores)
     bootstrap = ClusterBootstrap(
         np.array([example.user_id for example in examples]), n_resamples=config.n_resamples, seed=config.seed
     )
@@ -98,11 +110,15 @@ def evaluate_ratings(
         examples=examples,
         scores=scores,
         infos=infos,
-        directories={name: Path(directory) for name, directory in judged.items()},
+        directories=scored,
         table={score.name: score.metrics(bootstrap) for score in scores},
-        comparisons=_comparisons(scores, bootstrap, config.baseline or FLOOR, champion),
-        gate=_gate(config, scores, examples, data, task, infos, challenger, champion),
-        champion=champion.label if champion else None,
+        comparisons=_comparisons(
+            scores, bootstrap, floor, champion if champion and champion.label in scored else None
+        ),
+        gate=_gate(config, scores, examples, runs[challenger], taken, champion, overlap, trained_on),
+        champion=champion.label if champion and champion.label in scored else None,
+        floor=floor,
+        warnings=leak_warnings(trained_on),
     )
     writer = ArtifactWriter(
         output,
@@ -147,42 +163,60 @@ def _comparisons(
     }
 
 
+def _overlap(champion: Champion | None, data: Dataset) -> float | None:
+    """Share of the smaller catalogue that champion and dataset have in common; ``None``: not known."""
+    if champion is None or not (champion.directory / "items.parquet").is_file():
+        return None
+    return Catalogue.from_dataset(data).overlap(Catalogue.read(champion.directory / "items.parquet"))
+
+
 def _gate(
     config: EvaluateConfig,
     scores: list[RatingScores],
     examples: list[RatingExample],
-    data: Dataset,
-    task: RatingTask,
-    infos: dict[str, ModelInfo],
-    challenger: str,
+    runs: list[str],
+    baselines: Collection[str],
     champion: Champion | None,
+    overlap: float | None,
+    trained_on: Mapping[str, np.ndarray],
 ) -> GateDecision:
     negated = {score.name: -score.errors.absolute for score in scores}
-    given: dict[str, Any] = {}
+    readable = {score.name: 1.0 - float(score.errors.unparsable.mean()) for score in scores}
+    leaked = [trained_on[run] for run in runs if run in trained_on]
+    own = {runs[0]: np.logical_or.reduce(leaked)} if leaked else {}
+    holder = None
     if champion is not None:
-        info = infos[champion.label]
-        comparable = np.ones(len(examples), bool)
-        if info.dataset_fingerprint != data.fingerprint:
-            comparable = task.timestamps_of([example.row for example in examples]) > info.train_end
         by_name = {score.name: score for score in scores}
-        given = {
-            "champion": negated[champion.label],
-            "champion_name": champion.label,
-            "champion_version": champion.version,
-            "comparable": comparable,
-            "unscorable": by_name[champion.label].errors.unparsable,
-        }
+        scored = by_name.get(champion.label)
+        holder = ChampionScores(
+            name=champion.label,
+            version=champion.version,
+            values=negated.get(champion.label),
+            overlap=overlap,
+            unscorable=scored.errors.unparsable if scored else None,
+        )
     return decide(
         metric=METRIC,
         users=np.array([example.user_id for example in examples]),
-        challenger=negated[challenger],
-        floor=negated[FLOOR],
-        challenger_name=challenger,
-        floor_name=FLOOR,
+        challenger=np.stack([negated[run] for run in runs]),
+        baselines={
+            name: negated[name] for name in baselines if config.floor == "strongest" or name in TRIVIAL
+        },
+        trivial=TRIVIAL,
+        champion=holder,
+        trained_on={**trained_on, **own},
+        readable_share=min(readable[run] for run in runs),
+        min_readable_share=config.min_readable_share,
+        floor=config.floor,
         margin=config.promotion_margin,
+        challenger_name=runs[0],
+        not_for_promotion=(
+            ""
+            if config.split == "test"
+            else f"the {config.split} split has been seen by training or model selection; evaluate on test"
+        ),
         n_resamples=config.n_resamples,
         seed=config.seed,
-        **given,
     )
 
 
@@ -195,8 +229,9 @@ def _write(evaluation: RatingEvaluation, writer: ArtifactWriter) -> None:
     tables = {score.name: confusion(score.predicted, truth).tolist() for score in evaluation.scores}
     comparison = {
         "models": [score.name for score in evaluation.scores],
-        "baseline": evaluation.config.baseline or FLOOR,
+        "baseline": evaluation.floor,
         "champion": evaluation.champion,
+        "warnings": evaluation.warnings,
         **evaluation.comparisons,
     }
     for name, body in (("metrics.json", table), ("comparison.json", comparison), ("confusion.json", tables)):
@@ -219,9 +254,13 @@ def _write(evaluation: RatingEvaluation, writer: ArtifactWriter) -> None:
 
 def _write_predictions(path: Path, score: RatingScores, evaluation: RatingEvaluation) -> None:
     examples = evaluation.examples
+    data = evaluation.dataset
+    users = pa.array([example.user_id for example in examples], pa.int32())
     table = pa.table(
         {
-            "user_id": pa.array([example.user_id for example in examples], pa.int32()),
+            "user_id": users,
+            "user_key": data.users["user_key"].combine_chunks().take(users),
+            "target_key": pa.array([data.item_keys[example.target] for example in examples], pa.string()),
             "target": pa.array([example.target for example in examples], pa.int32()),
             "row": pa.array([example.row for example in examples], pa.int64()),
             "rating": pa.array([example.rating for example in examples], pa.float32()),

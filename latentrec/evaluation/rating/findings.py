@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from latentrec.evaluation.rating.rating_scores import FLOOR, RatingScores
+from latentrec.evaluation.rating.rating_scores import RatingScores
 from latentrec.models import ModelInfo
 
 
@@ -25,7 +25,8 @@ def against_the_floor(
     """Whether the challenger's error is below the floor's, and where it is not, what stands in its way.
 
     Args:
-        challenger, floor, median: scores of the challenger, the user mean and the global median.
+        challenger, floor, median: scores of the challenger, the strongest constant or bias model, and the
+            global median.
         comparison: paired difference of absolute errors, challenger minus floor: ``difference, low, high``.
         truth: float64 (S,), the true ratings.
     """
@@ -33,11 +34,13 @@ def against_the_floor(
     interval = f"{difference:+.4f} stars, 95 % interval [{low:+.4f}, {high:+.4f}], paired"
     name = challenger.name
     if high < 0:
-        said = [f"{name} beats the {FLOOR}: its mean absolute error differs by {interval}."]
+        said = [f"{name} beats the {floor.name}: its mean absolute error differs by {interval}."]
     elif low > 0:
-        said = [f"{name} does not beat the {FLOOR}, it is worse: {interval}."]
+        said = [f"{name} does not beat the {floor.name}, it is worse: {interval}."]
     else:
-        said = [f"{name} does not beat the {FLOOR}; which of the two is better cannot be told: {interval}."]
+        said = [
+            f"{name} does not beat the {floor.name}; which of the two is better cannot be told: {interval}."
+        ]
     return said + _what_it_does(challenger, median, truth) + ([] if high < 0 else _obstacles(floor, truth))
 
 
@@ -63,7 +66,7 @@ def _what_it_does(challenger: RatingScores, median: RatingScores, truth: np.ndar
 def _obstacles(floor: RatingScores, truth: np.ndarray) -> list[str]:
     star, count = Counter(np.round(truth, 2).tolist()).most_common(1)[0]
     return [
-        f"{count / len(truth):.1%} of the true ratings are {star:g}, and the {FLOOR} errs by "
+        f"{count / len(truth):.1%} of the true ratings are {star:g}, and the {floor.name} errs by "
         f"{floor.errors.absolute.mean():.4f}: what is left to gain lies in telling the others apart."
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from latentrec.models.rating.matrix_factorization import MatrixFactorisation
 from latentrec.models.rating.text_predictor import TextRatingPredictor
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 
-FLOOR = "user mean"
+TRIVIAL = ("global mean", "global median", "user mean", "item mean", "user + item bias")
+"""Constants and biases: what the gate asks a model to exceed and not only to equal."""
 METRICS = ("mae", "rmse", "unparsable_rate", "accuracy", "tokens_per_prediction", "seconds_per_prediction")
 
 
@@ -69,6 +71,13 @@ class RatingScores:
             mae = float(self.errors.absolute[read].mean())
             table["mae_of_readable"] = Interval(mae, mae, mae)
         return table
+
+
+def strongest_trivial(scores: Sequence[RatingScores]) -> str:
+    """Name of the constant or bias model with the smallest mean absolute error."""
+    return min(
+        (score for score in scores if score.name in TRIVIAL), key=lambda score: score.errors.absolute.mean()
+    ).name
 
 
 def training_triples(task: RatingTask, split: str = "train") -> RatingTriples:
@@ -146,8 +155,15 @@ def score_language_model(
 
 
 def user_means(task: RatingTask, examples: list[RatingExample]) -> np.ndarray:
-    """float64 (S,): each user's training-period mean, the global mean where there is none."""
-    return np.array([task.user_mean(example.user_id) for example in examples], np.float64)
+    """float64 (S,): each user's training-period mean, the global mean where there is none.
+
+    These are the predictions of the baseline :class:`UserMean`, bit for bit: a model whose answers cannot be
+    read has exactly the baseline's error.
+    """
+    model = UserMean()
+    model.fit(training_triples(task))
+    users = np.array([example.user_id for example in examples])
+    return np.asarray(model.predict(users, users), np.float64)
 
 
 def chosen_examples(task: RatingTask, split: str, *, max_users: int | None, seed: int) -> list[RatingExample]:

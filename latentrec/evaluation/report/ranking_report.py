@@ -15,10 +15,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from latentrec.core.html_page import page_loader
-from latentrec.decoding import ASSISTED
+from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.result import Evaluation
+from latentrec.evaluation.ranking.roles import ALONE
 from latentrec.evaluation.ranking.scoring import K_MAX
-from latentrec.evaluation.ranking.tables import against
+from latentrec.evaluation.ranking.tables import against, lift_by_taste
 from latentrec.evaluation.report import plots
 from latentrec.metrics import Interval, hit_rate_at_k
 
@@ -37,8 +38,17 @@ ITEM_COLUMNS = (
     ("repeat_share_at_10", "repeats@10"),
     ("unscorable_share", "cannot score"),
 )
-COLUMNS = (*TITLE_COLUMNS, *ITEM_COLUMNS)
-WITHOUT_BEST = frozenset({"coverage_at_10", "repeat_share_at_10", "unscorable_share"})
+BEYOND_COLUMNS = (
+    ("novelty_at_10", "novelty@10, bits"),
+    ("diversity_at_10", "diversity@10"),
+    ("popularity_lift_at_10", "popularity lift@10"),
+    ("long_tail_share_at_10", "long tail@10"),
+    ("miscalibration_at_10", "miscalibration@10"),
+    ("popularity_miscalibration_at_10", "of popularity"),
+    ("gini_at_10", "Gini@10"),
+)
+COLUMNS = (*TITLE_COLUMNS, *ITEM_COLUMNS, *BEYOND_COLUMNS)
+WITH_BEST = frozenset(metric for metric, _ in (*TITLE_COLUMNS, *ITEM_COLUMNS[:2]))
 LIST_SHOWN = 5
 SIGNIFICANT = 0.05
 PHASES = ("prefill", "latent", "decode")
@@ -87,7 +97,10 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "tables": [
             _table(evaluation, "results", "Titles", TITLE_COLUMNS),
             _table(evaluation, "items", "Items, and what the lists hold", ITEM_COLUMNS),
+            _table(evaluation, "beyond", "Beyond accuracy", BEYOND_COLUMNS),
         ],
+        "tastes": _tastes(evaluation, names),
+        "warnings": evaluation.warnings,
         "colours": colours,
         "figures": _figures(evaluation, colours),
         "comparison_blocks": _comparison_blocks(evaluation),
@@ -110,34 +123,59 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any]:
     if gate.promote:
         headline = f"Promote {gate.challenger_name}"
     elif not gate.comparable:
-        headline = f"Do not promote {gate.challenger_name}: not comparable with the champion"
+        headline = f"Do not promote {gate.challenger_name}: not comparable"
     else:
         headline = f"Do not promote {gate.challenger_name}"
-    label = dict(COLUMNS).get(gate.metric, gate.metric)
-    facts = [(f"challenger {gate.challenger_name}, {label}", f"{gate.challenger:.4f}")]
+    return {
+        "headline": headline,
+        "sentence": gate.reason[:1].upper() + gate.reason[1:] + ".",
+        "facts": gate_facts(gate),
+        "caution": _caution(evaluation),
+    }
+
+
+def gate_facts(gate: GateDecision) -> list[tuple[str, str]]:
+    """The figures of the decision, all over the same samples, as pairs of label and text."""
+    facts = [(f"challenger {gate.challenger_name}, {gate.metric_label}", f"{gate.challenger:.4f}")]
     if gate.champion is not None and gate.difference is not None and gate.low is not None:
         facts += [
             (f"champion {gate.champion_name}", f"{gate.champion:.4f}"),
-            ("difference", f"{gate.difference:+.4f}"),
+            ("challenger − champion", f"{gate.difference:+.4f}"),
             ("at least (one-sided 95 %)", f"{gate.low:+.4f}"),
             ("margin to beat", f"{gate.margin:g}"),
-            ("compared on", f"{gate.n_samples:,} samples, {gate.n_users:,} users"),
             ("champion cannot score", f"{gate.champion_unscorable_share:.1%}"),
         ]
     elif gate.champion_name is None:
         facts.append(("champion", "none yet"))
-    facts.append((f"floor: {gate.floor_name}", f"{gate.floor:.4f}"))
-    reason = (gate.reason[:1].upper() + gate.reason[1:] + ".").replace(gate.metric, label)
-    return {"headline": headline, "sentence": reason, "facts": facts, "caution": _caution(evaluation)}
+    if gate.champion_overlap is not None:
+        facts.append(("catalogue in common with the champion", f"{gate.champion_overlap:.0%}"))
+    facts += [
+        (
+            f"baseline {row.name}",
+            f"{row.value:.4f} ({row.difference:+.4f}, one-sided 95 %: {row.low:+.4f} to {row.high:+.4f}): "
+            f"{row.stands}",
+        )
+        for row in gate.baselines
+    ]
+    if gate.readable_share is not None:
+        facts.append(("answers that can be read", f"{gate.readable_share:.1%}"))
+    facts.append(("over", f"{gate.n_samples:,} samples, {gate.n_users:,} users"))
+    if gate.n_left_out:
+        facts.append(("left out (seen in training)", f"{gate.n_left_out:,} samples"))
+    if gate.n_runs > 1:
+        facts.append(("training runs compared", str(gate.n_runs)))
+    return facts
 
 
 def _caution(evaluation: Evaluation) -> str:
     """What the gate does not ask but the reader should know: models that beat the challenger for certain."""
     challenger = evaluation.gate.challenger_name
+    decided = {row.name for row in evaluation.gate.baselines}
     better = [
         f"{row['model']} ({row['difference']:+.4f})"
         for row in against(evaluation.comparisons, challenger)
         if row["metric"] == "ndcg_at_10" and row["low"] > 0 and row["p_holm"] < SIGNIFICANT
+        if evaluation.gate.floor != "strongest" or row["model"] not in decided
     ]
     if not better:
         return ""
@@ -163,21 +201,25 @@ def _table(
     evaluation: Evaluation, anchor: str, title: str, columns: tuple[tuple[str, str], ...]
 ) -> dict[str, Any]:
     """One row a model, narrow enough for a screen of 1280 pixels."""
+    columns = tuple(
+        column for column in columns if any(column[0] in row for row in evaluation.table.values())
+    )
     best = {
         metric: max(row[metric].value for row in evaluation.table.values())
         for metric, _ in columns
-        if metric not in WITHOUT_BEST
+        if metric in WITH_BEST
     }
     roles = {
-        evaluation.gate.floor_name: "floor",
-        evaluation.baseline: "baseline",
-        evaluation.champion: "champion",
+        **{row.name: "baseline" for row in evaluation.gate.baselines},
+        evaluation.champion or "": "champion",
         evaluation.gate.challenger_name: "challenger",
     }
     rows = []
     for name, metrics in evaluation.table.items():
         cells = [
             {**_cell(metrics[metric]), "best": metric in best and metrics[metric].value == best[metric]}
+            if metric in metrics
+            else {"value": "–", "interval": "", "best": False}
             for metric, _ in columns
         ]
         rows.append({"name": name, "role": roles.get(name, ""), "cells": cells})
@@ -307,34 +349,62 @@ def _users(evaluation: Evaluation) -> list[dict[str, Any]]:
     return shown
 
 
-def _decoding(beam_width: str, host: str, alpha: float) -> str:
-    searched = (
-        "every title of the catalogue scored"
-        if beam_width == "exact"
-        else f"constrained beam search, {beam_width} beams"
-    )
-    return f"{searched}, host {host}" + (f", assistant weight {1 - alpha:g}" if host in ASSISTED else "")
+def _tastes(evaluation: Evaluation, names: list[str]) -> list[dict[str, Any]]:
+    """Popularity lift by the taste of the users: one row a group, one cell a model."""
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in lift_by_taste(evaluation.models, evaluation.samples, evaluation.catalogue):
+        row = rows.setdefault(entry["group"], {"group": entry["group"], "n": entry["n"], "by_model": {}})
+        row["by_model"][entry["model"]] = f"{entry['lift']:+.2f}"
+    return [row | {"cells": [row["by_model"].get(name, "–") for name in names]} for row in rows.values()]
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    config, gate = evaluation.config, evaluation.gate
-    decoding = f"Title models: {_decoding(config.beam_width, config.host, config.alpha)}."
-    served = evaluation.champion_served
-    if served is not None and evaluation.infos[evaluation.champion or ""].system == "latentr3":
-        how = _decoding(str(served.beam_width), served.host, served.alpha)
-        decoding += f" The champion as its users get it: {how}."
+    config, gate, alphas = evaluation.config, evaluation.gate, evaluation.alphas
+    titled = {name for name, info in evaluation.infos.items() if info.system == "latentr3"}
     notes = [
         "Every model ranks the whole catalogue for the same samples, and all are judged on the same title "
         "groups; a title stands for its items in order of training popularity.",
         "Users' own items "
-        + ("are left out of the lists." if config.exclude_history else "may be recommended again."),
-        decoding,
+        + (
+            "are left out of the lists, as when the model is served."
+            if config.exclude_history
+            else "may be recommended again, as when the model is served."
+        ),
+        *(
+            f"{name} is decoded by {options}"
+            + (f" with the assistant {evaluation.assistant}" if options.is_mixture and name in alphas else "")
+            + "."
+            for name, options in evaluation.served_as.items()
+            if name.removesuffix(ALONE) in titled
+        ),
+        *(
+            f"α of {name} was chosen on {choice.n_samples:,} validation samples by {choice.metric}: "
+            + ", ".join(f"{alpha} {value:.4f}" for alpha, value in choice.values.items())
+            + "."
+            for name, choice in alphas.items()
+            if choice.n_samples
+        ),
         f"Intervals: {config.n_resamples:,} bootstrap resamples of users, percentile method, seed "
         f"{config.seed}; p-values: permutation test that flips the sign of a user's differences.",
         "Items cut in thirds of training purchases for popular, mid and long tail.",
-        f"Gate: {gate.metric}, one-sided 95 % lower end of the paired difference above {gate.margin:g}, and "
-        "the challenger above the floor.",
+        f"Gate: {gate.metric_label} over samples that no compared model can have trained on; the one-sided "
+        f"95 % lower end of challenger − champion above {gate.margin:g}, and "
+        + (
+            "no baseline better beyond its paired interval."
+            if gate.floor == "strongest"
+            else "the challenger above popularity."
+        ),
+        "Novelty: mean −log2 of an item's share of training purchases. Diversity: share of a list's pairs of "
+        "different category (else brand). Popularity lift: how much more popular the list is than the user's "
+        "history. Miscalibration: Jensen-Shannon divergence of the list's mix from the history's, by "
+        "category, and by popularity. Gini: of how often items are shown.",
     ]
+    if config.sampled_negatives:
+        notes.insert(
+            0,
+            f"SAMPLED EVALUATION: each target is ranked among {config.sampled_negatives} sampled items, not "
+            "among the whole catalogue. These figures are comparable only with others of the same kind.",
+        )
     for name, info in evaluation.infos.items():
         notes += [f"{name}: {note}" for note in info.notes]
     return notes

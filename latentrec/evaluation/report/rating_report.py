@@ -21,8 +21,8 @@ from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.rating.findings import against_the_floor, by_name, where_it_began
-from latentrec.evaluation.rating.rating_scores import FLOOR, RatingScores
-from latentrec.evaluation.report.ranking_report import plots
+from latentrec.evaluation.rating.rating_scores import RatingScores
+from latentrec.evaluation.report.ranking_report import gate_facts, plots
 from latentrec.metrics import Interval
 from latentrec.metrics.ratings import confusion
 from latentrec.models import ModelInfo
@@ -43,7 +43,9 @@ CURVE = "training_curve.json"
 
 @dataclass(frozen=True)
 class RatingEvaluation:
-    """Everything that the report shows; ``scores`` in the order of the tables."""
+    """Everything that the report shows; ``scores`` in the order of the tables, ``floor`` the strongest
+    constant or bias model (or the baseline that was asked for).
+    """
 
     config: EvaluateConfig
     dataset: Dataset
@@ -54,7 +56,9 @@ class RatingEvaluation:
     table: dict[str, dict[str, Interval]]
     comparisons: dict[str, list[dict[str, Any]]]
     gate: GateDecision
+    floor: str
     champion: str | None
+    warnings: list[str]
 
 
 def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
@@ -80,8 +84,11 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
     return {
         "gate": gate,
         "headline": f"{gate.challenger_name} "
-        + ("becomes the champion" if gate.promote else "is not promoted"),
-        "sentence": (gate.reason[:1].upper() + gate.reason[1:] + ".").replace("neg_mae", "−MAE"),
+        + ("may become the champion" if gate.promote else "is not promoted"),
+        "sentence": gate.reason[:1].upper() + gate.reason[1:] + ".",
+        "facts": gate_facts(gate),
+        "warnings": evaluation.warnings,
+        "readable": f"{gate.min_readable_share:.0%}",
         "setting": _setting(evaluation),
         "stand_ins": _stand_ins(evaluation.infos),
         "reading": _reading(evaluation),
@@ -92,7 +99,7 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
             {"title": title, "svg": Markup(plots.intervals_plot(title, rows, colours))}
             for title, rows in (("MAE", absolute), ("RMSE", squared))
         ],
-        "floor": FLOOR,
+        "floor": evaluation.floor,
         "comparisons": [_comparison(row) for rows in evaluation.comparisons.values() for row in rows],
         "confusions": _confusions(evaluation),
         "faults": _faults(evaluation),
@@ -135,16 +142,18 @@ def _reading(evaluation: RatingEvaluation) -> list[str]:
     rows = [
         row
         for row in evaluation.comparisons["against_baseline"]
-        if (row["model"], row["reference"]) == (name, FLOOR)
+        if (row["model"], row["reference"]) == (name, evaluation.floor)
     ]
     truth = np.array([example.rating for example in evaluation.examples])
-    challenger, floor, median = (by_name(evaluation.scores, each) for each in (name, FLOOR, "global median"))
+    challenger, floor, median = (
+        by_name(evaluation.scores, each) for each in (name, evaluation.floor, "global median")
+    )
     return [sentence for row in rows for sentence in against_the_floor(challenger, floor, median, row, truth)]
 
 
 def _rows(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
     roles = {
-        FLOOR: "floor",
+        evaluation.floor: "floor",
         evaluation.champion or "": "champion",
         evaluation.gate.challenger_name: "challenger",
     }
@@ -191,7 +200,7 @@ def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _confusions(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
     truth = np.array([example.rating for example in evaluation.examples])
-    shown = {FLOOR, *evaluation.infos}
+    shown = {evaluation.floor, *evaluation.infos}
     return [
         {
             "name": score.name,

@@ -11,7 +11,8 @@ from torch import Tensor
 from latentrec.catalog import Catalogue, TokenTrie
 from latentrec.data import Dataset
 from latentrec.decoding.beam_search import ConstrainedBeamSearch
-from latentrec.decoding.title_recommender import HOSTS, TitleRecommender, title_sequences
+from latentrec.decoding.options import DecodingOptions
+from latentrec.decoding.title_recommender import SCORING, TitleRecommender, title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.metrics.ranking import hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.latentr3 import LatentR3Model, PromptState
@@ -22,11 +23,16 @@ K = 10
 
 
 def ranking_measure(
-    model: LatentR3Model, prompt: NextItemPrompt, data: Dataset, limit: int, seed: int, host: str = "bigrec"
+    model: LatentR3Model,
+    prompt: NextItemPrompt,
+    data: Dataset,
+    limit: int,
+    seed: int,
+    decoding: str = "catalogue",
 ) -> Callable[[], dict[str, float]] | None:
     """A function that ranks ``limit`` validation samples with the model as it stands; ``None`` for 0.
 
-    It gives ``hr_at_10`` and ``ndcg_at_10`` at title level, as evaluation does under ``host``.
+    It gives ``hr_at_10`` and ``ndcg_at_10`` at title level, as evaluation does under ``decoding``.
     """
     if not limit:
         return None
@@ -39,7 +45,8 @@ def ranking_measure(
     def rank() -> dict[str, float]:
         nonlocal recommender
         if recommender is None:  # the catalogue is tokenised once, when the model is where it will stay
-            recommender = TitleRecommender(model, prompt, catalogue, beam_width=K, host=host)
+            options = DecodingOptions(decoding=decoding, beam_width=K)
+            recommender = TitleRecommender(model, prompt, catalogue, options=options)
         ranks = []
         for begin in range(0, len(samples), 64):
             rows = range(begin, min(begin + 64, len(samples)))
@@ -62,13 +69,17 @@ def ranking_measure(
 class NdcgReward:
     """NDCG@10 of the true title when each noised latent is decoded over the catalogue: a costly reward."""
 
-    def __init__(self, model: LatentR3Model, prompt: NextItemPrompt, data: Dataset, host: str = "bigrec"):
-        """Tokenise the catalogue; titles are scored as under ``host``."""
+    def __init__(
+        self, model: LatentR3Model, prompt: NextItemPrompt, data: Dataset, decoding: str = "catalogue"
+    ):
+        """Tokenise the catalogue; titles are scored as under ``decoding``."""
         self._model = model
         catalogue = Catalogue.from_dataset(data)
         trie = TokenTrie.build(title_sequences(catalogue, prompt))
         self._leaf_of_item = trie.leaf_of_sequence()[catalogue.title_ids]
-        self._search = ConstrainedBeamSearch(TrieTensors(trie, model.device), beam_width=K, **HOSTS[host])
+        self._search = ConstrainedBeamSearch(
+            TrieTensors(trie, model.device), beam_width=K, **SCORING[decoding]
+        )
 
     @torch.no_grad()
     def __call__(self, state: PromptState, actions_PKND: Tensor, target_items: np.ndarray) -> Tensor:

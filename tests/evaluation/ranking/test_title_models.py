@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -9,14 +10,14 @@ from safetensors.numpy import save_file
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.decoding.options import DecodingOptions
+from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.models import ModelInfo
 from latentrec.models.latentr3 import LatentR3Model, architecture, save_latentr3
 from latentrec.models.popularity import SCORES_FILE
 from latentrec.models.presets import build_preset
 from latentrec.prompts import NextItemPrompt
-from latentrec.storage import ArtifactWriter
+from latentrec.storage import ArtifactWriter, read_manifest
 from tests.evaluation.shop import TRAIN_END
 
 
@@ -73,26 +74,33 @@ def models(dataset, tmp_path_factory):
     [
         {},
         {"beam_width": "exact"},
-        {"host": "bigrec"},
-        {"host": "d3", "assistant": "liked", "alpha": 0.5},
-        {"host": "d3-catalogue", "assistant": "liked", "alpha": 0.5, "beam_width": "exact"},
+        {"decoding": "bigrec"},
+        {"decoding": "d3", "assistant": "liked", "alpha": 0.5},
+        {"decoding": "d3-catalogue", "assistant": "liked", "alpha": 0.5, "beam_width": "exact"},
         {"exclude_history": True, "beam_width": "4"},
     ],
 )
-def test_title_models_are_judged_under_every_host_and_mode(models, dataset, tmp_path, settings):
+def test_title_models_are_scored_under_every_decoding_and_mode(models, dataset, tmp_path, settings):
     config = EvaluateConfig(
         n_resamples=100, cost_samples=2, max_users=20, chain_of_thought_tokens=8, **settings
     )
     order = {name: models[name] for name in ("liked", "backbone", "latentr3")}
     evaluate(config, dataset=dataset, models=order, output=tmp_path / "e")
     costs = json.loads((tmp_path / "e" / "costs.json").read_text())
-    assert set(costs) == {"liked", "backbone", "latentr3"}
+    mixed = "assistant" in settings
+    alone = {"latentr3-alone"} if mixed else set()
+    assert set(costs) == {"liked", "backbone", "latentr3", *alone}
     assert set(costs["latentr3"]["phases_ms"]) == {"prefill", "latent", "decode"}
     assert costs["latentr3"]["chain_of_thought_ms"] > 0
     assert costs["liked"]["phases_ms"] == {}
     comparison = json.loads((tmp_path / "e" / "comparison.json").read_text())
     assert comparison["baseline"] == "backbone"
-    assert GateDecision.read(tmp_path / "e" / "gate.json").floor_name == "liked"
+    gate = GateDecision.read(tmp_path / "e" / "gate.json")
+    assert {row.name for row in gate.baselines} == {"liked", "backbone"}
+    served_as = read_manifest(tmp_path / "e").extra["served_as"]
+    assert served_as["latentr3"]["alpha"] == (0.5 if mixed else 1.0)
+    if mixed:
+        assert served_as["latentr3-alone"] == served_as["latentr3"] | {"alpha": 1.0}
     lists = pq.read_table(tmp_path / "e" / "predictions_latentr3.parquet")["ranked"].to_pylist()
     assert all(lists)
 
@@ -107,26 +115,67 @@ def scored(dataset, output, model, champion=None, **settings):
 
 def test_champion_is_judged_as_its_users_get_it_and_not_as_the_run_decodes(models, dataset, tmp_path):
     directory, model = models["backbone"], models["latentr3"]
-    as_served = scored(dataset, tmp_path / "1", directory, host="bigrec")["m"]
-    as_asked = scored(dataset, tmp_path / "2", directory, host="catalogue", beam_width="4")["m"]
+    as_served = scored(dataset, tmp_path / "1", directory, decoding="bigrec")["m"]
+    as_asked = scored(dataset, tmp_path / "2", directory, decoding="catalogue", beam_width="4")["m"]
     assert as_served != as_asked
-    for name, served, expected in (("3", DecodingOptions(), as_served), ("4", None, as_asked)):
+    bigrec = DecodingOptions(decoding="bigrec")
+    for name, served, expected in (("3", bigrec, as_served), ("4", None, as_asked)):
         champion = Champion(directory, "held", "1", served)
-        found = scored(dataset, tmp_path / name, model, champion, host="catalogue", beam_width="4")
+        found = scored(dataset, tmp_path / name, model, champion, decoding="catalogue", beam_width="4")
         assert found["held"] == expected
-    assert "as its users get it: constrained beam search, 10 beams, host bigrec" in (
-        tmp_path / "3" / "report.md"
-    ).read_text(encoding="utf-8")
+    assert "held is decoded by bigrec, 10 beams." in (tmp_path / "3" / "report.md").read_text(
+        encoding="utf-8"
+    )
 
 
-def test_a_change_of_host_alone_can_win_the_crown_or_lose(models, dataset, tmp_path):
+def test_weight_of_the_mixture_is_chosen_on_validation_for_each_model(models, dataset, tmp_path):
+    order = {name: models[name] for name in ("liked", "backbone", "latentr3")}
+    config = EvaluateConfig(
+        n_resamples=100, cost_samples=0, max_users=20, assistant="liked", alpha_samples=30
+    )
+    evaluate(config, dataset=dataset, models=order, output=tmp_path / "e")
+    alphas = json.loads((tmp_path / "e" / "comparison.json").read_text())["alphas"]
+    assert set(alphas) == {"backbone", "latentr3"}
+    for name, choice in alphas.items():
+        best = max(choice["values"], key=lambda alpha, c=choice: (c["values"][alpha], float(alpha)))
+        assert float(best) == choice["alpha"]
+        assert choice["n_samples"] == 30
+        served = read_manifest(tmp_path / "e").extra["served_as"][name]
+        assert served["alpha"] == choice["alpha"]
+    assert "chosen on 30 validation samples" in (tmp_path / "e" / "report.md").read_text()
+
+
+def test_without_an_assistant_title_models_rank_alone_and_say_so(models, dataset, tmp_path):
+    output = tmp_path / "e"
+    default = scored(dataset, output, models["latentr3"])
+    alone = scored(dataset, tmp_path / "alone", models["latentr3"], decoding="catalogue")
+    assert default == alone
+    assert "rank alone" in (output / "report.md").read_text()
+
+
+def test_the_loaders_default_scores_as_the_evaluation_does(models, dataset, tmp_path):
+    """One default everywhere: a documented call of the loader gives what the evaluation has judged."""
+    data = Dataset(dataset)
+    scores = scored(dataset, tmp_path / "e", models["latentr3"])["m"]
+    rows = pq.read_table(tmp_path / "e" / "predictions_m.parquet").to_pylist()
+    recommender = load_recommender(models["latentr3"], Catalogue.from_dataset(data))
+    samples = data.split("test")
+    chosen = np.flatnonzero(np.isin(samples.user_ids, [row["user_id"] for row in rows]))
+    for index, row, expected in zip(chosen[:5], rows, scores, strict=False):
+        own = np.unique(samples.history(index))
+        ranking = recommender.rank([samples.history(index)], len(row["ranked"]), exclude=[own])
+        assert ranking.item_ids[0].tolist() == row["ranked"]
+        np.testing.assert_allclose(ranking.scores[0], expected, atol=1e-4)
+
+
+def test_a_change_of_decoding_alone_can_win_the_promotion_or_lose(models, dataset, tmp_path):
     directory = models["latentr3"]
-    champion = Champion(directory, "held", "1", DecodingOptions(host="bigrec"))
-    found = scored(dataset, tmp_path / "other", directory, champion, host="catalogue")
+    champion = Champion(directory, "held", "1", DecodingOptions(decoding="bigrec"))
+    found = scored(dataset, tmp_path / "other", directory, champion, decoding="catalogue")
     decision = GateDecision.read(tmp_path / "other" / "gate.json")
     assert found["m"] != found["held"]
     assert decision.difference != 0
-    scored(dataset, tmp_path / "same", directory, champion, host="bigrec")
+    scored(dataset, tmp_path / "same", directory, champion, decoding="bigrec")
     assert GateDecision.read(tmp_path / "same" / "gate.json").difference == 0
 
 
