@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.results.score_models import draw
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.decoding import load_recommender
+from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.evaluation.ranking.scoring import score_model
 from latentrec.training.latentr3.grpo import train_grpo
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
@@ -129,7 +129,8 @@ def ranking(dataset: Path, model: Path) -> float:
     """NDCG@10 on a seeded draw of the validation split."""
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
-    scores = score_model(load_recommender(model, catalogue), draw(data.split("valid"), DRAWN), catalogue)
+    recommender = load_recommender(model, catalogue, DecodingOptions(decoding="bigrec"))
+    scores = score_model(recommender, draw(data.split("valid"), DRAWN), catalogue)
     return round(float(scores.values("ndcg_at_10").mean()), 5)
 
 

@@ -22,7 +22,7 @@ def preflight(
     backbone: str = "",
     endpoint: str = "",
     eval_beam_width: str = "",
-    eval_host: str = "",
+    eval_decoding: str = "",
     train_memory: str = "",
     gpu_type: str = "",
     gpu_node_selector: dict = {},  # noqa: B006
@@ -70,7 +70,7 @@ def preflight(
         backbone: Language model.
         endpoint: Who writes RecOne's reasoning traces.
         eval_beam_width: Beams of the title models.
-        eval_host: Decoding of the title models.
+        eval_decoding: Decoding of the title models.
         train_memory: Memory of a training pod.
         gpu_type: Accelerator of a training pod.
         gpu_node_selector: Node labels instead of the accelerator's.

@@ -87,7 +87,7 @@ class SFTConfig(Config):
     likelihood: Literal["vocabulary", "catalogue"] = Field(
         "vocabulary",
         description="among what a token's probability is taken: the vocabulary (as published), or the "
-        "tokens that continue some title of the catalogue; decode the latter with --host catalogue",
+        "tokens that continue some title of the catalogue; decode the latter with --decoding catalogue",
     )
     train_backbone: Literal["full", "lora", "frozen"] = Field(
         "full", description="what of the backbone learns; frozen trains LatentRATT only"
