@@ -14,7 +14,7 @@ from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError
 from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
-from latentrec.storage import is_local, local_path
+from latentrec.storage import exclusive, is_local, local_path
 from pipeline.dags import SYSTEMS, parse_parameters, typed_parameters
 from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 from pipeline.run_report import heading, report
@@ -103,7 +103,8 @@ def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict
     from latentrec.data import generate_sample
 
     seed = int(parameters.get("seed", 42))
-    reviews, metadata = generate_sample(folders.root / "sample" / f"seed-{seed}", seed=seed)
+    with exclusive(folders.root / "sample" / ".lock"):  # two runs at once may want the same sample
+        reviews, metadata = generate_sample(folders.root / "sample" / f"seed-{seed}", seed=seed)
     return {"reviews": str(reviews), "metadata": str(metadata)}
 
 

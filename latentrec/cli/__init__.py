@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+from typing import Any
 
+from latentrec.core import UserError
+from latentrec.core.text import printable_output
 from latentrec.steps.status import exit_code_on_error
 
 COMMANDS = {
@@ -40,6 +44,12 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> None:
     """Run one subcommand; exit codes are those of ``docs`` (0, 2 bad input, 143 interrupted, 1 failure)."""
     arguments = sys.argv[1:] if argv is None else argv
+    with exit_code_on_error(), printable_output():
+        _run(arguments)
+        sys.stdout.flush()
+
+
+def _run(arguments: list[str]) -> None:
     listing = "\n".join(f"  {name:<18}{text}" for name, text in COMMANDS.items())
     if not arguments or arguments[0] in ("-h", "--help"):
         print(
@@ -48,10 +58,30 @@ def main(argv: list[str] | None = None) -> None:
         return
     name = arguments[0]
     if name not in COMMANDS:
-        print(f"error: no command '{name}'; there are:\n{listing}", file=sys.stderr)
-        raise SystemExit(2)
-    with exit_code_on_error():
-        module = importlib.import_module(f"latentrec.cli.{name.replace('-', '_')}")
-        parser = argparse.ArgumentParser(prog=f"latentrec {name}", description=module.HELP)
-        module.add_arguments(parser)
-        module.run(parser.parse_args(arguments[1:]))
+        raise UserError(f"no command '{name}'; there are:\n{listing}")
+    module = importlib.import_module(f"latentrec.cli.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"latentrec {name}", description=module.HELP)
+    module.add_arguments(parser)
+    module.run(_at_home(parser.parse_args(arguments[1:])))
+
+
+def _at_home(namespace: argparse.Namespace) -> argparse.Namespace:
+    """Expand ``~`` where the shell left it (``--output=~/x``, ``NAME=~/x``); keys and prose stay."""
+    for name, value in vars(namespace).items():
+        if name not in _NO_LOCATIONS:
+            many = isinstance(value, list)
+            found = [_expanded(entry) for entry in (value if many else [value])]
+            setattr(namespace, name, found if many else found[0])
+    return namespace
+
+
+def _expanded(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    head, separator, tail = value.rpartition("=")
+    if tail == "~" or tail.startswith("~/"):
+        return f"{head}{separator}{os.path.expanduser(tail)}"
+    return value
+
+
+_NO_LOCATIONS = {"history", "reason", "name", "alias"}

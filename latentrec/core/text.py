@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import io
 import re
+import sys
 import unicodedata
+from collections.abc import Iterator
+from typing import TextIO
 
 _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SEPARATORS = set("\u2028\u2029\u0085")
@@ -26,6 +31,42 @@ def printable(text: str, *, lines: bool = False) -> str:
     return "".join(
         sign if _is_harmless(sign) or (lines and sign in "\n\t") else _escaped(sign) for sign in text
     )
+
+
+class PrintableStream(io.TextIOBase):
+    """Standard output through :func:`printable`; signs that the terminal's encoding lacks are written out.
+
+    What a command prints holds item keys, titles and answers of servers; none of them may steer a terminal.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, line breaks and tabs kept."""
+        shown = printable(text, lines=True)
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """As the stream behind."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """As the stream behind."""
+        return self._stream.fileno()
+
+
+@contextlib.contextmanager
+def printable_output() -> Iterator[None]:
+    """Let everything printed meanwhile go through a :class:`PrintableStream`."""
+    with contextlib.redirect_stdout(PrintableStream(sys.stdout)):
+        yield
 
 
 def html_text(text: str) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.data.synthetic_vocabulary import BRANDS, DETAILS, FAMILIES, OPENINGS, SERIES, SUMMARIES
-from latentrec.storage import ArtifactWriter, exclusive, expand_output
+from latentrec.storage import ArtifactWriter, expand_output
 
 DAY = 86_400
 FIRST_DAY = datetime(2016, 10, 1, tzinfo=UTC)
@@ -74,10 +74,7 @@ def generate_sample(
     metadata = [_metadata_row(generator, shop, item) for item in shop if item.has_metadata]
     config = {"seed": seed, "users": users, "items": items, "events_per_user": events_per_user}
     output = expand_output(output_dir)
-    with (
-        exclusive(output.parent / f".{output.name}.lock"),
-        ArtifactWriter(output, "sample", config, keep_equal=True) as writer,
-    ):
+    with ArtifactWriter(output, "sample", config, keep_equal=True) as writer:
         _write_lines(writer.path / "reviews.json", reviews)
         _write_lines(writer.path / "meta.json", sorted(metadata, key=lambda row: str(row["asin"])))
         writer.counts = {"reviews": len(reviews), "products": len(metadata)}

@@ -28,7 +28,7 @@ from latentrec.evaluation.report.evaluation_files import write_evaluation
 from latentrec.metrics import ClusterBootstrap, Interval
 from latentrec.models import Recommender, read_model
 from latentrec.models.popularity import Popularity
-from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
 _logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def evaluate(
         UserError: no models, a name that cannot be a file's, an empty split, a name that config asks for
             and that is not among the models, or a model that does not rank items.
     """
+    check_output(output, kind="evaluation", inputs=[dataset, *models.values()])
     metric_logger = metric_logger or NullMetricLogger()
     data = Dataset(dataset)
     if data.manifest.config.get("task") == "rating":

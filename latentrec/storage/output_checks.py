@@ -69,6 +69,7 @@ def check_output(
     """
     path = expand_output(output, option)
     _refuse_around_inputs(path, inputs, option)
+    _refuse_inside_artifacts(path, option)
     check_replaceable(path, kind=kind, artifact_in=artifact_in, option=option)
     _check_writable(path if os.path.ismount(path) else path.parent, option)
     return path
@@ -143,6 +144,7 @@ def check_output_file(
     for place, text in _local_inputs(inputs):
         if place == _real(path):
             raise UserError(f"{option} {path} is the input {text}; choose another name")
+    _refuse_inside_artifacts(path, option)
     if os.path.lexists(path):
         try:
             ours = path.is_file() and (path.stat().st_size == 0 or is_ours(path))
@@ -167,6 +169,14 @@ def artifact_by_manifest(path: Path) -> tuple[str, set[str]] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest.kind, {MANIFEST, *manifest.files}
+
+
+def _refuse_inside_artifacts(path: Path, option: str) -> None:
+    """A file more in an artifact is none that its manifest lists; beside a generated sample there is room."""
+    for parent in path.parents:
+        found = artifact_by_manifest(parent) if (parent / MANIFEST).is_file() else None
+        if found is not None and found[0] != "sample":
+            raise UserError(f"{option} {path} lies inside the {found[0]} {parent}; choose a place beside it")
 
 
 def _refuse_around_inputs(path: Path, inputs: Iterable[str | Path | None], option: str) -> None:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +80,22 @@ def test_the_item_before_predicts_far_better_than_popularity(sample_dataset):
     )
     error = 1.96 * by_last_item.std() / np.sqrt(len(test))
     assert by_last_item.mean() - error > 5 * by_popularity.mean()
+
+
+def test_a_sample_that_others_read_is_left_as_it_is(tmp_path):
+    first = generate_sample(tmp_path / "shop", seed=7, users=20)[0]
+    inode = first.stat().st_ino
+    assert generate_sample(tmp_path / "shop", seed=7, users=20)[0].stat().st_ino == inode
+    assert generate_sample(tmp_path / "shop", seed=8, users=20)[0].stat().st_ino != inode
+
+
+def test_samples_of_two_seeds_stand_in_two_folders(tmp_path):
+    from argparse import Namespace
+
+    from pipeline.local_runner import RunFolders
+    from pipeline.run_local import _inputs
+
+    nothing = Namespace(category="", reviews="", metadata="")
+    made = [_inputs(nothing, RunFolders(tmp_path), {"seed": seed})["reviews"] for seed in (42, 43)]
+    assert made[0] != made[1]
+    assert digest(map(Path, made[:1])) != digest(map(Path, made[1:]))

@@ -20,7 +20,7 @@ from latentrec.data import SPLITS, Dataset, Samples
 from latentrec.evaluation.report.depth_plot import DepthPoint, depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import LARES, SequentialRecommender
-from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.sequential.state import cpu_threads
 
 FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
@@ -52,6 +52,7 @@ def depth_study(
     Raises:
         UserError: not a LARES model, or the split is empty.
     """
+    check_output(output, kind="depth_study", inputs=[dataset, model])
     data = Dataset(dataset)
     recommender = SequentialRecommender.load(model, Catalogue.from_dataset(data))
     encoder = recommender.encoder

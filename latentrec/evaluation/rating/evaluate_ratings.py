@@ -38,7 +38,7 @@ from latentrec.metrics import ClusterBootstrap
 from latentrec.metrics.ratings import confusion
 from latentrec.models import ModelInfo, read_model
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
-from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
 METRIC = "neg_mae"
@@ -67,6 +67,7 @@ def evaluate_ratings(
         UserError: no models, a name that a baseline has, a dataset of another task, or a model of another
         kind.
     """
+    check_output(output, kind="evaluation", inputs=[dataset, *models.values()])
     metric_logger = metric_logger or NullMetricLogger()
     if not models:
         raise UserError("evaluate needs at least one model: --model NAME=DIR")

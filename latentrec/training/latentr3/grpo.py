@@ -18,7 +18,7 @@ import torch
 
 from latentrec.core import UserError
 from latentrec.models.latentr3 import LoadedLatentR3
-from latentrec.storage import Manifest
+from latentrec.storage import Manifest, check_output
 from latentrec.training.common.batching import PromptPlan
 from latentrec.training.common.early_stopping import LOSS
 from latentrec.training.common.metric_logger import MetricLogger
@@ -60,6 +60,7 @@ def train_grpo(
         Interrupted: stopped on a signal after saving.
         TrainingDiverged: the loss is no longer a number.
     """
+    check_output(output, kind="model", inputs=[dataset, model])
     config.check_world(world_size())
     stage = Stage2.open(STEP, config, dataset, model, metric_logger, checkpoint_root)
     if stage.loaded.model.latent_ratt is None:

@@ -27,7 +27,7 @@ from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.models.presets import PRESETS
 from latentrec.prompts import NextItemPrompt, title_line
 from latentrec.prompts.title_prompt import INSTRUCTION, RESPONSE
-from latentrec.storage import Manifest
+from latentrec.storage import Manifest, check_output
 from latentrec.training.common.batching import BLANK, BatchPlan
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
@@ -181,6 +181,7 @@ def train_sft(
         Interrupted: stopped on a signal after saving.
         TrainingDiverged: the loss is no longer a number.
     """
+    check_output(output, kind="model", inputs=[dataset, init_from])
     metric_logger = metric_logger or NullMetricLogger()
     config.check_world(world_size())
     data = open_text_dataset(dataset)

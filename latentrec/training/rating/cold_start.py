@@ -20,7 +20,7 @@ from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt, RenderedPrompt
-from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
+from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.rating_config import ColdStartConfig
 from latentrec.training.rating.rewards import RatingReward
@@ -61,6 +61,7 @@ def train_cold_start(
             a sample outside the training split (that would teach the test), or contradicts the dataset.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
+    check_output(output, kind="model", inputs=[dataset, model, traces])
     metric_logger = metric_logger or NullMetricLogger()
     if (model is None) == (config.backbone is None):
         raise UserError("give either --model (from pretrain-rating) or --backbone")

@@ -23,7 +23,7 @@ from latentrec.models.rating.placeholder_model import PLACEHOLDER_NOTE, build_mo
 from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt
-from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.pretraining_corpus import Instruction, InstructionCorpus, tokenizer_texts
 from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig
@@ -64,6 +64,7 @@ def pretrain_rating(
         UserError: the dataset is not of the rating task or has no titles.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
+    check_output(output, kind="model", inputs=[dataset])
     metric_logger = metric_logger or NullMetricLogger()
     data = Dataset(dataset)
     data.require_titles()

@@ -21,7 +21,7 @@ from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt
-from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
+from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.rating_config import RatingGRPOConfig
 from latentrec.training.rating.rewards import RatingReward, reward_functions
@@ -79,6 +79,7 @@ def train_rating_grpo(
         UserError: neither or both of ``model`` and ``config.backbone``; a dataset of another task.
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
+    check_output(output, kind="model", inputs=[dataset, model])
     metric_logger = metric_logger or NullMetricLogger()
     if config.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise UserError(f"vllm is {config.vllm!r}, but vLLM is not installed; install it, or use --vllm off")

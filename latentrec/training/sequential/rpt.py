@@ -14,7 +14,7 @@ from torch import Tensor
 from latentrec.core import UserError, config_from_dict, config_to_dict
 from latentrec.models import ModelInfo, read_model
 from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
-from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.sequential.rows import Rows, one_row_per_sample, pack_by_user, plan_batches
 from latentrec.training.sequential.rpt_config import RPTConfig
@@ -50,6 +50,7 @@ def train_rpt(
     Raises:
         UserError: not a LARES model, or not of this dataset, or no sample passes the filter.
     """
+    check_output(output, kind="model", inputs=[dataset, model])
     metric_logger = metric_logger or NullMetricLogger()
     data = SequentialData.read(dataset)
     parent, manifest = read_model(model)

@@ -24,7 +24,7 @@ from latentrec.models.sequential import (
     build_encoder,
     save_encoder,
 )
-from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest
+from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.sequential.rows import Rows, collate, one_row_per_sample, pack_by_user, plan_batches
 from latentrec.training.sequential.sequential_config import SequentialConfig
@@ -95,6 +95,7 @@ def train_sequential(
     Raises:
         UserError: the dataset or a setting is unusable; nothing is written.
     """
+    check_output(output, kind="model", inputs=[dataset])
     metric_logger = metric_logger or NullMetricLogger()
     data = SequentialData.read(dataset)
     if config.encoder == "popularity":
