@@ -13,7 +13,7 @@ from latentrec.storage.directories import (
     upload_directory,
 )
 from latentrec.storage.local import exclusive, local_path
-from latentrec.storage.manifest import MANIFEST, Manifest, read_manifest, sha256_file
+from latentrec.storage.manifest import MANIFEST, Manifest, listed_files, read_manifest, sha256_file
 from latentrec.storage.output import replacing
 from latentrec.storage.output_checks import check_output, check_output_file, expand_output
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
@@ -41,6 +41,7 @@ __all__ = [
     "is_local",
     "join",
     "list_inputs",
+    "listed_files",
     "local_path",
     "read_manifest",
     "replacing",

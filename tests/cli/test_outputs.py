@@ -13,6 +13,7 @@ ARGUMENTS = {
     "data-prep": "--reviews reviews.json --k-core 1",
     "sft": "--dataset ds --backbone tiny",
     "grpo": "--dataset ds --model m",
+    "title-objective": "--dataset ds --model m",
     "train-sequential": "--dataset ds --encoder sasrec",
     "rpt": "--dataset ds --model m",
     "lares-depth": "--dataset ds --model m",

@@ -18,6 +18,7 @@ from latentrec.models.latentr3.backbone_source import load_pretrained
 from latentrec.models.latentr3.model import LatentR3Model
 from latentrec.models.model_directory import ModelInfo, read_model
 from latentrec.prompts import NextItemPrompt
+from latentrec.storage import listed_files
 
 BACKBONE = "backbone"
 LATENT_RATT = "latent_ratt.safetensors"
@@ -62,7 +63,7 @@ def save_latentr3(model: LatentR3Model, tokenizer: Any, directory: Path) -> None
 
 
 def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "float32") -> LoadedLatentR3:
-    """Load a model directory of this system (stage 1, stage 2, or N = 0).
+    """Load a model directory of this system (stage 1, stage 2, or N = 0); only the files that it lists.
 
     Raises:
         UserError: not a finished LatentR³ model directory, or changed since it was written.
@@ -71,20 +72,23 @@ def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "f
     info, manifest = read_model(directory, verify=verify)
     if info.system != "latentr3":
         raise UserError(f"{directory} holds a '{info.system}' model, expected 'latentr3'")
-    backbone, tokenizer = load_pretrained(directory / BACKBONE, dtype=dtype)
     shape = info.architecture
-    model = LatentR3Model(
-        backbone,
-        n_latents=shape["n_latents"],
-        latent_source=shape.get("latent_source", "latent_ratt"),
-        latent_width=shape.get("latent_width"),
-        answer_reads=shape.get("answer_reads", "prompt"),
-    )
-    for file, module in ((LATENT_RATT, model.latent_ratt), (PAUSE_TOKENS, model.pause_tokens)):
-        if module is not None:
-            if not (directory / file).is_file():
-                raise UserError(f"{directory / file} is missing; run the step that made {directory} again")
-            module.load_state_dict(load_file(directory / file))
+    with listed_files(directory, manifest) as listed:
+        backbone, tokenizer = load_pretrained(listed / BACKBONE, dtype=dtype, named=str(directory / BACKBONE))
+        model = LatentR3Model(
+            backbone,
+            n_latents=shape["n_latents"],
+            latent_source=shape.get("latent_source", "latent_ratt"),
+            latent_width=shape.get("latent_width"),
+            answer_reads=shape.get("answer_reads", "prompt"),
+        )
+        for file, module in ((LATENT_RATT, model.latent_ratt), (PAUSE_TOKENS, model.pause_tokens)):
+            if module is not None:
+                if not (listed / file).is_file():
+                    raise UserError(
+                        f"{directory / file} is missing; run the step that made {directory} again"
+                    )
+                module.load_state_dict(load_file(listed / file))
     return LoadedLatentR3(
         model.eval(), NextItemPrompt(tokenizer, **shape["prompt"]), info, manifest.fingerprint
     )

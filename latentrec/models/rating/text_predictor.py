@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from latentrec.models.model_directory import ModelInfo, read_model
 from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import RatingAnswer, RatingScale, parse_answer
 from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
-from latentrec.storage import MANIFEST
+from latentrec.storage import MANIFEST, Manifest, listed_files
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
     """
     path = Path(location)
     info, fingerprint, settings, scale = None, None, None, None
+    listed: Manifest | None = None
     source = str(location)
     if (path / MANIFEST).is_file():
-        info, manifest = read_model(path)
-        fingerprint = manifest.fingerprint
+        info, listed = read_model(path)
+        fingerprint = listed.fingerprint
         entry = info.architecture
         if entry.get("kind") != "rating_language_model":
             raise UserError(f"{path} is a {info.system} model ({info.stage}), expected a rating model")
@@ -101,7 +103,10 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
         raise UserError(f"{path}: no {MANIFEST} and no config.json; give a model directory or a hub id")
     from latentrec.models.latentr3.backbone_source import load_trained
 
-    model, tokenizer = load_trained(source, dtype=str(torch_dtype(dtype)).removeprefix("torch."))
+    with contextlib.ExitStack() as stack:
+        if listed is not None and source == str(location):
+            source = str(stack.enter_context(listed_files(path, listed)))
+        model, tokenizer = load_trained(source, dtype=str(torch_dtype(dtype)).removeprefix("torch."))
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

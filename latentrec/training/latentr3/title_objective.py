@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from latentrec.core import UserError
 from latentrec.models.latentr3 import LoadedLatentR3
-from latentrec.storage import Manifest
+from latentrec.storage import Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.latentr3.collator import has_title
@@ -110,6 +110,7 @@ def train_title_objective(
         Interrupted: stopped on a signal after saving.
         TrainingDiverged: the loss is no longer a number.
     """
+    check_output(output, kind="model", inputs=[dataset, model])
     config.check_world(world_size())
     stage = Stage2.open(STEP, config, dataset, model, metric_logger, checkpoint_root)
     loaded = stage.loaded

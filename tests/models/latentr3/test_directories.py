@@ -155,3 +155,64 @@ def test_vocabulary_of_152k_trains_in_the_memory_of_its_target_tokens(tmp_path):
     assert grown < 1000, f"{grown:.0f} MB"
     start = model.start_decoding(prompts[:2])
     assert start.logits_BWV.shape == (2, 1, 151_936)
+
+
+def plant(backbone):
+    """Files that Hugging Face's loaders pick up by themselves when they stand beside a model's own."""
+    (backbone / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 1, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"})
+    )
+    (backbone / "special_tokens_map.json").write_text(json.dumps({"eos_token": "Title", "pad_token": "of"}))
+    (backbone / "added_tokens.json").write_text(json.dumps({"<evil>": 5}))
+
+
+def test_files_planted_beside_a_model_change_nothing(tmp_path):
+    model, prompt = write_model(tmp_path / "model")
+    plant(tmp_path / "model" / "backbone")
+    loaded = load_latentr3(tmp_path / "model")
+    assert loaded.prompt.tokenizer.eos_token == prompt.tokenizer.eos_token
+    assert len(loaded.prompt.tokenizer) == len(prompt.tokenizer)
+    before, after = model.backbone.model.state_dict(), loaded.model.backbone.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_where_a_model_was_loaded_from_stands_in_no_file_that_is_written(tmp_path):
+    """A model is loaded through a temporary view; its path would make two equal models differ."""
+    write_model(tmp_path / "model")
+    loaded = load_latentr3(tmp_path / "model")
+    (tmp_path / "again").mkdir()
+    save_latentr3(loaded.model, loaded.prompt.tokenizer, tmp_path / "again")
+    for path in sorted((tmp_path / "again" / "backbone").iterdir()):
+        assert b"latentrec-listed" not in path.read_bytes(), path.name
+
+
+def test_files_planted_beside_a_rating_model_change_nothing(tmp_path):
+    from latentrec.models.rating.text_predictor import (
+        architecture_entry,
+        load_language_model,
+        save_language_model,
+    )
+    from latentrec.prompts.rating_format import RatingScale
+    from latentrec.prompts.rating_prompt import RatingPromptSettings
+
+    backbone, tokenizer = load_backbone("micro", texts=TEXTS, seed=1)
+    with ArtifactWriter(tmp_path / "model", "model", {}) as artifact:
+        save_language_model(backbone, tokenizer, artifact.path)
+        ModelInfo(
+            system="reczero",
+            stage="rating_grpo",
+            config={},
+            architecture=architecture_entry(RatingPromptSettings(), RatingScale(1, 5), 8, 3.0),
+            metrics={},
+            dataset_fingerprint="d",
+            parent=None,
+            train_end=0,
+        ).write(artifact.path)
+    plant(tmp_path / "model")
+    loaded = load_language_model(tmp_path / "model", dtype="float32")
+    assert loaded.tokenizer.eos_token == tokenizer.eos_token
+    assert len(loaded.tokenizer) == len(tokenizer)
+    before, after = backbone.state_dict(), loaded.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
