@@ -75,6 +75,11 @@ SMOLLM2_LIMITS: dict[str, tuple[str, ...]] = {
         *("--precision", "bf16", "--judge-every", "200", "--validation-samples", "400"),
         *("--ranking-samples", "0", "--save-every", "100000", "--log-every", "50"),
     ),
+    "title-objective": (
+        *("--precision", "bf16", "--judge-every", "200", "--validation-samples", "400"),
+        *("--learning-rate", "1e-4", "--ranking-samples", "0", "--save-every", "100000"),
+        *("--log-every", "50"),
+    ),
 }
 """With SmolLM2-135M: tried on validation of Office by ``python -m benchmarks.gpu --parts g``."""
 

@@ -40,6 +40,12 @@ ABLATIONS = (
         table="ablation",
     ),
     Cell(
+        "pause",
+        "control: one learned pause token in the latent's place",
+        sft("--reasoning-tokens", "1", "--latent", "pause_token"),
+        table="ablation",
+    ),
+    Cell(
         "rl-group",
         "RL with group advantage",
         on_latents("--advantage", "group"),

@@ -33,6 +33,12 @@ TITLES = (
         "bigrec",
     ),
     on_titles(
+        "titles-pause",
+        "control: a pause token's model + the same objective",
+        title_objective(parent="pause"),
+        "pause",
+    ),
+    on_titles(
         "titles-continued",
         "control: + LatentR³, SFT, then as many steps of likelihood",
         continued("latentr3-sft", "1"),
