@@ -1,0 +1,107 @@
+"""Differences between trials with intervals over seeds and users: both are resampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.controls.records import read_ranks, seeds_of
+from latentrec.metrics import hit_rate_at_k, ndcg_at_k
+
+RESAMPLES = 2000
+CHUNK = 200
+SEED = 42
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``first − second`` in the mean over seeds and samples.
+
+    Attributes:
+        first, second: the means.
+        value, low, high: difference and its 95 % percentile interval.
+        relative, relative_low, relative_high: the same as a share of the second.
+        by_seed: difference of each seed.
+        draws: relative difference of each resample, for means and medians over datasets.
+    """
+
+    first: float
+    second: float
+    value: float
+    low: float
+    high: float
+    relative: float
+    relative_low: float
+    relative_high: float
+    by_seed: tuple[float, ...]
+    draws: np.ndarray
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.low > 0
+
+
+def values_of(
+    dataset: str, trial: str, metric: str, seeds: list[int], column: str = "title_rank"
+) -> np.ndarray:
+    """float64 (seeds, S): a metric of each sample."""
+    of = {"HR@5": lambda r: hit_rate_at_k(r, k=5), "NDCG@10": lambda r: ndcg_at_k(r, k=10)}[metric]
+    return np.stack([of(read_ranks(dataset, trial, seed)[column]) for seed in seeds])
+
+
+def compare_trials(
+    dataset: str, first: str, second: str, metric: str, *, first_column: str = "title_rank"
+) -> Difference | None:
+    """Compare two trials over the seeds that both have; ``None`` where there is none."""
+    seeds = sorted(set(seeds_of(dataset, first)) & set(seeds_of(dataset, second)))
+    if not seeds:
+        return None
+    users = read_ranks(dataset, first, seeds[0])["user_id"]
+    return difference(
+        values_of(dataset, first, metric, seeds, first_column),
+        values_of(dataset, second, metric, seeds),
+        users,
+    )
+
+
+def difference(first: np.ndarray, second: np.ndarray, users: np.ndarray) -> Difference:
+    """The difference of two (seeds, S) tables of the same samples, rows of a seed together.
+
+    Each resample draws users with replacement, each with all its samples, and as many seeds with replacement.
+    """
+    seeds = len(first)
+    _, code = np.unique(users, return_inverse=True)
+    n_users = int(code.max()) + 1
+    sums = np.stack([[np.bincount(code, row, n_users) for row in table] for table in (first, second)])
+    counts = np.bincount(code, minlength=n_users).astype(np.float64)
+    rng = np.random.default_rng(SEED)
+    means = []
+    for _ in range(RESAMPLES // CHUNK):
+        drawn = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=CHUNK).astype(np.float64)
+        of_seeds = np.einsum("bu,tsu->tbs", drawn, sums) / (drawn @ counts)[None, :, None]
+        weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=CHUNK) / seeds
+        means.append((of_seeds * weights[None]).sum(axis=2))
+    one, other = np.concatenate(means, axis=1)
+    draws = one / np.maximum(other, 1e-12) - 1
+    low, high = np.percentile(one - other, [2.5, 97.5])
+    relative_low, relative_high = np.percentile(draws, [2.5, 97.5])
+    return Difference(
+        first=float(first.mean()),
+        second=float(second.mean()),
+        value=float(first.mean() - second.mean()),
+        low=float(low),
+        high=float(high),
+        relative=float(first.mean() / max(second.mean(), 1e-12) - 1),
+        relative_low=float(relative_low),
+        relative_high=float(relative_high),
+        by_seed=tuple((first - second).mean(axis=1).tolist()),
+        draws=draws,
+    )
+
+
+def median_gain(differences: list[Difference]) -> tuple[float, float, float]:
+    """Median over datasets of the relative differences, with its 95 % interval."""
+    low, high = np.percentile(np.median([one.draws for one in differences], axis=0), [2.5, 97.5])
+    return float(np.median([one.relative for one in differences])), float(low), float(high)
