@@ -22,6 +22,7 @@ from transformers import set_seed as set_all_seeds
 
 from latentrec.data import Dataset
 from latentrec.data.time_range import part_of
+from latentrec.models import read_model
 from latentrec.models.gguf import origin_note
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.models.presets import PRESETS
@@ -255,6 +256,7 @@ def train_sft(
         stage="sft",
         config=config,
         parent=parent,
+        parent_train_end=0 if init_from is None else read_model(init_from)[0].train_end,
         early_stopping=early_stopping,
         keep=config.keep,
         notes=notes,

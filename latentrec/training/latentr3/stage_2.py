@@ -194,6 +194,7 @@ class Stage2:
             stage=self.step,
             config=config,
             parent=self.loaded.fingerprint,
+            parent_train_end=self.loaded.info.train_end,
             early_stopping=trained.early_stopping,
             keep=config.keep,
             notes=[*self.loaded.info.notes, *(notes or [])],

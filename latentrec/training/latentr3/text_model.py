@@ -122,10 +122,12 @@ def write_model(
     keep: str,
     notes: list[str],
     counts: dict[str, Any],
+    parent_train_end: int = 0,
 ) -> Manifest:
     """Write the model directory: weights, tokenizer, catalogue, ``model.json``, manifest last.
 
-    The manifest's ``looks`` are the judge's figures, a dictionary for each look at validation.
+    The manifest's ``looks`` are the figures of each evaluation on validation. ``train_end`` is that of the
+    dataset or of the parent, whichever is later: what the parent has seen, its child has seen.
     """
     inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
     metrics = early_stopping.best_metrics if keep == "best" else early_stopping.last_metrics
@@ -143,7 +145,7 @@ def write_model(
             metrics=metrics,
             dataset_fingerprint=dataset.fingerprint,
             parent=parent,
-            train_end=int(dataset.manifest.extra.get("train_end", 0)),
+            train_end=max(int(dataset.manifest.extra.get("train_end", 0)), parent_train_end),
             notes=notes + early_stopping.notes,
         ).write(artifact.path)
         artifact.counts = counts
