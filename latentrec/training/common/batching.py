@@ -143,3 +143,14 @@ class PromptPlan(Sampler[int]):
         order = order[np.lexsort((order, self._lengths[order], window))]
         batches = order.reshape(self._batches_per_epoch, self._prompts)
         return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def training_order(n_samples: int, n_steps: int, per_step: int, seed: int) -> np.ndarray:
+    """Indices of the samples of every step, int64 (n_steps × per_step,): one shuffle an epoch, by ``seed``.
+
+    The trainer reads them in sequence as one epoch, so where a resumed run stands is a count and no hidden
+    state of a sampler.
+    """
+    rng = np.random.default_rng(seed)
+    epochs = -(-n_steps * per_step // n_samples)
+    return np.concatenate([rng.permutation(n_samples) for _ in range(epochs)])[: n_steps * per_step]

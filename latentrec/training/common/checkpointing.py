@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentrec.core import Interrupted
-from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore
+from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
 
 _TENSOR = "$tensor"
 _TUPLE = "$tuple"
@@ -124,6 +124,15 @@ class Checkpoints:
         """The best checkpoint as a local directory, for the length of the context."""
         with self._restored(self._store.best()) as found:
             yield found
+
+    def clear(self) -> None:
+        """Remove every checkpoint of this work: the step has succeeded and its output is complete.
+
+        A newer attempt that has taken over keeps its own.
+        """
+        if self.main:
+            with suppress(StaleAttempt):
+                self._store.clear()
 
     def close(self) -> None:
         """Remove temporary files; what stands under ``--checkpoint-root`` stays."""

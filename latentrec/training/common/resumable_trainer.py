@@ -8,9 +8,8 @@ same steps with the same numbers.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,12 @@ from latentrec.training.common.checkpointing import (
     rng_state,
     save_state,
 )
+from latentrec.training.common.divergence import check_finite
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
 
 STATE_FILE = "trainer_state.json"
 _NOT_FIGURES = {"total_flos", "num_tokens"}
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss or the gradient is no longer a number; nothing was saved after it."""
 
 
 class ResumableTrainerMixin:
@@ -45,42 +41,45 @@ class ResumableTrainerMixin:
         self,
         *,
         checkpoints: Checkpoints,
-        early_stopping: EarlyStopping,
         metric_logger: MetricLogger,
         interruption: Interruption,
-        judge_every: int,
-        save_every: int,
-        plan: Any,
+        save_steps: int,
         label: str,
+        early_stopping: EarlyStopping | None = None,
+        eval_steps: int = 1,
+        plan: Any = None,
         evaluate_first: bool = False,
         keep_best: bool = True,
         on_step: Callable[[], dict[str, float]] | None = None,
+        metric_names: Mapping[str, str] | None = None,
     ) -> None:
         """Hand in what a training needs besides its engine.
 
         Args:
             checkpoints: where to save and what to resume from.
-            judge: validation, early stopping, guards.
-            metric_logger: where figures go.
+            metric_logger: where metrics go.
             interruption: the flag that a signal raises.
-            judge_every: optimiser steps between two looks at validation.
-            save_every: optimiser steps between two checkpoints (each look at validation saves besides).
-            plan: the order of samples; told which epoch begins (``set_epoch``, ``steps_per_epoch``).
+            save_steps: optimizer steps between two checkpoints (each evaluation saves besides).
             label: name of the progress bar.
+            early_stopping: validation, early stopping, guards; ``None``: train to the end.
+            eval_steps: optimizer steps between two evaluations.
+            plan: the order of samples (``set_epoch``, ``steps_per_epoch``); ``None``: as the dataset is.
             evaluate_first: evaluate before the first step too: training may then end where it began.
             keep_best: end with the best weights; else with the last.
-            on_step: extra figures, asked for at each log.
+            on_step: extra metrics, read at each log.
+            metric_names: the trainer's names → ours, others are dropped; ``None``: all numbers, as they are.
         """
         self.checkpoints = checkpoints
         self.early_stopping = early_stopping
         self.metric_logger = metric_logger
         self.interruption = interruption
-        self.steps_between_evaluations = max(1, judge_every)
-        self.steps_between_checkpoints = max(1, save_every)
+        self.steps_between_evaluations = max(1, eval_steps)
+        self.steps_between_checkpoints = max(1, save_steps)
+        self.metric_names = metric_names
         self.extra_metrics = on_step
         self.batch_plan = plan
         self.evaluates_first = evaluate_first
-        self.keeps_best = keep_best
+        self.keeps_best = keep_best and early_stopping is not None
         self._handled_step = -1
         trainer: Any = self
         trainer.remove_callback(PrinterCallback)
@@ -100,9 +99,11 @@ class ResumableTrainerMixin:
                 trainer.train()
             else:
                 directory, info = found
-                self.early_stopping.load(info.metadata["judge"])
+                stopping = self.early_stopping
+                if stopping is not None:
+                    stopping.load(info.metadata["early_stopping"])
                 self.metric_logger.log_metrics({"train/resumed_at_step": float(info.step)}, info.step)
-                if info.metadata["finished"] or self.early_stopping.stopped:
+                if info.metadata["finished"] or (stopping is not None and stopping.stopped):
                     self._load_from_checkpoint(str(directory))
                     trainer.state = TrainerState.load_from_json(str(directory / STATE_FILE))
                 else:
@@ -118,17 +119,39 @@ class ResumableTrainerMixin:
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Send figures to the metric logger as they are made."""
         super().log(logs, start_time)  # type: ignore[misc]
+        if self.metric_names is None:  # else the callback logs: trl adds its own metrics further up
+            self.log_training_metrics(logs)
+
+    def log_training_metrics(self, logs: Mapping[str, Any]) -> None:
+        """Pass on one step's metrics as ``train/…``; not the trainer's closing summary, which has no loss."""
         trainer: Any = self
-        if trainer.accelerator.is_main_process:
+        if trainer.accelerator.is_main_process and "loss" in logs:
             extra = self.extra_metrics() if self.extra_metrics else {}
-            figures = {
-                f"train/{name}": value
-                for name, value in (logs | extra).items()
-                if isinstance(value, int | float) and name not in _NOT_FIGURES
+            selected = self.selected_metrics({**logs, **extra})
+            named = {f"train/{name}": value for name, value in selected.items()}
+            self.metric_logger.log_metrics(named, trainer.state.global_step)
+
+    def selected_metrics(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers among ``logs`` that are logged, under our names."""
+        if self.metric_names is not None:
+            logs = {ours: logs[theirs] for theirs, ours in self.metric_names.items() if theirs in logs}
+        return {
+            name: float(value)
+            for name, value in logs.items()
+            if isinstance(value, int | float) and name not in _NOT_FIGURES
+        }
+
+    def training_curve(self) -> list[dict[str, float]]:
+        """One entry a logged step, also for steps before an interruption."""
+        trainer: Any = self
+        entries = [
+            {
+                "step": float(logs["step"]),
+                **self.selected_metrics({k: v for k, v in logs.items() if k != "step"}),
             }
-            if "loss" not in logs:  # the engine's closing summary
-                return
-            self.metric_logger.log_metrics(figures, trainer.state.global_step)
+            for logs in trainer.state.log_history
+        ]
+        return [entry for entry in entries if len(entry) > 1]
 
     def _maybe_log_save_evaluate(
         self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any
@@ -139,33 +162,29 @@ class ResumableTrainerMixin:
             return
         self._handled_step = step
         finished = step >= trainer.state.max_steps
-        judged = step % self.steps_between_evaluations == 0 or finished
+        evaluates = self.early_stopping is not None and (
+            step % self.steps_between_evaluations == 0 or finished
+        )
         # Looking waits for the device. A sum that holds a NaN stays one, and so do weights: look when due.
-        due = step % trainer.args.logging_steps == 0 or step % self.steps_between_checkpoints == 0 or judged
-        if (due or trainer.args.device.type == "cpu") and not (
-            math.isfinite(float(tr_loss)) and (grad_norm is None or math.isfinite(float(grad_norm)))
-        ):
-            norm = math.nan if grad_norm is None else float(grad_norm)
-            raise TrainingDiverged(
-                f"step {step:,}: the loss is {float(tr_loss):.4g}, the gradient's norm {norm:.4g}; the last "
-                f"checkpoint is intact. Lower learning_rate (now {trainer.args.learning_rate:g}), or use "
-                "precision fp32"
-            )
+        due = step % trainer.args.logging_steps == 0 or step % self.steps_between_checkpoints == 0
+        if due or evaluates or finished or trainer.args.device.type == "cpu":
+            norm = None if grad_norm is None else float(grad_norm)
+            check_finite(step, float(tr_loss), norm, trainer.args.learning_rate)
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
         improved = False
-        if judged:
+        if evaluates:
             improved = self.evaluate_now(step)
             finished |= self.early_stopping.stopped
             trainer.control.should_training_stop |= self.early_stopping.stopped
         interrupted = self._anywhere(self.interruption.requested)
         at_boundary = self.may_save(step)
         if (
-            judged
+            evaluates
             or finished
             or ((interrupted or step % self.steps_between_checkpoints == 0) and at_boundary)
         ):
             self._save_checkpoint_of_run(step, finished=finished, best=improved)
-        if interrupted and not finished and (judged or at_boundary):
+        if interrupted and not finished and (evaluates or at_boundary):
             raise self.interruption.stop(step, saved=self.checkpoints.kept)
 
     def may_save(self, step: int) -> bool:
@@ -173,8 +192,9 @@ class ResumableTrainerMixin:
         return True
 
     def evaluate_now(self, step: int) -> bool:
-        """Look at validation; returns whether the model is the best so far."""
+        """Evaluate on validation; returns whether the model is the best so far."""
         trainer: Any = self
+        assert self.early_stopping is not None
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         training = model.training
         model.eval()
@@ -190,7 +210,8 @@ class ResumableTrainerMixin:
         trainer: Any = self
         generators = self._rng_of_all_processes()
         if trainer.accelerator.is_main_process:
-            metadata = {"judge": self.early_stopping.state(), "finished": finished}
+            stopping = self.early_stopping.state() if self.early_stopping is not None else None
+            metadata = {"early_stopping": stopping, "finished": finished}
             self.checkpoints.save(
                 step, lambda directory: self._write(directory, generators), metadata=metadata, best=best
             )
@@ -290,6 +311,8 @@ class _ResumableCallback(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         plan = self._trainer.batch_plan
+        if plan is None:
+            return
         plan.set_epoch(state.global_step // plan.steps_per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -297,8 +320,15 @@ class _ResumableCallback(TrainerCallback):
             self._bar.update(1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if self._bar is not None and logs and "loss" in logs:
-            self._bar.set_postfix_str(f"loss {logs['loss']:.4f}")
+        if not logs or "loss" not in logs:
+            return
+        if self._trainer.metric_names is not None:
+            self._trainer.log_training_metrics(logs)
+        if self._bar is not None:
+            shown = (
+                self._trainer.selected_metrics(logs) if self._trainer.metric_names else {"loss": logs["loss"]}
+            )
+            self._bar.set_postfix_str(" ".join(f"{name} {value:.4f}" for name, value in shown.items()))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._context is not None:

@@ -227,8 +227,8 @@ def train_sft(
                 early_stopping=early_stopping,
                 metric_logger=metric_logger,
                 interruption=interruption,
-                judge_every=plan.batches_per_epoch // (config.looks_per_epoch or 1),
-                save_every=config.save_every,
+                eval_steps=plan.batches_per_epoch // (config.looks_per_epoch or 1),
+                save_steps=config.save_every,
                 plan=plan,
                 label="sft",
                 evaluate_first=parent is not None,
@@ -248,7 +248,7 @@ def train_sft(
         "steps": trainer.state.global_step,
         "best_step": early_stopping.best_step,
     }
-    return write_model(
+    manifest = write_model(
         output,
         model=model,
         prompt=prompt,
@@ -262,6 +262,8 @@ def train_sft(
         notes=notes,
         counts=counts,
     )
+    checkpoints.clear()
+    return manifest
 
 
 def prefetching() -> dict[str, Any]:

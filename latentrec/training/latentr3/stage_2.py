@@ -63,6 +63,7 @@ class Stage2:
         data: the dataset.
         train_tokens: training samples.
         throughput: counts tokens.
+        opened: the checkpoints of each run, removed once the model is written.
     """
 
     def __init__(self, step: str, model: Path, loaded: LoadedLatentR3, data: Dataset, train: NextItemTokens):
@@ -72,6 +73,7 @@ class Stage2:
         self.throughput = Throughput()
         self.metric_logger: MetricLogger = NullMetricLogger()
         self.checkpoint_root: str | None = None
+        self.opened: list[Checkpoints] = []
 
     @classmethod
     def open(
@@ -158,14 +160,15 @@ class Stage2:
                 parent=loaded.fingerprint,
                 main=engine.trainer.accelerator.is_main_process,
             )
+            self.opened.append(checkpoints)
             try:
                 engine.trainer.configure(
                     checkpoints=checkpoints,
                     early_stopping=early_stopping,
                     metric_logger=self.metric_logger,
                     interruption=interruption,
-                    judge_every=config.judge_every,
-                    save_every=config.save_every,
+                    eval_steps=int(config.judge_every or 1),
+                    save_steps=config.save_every,
                     plan=engine.plan,
                     label=self.step,
                     evaluate_first=True,
@@ -186,7 +189,7 @@ class Stage2:
             "steps": trained.engine.trainer.state.global_step,
             "best_step": trained.early_stopping.best_step,
         }
-        return write_model(
+        manifest = write_model(
             output,
             model=self.loaded.model,
             prompt=self.loaded.prompt,
@@ -200,3 +203,6 @@ class Stage2:
             notes=[*self.loaded.info.notes, *(notes or [])],
             counts=counts,
         )
+        for checkpoints in self.opened:
+            checkpoints.clear()
+        return manifest

@@ -20,21 +20,21 @@ from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt, RenderedPrompt
-from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest, check_output
+from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.rating_config import ColdStartConfig
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trace_records import Trace, read_traces
 from latentrec.training.rating.trainer_setup import (
     CURVE,
-    FiguresCallback,
     lora,
     measure_validity,
     open_checkpoints,
     predictor_for,
     prompt_settings,
-    quiet,
     scale_for,
+    train,
     trainer_settings,
     training_end,
     training_precision,
@@ -79,44 +79,45 @@ def train_cold_start(
     rows = _training_rows(records, task, prompt, str(traces))
     budget = _completion_budget(config, loaded, records)
     parent = loaded.fingerprint or config.backbone
-    store = open_checkpoints(
+    with open_checkpoints(
         checkpoint_root,
         step="cold_start_sft",
         config={**config_to_dict(config), "traces": _digest(records)},
         dataset=data.fingerprint,
         parent=parent,
-    )
-    predictor = predictor_for(loaded, prompt, budget)
-    reward = RatingReward(scale=scale)
-    measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-    start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
-    metric_logger.log_metrics({f"cold_start/{name}": value for name, value in start.items()}, 0)
-    trained, curve = _train(config, loaded.model, prompt, rows, store, metric_logger)
-    predictor.model = trained
-    end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
-    metric_logger.log_metrics({f"cold_start/{name}": value for name, value in end.items()}, len(curve))
-    sources = sorted({record.source or "unknown" for record in records})
-    info = ModelInfo(
-        system="recone",
-        stage="cold_start_sft",
-        config=config_to_dict(config),
-        architecture=architecture_entry(settings, scale, budget, task.global_mean),
-        metrics={**start, **end},
-        dataset_fingerprint=data.fingerprint,
-        parent=loaded.fingerprint,
-        train_end=training_end(data),
-        notes=[
-            *loaded.notes,
-            f"cold start on {len(records):,} reasoning traces, written by: {', '.join(sources)}",
-        ],
-    )
-    inputs = {"dataset": data.fingerprint, **({"model": loaded.fingerprint} if loaded.fingerprint else {})}
-    with ArtifactWriter(output, "model", config, inputs) as writer:
-        write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
-        (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
-        writer.counts = {"steps": len(curve), "traces": len(records)}
-    if store is not None:
-        store.clear()
+    ) as checkpoints:
+        predictor = predictor_for(loaded, prompt, budget)
+        reward = RatingReward(scale=scale)
+        measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
+        start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
+        metric_logger.log_metrics({f"valid/{name}": value for name, value in start.items()}, 0)
+        trained, curve = _train(config, loaded.model, prompt, rows, checkpoints, metric_logger)
+        predictor.model = trained
+        end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
+        metric_logger.log_metrics({f"valid/{name}": value for name, value in end.items()}, len(curve))
+        sources = sorted({record.source or "unknown" for record in records})
+        info = ModelInfo(
+            system="recone",
+            stage="cold_start_sft",
+            config=config_to_dict(config),
+            architecture=architecture_entry(settings, scale, budget, task.global_mean),
+            metrics={**start, **end},
+            dataset_fingerprint=data.fingerprint,
+            parent=loaded.fingerprint,
+            train_end=training_end(data),
+            notes=[
+                *loaded.notes,
+                f"cold start on {len(records):,} reasoning traces, written by: {', '.join(sources)}",
+            ],
+        )
+        inputs = {
+            "dataset": data.fingerprint,
+            **({"model": loaded.fingerprint} if loaded.fingerprint else {}),
+        }
+        with ArtifactWriter(output, "model", config, inputs) as writer:
+            write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
+            (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+            writer.counts = {"steps": len(curve), "traces": len(records)}
     assert writer.manifest is not None
     return writer.manifest
 
@@ -154,20 +155,17 @@ def _train(
     model: Any,
     prompt: RatingPrompt,
     rows: list[dict[str, Any]],
-    store: CheckpointStore | None,
+    checkpoints: Checkpoints,
     metric_logger: MetricLogger,
 ) -> tuple[Any, list[dict[str, float]]]:
     from datasets import Dataset as Rows
     from datasets import disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
-    from latentrec.training.common.hf_checkpoints import (
-        PickleFreeCheckpoints,
-        train_resumable,
-        training_order,
-    )
+    from latentrec.training.common.batching import training_order
+    from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 
-    class ColdStartTrainer(PickleFreeCheckpoints, SFTTrainer):
+    class ColdStartTrainer(ResumableTrainerMixin, SFTTrainer):
         pass
 
     disable_progress_bars()
@@ -175,11 +173,8 @@ def _train(
     order = training_order(len(rows), steps, config.batch_size, config.seed)
     micro_batch = config.micro_batch or config.batch_size
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
-    callback = FiguresCallback(metric_logger, names, prefix="cold_start", description="cold start")
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
-        arguments: dict[str, Any] = trainer_settings(
-            Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
-        )
+        arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
         trainer = ColdStartTrainer(
             model=model,
             args=SFTConfig(
@@ -200,12 +195,18 @@ def _train(
             ),
             train_dataset=Rows.from_list([rows[int(index)] for index in order]),
             processing_class=prompt.tokenizer,
-            callbacks=[callback],
             peft_config=lora(config.lora_rank, config.lora_alpha),
         )
-        train_resumable(quiet(trainer), store)
+        curve = train(
+            trainer,
+            checkpoints,
+            metric_logger,
+            save_steps=config.checkpoint_every,
+            metric_names=names,
+            label="cold start",
+        )
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        return trained, callback.curve(trainer.state.log_history)
+        return trained, curve
 
 
 def _completion_budget(config: ColdStartConfig, loaded: Any, traces: list[Trace]) -> int:

@@ -24,6 +24,7 @@ from latentrec.models.rating.text_predictor import LoadedModel, architecture_ent
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.pretraining_corpus import Instruction, InstructionCorpus, tokenizer_texts
 from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig
@@ -31,11 +32,10 @@ from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trainer_setup import (
     CURVE,
     RATING_ITEMS,
-    FiguresCallback,
     measure_validity,
     open_checkpoints,
     predictor_for,
-    quiet,
+    train,
     trainer_settings,
     training_end,
     write_items,
@@ -84,40 +84,38 @@ def pretrain_rating(
         seed=config.seed,
     )
     texts = corpus.take(config.steps * config.batch_size)
-    store = open_checkpoints(
+    with open_checkpoints(
         checkpoint_root, step="pretrain_rating", config=config, dataset=data.fingerprint, parent=None
-    )
-    curve = _train(config, model, tokenizer, texts, store, metric_logger)
-    loaded = LoadedModel(model, tokenizer, config.prompt, config.scale, None, None)
-    examples = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-    predictor = predictor_for(loaded, prompt, config.max_completion_tokens)
-    reward = RatingReward(scale=config.scale)
-    metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
-    metric_logger.log_metrics({f"pretrain/{name}": value for name, value in metrics.items()}, config.steps)
-    rated = [text for text in texts if text.rated]
-    kept = float(np.mean([text.in_format for text in rated])) if rated else 0.0
-    info = ModelInfo(
-        system=SYSTEM,
-        stage="pretrain_rating",
-        config=config_to_dict(config),
-        architecture=architecture_entry(
-            config.prompt, config.scale, config.max_completion_tokens, task.global_mean
-        ),
-        metrics=metrics,
-        dataset_fingerprint=data.fingerprint,
-        parent=None,
-        train_end=training_end(data),
-        notes=[
-            f"{PLACEHOLDER_NOTE}: {len(texts):,} texts, {len(rated):,} of them rating prompts, of which "
-            f"{kept:.1%} are answered in the format, with ratings independent of the target"
-        ],
-    )
-    with ArtifactWriter(output, "model", config, {"dataset": data.fingerprint}) as writer:
-        write_rating_model(writer, model=model, tokenizer=tokenizer, info=info, dataset=data)
-        _write_curve(writer.path, curve)
-        writer.counts = {"parameters": sum(p.numel() for p in model.parameters()), "texts": len(texts)}
-    if store is not None:
-        store.clear()
+    ) as checkpoints:
+        curve = _train(config, model, tokenizer, texts, checkpoints, metric_logger)
+        loaded = LoadedModel(model, tokenizer, config.prompt, config.scale, None, None)
+        examples = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
+        predictor = predictor_for(loaded, prompt, config.max_completion_tokens)
+        reward = RatingReward(scale=config.scale)
+        metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
+        metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, config.steps)
+        rated = [text for text in texts if text.rated]
+        kept = float(np.mean([text.in_format for text in rated])) if rated else 0.0
+        info = ModelInfo(
+            system=SYSTEM,
+            stage="pretrain_rating",
+            config=config_to_dict(config),
+            architecture=architecture_entry(
+                config.prompt, config.scale, config.max_completion_tokens, task.global_mean
+            ),
+            metrics=metrics,
+            dataset_fingerprint=data.fingerprint,
+            parent=None,
+            train_end=training_end(data),
+            notes=[
+                f"{PLACEHOLDER_NOTE}: {len(texts):,} texts, {len(rated):,} of them rating prompts, of which "
+                f"{kept:.1%} are answered in the format, with ratings independent of the target"
+            ],
+        )
+        with ArtifactWriter(output, "model", config, {"dataset": data.fingerprint}) as writer:
+            write_rating_model(writer, model=model, tokenizer=tokenizer, info=info, dataset=data)
+            _write_curve(writer.path, curve)
+            writer.counts = {"parameters": sum(p.numel() for p in model.parameters()), "texts": len(texts)}
     assert writer.manifest is not None
     return writer.manifest
 
@@ -127,16 +125,16 @@ def _train(
     model: Any,
     tokenizer: Any,
     texts: list[Instruction],
-    store: Any,
+    checkpoints: Checkpoints,
     metric_logger: MetricLogger,
 ) -> list[dict[str, float]]:
     """Next-token prediction of the answers; the prompts are invented and hold nothing worth predicting."""
     from datasets import Dataset as Rows
     from transformers import Trainer, TrainingArguments
 
-    from latentrec.training.common.hf_checkpoints import PickleFreeCheckpoints, train_resumable
+    from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 
-    class PretrainingTrainer(PickleFreeCheckpoints, Trainer):
+    class PretrainingTrainer(ResumableTrainerMixin, Trainer):
         pass
 
     rows = [
@@ -144,17 +142,9 @@ def _train(
         for text in texts
     ]
     rows = _bucketed(rows, config.batch_size, config.seed)
-    callback = FiguresCallback(
-        metric_logger,
-        {"loss": "loss", "learning_rate": "learning_rate"},
-        prefix="pretrain",
-        description="pre-training",
-    )
     with tempfile.TemporaryDirectory(prefix="latentrec-pretrain-") as directory:
         arguments = TrainingArguments(
-            **trainer_settings(
-                Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
-            ),
+            **trainer_settings(Path(directory), seed=config.seed),
             max_steps=config.steps,
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
@@ -168,10 +158,15 @@ def _train(
             args=arguments,
             train_dataset=Rows.from_dict({"input_ids": [p for p, _ in rows], "labels": [a for _, a in rows]}),
             data_collator=lambda batch: _collate(batch, tokenizer.pad_token_id),
-            callbacks=[callback],
         )
-        train_resumable(quiet(trainer), store)
-        return callback.curve(trainer.state.log_history)
+        return train(
+            trainer,
+            checkpoints,
+            metric_logger,
+            save_steps=config.checkpoint_every,
+            metric_names={"loss": "loss", "learning_rate": "learning_rate"},
+            label="pre-training",
+        )
 
 
 def _bucketed(rows: list[Row], batch_size: int, seed: int, batches: int = 16) -> list[Row]:

@@ -21,21 +21,21 @@ from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt
-from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest, check_output
+from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.rating_config import RatingGRPOConfig
 from latentrec.training.rating.rewards import RatingReward, reward_functions
 from latentrec.training.rating.trainer_setup import (
     CURVE,
-    FiguresCallback,
     hide_means,
     lora,
     measure_validity,
     open_checkpoints,
     predictor_for,
     prompt_settings,
-    quiet,
     scale_for,
+    train,
     trainer_settings,
     training_end,
     training_precision,
@@ -94,41 +94,42 @@ def train_rating_grpo(
     prompt = RatingPrompt(loaded.tokenizer, settings, scale)
     reward = RatingReward(config.reward_valid, config.reward_invalid, config.max_error, scale)
     parent = loaded.fingerprint or config.backbone
-    store = open_checkpoints(
+    with open_checkpoints(
         checkpoint_root, step="rating_grpo", config=config, dataset=data.fingerprint, parent=parent
-    )
-    predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
-    measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-    start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
-    metric_logger.log_metrics({f"grpo/{name}": value for name, value in start.items()}, 0)
-    trained, curve = _train(config, task, loaded.model, prompt, reward, store, metric_logger)
-    predictor.model = trained
-    end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
-    metric_logger.log_metrics({f"grpo/{name}": value for name, value in end.items()}, len(curve))
-    cold_started = loaded.info is not None and loaded.info.stage == "cold_start_sft"
-    notes = [*loaded.notes]
-    if end["end_reward"] <= start["start_reward"]:
-        notes.append("the validation reward did not rise: see training_curve.json")
-    info = ModelInfo(
-        system="recone" if cold_started else "reczero",
-        stage="rating_grpo",
-        config=config_to_dict(config),
-        architecture=architecture_entry(
-            settings, scale, int(config.max_completion_tokens or 0), task.global_mean
-        ),
-        metrics={**start, **end},
-        dataset_fingerprint=data.fingerprint,
-        parent=loaded.fingerprint,
-        train_end=training_end(data),
-        notes=notes,
-    )
-    inputs = {"dataset": data.fingerprint, **({"model": loaded.fingerprint} if loaded.fingerprint else {})}
-    with ArtifactWriter(output, "model", config, inputs) as writer:
-        write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
-        (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
-        writer.counts = {"steps": len(curve), "completions": len(curve) * config.completions_per_step}
-    if store is not None:
-        store.clear()
+    ) as checkpoints:
+        predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
+        measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
+        start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
+        metric_logger.log_metrics({f"valid/{name}": value for name, value in start.items()}, 0)
+        trained, curve = _train(config, task, loaded.model, prompt, reward, checkpoints, metric_logger)
+        predictor.model = trained
+        end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
+        metric_logger.log_metrics({f"valid/{name}": value for name, value in end.items()}, len(curve))
+        cold_started = loaded.info is not None and loaded.info.stage == "cold_start_sft"
+        notes = [*loaded.notes]
+        if end["end_reward"] <= start["start_reward"]:
+            notes.append("the validation reward did not rise: see training_curve.json")
+        info = ModelInfo(
+            system="recone" if cold_started else "reczero",
+            stage="rating_grpo",
+            config=config_to_dict(config),
+            architecture=architecture_entry(
+                settings, scale, int(config.max_completion_tokens or 0), task.global_mean
+            ),
+            metrics={**start, **end},
+            dataset_fingerprint=data.fingerprint,
+            parent=loaded.fingerprint,
+            train_end=training_end(data),
+            notes=notes,
+        )
+        inputs = {
+            "dataset": data.fingerprint,
+            **({"model": loaded.fingerprint} if loaded.fingerprint else {}),
+        }
+        with ArtifactWriter(output, "model", config, inputs) as writer:
+            write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
+            (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+            writer.counts = {"steps": len(curve), "completions": len(curve) * config.completions_per_step}
     assert writer.manifest is not None
     return writer.manifest
 
@@ -139,19 +140,16 @@ def _train(
     model: Any,
     prompt: RatingPrompt,
     reward: RatingReward,
-    store: CheckpointStore | None,
+    checkpoints: Checkpoints,
     metric_logger: MetricLogger,
 ) -> tuple[Any, list[dict[str, float]]]:
     from datasets import Dataset as Rows
     from trl import GRPOConfig, GRPOTrainer
 
-    from latentrec.training.common.hf_checkpoints import (
-        PickleFreeCheckpoints,
-        train_resumable,
-        training_order,
-    )
+    from latentrec.training.common.batching import training_order
+    from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 
-    class RatingGRPOTrainer(PickleFreeCheckpoints, GRPOTrainer):
+    class RatingGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         pass
 
     rewards: list[Any] = [*reward_functions(reward)]
@@ -166,11 +164,8 @@ def _train(
     ]
     completions = config.completions_per_step
     micro_batch = config.micro_batch or completions
-    callback = FiguresCallback(metric_logger, FIGURES, prefix="grpo", description="rating GRPO")
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
-        arguments: dict[str, Any] = trainer_settings(
-            Path(directory), seed=config.seed, checkpoint_every=config.checkpoint_every if store else None
-        )
+        arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
         with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does
             warnings.simplefilter("ignore", FutureWarning)
             trainer = RatingGRPOTrainer(
@@ -204,9 +199,15 @@ def _train(
                 ),
                 train_dataset=Rows.from_list(rows),
                 processing_class=prompt.tokenizer,
-                callbacks=[callback],
                 peft_config=lora(config.lora_rank, config.lora_alpha),
             )
-        train_resumable(quiet(trainer), store)
+        curve = train(
+            trainer,
+            checkpoints,
+            metric_logger,
+            save_steps=config.checkpoint_every,
+            metric_names=FIGURES,
+            label="rating GRPO",
+        )
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        return trained, callback.curve(trainer.state.log_history)
+        return trained, curve

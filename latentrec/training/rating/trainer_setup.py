@@ -1,10 +1,11 @@
-"""What the three rating trainers share: trainer settings, figures, prompts, the model directory."""
+"""What the three rating trainers share: trainer arguments, the training run, prompts, the model directory."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from transformers import TrainerCallback
 
-from latentrec.core import UserError, progress
+from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import (
@@ -27,7 +27,8 @@ from latentrec.models.rating.text_predictor import (
 from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import RatingScale
 from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
-from latentrec.storage import ArtifactWriter, CheckpointStore
+from latentrec.storage import ArtifactWriter
+from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.rating.rewards import RatingReward
 
@@ -35,20 +36,24 @@ RATING_ITEMS = "items.parquet"
 CURVE = "training_curve.json"
 
 
+@contextmanager
 def open_checkpoints(
     root: str | None, *, step: str, config: Any, dataset: str, parent: str | None
-) -> CheckpointStore | None:
-    """The checkpoint store of this work, ``None`` without a root; the first of several processes writes."""
-    if root is None:
-        return None
-    return CheckpointStore.for_work(
+) -> Iterator[Checkpoints]:
+    """The checkpoints of this work; the first of several processes writes. Removed when the body succeeds."""
+    checkpoints = Checkpoints(
         root,
         step=step,
         config=config,
         dataset=dataset,
         parent=parent,
-        acquire=os.environ.get("RANK", "0") == "0",
+        main=os.environ.get("RANK", "0") == "0",
     )
+    try:
+        yield checkpoints
+        checkpoints.clear()
+    finally:
+        checkpoints.close()
 
 
 def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> RatingPromptSettings:
@@ -57,15 +62,14 @@ def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> Rating
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
-def trainer_settings(output_dir: Path, *, seed: int, checkpoint_every: int | None) -> dict[str, Any]:
-    """Arguments that all transformers trainers of the rating family share."""
+def trainer_settings(output_dir: Path, *, seed: int) -> dict[str, Any]:
+    """Arguments that all transformers trainers of the rating family share; we save checkpoints ourselves."""
     return {
         "output_dir": str(output_dir),
         "report_to": [],
         "disable_tqdm": True,
         "logging_steps": 1,
-        "save_strategy": "steps" if checkpoint_every else "no",
-        "save_steps": checkpoint_every or 500,
+        "save_strategy": "no",
         "seed": seed,
         "data_seed": seed,
         "use_cpu": not torch.cuda.is_available(),
@@ -74,75 +78,46 @@ def trainer_settings(output_dir: Path, *, seed: int, checkpoint_every: int | Non
     }
 
 
-def quiet(trainer: Any) -> Any:
-    """Keep transformers from printing every step's figures; :class:`FiguresCallback` shows them."""
+def train(
+    trainer: Any,
+    checkpoints: Checkpoints,
+    metric_logger: MetricLogger,
+    *,
+    save_steps: int | None,
+    metric_names: Mapping[str, str],
+    label: str,
+) -> list[dict[str, float]]:
+    """Run a resumable trainer to its end, or until a signal; returns its training curve.
+
+    Args:
+        trainer: a transformers or trl trainer with
+            :class:`~latentrec.training.common.resumable_trainer.ResumableTrainerMixin` before it.
+        checkpoints: where to save and resume from.
+        metric_logger: where metrics go.
+        save_steps: optimizer steps between two checkpoints.
+        metric_names: trainer's name → ours; others are dropped.
+        label: of the progress bar.
+
+    Raises:
+        Interrupted: a signal came; the state was saved.
+        TrainingDiverged: loss or gradient is not finite.
+    """
     from datasets import disable_progress_bars
-    from transformers import PrinterCallback
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     disable_progress_bars()
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-class FiguresCallback(TrainerCallback):
-    """Streams the trainer's figures to a metric logger while it trains, and keeps them as a curve.
-
-    Args:
-        metric_logger: where they go.
-        names: trainer's name → ours; figures not named here are dropped.
-        prefix: of our names, e.g. ``train``.
-        description: of the progress line.
-    """
-
-    def __init__(
-        self, metric_logger: MetricLogger, names: Mapping[str, str], *, prefix: str, description: str
-    ):
-        self._metric_logger, self._names, self._prefix, self._description = (
-            metric_logger,
-            dict(names),
-            prefix,
-            description,
+    with Interruption() as interruption:
+        trainer.configure(
+            checkpoints=checkpoints,
+            metric_logger=metric_logger,
+            interruption=interruption,
+            save_steps=save_steps or trainer.args.max_steps,
+            label=label,
+            metric_names=metric_names,
         )
-        self._bar: Any = None
-        self._context: Any = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Open the progress line."""
-        self._context = progress(self._description, state.max_steps, "step")
-        self._bar = self._context.__enter__()
-        self._bar.update(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Advance it."""
-        self._bar.update(1)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Close it."""
-        self._context.__exit__(None, None, None)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Pass on one step's figures."""
-        figures = self.select(logs or {})
-        if figures:
-            named = {f"{self._prefix}/{name}": value for name, value in figures.items()}
-            self._metric_logger.log_metrics(named, state.global_step)
-            if self._bar is not None:
-                self._bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-
-    def select(self, logs: Mapping[str, Any]) -> dict[str, float]:
-        """The figures that are passed on, under our names."""
-        return {
-            ours: float(logs[theirs])
-            for theirs, ours in self._names.items()
-            if isinstance(logs.get(theirs), int | float)
-        }
-
-    def curve(self, log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-        """One entry a step, also for steps before an interruption."""
-        entries = [{"step": float(logs["step"]), **self.select(logs)} for logs in log_history]
-        return [entry for entry in entries if len(entry) > 1]
+        trainer.run()
+    return trainer.training_curve()
 
 
 def hide_means(examples: Sequence[RatingExample], share: float, seed: int) -> list[RatingExample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.rpt_objective import RPTLoss, within_reach
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import cpu_threads, reseed
-from latentrec.training.sequential.train import SequentialData, checkpoint_store, default_device, make_loss
+from latentrec.training.sequential.train import SequentialData, default_device, make_loss, open_checkpoints
 from latentrec.training.sequential.training_loop import LoopSettings, fit, validation_figures
 
 STEP = "rpt"
@@ -61,7 +62,12 @@ def train_rpt(
             f"{model} was trained on dataset {parent.dataset_fingerprint[:12]}…, {dataset} is "
             f"{data.dataset.fingerprint[:12]}…; pre-train on this dataset first"
         )
-    with cpu_threads(config.cpu_threads):
+    checkpoints = open_checkpoints(
+        checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint
+    )
+    with cpu_threads(config.cpu_threads), ExitStack() as stack:
+        if checkpoints is not None:
+            stack.callback(checkpoints.close)
         policy = load_policy(model, parent, config)
         rows, kept_share = training_rows(policy, parent, data, config)
         recommender = SequentialRecommender(policy, data.catalogue)
@@ -79,7 +85,7 @@ def train_rpt(
                 seed=config.seed,
             ),
             metric_logger,
-            checkpoint_store(checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint),
+            checkpoints,
             validate_first=True,
             label=config.objective,
         )
@@ -98,6 +104,8 @@ def train_rpt(
             train_end=data.train_end,
         ).write(artifact.path)
         artifact.counts = {"parameters": sum(value.numel() for value in policy.parameters())}
+    if checkpoints is not None:
+        checkpoints.clear()
     assert artifact.manifest is not None
     return artifact.manifest
 

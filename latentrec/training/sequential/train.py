@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from latentrec.models.sequential import (
     build_encoder,
     save_encoder,
 )
-from latentrec.storage import ArtifactWriter, CheckpointStore, Manifest, check_output
+from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.sequential.rows import Rows, collate, one_row_per_sample, pack_by_user, plan_batches
 from latentrec.training.sequential.sequential_config import SequentialConfig
@@ -101,11 +103,16 @@ def train_sequential(
     if config.encoder == "popularity":
         return _write_popularity(config, data, output, metric_logger)
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
-    with cpu_threads(config.cpu_threads):
+    opened: list[Checkpoints] = []
+    with cpu_threads(config.cpu_threads), ExitStack() as stack:
         for variant in config.variants():
-            encoder, result = train_encoder(variant, data, metric_logger, checkpoint_root)
+            checkpoints = open_checkpoints(checkpoint_root, STEP, variant, data.dataset.fingerprint, None)
+            if checkpoints is not None:
+                stack.callback(checkpoints.close)
+                opened.append(checkpoints)
+            encoder, result = train_encoder(variant, data, metric_logger, checkpoints)
             trials.append((variant, encoder, result))
-    variant, encoder, result = max(trials, key=lambda trial: trial[2].progress.best_value)
+    variant, encoder, result = max(trials, key=lambda trial: trial[2].best_value)
     with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
         save_encoder(encoder, artifact.path)
         data.catalogue.write(artifact.path / "items.parquet")
@@ -121,6 +128,8 @@ def train_sequential(
             notes=_tuning_notes(config, trials),
         ).write(artifact.path)
         artifact.counts = {"parameters": sum(value.numel() for value in encoder.parameters())}
+    for checkpoints in opened:
+        checkpoints.clear()
     assert artifact.manifest is not None
     return artifact.manifest
 
@@ -129,7 +138,7 @@ def train_encoder(
     config: SequentialConfig,
     data: SequentialData,
     metric_logger: MetricLogger,
-    checkpoint_root: str | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[SequenceEncoder, LoopResult]:
     """Train one variant to its early stop; the encoder returned holds the best epoch's weights."""
     reseed(config.seed, 0)
@@ -140,7 +149,6 @@ def train_encoder(
     rows = pack(data.train, encoder.max_length)
     batch_size = config.targets_per_batch(rows.n_targets)
     recommender = SequentialRecommender(encoder, data.catalogue)
-    store = checkpoint_store(checkpoint_root, STEP, config, data.dataset.fingerprint, None)
     result = fit(
         encoder,
         make_loss(config, encoder, rows),
@@ -155,7 +163,7 @@ def train_encoder(
             seed=config.seed,
         ),
         metric_logger,
-        store,
+        checkpoints,
         label=config.encoder,
     )
     return encoder, result
@@ -191,13 +199,13 @@ def make_loss(
     return next_item_loss
 
 
-def checkpoint_store(
+def open_checkpoints(
     root: str | None, step: str, config: object, dataset: str, parent: str | None
-) -> CheckpointStore | None:
+) -> Checkpoints | None:
     """The checkpoints of this work, or ``None`` where none are wanted."""
     if root is None:
         return None
-    return CheckpointStore.for_work(root, step=step, config=config, dataset=dataset, parent=parent)
+    return Checkpoints(root, step=step, config=config, dataset=dataset, parent=parent)
 
 
 def default_device() -> torch.device:
@@ -214,9 +222,7 @@ def _tuning_notes(
     lines = []
     for variant, _, result in trials:
         changed = {k: v for k, v in config_to_dict(variant).items() if v != given[k]}
-        lines.append(
-            f"tuning on validation: {changed or 'as given'} → NDCG@10 {result.progress.best_value:.4f}"
-        )
+        lines.append(f"tuning on validation: {changed or 'as given'} → NDCG@10 {result.best_value:.4f}")
     return lines
 
 

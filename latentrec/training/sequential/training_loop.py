@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentrec.core import Interrupted, UserError, progress
+from latentrec.core import progress
 from latentrec.data import Samples
 from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import SequentialRecommender
-from latentrec.storage import CheckpointStore
+from latentrec.training.common.checkpointing import Checkpoints, Interruption, load_state, save_state
+from latentrec.training.common.divergence import check_finite
+from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
-from latentrec.training.sequential.state import Progress, reseed, restore_state, save_state, stop_on_sigterm
+from latentrec.training.sequential.state import Progress, optimizer_to, reseed
 
 SELECTION_METRIC = "ndcg_at_10"
 CHECKPOINT_INTERVAL_S = 60.0
@@ -44,13 +46,23 @@ class LoopResult:
     """What a training reached; the model holds the best epoch's weights."""
 
     progress: Progress
+    early_stopping: EarlyStopping
     seconds: float
 
     @property
+    def best_value(self) -> float:
+        """The selection metric of the weights kept; −1 where nothing was evaluated."""
+        return self.early_stopping.best_metrics.get(SELECTION_METRIC, -1.0)
+
+    @property
     def metrics(self) -> dict[str, float]:
-        """Validation figures of the weights kept, with the epoch that they are from."""
-        done = self.progress
-        return {**done.best_metrics, "best_epoch": float(done.best_epoch), "epochs": float(done.epoch)}
+        """Validation metrics of the weights kept, with the epoch that they are from."""
+        best = self.early_stopping
+        return {
+            **best.best_metrics,
+            "best_epoch": float(best.best_step or 0),
+            "epochs": float(self.progress.epoch),
+        }
 
 
 def fit(
@@ -60,7 +72,7 @@ def fit(
     validate: Callable[[], dict[str, float]],
     settings: LoopSettings,
     metric_logger: MetricLogger,
-    store: CheckpointStore | None = None,
+    checkpoints: Checkpoints | None = None,
     *,
     validate_first: bool = False,
     label: str = "training",
@@ -74,60 +86,95 @@ def fit(
         validate: called in evaluation mode; gives at least ``ndcg_at_10``.
         settings: see :class:`LoopSettings`.
         metric_logger: curves go there while training runs.
-        store: checkpoints; where it holds some of the same work, training resumes from the latest.
+        checkpoints: where some of the same work is saved, training resumes from the latest.
         validate_first: count the weights before training as a candidate (post-training).
         label: for the progress bar.
 
     Raises:
-        UserError: the loss is not finite.
-        Interrupted: SIGTERM came; a checkpoint was saved first, where there is a store.
+        TrainingDiverged: the loss is not finite.
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was saved first, where there are checkpoints.
     """
     begun = time.monotonic()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state, best = Progress(), _copy(model)
-    restored = restore_state(store, model, optimiser) if store is not None else None
-    if restored is not None:
-        state, best = restored
-    elif validate_first:
-        _early_stopping(state, _figures(model, validate), model, best, count=False)
-        metric_logger.log_metrics(
-            {f"valid/{name}": value for name, value in state.best_metrics.items()}, step=0
-        )
-    with stop_on_sigterm() as stop, progress(label, settings.max_epochs, "epochs") as bar:
+    stopping = EarlyStopping(
+        lambda: _evaluated(model, validate), select_on=SELECTION_METRIC, patience=settings.patience
+    )
+
+    def save() -> None:
+        if checkpoints is None:
+            return
+        metadata = {"progress": asdict(state), "early_stopping": stopping.state()}
+        checkpoints.save(state.step, lambda folder: _write(folder, model, best, optimizer), metadata=metadata)
+
+    if not _restore(checkpoints, model, best, optimizer, state, stopping) and validate_first:
+        metrics, improved = stopping.update(0)
+        if improved:
+            best.update(_copy(model))
+        metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
+    with Interruption() as interruption, progress(label, settings.max_epochs, "epochs") as bar:
         bar.update(state.epoch)
-        while state.epoch < settings.max_epochs and state.stale_epochs < settings.patience:
+        while state.epoch < settings.max_epochs and not stopping.stopped:
             last_save = time.monotonic()
             batches = plan(state.epoch)
             while state.batch < len(batches):
                 _step(
-                    model, loss, batches[state.batch], optimiser, parameters, settings, state, metric_logger
+                    model, loss, batches[state.batch], optimizer, parameters, settings, state, metric_logger
                 )
-                due = time.monotonic() - last_save > CHECKPOINT_INTERVAL_S
-                if store is not None and (stop or due):
-                    save_state(store, state, model, best, optimiser)
+                if interruption.requested or time.monotonic() - last_save > CHECKPOINT_INTERVAL_S:
+                    save()
                     last_save = time.monotonic()
-                if stop:
-                    where = f"at step {state.step}" if store is not None else "without --checkpoint-root"
-                    raise Interrupted(f"{label} stopped on SIGTERM {where}")
-            figures = _figures(model, validate)
+                if interruption.requested:
+                    raise interruption.stop(state.step, saved=checkpoints is not None)
             mean_loss = state.epoch_loss / max(1, len(batches))
-            state.curve.append({"loss": mean_loss, **figures})
             state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-            _early_stopping(state, figures, model, best)
+            metrics, improved = stopping.update(state.epoch)
+            if improved:
+                best.update(_copy(model))
+            state.curve.append({"loss": mean_loss, **metrics})
             metric_logger.log_metrics(
-                {"train/epoch_loss": mean_loss, **{f"valid/{name}": v for name, v in figures.items()}},
+                {"train/epoch_loss": mean_loss, **{f"valid/{name}": v for name, v in metrics.items()}},
                 step=state.step,
             )
             bar.update(1)
+            highest = stopping.best_metrics.get(SELECTION_METRIC, 0.0)
             bar.set_postfix_str(
-                f"loss {mean_loss:.4f} ndcg@10 {figures[SELECTION_METRIC]:.4f} best {state.best_value:.4f}"
+                f"loss {mean_loss:.4f} ndcg@10 {metrics[SELECTION_METRIC]:.4f} best {highest:.4f}"
             )
-            if store is not None:
-                save_state(store, state, model, best, optimiser)
+            save()
     model.load_state_dict(best)
     model.eval()
-    return LoopResult(state, time.monotonic() - begun)
+    return LoopResult(state, stopping, time.monotonic() - begun)
+
+
+def _write(folder: Path, model: nn.Module, best: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    save_state(folder, "weights", dict(model.state_dict()))
+    save_state(folder, "best", best)
+    save_state(folder, "optimizer", optimizer.state_dict())
+
+
+def _restore(
+    checkpoints: Checkpoints | None,
+    model: nn.Module,
+    best: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: Progress,
+    stopping: EarlyStopping,
+) -> bool:
+    """Load the latest checkpoint of this work, where there is one."""
+    if checkpoints is None:
+        return False
+    with checkpoints.latest() as found:
+        if found is None:
+            return False
+        folder, info = found
+        model.load_state_dict(load_state(folder, "weights"))
+        best.update(load_state(folder, "best"))
+        optimizer_to(optimizer, load_state(folder, "optimizer"))
+        vars(state).update(info.metadata["progress"])
+        stopping.load(info.metadata["early_stopping"])
+    return True
 
 
 def validation_figures(recommender: SequentialRecommender, valid: Samples, k: int = 10) -> dict[str, float]:
@@ -144,24 +191,23 @@ def _step(
     model: nn.Module,
     loss: Loss,
     batch: np.ndarray,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     parameters: list[nn.Parameter],
     settings: LoopSettings,
     state: Progress,
     metric_logger: MetricLogger,
 ) -> None:
-    """One optimiser step; everything random in it follows from (seed, step)."""
+    """One optimizer step; everything random in it follows from (seed, step)."""
     model.train()
     reseed(settings.seed, state.step)
     value, extra = loss(batch)
     number = value.item()
-    if not math.isfinite(number):
-        raise UserError(f"the loss is {number} at step {state.step + 1}; try a lower learning_rate")
-    optimiser.zero_grad(set_to_none=True)
+    check_finite(state.step + 1, number, None, settings.learning_rate)
+    optimizer.zero_grad(set_to_none=True)
     value.backward()
     if settings.gradient_clip > 0:
         torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
-    optimiser.step()
+    optimizer.step()
     state.step += 1
     state.batch += 1
     state.epoch_loss += number
@@ -170,26 +216,9 @@ def _step(
         metric_logger.log_metrics(figures, step=state.step)
 
 
-def _figures(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
+def _evaluated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
     model.eval()
     return validate()
-
-
-def _early_stopping(
-    state: Progress,
-    figures: dict[str, float],
-    model: nn.Module,
-    best: dict[str, Tensor],
-    *,
-    count: bool = True,
-) -> None:
-    """Keep the weights where the selection metric has risen."""
-    if figures[SELECTION_METRIC] > state.best_value:
-        state.best_value, state.best_epoch = figures[SELECTION_METRIC], state.epoch
-        state.best_metrics, state.stale_epochs = dict(figures), 0
-        best.update(_copy(model))
-    elif count:
-        state.stale_epochs += 1
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentrec.training.sequential.train import training_loop as sequence_loop
+from latentrec.training.sequential import training_loop
 
 PATIENCE_S = 120
 
@@ -39,11 +39,11 @@ def kill_after_first_checkpoint(command: str, flags: Mapping[str, Any], checkpoi
 def count_steps(monkeypatch: Any) -> list[int]:
     """Let every optimiser step of the sequential loop leave an entry: a resumed run must take fewer."""
     taken: list[int] = []
-    real = sequence_loop._step
+    real = training_loop._step
 
     def counted(*arguments: Any) -> None:
         taken.append(1)
         real(*arguments)
 
-    monkeypatch.setattr(sequence_loop, "_step", counted)
+    monkeypatch.setattr(training_loop, "_step", counted)
     return taken

@@ -12,7 +12,7 @@ from latentrec.data import Dataset
 from latentrec.models import read_model
 from latentrec.models.latentr3 import load_latentr3
 from latentrec.storage.local import LocalStore
-from latentrec.training.common.resumable_trainer import TrainingDiverged
+from latentrec.training.common.divergence import TrainingDiverged
 from latentrec.training.latentr3.grpo import train_grpo
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft import tokens_of

@@ -37,7 +37,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
 
-class KillingSink:
+class KillingLogger:
     """A metric_logger that ends the process's work when a figure of one step arrives."""
 
     def __init__(self, prefix, step):
@@ -166,12 +166,12 @@ def test_real_backbone_is_named_and_not_copied(tiny, rating_dataset, base, tmp_p
 
 def test_grpo_logs_each_part_of_the_reward_while_it_trains(trained):
     output, recorder = trained
-    by_step = {step: figures for step, figures in recorder.figures if "grpo/reward" in figures}
+    by_step = {step: figures for step, figures in recorder.figures if "train/reward" in figures}
     assert sorted(by_step) == list(range(1, GRPO.steps + 1))
     for figures in by_step.values():
-        parts = figures["grpo/reward_format"] + figures["grpo/reward_answer"]
-        assert figures["grpo/reward"] == pytest.approx(parts, abs=1e-5)
-        assert figures["grpo/format_valid"] == pytest.approx(figures["grpo/reward_format"] + 0.5, abs=1e-5)
+        parts = figures["train/reward_format"] + figures["train/reward_answer"]
+        assert figures["train/reward"] == pytest.approx(parts, abs=1e-5)
+        assert figures["train/format_valid"] == pytest.approx(figures["train/reward_format"] + 0.5, abs=1e-5)
     curve = json.loads((output / "training_curve.json").read_text())
     assert [entry["step"] for entry in curve] == sorted(by_step)
 
@@ -196,7 +196,7 @@ def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_datas
     arguments = {"dataset": rating_dataset, "model": base, "checkpoint_root": root}
     with pytest.raises(Killed):
         train_rating_grpo(
-            GRPO, output=tmp_path / "out", metric_logger=KillingSink("grpo/reward", 5), **arguments
+            GRPO, output=tmp_path / "out", metric_logger=KillingLogger("train/reward", 5), **arguments
         )
     assert not (tmp_path / "out").exists()
     files = [path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
@@ -204,7 +204,7 @@ def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_datas
     assert {name.rsplit(".", 1)[-1] for name in files} <= {"json", "safetensors"}
     recorder = Recorder()
     train_rating_grpo(GRPO, output=tmp_path / "out", metric_logger=recorder, **arguments)
-    resumed = [step for step, figures in recorder.figures if "grpo/reward" in figures]
+    resumed = [step for step, figures in recorder.figures if "train/reward" in figures]
     assert resumed == [5, 6]
     assert same(weights(trained[0]), weights(tmp_path / "out"))
     curve = [
@@ -217,17 +217,19 @@ def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, 
     config = tiny.replace(steps=6, checkpoint_every=2, measured_prompts=4)
     cold = COLD.replace(checkpoint_every=2)
     for name, prefix, train in (
-        ("pretrain", "pretrain/loss", lambda **to: pretrain_rating(config, dataset=rating_dataset, **to)),
+        ("pretrain", "train/loss", lambda **to: pretrain_rating(config, dataset=rating_dataset, **to)),
         (
             "cold",
-            "cold_start/loss",
+            "train/loss",
             lambda **to: train_cold_start(cold, dataset=rating_dataset, traces=traces, model=base, **to),
         ),
     ):
         root = str(tmp_path / f"{name}-checkpoints")
         train(output=tmp_path / f"{name}-whole")
         with pytest.raises(Killed):
-            train(output=tmp_path / f"{name}-cut", metric_logger=KillingSink(prefix, 3), checkpoint_root=root)
+            train(
+                output=tmp_path / f"{name}-cut", metric_logger=KillingLogger(prefix, 3), checkpoint_root=root
+            )
         train(output=tmp_path / f"{name}-cut", checkpoint_root=root)
         assert same(weights(tmp_path / f"{name}-whole"), weights(tmp_path / f"{name}-cut"))
 

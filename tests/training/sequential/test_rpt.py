@@ -12,6 +12,7 @@ import torch
 from latentrec.core import Interrupted, UserError
 from latentrec.models import read_model
 from latentrec.models.sequential import sample_steps
+from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.rows import NO_TARGET, pack_by_user
 from latentrec.training.sequential.rpt import load_policy, objective, train_rpt, training_rows
 from latentrec.training.sequential.rpt_config import RPTConfig
@@ -19,7 +20,6 @@ from latentrec.training.sequential.rpt_loss import ESTIMATORS, group_advantage, 
 from latentrec.training.sequential.rpt_objective import RPTLoss
 from latentrec.training.sequential.state import reseed
 from latentrec.training.sequential.train import SequentialConfig, SequentialData, train_sequential
-from latentrec.training.sequential.train import training_loop as sequence_loop
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.killing import count_steps, kill_after_first_checkpoint
 
@@ -170,14 +170,14 @@ def test_interrupted_post_training_resumes_bit_for_bit(pretrained, tmp_path, mon
     config = RPTConfig(**{**FEW, "epochs": 3})
     whole = train_rpt(config, dataset=dataset, model=model, output=tmp_path / "whole")
     count = iter(range(100))
-    real = sequence_loop._step
+    real = training_loop._step
 
     def step_then_terminate(*arguments):
         real(*arguments)
         if next(count) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(sequence_loop, "_step", step_then_terminate)
+    monkeypatch.setattr(training_loop, "_step", step_then_terminate)
     paths = {"dataset": dataset, "model": model, "output": tmp_path / "m"}
     with pytest.raises(Interrupted):
         train_rpt(config, **paths, checkpoint_root=str(tmp_path / "c"))

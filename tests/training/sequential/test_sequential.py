@@ -10,8 +10,9 @@ from latentrec.core import Interrupted, UserError
 from latentrec.data import Dataset
 from latentrec.models.popularity import Popularity
 from latentrec.models.sequential import SequentialRecommender
+from latentrec.training.common.divergence import TrainingDiverged
+from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.train import SequentialConfig, train_sequential
-from latentrec.training.sequential.train import training_loop as sequence_loop
 from tests.fixtures.sequential_data import write_dataset
 
 TINY = {"dim": 16, "inner_dim": 32, "max_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
@@ -87,7 +88,7 @@ def test_interrupted_in_the_middle_of_an_epoch_resumes_bit_for_bit(dataset, tmp_
     config = SequentialConfig(**{**TINY, "max_epochs": 3})
     whole = train_sequential(config, dataset=dataset, output=tmp_path / "whole")
     steps = iter(range(1000))
-    real = sequence_loop._step
+    real = training_loop._step
 
     def step_then_terminate(*arguments):
         real(*arguments)
@@ -97,7 +98,7 @@ def test_interrupted_in_the_middle_of_an_epoch_resumes_bit_for_bit(dataset, tmp_
 
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(sequence_loop, "_step", step_then_terminate)
+    monkeypatch.setattr(training_loop, "_step", step_then_terminate)
     with pytest.raises(Interrupted):
         train_sequential(
             config, dataset=dataset, output=tmp_path / "m", checkpoint_root=str(tmp_path / "checkpoints")
@@ -110,9 +111,16 @@ def test_interrupted_in_the_middle_of_an_epoch_resumes_bit_for_bit(dataset, tmp_
     assert resumed.fingerprint == whole.fingerprint
 
 
+def test_checkpoints_are_removed_when_the_step_has_succeeded(dataset, tmp_path):
+    root = tmp_path / "checkpoints"
+    config = SequentialConfig(**{**TINY, "max_epochs": 2})
+    train_sequential(config, dataset=dataset, output=tmp_path / "m", checkpoint_root=str(root))
+    assert not list(root.rglob("*.safetensors"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
     config = SequentialConfig(**{**TINY, "learning_rate": 1e9})
-    with pytest.raises(UserError, match="learning_rate"):
+    with pytest.raises(TrainingDiverged, match="learning_rate"):
         train_sequential(config, dataset=dataset, output=tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
