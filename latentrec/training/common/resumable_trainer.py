@@ -173,6 +173,7 @@ class ResumableTrainerMixin:
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
         improved = False
         if evaluates:
+            assert self.early_stopping is not None
             improved = self.evaluate_now(step)
             finished |= self.early_stopping.stopped
             trainer.control.should_training_stop |= self.early_stopping.stopped

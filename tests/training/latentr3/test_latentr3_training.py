@@ -13,6 +13,7 @@ from latentrec.models import read_model
 from latentrec.models.latentr3 import load_latentr3
 from latentrec.storage.local import LocalStore
 from latentrec.training.common.divergence import TrainingDiverged
+from latentrec.training.latentr3 import sft as sft_module
 from latentrec.training.latentr3.grpo import train_grpo
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft import tokens_of
@@ -254,15 +255,29 @@ def test_torn_checkpoint_is_passed_over_for_the_one_before(run, tmp_path):
     assert same_weights(finished, tmp_path / "model")
 
 
-def test_finished_run_is_not_trained_again(dataset, stage_1, tmp_path):
-    root = str(tmp_path / "checkpoints")
-    sft(dataset, tmp_path / "first", root=root)
+def test_a_run_that_died_while_it_wrote_its_model_is_not_trained_again(
+    dataset, stage_1, tmp_path, monkeypatch
+):
+    root = tmp_path / "checkpoints"
+
+    def no_space(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft_module, "write_model", no_space)
+        with pytest.raises(OSError, match="No space"):
+            sft(dataset, tmp_path / "model", root=str(root))
+    assert list(root.rglob("*.safetensors"))
     again = Recorder()
-    sft(dataset, tmp_path / "second", again, root)
+    sft(dataset, tmp_path / "model", again, str(root))
     assert not again.series("train/loss")
-    assert same_weights(tmp_path / "first", tmp_path / "second")
-    assert same_weights(tmp_path / "first", stage_1[0])
-    assert read_model(tmp_path / "first")[1].fingerprint == read_model(tmp_path / "second")[1].fingerprint
+    assert same_weights(tmp_path / "model", stage_1[0])
+
+
+def test_checkpoints_are_removed_when_the_model_is_written(dataset, tmp_path):
+    root = tmp_path / "checkpoints"
+    sft(dataset, tmp_path / "model", root=str(root))
+    assert not list(root.rglob("*.safetensors"))
 
 
 def test_checkpoints_hold_no_pickle(dataset, tmp_path):
