@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 
 from latentrec import __version__
 from latentrec.core import UserError
+from latentrec.steps.backend import HEALTH_PATH, check_backend
 
-HEALTH = "/apis/v2beta1/healthz"
 PROBE_SECONDS = 10
 
 
@@ -87,7 +88,7 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     import kfp_server_api
     import urllib3
 
-    _probe(cluster)
+    backend_version(cluster)
     try:
         yield _client(cluster)
     except kfp_server_api.ApiException as error:
@@ -109,14 +110,23 @@ def _client(cluster: Cluster) -> Any:
         )
 
 
-def _probe(cluster: Cluster) -> None:
-    """One request with a short timeout: the client itself would retry for half a minute."""
+def backend_version(cluster: Cluster) -> str:
+    """Version of the backend, ``unknown`` where it reports none.
+
+    One request with a short timeout: the client itself would retry for half a minute.
+
+    Raises:
+        UserError: nothing answers, or no KFP API, or one that refuses us or is too old.
+    """
     headers = {"Authorization": f"Bearer {cluster.token}"} if cluster.token else {}
     try:
         with requests.Session() as session:
             session.trust_env = False  # as the client: no proxies from the environment
             answer = session.get(
-                cluster.host + HEALTH, headers=headers, timeout=PROBE_SECONDS, verify=cluster.ca_cert or True
+                cluster.host + HEALTH_PATH,
+                headers=headers,
+                timeout=PROBE_SECONDS,
+                verify=cluster.ca_cert or True,
             )
     except requests.RequestException as error:
         raise UserError(
@@ -126,14 +136,15 @@ def _probe(cluster: Cluster) -> None:
     if answer.status_code in (401, 403):
         raise UserError(_unauthorised(cluster, answer.status_code))
     try:
-        known = answer.status_code == 200 and isinstance(answer.json(), dict)
+        health = answer.json() if answer.status_code == 200 else None
     except ValueError:
-        known = False
-    if not known:
+        health = None
+    if not isinstance(health, dict):
         raise UserError(
-            f"KFP_HOST {cluster.host} answers {HEALTH} with HTTP {answer.status_code} and no KFP v2 status; "
-            "is it the KFP API (2.0 or later), or a login page in front of it (then set KFP_TOKEN)?"
+            f"KFP_HOST {cluster.host} answers {HEALTH_PATH} with HTTP {answer.status_code} and no KFP v2 "
+            "status; is it the KFP API (2.0 or later), or a login page in front of it (then set KFP_TOKEN)?"
         )
+    return check_backend(health)
 
 
 def _unauthorised(cluster: Cluster, status: int) -> str:
@@ -181,6 +192,27 @@ def version_name(package: Path) -> str:
     return f"{__version__}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
 
 
+def check_images(package: Path) -> None:
+    """Refuse images of this machine, unless ``ALLOW_LOCAL_IMAGES=1`` says that every node has them.
+
+    Args:
+        package: a compiled pipeline.
+
+    Raises:
+        UserError: naming the image.
+    """
+    if os.environ.get("ALLOW_LOCAL_IMAGES") == "1":
+        return
+    spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+    for entry in spec["deploymentSpec"]["executors"].values():
+        image = entry.get("container", {}).get("image", "")
+        if image.startswith("localhost/"):
+            raise UserError(
+                f"the pipeline's image is {image}, which a cluster cannot pull; set IMAGE_REGISTRY, run "
+                "`make images push`, or set ALLOW_LOCAL_IMAGES=1 where every node has it already"
+            )
+
+
 def upload(client: Any, system: str, package: Path, *, description: str = "") -> PipelineVersion:
     """Upload a compiled pipeline as a version of the pipeline ``system``; the same bytes only once.
 
@@ -192,6 +224,7 @@ def upload(client: Any, system: str, package: Path, *, description: str = "") ->
     """
     import kfp_server_api
 
+    check_images(package)
     name = version_name(package)
     pipeline_id = client.get_pipeline_id(system)
     if pipeline_id is None:

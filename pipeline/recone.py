@@ -45,11 +45,13 @@ def recone(
     model_name: str = "recone",
     gpu_count: str = "1",
     gpu_type: str = "nvidia-a100-80gb",
+    gpu_machine_type: str = "",
     gpu_spot: bool = False,
     gpu_node_selector: dict = {},  # noqa: B006
     gpu_tolerations: list = [],  # noqa: B006
-    train_cpu: str = "8",
-    train_memory: str = "32Gi",
+    resources: str = "default",
+    train_cpu: str = "",
+    train_memory: str = "",
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
@@ -79,11 +81,13 @@ def recone(
         model_name: Name in the model registry.
         gpu_count: Accelerators of a training or evaluation pod, 0 or 1; 0 runs on CPU nodes.
         gpu_type: GKE accelerator type; preflight holds the model's size against its memory.
+        gpu_machine_type: GKE machine type of the pool; empty is the guide's own for gpu_type.
         gpu_spot: Use spot nodes; interrupted steps resume from their checkpoint.
         gpu_node_selector: Node labels instead of those that gpu_type and gpu_spot give, as JSON.
         gpu_tolerations: Tolerations besides those of GPU and spot nodes, as a JSON list.
-        train_cpu: CPUs of a training pod, in Kubernetes notation.
-        train_memory: Memory of a training pod, in Kubernetes notation.
+        resources: Sizes of all steps: default, or small for a cluster of two cores and 8 GiB.
+        train_cpu: CPUs of a training pod, in Kubernetes notation; empty is what resources and pool give.
+        train_memory: Memory of a training pod, in Kubernetes notation; empty likewise.
         seed: Seed of everything random.
         options: Further fields of the steps' settings, {"rating": {...}, "evaluate": {...}}.
     """

@@ -1,8 +1,9 @@
 """Where and how a step's pod runs: nodes, resources, caching, retries, names. One profile a kind of step.
 
-What a user may choose comes from run parameters (KFP takes them at run time): cpu and memory of training
-pods, the number of accelerators, and, through preflight's outputs, node selector and tolerations. The rest
-is fixed when the pipeline is compiled.
+What a user may choose comes from run parameters (KFP takes them at run time): the number of accelerators,
+and, through preflight's outputs, cpu, memory, node selector and tolerations. All of them are texts: KFP
+leaves out, without a word, a limit whose value is a number. The rest is fixed when the pipeline is
+compiled.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from latentrec.core.settings import (
+    ALLOW_LOCAL_IMAGES_VARIABLE,
     ARTIFACT_ROOT_VARIABLE,
     CHECKPOINT_ROOT_VARIABLE,
     IMAGE_DIGEST_VARIABLE,
+    IMAGE_VARIABLE,
+    KFP_API_VARIABLE,
     KFP_UI_VARIABLE,
+    MAX_RESTARTS_VARIABLE,
     MLFLOW_EXPERIMENT_NAME_VARIABLE,
     MLFLOW_TRACKING_URI_VARIABLE,
     MLFLOW_UI_VARIABLE,
     PIPELINE_VARIABLE,
     RUN_ID_VARIABLE,
+    S3_ACCESS_KEY_VARIABLE,
+    S3_ENDPOINT_VARIABLE,
+    S3_SECRET_KEY_VARIABLE,
     STATUS_ROOT_VARIABLE,
     STEP_VARIABLE,
 )
@@ -40,9 +48,17 @@ SETTING_NAMES = (
     STATUS_ROOT_VARIABLE,
     CHECKPOINT_ROOT_VARIABLE,
     ARTIFACT_ROOT_VARIABLE,
+    KFP_API_VARIABLE,
+    S3_ENDPOINT_VARIABLE,
+    ALLOW_LOCAL_IMAGES_VARIABLE,
     KFP_UI_VARIABLE,
     MLFLOW_UI_VARIABLE,
 )
+STORE_KEYS = "mlpipeline-minio-artifact"
+"""Secret with the keys of KFP's own object store; KFP makes it, an installation on ``gs://`` may lack it."""
+
+STORE_KEY_NAMES = {"accesskey": S3_ACCESS_KEY_VARIABLE, "secretkey": S3_SECRET_KEY_VARIABLE}
+
 CREDENTIALS = "latentrec-credentials"
 """Secret with the tokens that a step may need; made by the operator, never part of a pipeline."""
 
@@ -56,15 +72,20 @@ NODE_WAIT_S = 24 * 3600
 """How long the pod of a retry may wait for a node (a spot node that was taken away comes back late)."""
 
 
+SMALL = ("1", "2Gi")
+"""CPU and memory of the steps that decide the others' sizes, and of the run summary."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """What all steps of one kind have in common.
 
     Attributes:
-        cpu: limit, Kubernetes notation; empty for the run parameter ``train_cpu``.
-        memory: limit, Kubernetes notation; empty for the run parameter ``train_memory``.
+        size: kind of its size, which preflight decides (``data``, ``train``, ``traces``, ``register``); empty
+            for :data:`SMALL`, which every cluster has.
         cached: whether KFP may serve the step from its cache; never for a step that reads the world.
-        retries: attempts after a failure; only for steps that resume from a checkpoint.
+        retries: attempts after a failure; only for steps that resume from a checkpoint. KFP starts a lost pod
+            again that often, and the step its own worker (``latentrec.steps.launch``).
         timeout_s: seconds after which the step is stopped.
         gpu: whether the step goes to the run's GPU pool.
         several_gpus: whether it can use as many accelerators as the run asks for, and not just one.
@@ -72,8 +93,7 @@ class Profile:
         credentials: whether the step may need a token: of the model hub, or of RecOne's endpoint.
     """
 
-    cpu: str
-    memory: str
+    size: str
     cached: bool
     retries: int
     timeout_s: int
@@ -83,12 +103,11 @@ class Profile:
     credentials: bool = False
 
 
-PREFLIGHT = Profile("1", "2Gi", cached=False, retries=0, timeout_s=900, credentials=True)
-DATA = Profile("4", "16Gi", cached=True, retries=0, timeout_s=4 * 3600)
-TRAIN_CPU = Profile("", "", cached=True, retries=3, timeout_s=48 * 3600, shm="2Gi")
+PREFLIGHT = Profile("", cached=False, retries=0, timeout_s=900, credentials=True)
+DATA = Profile("data", cached=True, retries=0, timeout_s=4 * 3600)
+TRAIN_CPU = Profile("train", cached=True, retries=3, timeout_s=48 * 3600, shm="2Gi")
 TRAIN = Profile(
-    "",
-    "",
+    "train",
     cached=True,
     retries=3,
     timeout_s=48 * 3600,
@@ -97,10 +116,10 @@ TRAIN = Profile(
     shm="8Gi",
     credentials=True,
 )
-TRACES = Profile("2", "8Gi", cached=True, retries=2, timeout_s=24 * 3600, credentials=True)
-EVALUATE = Profile("", "", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
-REGISTER = Profile("2", "8Gi", cached=False, retries=0, timeout_s=3600)
-SUMMARY = Profile("1", "2Gi", cached=False, retries=0, timeout_s=900)
+TRACES = Profile("traces", cached=True, retries=2, timeout_s=24 * 3600, credentials=True)
+EVALUATE = Profile("train", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
+REGISTER = Profile("register", cached=False, retries=0, timeout_s=3600)
+SUMMARY = Profile("", cached=False, retries=0, timeout_s=900)
 
 
 def longest_retried(profile: Profile) -> int:
@@ -133,10 +152,11 @@ def place(
         step: name under which the step records its status.
         title: display name.
         parameters: the pipeline's parameters by name.
-        pool: preflight's outputs ``node_selector``, ``tolerations``, ``one_gpu``; for GPU steps only.
+        pool: preflight's outputs: the sizes, and for GPU steps ``node_selector``, ``tolerations``,
+        ``one_gpu``.
     """
     task.set_display_name(title)
-    cpu, memory = profile.cpu or parameters["train_cpu"], profile.memory or parameters["train_memory"]
+    cpu, memory = (pool[f"{profile.size}_{what}"] for what in ("cpu", "memory")) if profile.size else SMALL
     _use(task, cpu, memory)
     task.set_cpu_limit(cpu).set_memory_limit(memory)
     task.set_caching_options(profile.cached)
@@ -175,10 +195,15 @@ def _environment(task: dsl.PipelineTask, profile: Profile, system: str, step: st
     """The run's id from the pod's label, never from a parameter: that would defeat caching."""
     task.set_env_variable(PIPELINE_VARIABLE, system)
     task.set_env_variable(STEP_VARIABLE, step)
+    if profile.retries:
+        task.set_env_variable(MAX_RESTARTS_VARIABLE, str(profile.retries))
     image = task.container_spec.image if task.container_spec else ""
+    if step == "preflight":
+        task.set_env_variable(IMAGE_VARIABLE, image)
     if "@" in image:
         task.set_env_variable(IMAGE_DIGEST_VARIABLE, image.partition("@")[2])
     kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, "metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in SETTING_NAMES}, optional=True)
+    kubernetes.use_secret_as_env(task, STORE_KEYS, dict(STORE_KEY_NAMES), optional=True)
     if profile.credentials:
         kubernetes.use_secret_as_env(task, CREDENTIALS, dict(CREDENTIAL_NAMES), optional=True)

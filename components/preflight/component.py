@@ -39,6 +39,14 @@ def preflight(
         ("node_selector", dict),
         ("tolerations", list),
         ("one_gpu", str),
+        ("data_cpu", str),
+        ("data_memory", str),
+        ("train_cpu", str),
+        ("train_memory", str),
+        ("traces_cpu", str),
+        ("traces_memory", str),
+        ("register_cpu", str),
+        ("register_memory", str),
         ("data_options", dict),
         ("sequential_options", dict),
         ("lares_options", dict),
@@ -86,6 +94,14 @@ def preflight(
         node_selector: Node labels of the GPU steps' pool.
         tolerations: Tolerations of the GPU steps' pool.
         one_gpu: Accelerators of a GPU step that can use one at most.
+        data_cpu: CPUs of data preparation, in Kubernetes notation.
+        data_memory: Memory of data preparation, in Kubernetes notation.
+        train_cpu: CPUs of training and evaluation, in Kubernetes notation.
+        train_memory: Memory of training and evaluation, in Kubernetes notation.
+        traces_cpu: CPUs of the traces, in Kubernetes notation.
+        traces_memory: Memory of the traces, in Kubernetes notation.
+        register_cpu: CPUs of registration, in Kubernetes notation.
+        register_memory: Memory of registration, in Kubernetes notation.
         data_options: Further settings of data preparation, checked.
         sequential_options: Further settings of the ID-based baselines, checked.
         lares_options: Further settings of LARES, checked.

@@ -22,4 +22,6 @@ def run_summary(
     """
     from latentrec.steps.run_summary import write_run_summary
 
-    write_run_summary(summary.path, steps=steps, succeeded=outcome.state == "SUCCEEDED")
+    write_run_summary(
+        summary.path, steps=steps, state=outcome.state, workflow=outcome.pipeline_job_resource_name
+    )

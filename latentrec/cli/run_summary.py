@@ -8,6 +8,7 @@ from pathlib import Path
 from latentrec.core import UserError
 from latentrec.steps.run_summary import render_summary
 from latentrec.steps.status import read_step_statuses
+from latentrec.steps.verdict import decide
 from latentrec.storage import check_output_file, is_local, join, store_for
 
 HELP = "print what happened in a pipeline run: state, duration and reason of each step, verdict"
@@ -36,7 +37,7 @@ def run(namespace: argparse.Namespace) -> None:
     statuses = read_step_statuses(root, run_id)
     if not statuses:
         raise UserError(f"--run {join(root, run_id)}: no step has written a status there")
-    text = render_summary(run_id, statuses, succeeded=all(s.state == "succeeded" for s in statuses))
+    text = render_summary(run_id, statuses, decide(None, statuses, ()))
     if namespace.output:
         store_for(namespace.output).write_bytes(namespace.output, text.encode())
     print(text)

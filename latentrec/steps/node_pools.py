@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +10,10 @@ from latentrec.core import UserError
 
 ACCELERATOR_LABEL = "cloud.google.com/gke-accelerator"
 SPOT_LABEL = "cloud.google.com/gke-spot"
+MACHINE_LABEL = "node.kubernetes.io/instance-type"
 GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPOT_TOLERATION = {"key": SPOT_LABEL, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
 _TOLERATION_FIELDS = {"key", "operator", "value", "effect", "toleration_seconds"}
-_QUANTITY = re.compile(r"^\d+(\.\d+)?([KMGTPE]i?|m)?$")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
 
     Args:
         parameters: ``system``, ``gpu_count``, ``gpu_type``, ``gpu_spot``, ``gpu_node_selector``,
-            ``gpu_tolerations``, ``train_cpu`` and ``train_memory`` of the pipeline; each may be absent.
+            ``gpu_tolerations`` and ``gpu_machine_type`` of the pipeline; each may be absent.
 
     Raises:
         UserError: naming the parameter that is wrong.
@@ -52,10 +51,6 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     most = 8 if system in SEVERAL_GPUS else 1
     if not count.isdigit() or int(count) > most:
         raise UserError(f"gpu_count is {count}, expected 0 to {most} for {system or 'this pipeline'}")
-    for name in ("train_cpu", "train_memory"):
-        value = str(parameters.get(name, "1"))
-        if not _QUANTITY.match(value):
-            raise UserError(f"{name} is {value!r}, expected Kubernetes notation like 8 or 32Gi")
     spot = str(parameters.get("gpu_spot", "")).lower() in ("true", "1")
     selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
@@ -66,6 +61,8 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
             raise UserError(
                 f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4"
             )
+        if parameters.get("gpu_machine_type"):
+            selector[MACHINE_LABEL] = str(parameters["gpu_machine_type"])
     if spot:
         selector[SPOT_LABEL] = "true"
         tolerations.append(SPOT_TOLERATION)

@@ -18,13 +18,27 @@ from functools import partial
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.core.settings import ARTIFACT_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.core.settings import (
+    ALLOW_LOCAL_IMAGES_VARIABLE,
+    ARTIFACT_ROOT_VARIABLE,
+    CHECKPOINT_ROOT_VARIABLE,
+    IMAGE_VARIABLE,
+    STATUS_ROOT_VARIABLE,
+)
 from latentrec.steps.backbone_check import check_backbone
+from latentrec.steps.backend import ask_backend
 from latentrec.steps.links import kfp_tags
 from latentrec.steps.node_pools import Pool, choose_pool
 from latentrec.steps.parameters import CONFIGS, SYSTEMS, check_parameters, locations
-from latentrec.steps.step_run import ensure_parent_run
+from latentrec.steps.pods import KubernetesApi
+from latentrec.steps.step_run import WORKFLOW_TAG, end_abandoned_runs, ensure_parent_run
+from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
 from latentrec.storage import ABSENT, join, store_for
+
+ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+POD_VARIABLE = "KFP_POD_NAME"
+"""KFP sets it in every pod; elsewhere fewer things are required."""
 
 OPTION_GROUPS = tuple(CONFIGS)
 """Groups of options in the order of the preflight component's outputs."""
@@ -44,6 +58,7 @@ class PreflightResult:
         options: further configuration fields of each step, checked.
         details: what the run summary shows.
         pool: nodes of the GPU steps.
+        sizes: CPU and memory of the steps, by kind.
     """
 
     inputs_fingerprint: str = ""
@@ -53,6 +68,7 @@ class PreflightResult:
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     pool: Pool = field(default_factory=Pool)
+    sizes: dict[str, Size] = field(default_factory=lambda: dict(PROFILES["default"]))
 
 
 def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
@@ -83,13 +99,21 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     options = attempt("parameters", lambda: check_parameters(system, given, given.get("options", {})))
     checked.options |= options or {}
     checked.pool = attempt("nodes", lambda: choose_pool(given)) or Pool()
+    checked.sizes = attempt("sizes", lambda: choose_sizes(given)) or checked.sizes
     checked.data_cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
     checked.inputs_fingerprint = (
         attempt("inputs", lambda: check_inputs(given.get("reviews"), given.get("metadata"))) or ""
     )
-    for variable in (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE):
+    if system == "latentr3" and not locations(given.get("metadata")):
+        problems.append("metadata is empty; LatentR3 trains on titles, which come from there")
+    in_pod = bool(os.environ.get(POD_VARIABLE))
+    if in_pod:
+        attempt("installation", check_installation)
+        checked.details["kfp_backend"] = attempt("KFP backend", ask_backend) or "unknown"
+    for variable in ROOT_VARIABLES:
         root = os.environ.get(variable)
-        if root:
+        # MLflow's own server takes artifacts under this scheme; opening the run below asks it.
+        if root and not root.startswith("mlflow-artifacts:"):
             attempt(f"{variable} {root}", partial(check_writable, root))
     if system in SYSTEMS and {"sft", "rating"} & set(SYSTEMS[system]):
         note = attempt("backbone", lambda: check_backbone(given, checked.options))
@@ -102,7 +126,10 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         checked.start_from = attempt("champion", lambda: champion_version(name)) or ""
     shown = {name: value for name, value in given.items() if name != "options"}
     shown["options"] = json.dumps(options or {})
-    parent = attempt("tracking", lambda: ensure_parent_run(shown, kfp_tags()))
+    workflow = _workflow() if in_pod else {}
+    parent = attempt("tracking", lambda: ensure_parent_run(shown, {**kfp_tags(), **workflow}))
+    if in_pod and parent:
+        attempt("earlier runs", _end_abandoned)
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise UserError(f"preflight: {listed}")
@@ -112,6 +139,40 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         checked.details["known_content"] = checked.known_content
     checked.details |= {"inputs_fingerprint": checked.inputs_fingerprint, "mlflow_parent_run_id": parent}
     return checked
+
+
+def check_installation() -> str:
+    """What every later step needs of an installation, under KFP.
+
+    Raises:
+        UserError: naming every setting that is missing.
+    """
+    missing = [name for name in (TRACKING_VARIABLE, *ROOT_VARIABLES) if not os.environ.get(name)]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)}: not set; steps get them from the ConfigMap latentrec-settings of their "
+            "namespace (manifests/base/settings.env and the overlay; docs/operations.md, section 6)"
+        )
+    image = os.environ.get(IMAGE_VARIABLE, "")
+    if image.startswith("localhost/") and os.environ.get(ALLOW_LOCAL_IMAGES_VARIABLE) != "true":
+        raise UserError(
+            f"the pipeline was compiled with the image {image}, which no other machine can pull; set "
+            f"IMAGE_REGISTRY and compile again, or {ALLOW_LOCAL_IMAGES_VARIABLE}=true where every node has it"
+        )
+    return "complete"
+
+
+def _workflow() -> dict[str, str]:
+    """Tag with the name of the workflow that runs this pod."""
+    api = KubernetesApi.from_pod()
+    name = api.workflow_of(os.environ[POD_VARIABLE]) if api else None
+    return {WORKFLOW_TAG: name} if name else {}
+
+
+def _end_abandoned() -> str:
+    api = KubernetesApi.from_pod()
+    ended = end_abandoned_runs(api.is_over) if api else []
+    return f"ended in MLflow: {', '.join(ended)}" if ended else "none left running"
 
 
 def check_inputs(reviews: Any, metadata: Any = None) -> str:

@@ -1,11 +1,13 @@
 """What happened in a pipeline run, step by step, as Markdown; the exit handler's work.
 
-KFP tells an exit handler only that something failed. Each step has written its own status
-(:mod:`latentrec.steps.status`); this reads them, says which step failed and why, and ends the MLflow run.
+KFP tells an exit handler only that something failed. Each step has written its own status, and Kubernetes
+knows why a pod was lost; this decides what the run came to, says which step failed first and why, and ends
+the MLflow runs of everything that could not end its own.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +16,32 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.links import mlflow_links
+from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.status import StepStatus, read_step_statuses
+from latentrec.steps.verdict import Outcome, RunVerdict, decide
 from latentrec.tracking.run_context import adopt_settings
 
+logger = logging.getLogger(__name__)
+
 _MARKS = {"succeeded": "✓", "failed": "✗", "bad_input": "✗", "interrupted": "!", "running": "…"}
+_MLFLOW_STATUS = {
+    Outcome.SUCCEEDED: "FINISHED",
+    Outcome.NOTHING_NEW: "FINISHED",
+    Outcome.FAILED: "FAILED",
+    Outcome.TERMINATED: "KILLED",
+}
 
 
-def write_run_summary(path: str | Path, *, steps: Sequence[str] = (), succeeded: bool | None = None) -> str:
-    """Write the summary of the run that the environment names, and end its MLflow run.
+def write_run_summary(
+    path: str | Path, *, steps: Sequence[str] = (), state: str | None = None, workflow: str = ""
+) -> RunVerdict:
+    """Write the summary of the run that the environment names, and end its MLflow runs.
 
     Args:
         path: Markdown file to write.
         steps: names of the pipeline's steps in order.
-        succeeded: KFP's own verdict; ``None``: judged by the steps.
+        state: KFP's own final status; ``None``: judged by the steps.
+        workflow: name of the Argo workflow; empty where there is none.
 
     Raises:
         UserError: the environment names no run.
@@ -38,46 +53,46 @@ def write_run_summary(path: str | Path, *, steps: Sequence[str] = (), succeeded:
     if not root or not run_id:
         raise UserError(f"{STATUS_ROOT_VARIABLE} and {RUN_ID_VARIABLE} are not set: no run to summarise")
     statuses = read_step_statuses(root, run_id)
-    good = succeeded if succeeded is not None else all(status.state == "succeeded" for status in statuses)
-    text = render_summary(run_id, statuses, steps=steps, succeeded=good, links=_links(statuses))
+    api = KubernetesApi.from_pod()
+    verdict = decide(
+        state,
+        statuses,
+        steps,
+        terminated=bool(api and workflow and api.is_terminated(workflow)),
+        pods=api.pods_of_run(run_id) if api else None,
+    )
+    text = render_summary(run_id, statuses, verdict, steps=steps, links=_links(statuses))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text, encoding="utf-8")
     print(text, flush=True)
     try:
-        finish_parent_run(good, Path(path))
+        finish_parent_run(_MLFLOW_STATUS[verdict.outcome], Path(path), steps=_mlflow_steps(statuses, verdict))
     except Exception as error:  # the summary stands; a tracking server that is away does not spoil it
         print(f"run summary: the MLflow run could not be ended ({error})", flush=True)
-    return text
+    return verdict
 
 
 def render_summary(
     run_id: str,
     statuses: Sequence[StepStatus],
+    verdict: RunVerdict,
     *,
     steps: Sequence[str] = (),
-    succeeded: bool,
     links: dict[str, str] | None = None,
 ) -> str:
-    """The summary as Markdown: verdict first, then a table of steps, then what failed and why."""
+    """The summary as Markdown: verdict first, then what went wrong and why, then a table of steps."""
     found = {status.step: status for status in statuses}
     order = [*steps, *(name for name in found if name not in steps)]
-    failed = [status for status in statuses if status.state in ("failed", "bad_input", "interrupted")]
-    lines = [f"# Run {run_id}: {'succeeded' if succeeded and not failed else 'failed'}", ""]
-    for status in failed:
-        lines += [f"**{status.step}** {_STATES[status.state]}: {status.error}", ""]
-    if not succeeded and not failed:
-        running = [status.step for status in statuses if status.state == "running"]
-        lines += [
-            f"**{running[-1]}** began and never ended: killed, evicted or out of memory."
-            if running
-            else "No step has told why: see the pods' events and logs.",
-            "",
-        ]
-    if succeeded and not failed and nothing_new(statuses, steps):
+    lines = [f"# Run {run_id}: {_HEADINGS[verdict.outcome]}", ""]
+    if verdict.outcome is Outcome.NOTHING_NEW:
         lines += [
             "**Nothing new**: the data is that of the newest registered version; training was left out.",
             "",
         ]
+    if verdict.reason:
+        lines += [f"{verdict.reason[0].upper()}{verdict.reason[1:]}.", ""]
+    for problem in verdict.problems:
+        lines += [f"**{problem.step}** {_STATES[problem.state]}: {problem.reason}", ""]
     judged = found.get("evaluate", StepStatus("evaluate")).details
     if "verdict" in judged:
         word = "promote" if judged["promote"] else "do not promote"
@@ -95,18 +110,25 @@ def render_summary(
     return "\n".join(lines) + "\n"
 
 
-def nothing_new(statuses: Sequence[StepStatus], steps: Sequence[str]) -> bool:
-    """Whether a run that succeeded stopped after data preparation because it had found no new data.
+_HEADINGS = {
+    Outcome.SUCCEEDED: "succeeded",
+    Outcome.NOTHING_NEW: "succeeded, nothing new",
+    Outcome.FAILED: "failed",
+    Outcome.TERMINATED: "terminated",
+}
+_STATES = {
+    "failed": "failed",
+    "bad_input": "met bad input",
+    "interrupted": "was interrupted",
+    "unfinished": "began and never ended",
+}
 
-    Data preparation may have come from the cache and tell nothing; the evaluation never does, so that a run
-    that was to stop without new data, ended well and has not evaluated has stopped.
-    """
-    found = {status.step: status for status in statuses}
-    asked = found.get("preflight", StepStatus("preflight")).details.get("known_content")
-    return bool(asked) and "evaluate" in steps and "evaluate" not in found
 
-
-_STATES = {"failed": "failed", "bad_input": "met bad input", "interrupted": "was interrupted"}
+def _mlflow_steps(statuses: Sequence[StepStatus], verdict: RunVerdict) -> dict[str, str]:
+    """MLflow's status of each step: what those whose process died could not write themselves."""
+    lost = "KILLED" if verdict.outcome is Outcome.TERMINATED else "FAILED"
+    words = {"succeeded": "FINISHED", "interrupted": "KILLED", "running": lost}
+    return {status.step: words.get(status.state, "FAILED") for status in statuses}
 
 
 def _row(name: str, status: StepStatus | None) -> str:
@@ -120,6 +142,10 @@ def _row(name: str, status: StepStatus | None) -> str:
 def _note(details: dict[str, Any]) -> str:
     counts = details.get("counts") or {}
     flat = [f"{key} {value:,}" for key, value in counts.items() if isinstance(value, int)][:4]
+    if details.get("restarts"):
+        flat.append(f"restarted {len(details['restarts'])}×: {'; '.join(details['restarts'])}")
+    if details.get("earlier_pods"):
+        flat.append(f"{details['earlier_pods']} earlier pod(s) lost")
     return ", ".join(flat).replace("|", "/")
 
 

@@ -21,7 +21,7 @@ from latentrec.core import UserError
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STEP_VARIABLE
 from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.registration import Registration, register_model
-from latentrec.steps.launch import launch_distributed
+from latentrec.steps.launch import check_accelerators, launch_worker
 from latentrec.steps.parameters import locations, make_config
 from latentrec.steps.status import StepStatus, exit_code_on_error, step_status
 from latentrec.steps.step_run import StepRun, step_run
@@ -108,13 +108,13 @@ def open_step(
     if group == "data":
         fields |= {key: locations(fields.get(key)) for key in ("reviews", "metadata")}
     with exit_code_on_error():
-        if distributed:
-            launch_distributed()
         try:
+            check_accelerators()
             config = make_config(group, fields, options)
         except UserError:
             with step_status(os.environ.get(STEP_VARIABLE) or name):
                 raise
+        launch_worker(distributed=distributed)
         with step_run(name, config=config, dataset=dataset) as run:
             yield Step(config, run)
     if not is_main_process():
@@ -156,9 +156,11 @@ def run_preflight_step(parameters: dict[str, Any]) -> tuple[Any, ...]:
         run.status.details.update(checked.details)
     pool = checked.pool
     placed = (pool.node_selector, pool.tolerations, pool.one_gpu)
+    kinds = (checked.sizes[kind] for kind in ("data", "train", "traces", "register"))
+    sizes = (text for size in kinds for text in (size.cpu, size.memory))
     options = (checked.options[group] for group in OPTION_GROUPS)
     data = (checked.inputs_fingerprint, checked.data_cutoff, checked.known_content, checked.start_from)
-    return (*data, *placed, *options)
+    return (*data, *placed, *sizes, *options)
 
 
 def run_register_step(name: str, **directories: Any) -> Registration:

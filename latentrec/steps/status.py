@@ -21,8 +21,14 @@ from typing import Any, NoReturn
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
 from latentrec.core.redact import redact, redact_values
-from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.core.settings import (
+    RESTARTS_VARIABLE,
+    RUN_ID_VARIABLE,
+    STATUS_ROOT_VARIABLE,
+    STEP_VARIABLE,
+)
 from latentrec.core.text import printable
+from latentrec.steps.failures import report_failure
 from latentrec.storage.checkpoints import StaleAttempt
 from latentrec.storage.types import StorageError
 from latentrec.storage.uri import join, store_for
@@ -41,6 +47,9 @@ _MACHINE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 """Faults of the machine, and what can be done about each."""
+
+KFP_ATTEMPT_VARIABLE = "KFP_RETRY_INDEX"
+"""KFP sets it: how many pods of this step there were before."""
 
 
 @dataclass
@@ -65,6 +74,7 @@ def step_status(step: str) -> Iterator[StepStatus]:
     """Record the step's beginning and end; yields the status so that ``details`` can be filled in."""
     status = StepStatus(step=step, started=time.time())
     began = time.monotonic()  # the machine's clock may be set back while the step runs
+    _add_earlier_attempts(status)
     _write(status)
     try:
         yield status
@@ -108,8 +118,9 @@ def exit_code_on_error() -> Iterator[None]:
             raise SystemExit(1) from None
         place = f"{error.filename}: " if error.filename else ""
         _leave("failed", f"{place}{error.strerror}; {_MACHINE[error.errno]}", 1)
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        report_failure(error, 1)
         raise SystemExit(1) from None
 
 
@@ -128,6 +139,37 @@ def read_step_statuses(root: str, run_id: str) -> list[StepStatus]:
     store = store_for(root)
     found = [_parse_status(store.read_bytes(info.uri), info.uri) for info in store.list(prefix)]
     return sorted(found, key=lambda status: status.started)
+
+
+def close_lost_status(error: str) -> None:
+    """Say that this process's step failed, where its worker was lost and could not say so itself.
+
+    Args:
+        error: why.
+    """
+    root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
+    step = os.environ.get(STEP_VARIABLE)
+    if not (root and run_id and step):
+        return
+    uri = join(root, run_id, f"{step}.json")
+    try:
+        status = _parse_status(store_for(uri).read_bytes(uri), uri)
+    except FileNotFoundError:
+        status = StepStatus(step=step, started=time.time())
+    if status.state == "running":
+        status.state, status.error, status.ended = "failed", error, time.time()
+        _write(status)
+
+
+def _add_earlier_attempts(status: StepStatus) -> None:
+    """Restarts of the worker within this pod, and pods before this one."""
+    told = json.loads(os.environ.get(RESTARTS_VARIABLE) or "{}")
+    status.started = told.get("began", status.started)
+    if told.get("restarts"):
+        status.details["restarts"] = [entry["reason"] for entry in told["restarts"]]
+    pods = os.environ.get(KFP_ATTEMPT_VARIABLE, "")
+    if pods.isdigit() and int(pods) > 0:
+        status.details["earlier_pods"] = int(pods)
 
 
 def _parse_status(data: bytes, uri: str) -> StepStatus:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ from latentrec.tracking.undelivered import (
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 
 OPEN_SECONDS = 20.0
+WORKFLOW_TAG = "kfp.workflow"
+"""Name of the Argo workflow that runs a pipeline run, on its MLflow run."""
 
 
 @dataclass
@@ -149,10 +151,18 @@ def ensure_parent_run(
     return parent
 
 
-def finish_parent_run(succeeded: bool, summary: Path | None = None) -> str | None:
-    """End the pipeline's MLflow run and attach the run summary; the exit handler calls it last."""
+def finish_parent_run(
+    status: str, summary: Path | None = None, *, steps: Mapping[str, str] | None = None
+) -> str | None:
+    """End the pipeline's MLflow run and attach the run summary; the exit handler calls it last.
+
+    Args:
+        status: MLflow's: ``FINISHED``, ``FAILED`` or ``KILLED``.
+        summary: file to attach.
+        steps: MLflow's status of each step, for the runs of those that died and could not end their own.
+    """
     context = RunContext.from_environment()
-    if not context.tracking_uri or not (context.run_id or context.parent):
+    if not context.tracking_uri or not (context.run_id or context.injected_run):
         return None
     bound_http()
     tree = RunTree(context)
@@ -161,8 +171,29 @@ def finish_parent_run(succeeded: bool, summary: Path | None = None) -> str | Non
     deliver_undelivered(context)
     if summary is not None:
         tree.client.log_artifact(parent, str(summary))
-    tree.client.set_terminated(parent, status="FINISHED" if succeeded else "FAILED")
+    tree.end(parent, status, steps or {})
     return parent
+
+
+def end_abandoned_runs(is_over: Callable[[str], bool]) -> list[str]:
+    """End the MLflow runs of earlier pipeline runs whose exit handler never came to it; their ids.
+
+    Args:
+        is_over: whether the workflow of a name has ended.
+    """
+    context = RunContext.from_environment()
+    if not context.tracking_uri:
+        return []
+    bound_http()
+    tree = RunTree(context)
+    ended = []
+    for run in tree.running_parents():
+        tags = run.data.tags
+        workflow = tags.get(WORKFLOW_TAG)
+        if workflow and tags.get("pipeline.run_id") != context.run_id and is_over(workflow):
+            tree.end(run.info.run_id, "KILLED", {})
+            ended.append(run.info.run_id)
+    return ended
 
 
 def deliver_undelivered(context: RunContext) -> int:

@@ -14,7 +14,7 @@ from latentrec.core.settings import (
     ARTIFACT_ROOT_VARIABLE,
     GIT_SHA_VARIABLE,
     IMAGE_DIGEST_VARIABLE,
-    PARENT_MLFLOW_RUN_VARIABLE,
+    INJECTED_MLFLOW_RUN_VARIABLE,
     PIPELINE_VARIABLE,
     RUN_ID_VARIABLE,
     STATUS_ROOT_VARIABLE,
@@ -36,7 +36,8 @@ class RunContext:
         experiment: experiment's name.
         run_id: of the pipeline run; ``None`` for a command run by hand.
         pipeline: the DAG's name (``latentr3``…).
-        parent: MLflow run that the platform has opened for the pipeline run, if any.
+        injected_run: MLflow run that the platform has opened: KFP's plugin opens one for each step, below one
+            for the pipeline run.
         git_sha: revision of the code, with ``-dirty`` after it when the tree had changes.
         image_digest: of the container; ``none`` in a plain process.
         status_root: where the steps' status is kept; undelivered figures go beside it.
@@ -46,7 +47,7 @@ class RunContext:
     experiment: str = DEFAULT_EXPERIMENT
     run_id: str | None = None
     pipeline: str | None = None
-    parent: str | None = None
+    injected_run: str | None = None
     git_sha: str = "unknown"
     image_digest: str = "none"
     status_root: str | None = None
@@ -55,19 +56,19 @@ class RunContext:
     def from_environment(cls) -> RunContext:
         """Read the environment.
 
-        ``MLFLOW_RUN_ID``, where the platform injects it, is the parent; it is taken out of the environment,
-        or MLflow's own calls would write into the parent whatever run is meant.
+        ``MLFLOW_RUN_ID``, where the platform injects it, is taken out of the environment, or MLflow's own
+        calls would write into that run whatever run is meant.
         """
         adopt_settings()
         injected = os.environ.pop(_INJECTED_VARIABLE, None)
         if injected:
-            os.environ[PARENT_MLFLOW_RUN_VARIABLE] = injected
+            os.environ[INJECTED_MLFLOW_RUN_VARIABLE] = injected
         return cls(
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or None,
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
             run_id=os.environ.get(RUN_ID_VARIABLE) or None,
             pipeline=os.environ.get(PIPELINE_VARIABLE) or None,
-            parent=os.environ.get(PARENT_MLFLOW_RUN_VARIABLE) or None,
+            injected_run=os.environ.get(INJECTED_MLFLOW_RUN_VARIABLE) or None,
             git_sha=os.environ.get(GIT_SHA_VARIABLE) or _git_sha(),
             image_digest=os.environ.get(IMAGE_DIGEST_VARIABLE) or "none",
             status_root=os.environ.get(STATUS_ROOT_VARIABLE) or None,

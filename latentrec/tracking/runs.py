@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from latentrec.tracking.embedded_store import open_client
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ROLE_TAG = "latentrec.role"
 STEP_TAG = "latentrec.step"
 ATTEMPT_TAG = "latentrec.attempt"
+SUMMARY_STEP = "run_summary"
 
 
 class RunTree:
@@ -46,11 +48,11 @@ class RunTree:
     def parent(self) -> str | None:
         """Id of the pipeline run's own MLflow run; ``None`` for a command that belongs to no pipeline run."""
         context = self.context
-        if context.parent:
-            run = self.client.get_run(context.parent)
+        if context.injected_run:
+            run = self._injected_root(context.injected_run)
             if ROLE_TAG not in run.data.tags:
-                self._tag(context.parent, {**context.tags(), ROLE_TAG: "pipeline"})
-            return context.parent
+                self._tag(run.info.run_id, {**context.tags(), ROLE_TAG: "pipeline"})
+            return run.info.run_id
         if not context.run_id:
             return None
         found = self._oldest({"pipeline.run_id": context.run_id, ROLE_TAG: "pipeline"})
@@ -66,11 +68,20 @@ class RunTree:
         return made
 
     def step(self, step: str) -> str:
-        """Open the step's nested run: a new one, or on a retry the one that the first attempt has opened."""
+        """Open the step's nested run: a new one, or on a retry the one that the first attempt has opened.
+
+        Where the platform has opened a run for the step, that is it.
+        """
         parent = self.parent()
         tags = {**self.context.tags(), ROLE_TAG: "step", STEP_TAG: step}
         if parent is None:
             return self._create(step, {**tags, ATTEMPT_TAG: "1"})
+        injected = self.context.injected_run
+        if injected and injected != parent:
+            known = self.client.get_run(injected).data.tags.get(ATTEMPT_TAG, "0")
+            self.client.update_run(injected, status="RUNNING")
+            self._tag(injected, {**tags, ATTEMPT_TAG: str(int(known) + 1)})
+            return injected
         found = self._oldest({"mlflow.parentRunId": parent, STEP_TAG: step}, experiment_of=parent)
         if found is None:
             tags |= {"mlflow.parentRunId": parent, ATTEMPT_TAG: "1"}
@@ -81,8 +92,45 @@ class RunTree:
         self._tag(run_id, {**tags, ATTEMPT_TAG: str(attempt)})
         return run_id
 
+    def end(self, parent: str, status: str, steps: Mapping[str, str]) -> list[str]:
+        """End a pipeline run's MLflow run, and every run below it that nobody has ended.
+
+        Args:
+            parent: its id.
+            status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+            steps: the same for the steps that are known; others get the parent's.
+
+        Returns:
+            Names of the runs below it that were still running.
+        """
+        experiment = self.client.get_run(parent).info.experiment_id
+        below = f"tags.`mlflow.parentRunId` = '{_quoted(parent)}'"
+        ended = []
+        for run in self.client.search_runs([experiment], below, max_results=1000):
+            step = run.data.tags.get(STEP_TAG, "")
+            if run.info.status == "RUNNING" and step != SUMMARY_STEP:
+                self.client.set_terminated(run.info.run_id, status=steps.get(step, status))
+                ended.append(step or run.info.run_name)
+        self.client.set_terminated(parent, status=status)
+        return ended
+
+    def running_parents(self) -> list[Run]:
+        """Runs of pipelines that MLflow believes to be running, in this context's experiment."""
+        wanted = f"attributes.status = 'RUNNING' and tags.`{ROLE_TAG}` = 'pipeline'"
+        return list(self.client.search_runs([self.experiment_id()], wanted, max_results=1000))
+
+    def _injected_root(self, run_id: str) -> Run:
+        """The outermost run above an injected one; the injected one itself where nothing is above it."""
+        run, seen = self.client.get_run(run_id), set()
+        while above := run.data.tags.get("mlflow.parentRunId"):
+            if above in seen:
+                break
+            seen.add(above)
+            run = self.client.get_run(above)
+        return run
+
     def _experiment(self, experiment_of: str | None) -> str:
-        if experiment_of and self.context.parent:
+        if experiment_of and self.context.injected_run:
             return self.client.get_run(experiment_of).info.experiment_id
         return self.experiment_id()
 

@@ -12,7 +12,7 @@ import yaml
 
 from components.images import IMAGES
 from pipeline.dags import SYSTEMS
-from pipeline.task_settings import CREDENTIALS, SETTINGS, USER
+from pipeline.task_settings import CREDENTIALS, SETTINGS, STORE_KEYS, USER
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,7 @@ TRAINING_STEPS = {
     "recone": {"backbone", "cold_start_sft", "rating_grpo"},
 }
 RESUMABLE = {system: steps | {"traces"} for system, steps in TRAINING_STEPS.items()}
+PLAIN_VARIABLES = ("PIPELINE", "STEP", "IMAGE", "IMAGE_DIGEST", "MAX_RESTARTS")
 NEVER_CACHED = {"preflight", "evaluate", "register", "run_summary"}
 
 
@@ -199,13 +200,13 @@ def test_settings_and_secrets_are_references(compiled):
     for step in compiled.tasks:
         pod = compiled.pod(step)
         assert [entry["configMapName"] for entry in pod["configMapAsEnv"]] == [SETTINGS]
-        assert {entry["secretName"] for entry in pod.get("secretAsEnv", [])} <= {CREDENTIALS}
+        assert {entry["secretName"] for entry in pod.get("secretAsEnv", [])} <= {CREDENTIALS, STORE_KEYS}
 
 
 def test_no_secret_value_stands_in_a_pipeline(compiled):
     for step in compiled.tasks:
         names = set(compiled.variables(compiled.tasks[step][2]))
-        assert names <= {"LATENTREC_PIPELINE", "LATENTREC_STEP", "LATENTREC_IMAGE_DIGEST"}
+        assert names <= {f"LATENTREC_{name}" for name in PLAIN_VARIABLES}
     assert not re.search(
         r"hf_[A-Za-z0-9]{20}|AIza[\w-]{30}|BEGIN [A-Z ]*PRIVATE KEY|sk-[A-Za-z0-9]{20}", compiled.text
     )

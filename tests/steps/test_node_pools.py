@@ -51,8 +51,6 @@ def test_labels_given_by_hand_replace_and_tolerations_add():
         ({"gpu_node_selector": {"a": 1}}, "gpu_node_selector is"),
         ({"gpu_tolerations": {"key": "a"}}, "expected a JSON list"),
         ({"gpu_tolerations": [{"kee": "a"}]}, "field 'kee'"),
-        ({"train_memory": "32 GB"}, "train_memory is '32 GB'"),
-        ({"train_cpu": "many"}, "train_cpu is 'many'"),
     ],
 )
 def test_what_is_wrong_is_named(given, message):

@@ -7,6 +7,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.steps.run_summary import render_summary, write_run_summary
 from latentrec.steps.status import StepStatus
+from latentrec.steps.verdict import decide
 
 STEPS = ["preflight", "data_prep", "sft", "evaluate", "register"]
 
@@ -24,8 +25,12 @@ GOOD = [
 ]
 
 
+def rendered(state: str, statuses: list[StepStatus]) -> str:
+    return render_summary("run-1", statuses, decide(state, statuses, STEPS), steps=STEPS)
+
+
 def test_a_good_run_tells_verdict_durations_and_gpu_hours():
-    told = render_summary("run-1", GOOD, steps=STEPS, succeeded=True)
+    told = rendered("COMPLETE", GOOD)
     assert told.splitlines()[0] == "# Run run-1: succeeded"
     assert "Gate: **promote**. better by 0.01 [0.002, 0.02]" in told
     assert "Registered: `models:/latentr3/7`" in told
@@ -36,7 +41,7 @@ def test_a_good_run_tells_verdict_durations_and_gpu_hours():
 
 def test_the_step_that_failed_is_named_with_its_reason():
     bad = StepStatus("sft", "failed", 1000.0, 1060.0, 60.0, error="CUDA out of memory")
-    told = render_summary("run-1", [*GOOD[:2], bad], steps=STEPS, succeeded=False)
+    told = rendered("FAILED", [*GOOD[:2], bad])
     assert told.splitlines()[0] == "# Run run-1: failed"
     assert "**sft** failed: CUDA out of memory" in told
     assert "| evaluate | – | | | from the cache, or not reached |" in told
@@ -44,15 +49,13 @@ def test_the_step_that_failed_is_named_with_its_reason():
 
 def test_a_step_that_vanished_is_told_from_one_that_failed():
     """A pod that is killed writes nothing more: its status says "running" for ever."""
-    told = render_summary(
-        "run-1", [*GOOD[:2], StepStatus("sft", started=1000.0)], steps=STEPS, succeeded=False
-    )
-    assert "**sft** began and never ended: killed, evicted or out of memory." in told
+    told = rendered("FAILED", [*GOOD[:2], StepStatus("sft", started=1000.0)])
+    assert "**sft** began and never ended: killed, evicted or out of memory" in told
 
 
 def test_a_run_whose_pods_never_started_points_to_their_events():
-    told = render_summary("run-1", [], steps=STEPS, succeeded=False)
-    assert "No step has told why: see the pods' events and logs." in told
+    told = rendered("FAILED", [])
+    assert "No step reports a failure; see the pods' events and logs." in told
 
 
 @pytest.mark.parametrize(
@@ -79,20 +82,19 @@ def test_summary_leads_to_mlflow_s_run(ui, tracking, link, tmp_path, monkeypatch
         "MLFLOW_TRACKING_URI": tracking,
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("latentrec.steps.step_run.finish_parent_run", lambda *_: None)
-    told = write_run_summary(tmp_path / "summary.md", steps=STEPS, succeeded=True)
-    assert f"- {link}" in told
-    assert (tmp_path / "summary.md").read_text() == told
+    monkeypatch.setattr("latentrec.steps.step_run.finish_parent_run", lambda *_, **__: None)
+    write_run_summary(tmp_path / "summary.md", steps=STEPS, state="SUCCEEDED")
+    assert f"- {link}" in (tmp_path / "summary.md").read_text()
 
 
 def test_a_tracking_server_that_is_away_does_not_spoil_the_summary(tmp_path, monkeypatch, capsys):
-    def away(*_):
+    def away(*_, **__):
         raise ConnectionError("refused")
 
     monkeypatch.setenv("LATENTREC_STATUS_ROOT", str(tmp_path / "status"))
     monkeypatch.setenv("LATENTREC_RUN_ID", "run-1")
     monkeypatch.setattr("latentrec.steps.step_run.finish_parent_run", away)
-    write_run_summary(tmp_path / "summary.md", steps=STEPS, succeeded=False)
+    write_run_summary(tmp_path / "summary.md", steps=STEPS, state="FAILED")
     assert "# Run run-1: failed" in (tmp_path / "summary.md").read_text()
     assert "could not be ended (refused)" in capsys.readouterr().out
 

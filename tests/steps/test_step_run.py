@@ -9,8 +9,10 @@ import pytest
 
 from latentrec.core import Interrupted, UserError
 from latentrec.steps.status import read_step_statuses
-from latentrec.steps.step_run import ensure_parent_run, finish_parent_run, step_run
+from latentrec.steps.step_run import end_abandoned_runs, ensure_parent_run, finish_parent_run, step_run
 from latentrec.storage import ArtifactWriter, read_manifest
+from latentrec.tracking.run_context import RunContext
+from latentrec.tracking.runs import RunTree
 from latentrec.training.common.metric_logger import NullMetricLogger
 
 
@@ -69,17 +71,88 @@ def test_retry_resumes_the_nested_run_of_its_step(tracked):
     assert history(tracked, run, "loss") == [(1, 2.0), (2, 1.0)]
 
 
-def test_run_injected_by_the_platform_is_the_parent_and_leaves_the_environment(tracked, monkeypatch):
+def test_a_run_injected_for_the_step_is_the_step_s_and_the_one_above_it_the_pipeline_s(tracked, monkeypatch):
+    """KFP's MLflow plugin opens both, and hands the step its own."""
+    experiment = tracked.client.create_experiment("the platform's")
+    root = tracked.client.create_run(experiment).info.run_id
+    injected = tracked.client.create_run(experiment, tags={"mlflow.parentRunId": root}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", injected)
+    with step_run("sft") as run:
+        assert "MLFLOW_RUN_ID" not in os.environ
+        assert run.mlflow_run_id == injected
+        run.metric_logger.log_metrics({"loss": 2.0}, 1)
+    (found,) = tracked.steps("sft")
+    assert found.info.run_id == injected
+    assert found.data.tags["mlflow.parentRunId"] == root
+    assert found.data.metrics["loss"] == 2.0
+    assert [parent.info.run_id for parent in tracked.parents()] == [root]
+    assert len(tracked.runs()) == 2, "no second run is made"
+
+
+def test_a_lost_pod_s_injected_run_is_taken_up_by_the_next_pod(tracked, monkeypatch):
+    experiment = tracked.client.create_experiment("the platform's")
+    root = tracked.client.create_run(experiment).info.run_id
+    injected = tracked.client.create_run(experiment, tags={"mlflow.parentRunId": root}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", injected)
+    with pytest.raises(Interrupted), step_run("sft"):
+        raise Interrupted("SIGTERM")
+    monkeypatch.setenv("MLFLOW_RUN_ID", injected)
+    with step_run("sft"):
+        pass
+    (found,) = tracked.steps("sft")
+    assert (found.info.status, found.data.tags["latentrec.attempt"]) == ("FINISHED", "2")
+
+
+def test_settings_of_the_installation_yield_to_those_of_the_platform(tracked, monkeypatch):
+    """The pod gets the first from a ConfigMap under names of ours; the plugin sets the others with values."""
+    monkeypatch.setenv("LATENTREC_MLFLOW_TRACKING_URI", "http://ours:5000")
+    monkeypatch.setenv("LATENTREC_MLFLOW_EXPERIMENT_NAME", "ours")
+    assert RunContext.from_environment().tracking_uri == tracked.uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    context = RunContext.from_environment()
+    assert (context.tracking_uri, context.experiment) == ("http://ours:5000", "ours")
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://ours:5000", "for MLflow's own calls"
+
+
+def test_an_injected_run_with_nothing_above_it_is_the_pipeline_s(tracked, monkeypatch):
     experiment = tracked.client.create_experiment("the platform's")
     injected = tracked.client.create_run(experiment).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", injected)
-    monkeypatch.setenv("LATENTREC_PARENT_MLFLOW_RUN", "")
     with step_run("sft"):
-        assert "MLFLOW_RUN_ID" not in os.environ
+        pass
     (run,) = tracked.steps("sft")
     assert run.data.tags["mlflow.parentRunId"] == injected
     assert run.info.experiment_id == experiment
-    assert [parent.info.run_id for parent in tracked.parents()] == [injected]
+
+
+def test_the_end_of_a_run_ends_every_run_below_it(tracked):
+    """Whoever died: a step that could not say so itself gets its verdict with the pipeline's."""
+    tree = RunTree(RunContext.from_environment())
+    ensure_parent_run()
+    for step in ("data_prep", "sft", "backbone"):
+        tree.step(step)
+    finish_parent_run("KILLED", steps={"data_prep": "FINISHED", "sft": "FAILED"})
+    assert {s: tracked.steps(s)[0].info.status for s in ("data_prep", "sft", "backbone")} == {
+        "data_prep": "FINISHED",
+        "sft": "FAILED",
+        "backbone": "KILLED",
+    }
+    assert tracked.parents()[0].info.status == "KILLED"
+    assert not [run for run in tracked.runs() if run.info.status == "RUNNING"]
+
+
+def test_runs_whose_exit_handler_died_are_ended_by_the_next_run(tracked, monkeypatch):
+    for run_id, workflow in (("run-1", "gone"), ("run-2", "going"), ("run-3", "")):
+        monkeypatch.setenv("LATENTREC_RUN_ID", run_id)
+        ensure_parent_run(tags={"kfp.workflow": workflow} if workflow else {})
+        RunTree(RunContext.from_environment()).step("sft")
+    monkeypatch.setenv("LATENTREC_RUN_ID", "run-4")
+    ensure_parent_run()
+    end_abandoned_runs(lambda workflow: workflow == "gone")
+    states = {run.data.tags["pipeline.run_id"]: run.info.status for run in tracked.parents()}
+    assert states == {"run-1": "KILLED", "run-2": "RUNNING", "run-3": "RUNNING", "run-4": "RUNNING"}
+    assert [run.info.status for run in tracked.steps("sft")].count("KILLED") == 1
 
 
 def test_interrupted_step_is_marked_as_killed(tracked):
@@ -167,7 +240,7 @@ def test_exit_handler_ends_the_parent_with_its_summary(tracked, tmp_path):
     ensure_parent_run()
     summary = tmp_path / "summary.md"
     summary.write_text("# fine")
-    finish_parent_run(False, summary)
+    finish_parent_run("FAILED", summary)
     (run,) = tracked.parents()
     assert run.info.status == "FAILED"
     assert [entry.path for entry in tracked.client.list_artifacts(run.info.run_id)] == ["summary.md"]

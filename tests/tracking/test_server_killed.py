@@ -148,7 +148,7 @@ def test_figures_of_a_step_that_ended_in_an_outage_are_sent_by_the_last_step(tra
         run.metric_logger.log_artifact(report)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("LATENTREC_METRIC_QUEUE_DIR")
-    finish_parent_run(True)
+    finish_parent_run("FINISHED")
     (found,) = tracked.steps("sft")
     points = tracked.client.get_metric_history(found.info.run_id, "loss")
     assert [(p.step, p.value) for p in points] == [(7, 1.5)]

@@ -1,0 +1,207 @@
+"""Signed requests to S3 and to what speaks its language (MinIO, SeaweedFS: KFP's own store), over
+``requests``.
+
+Where the store is and who asks comes from the environment: ``LATENTREC_S3_ENDPOINT`` (else
+``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, else Amazon's), ``LATENTREC_S3_ACCESS_KEY`` and
+``LATENTREC_S3_SECRET_KEY`` (else ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``),
+``AWS_REGION``. Without keys requests are not signed, which public buckets answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
+
+import requests
+
+from latentrec.core import UserError
+from latentrec.core.settings import S3_ACCESS_KEY_VARIABLE, S3_ENDPOINT_VARIABLE, S3_SECRET_KEY_VARIABLE
+from latentrec.storage.transfer import Timeouts
+from latentrec.storage.types import PreconditionFailed, StorageError
+
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_PASSING = (408, 429, 500, 502, 503, 504)
+_REFUSED = (401, 403)
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """Where the store is and who asks.
+
+    Attributes:
+        endpoint: ``scheme://host:port``; requests name the bucket in the path.
+        access_key: empty for unsigned requests.
+        secret_key: of the access key.
+        session_token: of temporary keys; empty for none.
+        region: enters the signature.
+    """
+
+    endpoint: str
+    access_key: str = ""
+    secret_key: str = ""
+    session_token: str = ""
+    region: str = "us-east-1"
+
+    @classmethod
+    def from_environment(cls) -> S3Settings:
+        """Read the environment."""
+
+        def first(*names: str) -> str:
+            return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+        region = first("AWS_REGION", "AWS_DEFAULT_REGION") or cls.region
+        endpoint = first(S3_ENDPOINT_VARIABLE, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        ours = bool(os.environ.get(S3_ACCESS_KEY_VARIABLE))
+        return cls(
+            endpoint=(endpoint or f"https://s3.{region}.amazonaws.com").rstrip("/"),
+            access_key=first(S3_ACCESS_KEY_VARIABLE, "AWS_ACCESS_KEY_ID"),
+            secret_key=first(S3_SECRET_KEY_VARIABLE, "AWS_SECRET_ACCESS_KEY"),
+            session_token="" if ours else first("AWS_SESSION_TOKEN"),
+            region=region,
+        )
+
+
+class S3Client:
+    """Requests to one endpoint, with retries; safe for use by several threads."""
+
+    def __init__(self, settings: S3Settings, timeouts: Timeouts) -> None:
+        self.settings, self._timeouts = settings, timeouts
+        self._session = requests.Session()
+
+    def request(
+        self,
+        method: str,
+        bucket: str,
+        key: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = b"",
+        sha256: str = EMPTY_SHA256,
+        missing_ok: bool = False,
+    ) -> requests.Response:
+        """One request, repeated while the failure may pass.
+
+        Args:
+            method: HTTP method.
+            bucket: name of the bucket.
+            key: of the object; empty for the bucket.
+            query: parameters.
+            headers: further headers.
+            body: bytes, or a function that opens a stream (for the retries).
+            sha256: hex digest of the body; the store compares it.
+            missing_ok: return an answer of 404 instead of raising.
+
+        Raises:
+            FileNotFoundError: HTTP 404.
+            PreconditionFailed: HTTP 412, or 409 from two conditional writes at once.
+            UserError: HTTP 401 or 403.
+            StorageError: the failure did not pass in time.
+        """
+        path = f"/{quote(bucket, safe='')}" + (f"/{quote(key, safe='/~')}" if key else "")
+        text = "&".join(
+            f"{quote(k, safe='~')}={quote(v, safe='~')}" for k, v in sorted((query or {}).items())
+        )
+        url = f"{self.settings.endpoint}{path}" + (f"?{text}" if text else "")
+        where = f"s3://{bucket}/{key} at {self.settings.endpoint}"
+        end, wait = time.monotonic() + self._timeouts.retry, 0.2
+        while True:
+            problem: str
+            data = body() if callable(body) else body
+            try:
+                signed = sign(self.settings, method, path, text, headers or {}, sha256, datetime.now(UTC))
+                answer = self._session.request(
+                    method,
+                    url,
+                    headers=signed,
+                    data=data,
+                    timeout=self._timeouts.timeout,
+                    stream=method == "GET",
+                )
+                if answer.status_code < 300 or (missing_ok and answer.status_code == 404):
+                    return answer
+                problem = f"HTTP {answer.status_code} {error_code(answer)}".rstrip()
+                if answer.status_code not in _PASSING:
+                    _raise(answer.status_code, where, problem)
+            except requests.RequestException as error:
+                problem = type(error).__name__
+            finally:
+                if hasattr(data, "close"):
+                    data.close()
+            if time.monotonic() + wait > end:
+                raise StorageError(f"{where}: no success within {self._timeouts.retry:.0f} s ({problem})")
+            time.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(2 * wait, 10.0)
+
+
+def sign(
+    settings: S3Settings,
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    sha256: str,
+    now: datetime,
+) -> dict[str, str]:
+    """Headers of a request with its AWS Signature Version 4.
+
+    Args:
+        settings: where and who.
+        method: HTTP method.
+        path: percent-encoded path.
+        query: percent-encoded query, sorted by name.
+        headers: of the request.
+        sha256: hex digest of the body.
+        now: time of the request, UTC.
+    """
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    found = {"host": urlsplit(settings.endpoint).netloc, "x-amz-content-sha256": sha256, "x-amz-date": stamp}
+    if settings.session_token:
+        found["x-amz-security-token"] = settings.session_token
+    found |= {name.lower(): " ".join(value.split()) for name, value in headers.items()}
+    if not settings.access_key:
+        return found
+    names = ";".join(sorted(found))
+    canonical = "".join(f"{name}:{found[name]}\n" for name in sorted(found))
+    request = "\n".join([method, path, query, canonical, names, sha256])
+    scope = f"{stamp[:8]}/{settings.region}/s3/aws4_request"
+    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()])
+    key = f"AWS4{settings.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    found["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={settings.access_key}/{scope},"
+        f"SignedHeaders={names},Signature={signature}"
+    )
+    return found
+
+
+def error_code(answer: requests.Response) -> str:
+    """The code that the store gives with an error, such as ``NoSuchBucket``; empty for none."""
+    try:
+        return ElementTree.fromstring(answer.content).findtext("Code") or ""
+    except ElementTree.ParseError:
+        return ""
+
+
+def _raise(status: int, where: str, problem: str) -> None:
+    if status == 404:
+        raise FileNotFoundError(f"{where} does not exist ({problem})")
+    if status in (409, 412):
+        raise PreconditionFailed(f"{where}: another writer was there first ({problem})")
+    if status in _REFUSED:
+        raise UserError(
+            f"{where}: refused ({problem}); set LATENTREC_S3_ACCESS_KEY and LATENTREC_S3_SECRET_KEY, or "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to keys that may use it"
+        )
+    raise StorageError(f"{where}: {problem}")
