@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.steps.acceptance import tracked_run, try_registered_model
 from pipeline import schedule
-from pipeline.cluster import Cluster, connect
+from pipeline.cluster import Cluster, connect, experiment_id
 from pipeline.kubectl import Kubectl, Pod
 from pipeline.run_states import TaskState, is_final, task_states
 from pipeline.smoke_report import Report
@@ -119,20 +120,9 @@ def registered_model(smoke: Smoke) -> None:
     what = "the registered model loads and recommends"
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return smoke.report.skip(what, "MLFLOW_TRACKING_URI is not set")
-    from latentrec.registry.model_registry import Registry
-
     name = str(smoke.parameters["model_name"])
     try:
-        import mlflow
-        import pandas as pd
-
-        version = Registry().by_alias(name, "challenger") or Registry().by_alias(name, "champion")
-        if version is None:
-            smoke.report.check(what, False, f"{name} has no version")
-            return None
-        model = mlflow.pyfunc.load_model(version.uri)
-        answer = model.predict(pd.DataFrame({"history": [[]]}), params={"k": 3})
-        smoke.report.check(what, len(answer["item_keys"][0]) == 3, version.uri)
+        smoke.report.check(what, True, try_registered_model(name))
     except Exception as error:  # whatever keeps a model from loading is what this check is for
         smoke.report.check(what, False, f"{type(error).__name__}: {str(error)[:200]}")
     return None
@@ -236,21 +226,15 @@ def _tracked(smoke: Smoke, run_id: str, what: str, parent: str) -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         smoke.report.skip(what, "MLFLOW_TRACKING_URI is not set")
         return
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient()
-    everywhere = [entry.experiment_id for entry in client.search_experiments()]
-    runs = client.search_runs(everywhere, f"tags.`pipeline.run_id` = '{run_id}'", max_results=1000)
-    running = [run.info.run_name for run in runs if run.info.status == "RUNNING"]
-    parents = [run.info.status for run in runs if run.data.tags.get("latentrec.role") == "pipeline"]
-    detail = f"pipeline {', '.join(parents) or 'has no run'}; running: {', '.join(running) or 'none'}"
-    smoke.report.check(what, parents == [parent] and not running, detail)
+    found = tracked_run(run_id)
+    detail = (
+        f"pipeline {', '.join(found.parents) or 'has no run'}; running: {', '.join(found.running) or 'none'}"
+    )
+    smoke.report.check(what, found.parents == (parent,) and not found.running, detail)
 
 
 def _first_run_of(smoke: Smoke, recurring: str) -> str | None:
     with connect(smoke.cluster) as client:
-        from pipeline.cluster import experiment_id
-
         page = client.list_runs(
             page_size=50, sort_by="created_at desc", experiment_id=experiment_id(client, smoke.cluster)
         )

@@ -26,7 +26,8 @@ def check_backend(health: Mapping[str, Any]) -> str:
     Raises:
         UserError: it is older than :data:`OLDEST_BACKEND`.
     """
-    tag = str(health.get("tag_name") or "").strip()
+    # The API server says tag_name; its UI, which most addresses lead to, answers in its place in other words.
+    tag = str(health.get("tag_name") or health.get("apiServerTagName") or "").strip()
     found = re.match(r"^v?(\d+)\.(\d+)(\.\d+)?", tag)
     if found is None:
         return "unknown"

@@ -91,6 +91,17 @@ def step_status(step: str) -> Iterator[StepStatus]:
 
 
 @contextmanager
+def _reported() -> Iterator[None]:
+    """Tell the supervisor of this process, where there is one, how it failed."""
+    try:
+        yield
+    except Exception as error:
+        codes = {UserError: EXIT_BAD_INPUT, Interrupted: EXIT_INTERRUPTED}
+        report_failure(error, next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
+        raise
+
+
+@contextmanager
 def exit_code_on_error() -> Iterator[None]:
     """Turn exceptions into exit codes: 2 bad input, 143 interrupted after saving, 130 Ctrl-C, 1 all others.
 
@@ -98,7 +109,8 @@ def exit_code_on_error() -> Iterator[None]:
     that cannot be written, too little memory.
     """
     try:
-        yield
+        with _reported():
+            yield
     except UserError as error:
         _leave("error", str(error), EXIT_BAD_INPUT)
     except Interrupted as error:
@@ -118,9 +130,8 @@ def exit_code_on_error() -> Iterator[None]:
             raise SystemExit(1) from None
         place = f"{error.filename}: " if error.filename else ""
         _leave("failed", f"{place}{error.strerror}; {_MACHINE[error.errno]}", 1)
-    except Exception as error:
+    except Exception:
         traceback.print_exc()
-        report_failure(error, 1)
         raise SystemExit(1) from None
 
 

@@ -50,11 +50,17 @@ def _make_store(scheme: str, emulator: str | None, process: int) -> Store | None
         from latentrec.storage.http import HttpStore
 
         return HttpStore()
+    if scheme in ("s3", "minio"):
+        from latentrec.storage.s3 import S3Store
+
+        return S3Store(scheme)
     return None
 
 
 def _store(scheme: str, uri: str) -> Store:
     store = _make_store(scheme, os.environ.get("STORAGE_EMULATOR_HOST"), os.getpid())
     if store is None:
-        raise UserError(f"{uri}: unknown kind of location '{scheme}://'; use a path, gs:// or https://")
+        raise UserError(
+            f"{uri}: unknown kind of location '{scheme}://'; use a path, gs://, s3://, minio:// or https://"
+        )
     return store

@@ -91,6 +91,9 @@ class KfpServer(ThreadingHTTPServer):
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self.on_run: Callable[[dict], None] | None = None
+        self.on_recurring: Callable[[dict], None] | None = None
+        self.on_terminate: Callable[[dict], None] | None = None
+        self.health: dict[str, Any] = {"multi_user": False, "tag_name": "2.17.0", "commit_sha": "unknown"}
 
     @property
     def url(self) -> str:
@@ -119,7 +122,7 @@ class KfpServer(ThreadingHTTPServer):
     def _routes(self) -> list[tuple[str, str, Callable]]:
         word = r"([^/:]+)"
         return [
-            ("GET", "healthz", lambda **_: {"multi_user": False}),
+            ("GET", "healthz", lambda **_: self.health),
             ("GET", "experiments", lambda query, **_: self._list("experiments", self.experiments, query)),
             ("POST", "experiments", self._create_experiment),
             ("GET", "pipelines", lambda query, **_: self._list("pipelines", self.pipelines, query)),
@@ -127,8 +130,15 @@ class KfpServer(ThreadingHTTPServer):
             ("POST", "pipelines/upload_version", self._upload_version),
             ("GET", f"pipelines/{word}/versions", self._list_versions),
             ("POST", "runs", self._create_run),
+            ("GET", "runs", lambda query, **_: self._list("runs", self.runs, query)),
             ("GET", f"runs/{word}", lambda key, **_: self._get(self.runs, "Run", key)),
+            ("POST", f"runs/{word}:terminate", self._terminate),
             ("POST", "recurringruns", self._create_recurring),
+            (
+                "GET",
+                f"recurringruns/{word}",
+                lambda key, **_: self._get(self.recurring, "Recurring run", key),
+            ),
             ("GET", "recurringruns", lambda query, **_: self._list("recurringRuns", self.recurring, query)),
             ("POST", f"recurringruns/{word}:(enable|disable)", self._switch),
             ("DELETE", f"recurringruns/{word}", self._delete_recurring),
@@ -240,7 +250,21 @@ class KfpServer(ThreadingHTTPServer):
         if not 1 <= int(given.get("max_concurrency", 0)) <= 10:
             raise Refused(INVALID, "The max concurrency must be between 1 and 10")
         given["status"] = "ENABLED" if given.pop("mode", "") == "ENABLE" else "DISABLED"
-        return self._new(self.recurring, "recurring_run_id", given)
+        made = self._new(self.recurring, "recurring_run_id", given)
+        if self.on_recurring:
+            self.on_recurring(made)
+        return made
+
+    def add_run(self, **entry: Any) -> dict:
+        """A run that nobody has asked for by the API: of a recurring run."""
+        return self._new(self.runs, "run_id", entry)
+
+    def _terminate(self, key: str, **_: Any) -> dict:
+        run = self._get(self.runs, "Run", key)
+        run["state"] = "CANCELING"
+        if self.on_terminate:
+            self.on_terminate(run)
+        return {}
 
     def _switch(self, key: str, action: str, **_: Any) -> dict:
         self._get(self.recurring, "Recurring run", key)["status"] = f"{action.upper()}D"

@@ -1,5 +1,6 @@
-"""The smoke test for clusters against a server of the KFP API: what it prints when all is well, or not."""
+"""The acceptance of an installation against a server of the KFP API: what it says when all is well or not."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,18 +8,14 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.storage import store_for
-from pipeline import schedule, smoke_cluster, submit
+from pipeline import schedule, smoke_checks, smoke_cluster, submit
 from pipeline.cluster import Cluster
+from pipeline.kubectl import Kubectl, Pod
 from tests.fakes.kfp_server import KfpServer
 
 GOLDEN = Path(__file__).parent / "golden"
-STEPS = ("preflight", "data-prep", "register", "run-summary")
-SHOWN = {
-    "preflight": "Preflight",
-    "data-prep": "Prepare data",
-    "register": "Register",
-    "run-summary": "Run summary",
-}
+STEPS = ("preflight", "data-prep", "sft-2", "evaluate", "register", "run-summary")
+BEGAN, ENDED = "2026-01-05T03:00:00Z", "2026-01-05T03:01:00Z"
 
 
 @pytest.fixture
@@ -30,60 +27,194 @@ def server(monkeypatch, tmp_path):
     for module in (submit, schedule):
         monkeypatch.setattr(module, "BUILD", tmp_path)
         monkeypatch.setattr(module, "compile_pipelines", reviewed)
+    monkeypatch.setattr(Kubectl, "problem", staticmethod(lambda: "kubectl is not on the PATH"))
+    monkeypatch.setattr(smoke_checks, "SETTLE_S", 1.0)
+    monkeypatch.setattr(smoke_checks, "TRAIN_S", 0.01)
+    monkeypatch.setenv("ALLOW_LOCAL_IMAGES", "1")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     running = KfpServer().start()
     yield running
     running.stop()
 
 
-def ends(server: KfpServer, *, cached: str, state: str = "SUCCEEDED", shown: bool = False):
-    """Every run ends at once; from the second on, ``cached`` comes from the cache."""
+def details(states: dict[str, str], cached: tuple[str, ...] = ()) -> list[dict]:
+    """Entries as the API returns them: attempts, drivers, executors, and some without name or state."""
+    found: list[dict] = [{"task_id": "1", "execution_id": "18"}, {"display_name": "grpo"}]
+    for name, state in states.items():
+        seen = ["SUCCEEDED"] if name in cached else ["RUNNING", state]
+        entry = {
+            "state": state,
+            "start_time": BEGAN,
+            "end_time": BEGAN if name in cached else ENDED,
+            "state_history": [{"state": word, "update_time": ENDED} for word in seen],
+        }
+        for shown in (name, f"{name}(0)", f"{name}-driver", f"{name}-driver(0)", "executor", "executor(0)"):
+            found.append({"display_name": shown, **entry})
+    return found
+
+
+def behave(server: KfpServer, *, cached: tuple[str, ...] = ("data-prep", "sft-2"), state: str = "SUCCEEDED"):
+    """Runs end at once, from the second on from the cache; long ones wait to be terminated."""
 
     def end(run: dict) -> None:
+        given = run["runtime_config"]["parameters"]
+        if given["model_name"] != "latentr3-smoke":
+            run |= {"state": "RUNNING", "run_details": {"task_details": details({"sft": "RUNNING"})}}
+            return
         again = len(server.runs) > 1
-        states = {step: "SKIPPED" if again and step == cached else state for step in STEPS}
-        details = [
-            {"display_name": SHOWN[step] if shown else step, "state": value} for step, value in states.items()
-        ]
-        run |= {"state": state, "run_details": {"task_details": details}}
+        states = dict.fromkeys(STEPS, "SUCCEEDED") | ({} if state == "SUCCEEDED" else {"sft-2": state})
+        found = details(states, cached if again else ())
+        run |= {"state": state, "finished_at": ENDED, "run_details": {"task_details": found}}
 
-    server.on_run = end
+    def begin(recurring: dict) -> None:
+        states = dict.fromkeys(("preflight", "data-prep", "run-summary"), "SUCCEEDED")
+        server.add_run(
+            recurring_run_id=recurring["recurring_run_id"],
+            experiment_id=recurring["experiment_id"],
+            state="SUCCEEDED",
+            run_details={"task_details": details(states)},
+        )
+
+    def terminate(run: dict) -> None:
+        states = {"preflight": "SUCCEEDED", "sft": "FAILED", "run-summary": "SUCCEEDED"}
+        run |= {"state": "FAILED", "run_details": {"task_details": details(states)}}
+
+    server.on_run, server.on_recurring, server.on_terminate = end, begin, terminate
 
 
-def run(server: KfpServer) -> bool:
+def run(server: KfpServer):
     cluster = Cluster(host=server.url)
-    return smoke_cluster.smoke(cluster, "", "gs://bucket/smoke", timeout_s=30, every_s=0.05)
+    return smoke_cluster.smoke(cluster, "", "gs://bucket/smoke", timeout_s=30, every_s=0.02)
 
 
-@pytest.mark.parametrize("shown", [False, True])
-def test_a_good_cluster_passes_every_check(server, gcs_server, capsys, shown):
-    """Whether it tells the tasks' own names or those that the UI shows."""
-    ends(server, cached="data-prep", shown=shown)
-    assert run(server)
-    told = capsys.readouterr().out
-    assert "FAILED" not in told
-    assert told.count("ok      ") == 7
+def outcomes(report) -> dict[str, str]:
+    return {what: outcome for outcome, what, _ in report.checks}
+
+
+def test_a_good_cluster_passes_every_check_that_can_be_made(server, gcs_server, capsys, tmp_path):
+    behave(server)
+    report = run(server)
+    assert report.good, report.checks
+    assert outcomes(report) == {
+        "the run succeeded": "ok",
+        "the run summary ran": "ok",
+        "the second run succeeded": "ok",
+        "its data preparation came from the cache": "ok",
+        "its preflight did not": "ok",
+        "its registration did not": "ok",
+        "the registered model loads and recommends": "skipped",
+        "a schedule without catch-up was made": "ok",
+        "the scheduled run found nothing new and ended well": "ok",
+        "MLflow says that it succeeded": "skipped",
+        "a training pod asks for its accelerator": "skipped",
+        "a deleted training pod came back": "skipped",
+        "the terminated run ended": "ok",
+        "its run summary ran": "ok",
+        "MLflow says that it was terminated, and nothing of it still runs": "skipped",
+    }
     assert not server.recurring, "the schedule is taken away again"
     given = next(iter(server.runs.values()))["runtime_config"]["parameters"]
-    assert given["gpu_count"] == "0"
+    assert (given["gpu_count"], given["resources"]) == ("0", "small")
     assert store_for(given["reviews"]).stat(given["reviews"]).size > 1000
+    report.write(tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["versions"]["kfp backend"] == "2.17.0"
+    assert len(written["checks"]) == len(report.checks)
+    assert set(written["runs"]) == {"first", "second", "scheduled", "terminated"}
 
 
-def test_a_cluster_without_a_cache_is_found(server, gcs_server, capsys):
-    ends(server, cached="nothing")
-    assert not run(server)
-    assert "FAILED  its data preparation came from the cache" in capsys.readouterr().out
+class Nodes:
+    """kubectl on a cluster with an accelerator, whose pods come back after a deletion."""
+
+    def __init__(self, comes_back: bool = True, limit: str | None = "1") -> None:
+        self.namespace, self.limit, self.comes_back = "kubeflow", limit, comes_back
+        self.deleted: list[str] = []
+
+    def pods(self, run_id: str) -> list[Pod]:
+        number = len(self.deleted) if self.comes_back else 0
+        return [Pod(f"{run_id}-{number}", "sft", "Running", self.limit, running=True)]
+
+    def delete_pod(self, name: str) -> bool:
+        self.deleted.append(name)
+        return True
+
+    def accelerators(self) -> int:
+        return 1
+
+    def version(self) -> str:
+        return "v1.34.4"
 
 
-def test_a_failed_run_ends_the_test_and_names_the_tasks(server, gcs_server, capsys):
-    ends(server, cached="nothing", state="FAILED")
-    assert not run(server)
-    assert "failed tasks: preflight, data-prep" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("nodes", "accelerator", "back"),
+    [(Nodes(), "ok", "ok"), (Nodes(limit=None), "FAILED", "ok"), (Nodes(comes_back=False), "ok", "FAILED")],
+    ids=["good", "no limit", "pod stays away"],
+)
+def test_pods_are_looked_at_and_deleted_where_kubectl_is(
+    server, gcs_server, monkeypatch, nodes, accelerator, back
+):
+    behave(server)
+    monkeypatch.setattr(Kubectl, "problem", staticmethod(lambda: ""))
+    stand_in = type("K", (), {"problem": Kubectl.problem, "__new__": lambda *_: nodes})
+    monkeypatch.setattr(smoke_cluster, "Kubectl", stand_in)
+    cluster = Cluster(host=server.url)
+    report = smoke_cluster.smoke(cluster, "", "gs://bucket/smoke", timeout_s=2, every_s=0.02)
+    found = outcomes(report)
+    assert found["a training pod asks for its accelerator"] == accelerator
+    assert found["a deleted training pod came back"] == back
+    assert report.versions["kubernetes"] == "v1.34.4"
+
+
+def test_mlflow_is_asked_how_the_terminated_run_ended(server, gcs_server, monkeypatch, tracked):
+    behave(server)
+    report = run(server)
+    assert outcomes(report)["MLflow says that it succeeded"] == "FAILED"
+    assert outcomes(report)["the registered model loads and recommends"] == "FAILED"
+    assert not report.good
+
+
+def test_a_cluster_without_a_cache_is_found(server, gcs_server):
+    behave(server, cached=())
+    report = run(server)
+    assert outcomes(report)["its data preparation came from the cache"] == "FAILED"
+    assert not report.good
+
+
+def test_a_failed_run_ends_the_test_and_names_the_tasks(server, gcs_server):
+    behave(server, state="FAILED")
+    report = run(server)
+    assert report.checks == [("FAILED", "the run succeeded", "it is FAILED; failed tasks: sft-2")]
     assert len(server.runs) == 1
 
 
 def test_a_run_that_never_ends_is_given_up(server, gcs_server):
     with pytest.raises(UserError, match="is PENDING after"):
         smoke_cluster.smoke(Cluster(host=server.url), "", "gs://bucket/s", timeout_s=0.2, every_s=0.05)
+
+
+@pytest.mark.parametrize(
+    ("tag", "known"), [("2.17.0", "2.17.0"), ("v2.16.1", "2.16.1"), ("unknown", "unknown")]
+)
+def test_the_backend_s_version_is_said(server, tag, known):
+    from pipeline.cluster import backend_version
+
+    server.health = {"tag_name": tag}
+    assert backend_version(Cluster(host=server.url)) == known
+    server.health = {"apiServerTagName": tag, "buildDate": ""}  # the UI answers in the API's place
+    assert backend_version(Cluster(host=server.url)) == known
+
+
+def test_a_backend_that_is_too_old_is_refused_before_anything_is_uploaded(server, gcs_server):
+    server.health = {"tag_name": "2.15.0"}
+    with pytest.raises(UserError, match=r"version 2\.15\.0, the pipelines need 2\.16"):
+        run(server)
+    assert not server.pipelines
+
+
+def test_images_of_this_machine_are_refused(server, monkeypatch):
+    monkeypatch.delenv("ALLOW_LOCAL_IMAGES")
+    with pytest.raises(UserError, match=r"localhost/latentrec/.* cannot pull"):
+        submit.submit("latentr3", {"reviews": "gs://b/r"}, Cluster(host=server.url))
 
 
 def test_a_sample_on_this_machine_is_refused(server, tmp_path):

@@ -1,4 +1,4 @@
-"""One process for each accelerator: who becomes torchrun, with which command, and who writes the outputs."""
+"""Workers of a step, one for each accelerator: with which command, and who writes the outputs."""
 
 import os
 import sys
@@ -17,7 +17,9 @@ SFT = {"backbone": "micro"}
 def started(monkeypatch):
     """Pretend that KFP's executor has started this process; what it becomes is told instead of done."""
     became = []
-    for name in ("RANK", "LATENTREC_PROCESSES", "ACCELERATE_USE_CPU", "MLFLOW_TRACKING_URI"):
+    for name in ("PROCESSES", "MAX_RESTARTS", "WORKER_REPORT", "GPUS"):
+        monkeypatch.delenv(f"LATENTREC_{name}", raising=False)
+    for name in ("RANK", "ACCELERATE_USE_CPU", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(sys, "argv", ["/venv/kfp/dsl/executor_main.py", "--executor_input", "{}"])
@@ -36,7 +38,7 @@ def test_a_pod_with_several_accelerators_becomes_torchrun(started, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with pytest.raises(SystemExit):
-        launch.launch_distributed()
+        launch.launch_worker(distributed=True)
     (command,) = started
     assert command[:5] == [
         sys.executable,
@@ -52,10 +54,10 @@ def test_a_pod_with_several_accelerators_becomes_torchrun(started, monkeypatch):
 def test_one_accelerator_or_none_trains_in_the_process_that_there_is(started, monkeypatch):
     import torch
 
-    launch.launch_distributed()
+    launch.launch_worker(distributed=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    launch.launch_distributed()
+    launch.launch_worker(distributed=True)
     assert not started
 
 
@@ -66,7 +68,7 @@ def test_a_worker_of_torchrun_and_a_command_by_hand_are_left_alone(started, monk
         monkeypatch.setenv("RANK", "0")
     else:
         monkeypatch.setattr(sys, "argv", ["/venv/bin/latentrec", "sft"])
-    launch.launch_distributed()
+    launch.launch_worker(distributed=True)
     assert not started
 
 
@@ -74,7 +76,7 @@ def test_a_worker_of_torchrun_and_a_command_by_hand_are_left_alone(started, monk
 def test_a_number_of_processes_that_is_none_is_refused(started, monkeypatch, value):
     monkeypatch.setenv("LATENTREC_PROCESSES", value)
     with pytest.raises(UserError, match=f"LATENTREC_PROCESSES is '{value}'"):
-        launch.launch_distributed()
+        launch.launch_worker(distributed=True)
 
 
 @pytest.mark.parametrize(("rank", "goes_on"), [("0", True), ("1", False)])
