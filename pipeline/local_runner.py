@@ -196,6 +196,6 @@ def _close_tracking() -> None:
     from latentrec.steps.step_run import finish_parent_run
 
     try:
-        finish_parent_run(False)
+        finish_parent_run("KILLED")
     except Exception as error:  # the run was stopped, whatever the tracking server says
         logging.getLogger(__name__).warning("the MLflow run stays open: %s", error)

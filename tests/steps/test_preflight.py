@@ -115,3 +115,80 @@ def test_no_inputs_at_all_say_what_to_give():
 )
 def test_a_cut_off_is_a_day(value, day):
     assert cutoff_day(value) == day
+
+
+POD = {
+    "KFP_POD_NAME": "latentr3-abc-123",
+    "MLFLOW_TRACKING_URI": "",
+    "LATENTREC_STATUS_ROOT": "",
+    "LATENTREC_CHECKPOINT_ROOT": "",
+    "LATENTREC_ARTIFACT_ROOT": "",
+    "LATENTREC_KFP_API": "",
+    "LATENTREC_IMAGE": "eu.example/r/preflight:1",
+}
+
+
+@pytest.fixture
+def pod(given, tracked, tmp_path, monkeypatch):
+    """A complete installation around a preflight that runs in a pod."""
+    roots = {f"LATENTREC_{name}_ROOT": str(tmp_path / name) for name in ("STATUS", "CHECKPOINT", "ARTIFACT")}
+    for name, value in {**POD, **roots, "MLFLOW_TRACKING_URI": tracked.uri}.items():
+        monkeypatch.setenv(name, value)
+    return given
+
+
+def test_under_kfp_a_complete_installation_passes_and_an_unknown_backend_is_only_said(pod):
+    assert run_preflight(pod).details["kfp_backend"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MLFLOW_TRACKING_URI",
+        "LATENTREC_STATUS_ROOT",
+        "LATENTREC_CHECKPOINT_ROOT",
+        "LATENTREC_ARTIFACT_ROOT",
+    ],
+)
+def test_under_kfp_what_later_steps_need_is_required(pod, monkeypatch, name):
+    monkeypatch.delenv(name)
+    with pytest.raises(UserError, match=f"{name}: not set"):
+        run_preflight(pod)
+
+
+def test_elsewhere_less_is_required(pod, monkeypatch):
+    monkeypatch.delenv("KFP_POD_NAME")
+    monkeypatch.delenv("LATENTREC_CHECKPOINT_ROOT")
+    run_preflight(pod)
+
+
+def test_under_kfp_images_of_one_machine_are_refused_unless_allowed(pod, monkeypatch):
+    monkeypatch.setenv("LATENTREC_IMAGE", "localhost/latentrec/preflight:1")
+    with pytest.raises(UserError, match="localhost/latentrec/preflight:1, which no other machine can pull"):
+        run_preflight(pod)
+    monkeypatch.setenv("LATENTREC_ALLOW_LOCAL_IMAGES", "true")
+    run_preflight(pod)
+
+
+def test_under_kfp_a_backend_that_is_too_old_is_refused(pod, monkeypatch):
+    from tests.fakes.kfp_server import KfpServer
+
+    server = KfpServer().start()
+    server.health = {"tag_name": "2.15.2"}
+    monkeypatch.setenv("LATENTREC_KFP_API", server.url)
+    try:
+        with pytest.raises(UserError, match=r"version 2\.15\.2, the pipelines need 2\.16"):
+            run_preflight(pod)
+    finally:
+        server.stop()
+
+
+def test_a_title_model_needs_metadata(given):
+    with pytest.raises(UserError, match="metadata is empty; LatentR3 trains on titles"):
+        run_preflight({**given, "system": "latentr3", "backbone": "tiny"})
+
+
+def test_a_pod_that_fits_no_node_is_refused_before_anything_waits_for_ever(given):
+    l4 = {"gpu_type": "nvidia-l4", "train_memory": "64Gi", "numbers": "gpu_count=1"}
+    with pytest.raises(UserError, match="fits no node of the pool"):
+        run_preflight({**given, **l4})
