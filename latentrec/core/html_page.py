@@ -9,10 +9,21 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from latentrec.core.redact import redact
+from latentrec.core.text import printable
+
 
 def page_loader(package: str) -> ChoiceLoader:
     """Templates of ``package``, and the frame and style that all reports share."""
     return ChoiceLoader([PackageLoader(package), PackageLoader("latentrec.core")])
+
+
+def shown(value: Any) -> Any:
+    """A template's value as every report shows it: no secret of a location, nothing that turns the text round
+    or steers a terminal. Markup made by us passes."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return printable(redact(value), lines=True)
+    return value
 
 
 def render_page(package: str, template: str, context: dict[str, Any]) -> str:
@@ -29,5 +40,6 @@ def render_page(package: str, template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=shown,
     )
     return environment.get_template(template).render(context)

@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^/\s?#@'\"<>]*(?:@[^/\s?#@'\"<>]*)*@")
-_QUERY = re.compile(r"(?P<base>\b(?!file:|sqlite:)[A-Za-z][A-Za-z0-9+.\-]*://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
-_RELATIVE_QUERY = re.compile(r"(?P<base>\burl: /[^\s?#'\"<>]*)\?[^\s'\"<>]*")
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^/\s?#]*@")
+_QUERY = re.compile(
+    r"(?P<base>\b(?!file:|sqlite:)[A-Za-z][A-Za-z0-9+.\-]*://[^\s?#]*)[?#]\S*?(?P<end>['\",;:)\]}>.]*)(?=\s|$)"
+)
+_RELATIVE_QUERY = re.compile(r"(?P<base>\burl: /[^\s?#]*)\?\S*?(?P<end>['\",;:)\]}>.]*)(?=\s|$)")
 HIDDEN = "?…"
 
 
@@ -21,7 +23,8 @@ def redact(text: str) -> str:
     if "://" not in text and "url: /" not in text:
         return text
     text = _USER.sub(r"\g<scheme>", text)
-    return _RELATIVE_QUERY.sub(r"\g<base>" + HIDDEN, _QUERY.sub(r"\g<base>" + HIDDEN, text))
+    shown = r"\g<base>" + HIDDEN + r"\g<end>"
+    return _RELATIVE_QUERY.sub(shown, _QUERY.sub(shown, text))
 
 
 def redact_values(value: Any) -> Any:

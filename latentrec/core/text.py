@@ -13,7 +13,7 @@ from typing import TextIO
 
 _BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SEPARATORS = set("\u2028\u2029\u0085")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~$^=:.@])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]()#|~!])")
 
 
 def printable(text: str, *, lines: bool = False) -> str:

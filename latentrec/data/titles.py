@@ -7,7 +7,7 @@ import re
 
 _TAG = re.compile(r"<[/!]?[a-zA-Z][^>]*>?|<!--.*?(-->|$)")
 _SCRIPT = re.compile(r"var aPageStart|getTime\(\)|function\s*\(")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 _SPACE = re.compile(r"\s+")
 
 

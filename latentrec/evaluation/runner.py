@@ -21,7 +21,7 @@ from latentrec.evaluation.ranking.candidates import Excluded, leave_out, owned_i
 from latentrec.evaluation.ranking.cost import Cost, measure_cost
 from latentrec.evaluation.ranking.mixture import AlphaChoice, choose_alpha
 from latentrec.evaluation.ranking.result import Evaluation
-from latentrec.evaluation.ranking.roles import ALONE, Roles, assign_roles
+from latentrec.evaluation.ranking.roles import ALONE, Roles, assign_roles, named_runs
 from latentrec.evaluation.ranking.scoring import ModelScores, score_model
 from latentrec.evaluation.ranking.tables import compare_all, metric_table, slice_table
 from latentrec.evaluation.report.evaluation_files import write_evaluation
@@ -60,7 +60,7 @@ def evaluate(
         UserError: no models, a name that cannot be a file's, an empty split, a name that config asks for
             and that is not among the models, or a model that does not rank items.
     """
-    check_output(output, kind="evaluation", inputs=[dataset, *models.values()])
+    check_output(output, kind="evaluation", inputs=[dataset, *named_runs(models)[0].values()])
     metric_logger = metric_logger or NullMetricLogger()
     data = Dataset(dataset)
     if data.manifest.config.get("task") == "rating":

@@ -176,9 +176,10 @@ def plain(text: str, reserved: re.Pattern[str] = TAG_PATTERN) -> str:
 
     By default that is the format's tags, which must not pass for a part of an answer.
     """
+    text = " ".join(text.split())  # folded first: "<analyze  user>" becomes a tag only by the folding
     while reserved.search(text):
-        text = reserved.sub(" ", text)
-    return " ".join(text.split())
+        text = " ".join(reserved.sub(" ", text).split())
+    return text
 
 
 def reserved_pattern(tokenizer: Any) -> re.Pattern[str]:
@@ -187,8 +188,10 @@ def reserved_pattern(tokenizer: Any) -> re.Pattern[str]:
     A special token in a title or a review (``<|im_end|>``) would end the user's turn or the text: tokenizers
     read it as the token and not as its letters.
     """
-    special = {str(token) for token in tokenizer.all_special_tokens}
-    special |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    # A counter of words has neither.
+    special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special |= {token.content for token in added.values() if token.special}
     words = "|".join(re.escape(word) for word in sorted(special, key=len, reverse=True) if word)
     return re.compile(f"{TAG_PATTERN.pattern}|{words}") if words else TAG_PATTERN
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from latentrec.core.redact import redact
+from latentrec.core.text import markdown_code
 from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.roles import ALONE
@@ -152,7 +154,11 @@ def _data(info: ModelInfo, dataset: Manifest | None) -> str:
         sources = dataset.extra.get("source") or []
         names = [str(entry.get("uri", "?")) for entry in sources if isinstance(entry, dict)]
         if names:
-            lines.append("Sources: " + ", ".join(f"`{entry.rsplit('/', 1)[-1]}`" for entry in names) + ".")
+            lines.append(
+                "Sources: "
+                + ", ".join(markdown_code(redact(entry).rsplit("/", 1)[-1]) for entry in names)
+                + "."
+            )
     return " ".join(line for line in lines if line)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.core.text import markdown_text
 from latentrec.steps.links import mlflow_links
 from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.status import StepStatus, read_step_statuses
@@ -92,7 +93,7 @@ def render_summary(
     if verdict.reason:
         lines += [f"{verdict.reason[0].upper()}{verdict.reason[1:]}.", ""]
     for problem in verdict.problems:
-        lines += [f"**{problem.step}** {_STATES[problem.state]}: {problem.reason}", ""]
+        lines += [f"**{problem.step}** {_STATES[problem.state]}: {markdown_text(problem.reason)}", ""]
     judged = found.get("evaluate", StepStatus("evaluate")).details
     if "verdict" in judged:
         word = "promote" if judged["promote"] else "do not promote"

@@ -19,6 +19,7 @@ from latentrec.core.redact import redact, redact_values
         ("a,https://u:p@e.org/x?s=1 and gs://b/y", "a,https://e.org/x?… and gs://b/y"),
         ("exceeded with url: /x?sig=abc (by y)", "exceeded with url: /x?… (by y)"),
         ("HTTPS://U:P@E.ORG/x", "HTTPS://E.ORG/x"),
+        ("https://e.org/`<img>`.json?sig='s3cret\"x", "https://e.org/`<img>`.json?…"),
         ("/home/me/what?.json", "/home/me/what?.json"),
         ("sqlite:////tmp/m.db?timeout=5", "sqlite:////tmp/m.db?timeout=5"),
         ("user@example.org wrote 1 < 2?", "user@example.org wrote 1 < 2?"),

@@ -67,7 +67,7 @@ def evaluate_ratings(
         UserError: no models, a name that a baseline has, a dataset of another task, or a model of another
         kind.
     """
-    check_output(output, kind="evaluation", inputs=[dataset, *models.values()])
+    check_output(output, kind="evaluation", inputs=[dataset, *named_runs(models)[0].values()])
     metric_logger = metric_logger or NullMetricLogger()
     if not models:
         raise UserError("evaluate needs at least one model: --model NAME=DIR")

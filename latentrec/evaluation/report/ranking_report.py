@@ -14,7 +14,8 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from latentrec.core.html_page import page_loader
+from latentrec.core.html_page import page_loader, shown
+from latentrec.core.text import markdown_text
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE
@@ -62,6 +63,7 @@ def write_reports(evaluation: Evaluation, directory: Path) -> None:
         autoescape=True,
         trim_blocks=True,
         undefined=StrictUndefined,
+        finalize=shown,
     )
     page = html.get_template("report.html").render(context)
     (directory / "report.html").write_text(page, encoding="utf-8")
@@ -70,7 +72,7 @@ def write_reports(evaluation: Evaluation, directory: Path) -> None:
         autoescape=False,
         trim_blocks=True,
         undefined=StrictUndefined,
-        finalize=lambda value: _markdown_text(value) if isinstance(value, _Title) else value,
+        finalize=lambda value: markdown_text(value) if isinstance(value, _Title) else shown(value),
     )
     text = plain.get_template("report.md").render(context)
     text = re.sub(r"([^\n])\n(#{1,3} )", r"\1\n\n\2", text)
@@ -81,10 +83,6 @@ class _Title(str):
     """Text that came from the catalogue: nothing in it may act as markup."""
 
     __slots__ = ()
-
-
-def _markdown_text(title: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(title.split()))
 
 
 def _context(evaluation: Evaluation) -> dict[str, Any]:

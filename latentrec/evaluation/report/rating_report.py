@@ -16,7 +16,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from latentrec.core.html_page import page_loader
+from latentrec.core.html_page import page_loader, shown
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
@@ -71,6 +71,7 @@ def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
             trim_blocks=True,
             lstrip_blocks=True,
             undefined=StrictUndefined,
+            finalize=shown,
         )
         page = environment.get_template(f"rating_{name}").render(context)
         (directory / name).write_text(page, encoding="utf-8")

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import re
 import threading
 import time
 import urllib.error
@@ -17,8 +18,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.redact import redact
+from latentrec.core.text import printable
 
+MAX_ANSWER_BYTES = 8 << 20
+_CODE = re.compile(r"[a-z][a-z_]{1,40}")
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The standard handler would take the key along to another host."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the redirect comes back as an HTTP error."""
+        return
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class EndpointError(RuntimeError):
@@ -144,9 +160,16 @@ class ChatEndpoint:
                 )
                 return answer
             except urllib.error.HTTPError as error:
+                if 300 <= error.code < 400:
+                    raise UserError(
+                        f"{self._url}: redirects (HTTP {error.code}); give the endpoint's final address, the "
+                        "key is sent nowhere else"
+                    ) from None
                 if error.code not in RETRIED:
-                    detail = error.read(500).decode("utf-8", "replace").strip()
-                    raise UserError(f"{self._url}: HTTP {error.code}: {detail or error.reason}") from None
+                    raise UserError(
+                        f"{self._url}: HTTP {error.code} {http.client.responses.get(error.code, '')}"
+                        f"{_error_code(error)}; check address, model and key"
+                    ) from None
                 reason = f"HTTP {error.code}"
                 asked = _retry_after(error.headers.get("Retry-After"))
                 if asked is not None:
@@ -163,12 +186,15 @@ class ChatEndpoint:
             self._count_retry(reason)
             if attempt + 1 < self._attempts:
                 time.sleep(pause)
-        raise EndpointError(f"{self._url}: {self._attempts} attempts failed, the last with {reason}")
+        raise EndpointError(f"{redact(self._url)}: {self._attempts} attempts failed, the last with {reason}")
 
     def _post(self, body: bytes, headers: dict[str, str]) -> bytes:
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
-        with urllib.request.urlopen(request, timeout=self._timeout) as response:
-            return response.read()
+        with _OPENER.open(request, timeout=self._timeout) as response:
+            answer = response.read(MAX_ANSWER_BYTES + 1)
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise _Malformed("longer than any answer")
+        return answer
 
     def _count(self, **amounts: int) -> None:
         with self._lock:
@@ -194,14 +220,29 @@ def _read_answer(body: bytes, model: str) -> ChatAnswer:
             raise _Malformed("no text")
         return ChatAnswer(
             text=text,
-            prompt_tokens=int(usage.get("prompt_tokens", 0)),
-            completion_tokens=int(usage.get("completion_tokens", 0)),
-            model=str(record.get("model") or model),
+            prompt_tokens=_tokens(usage.get("prompt_tokens", 0)),
+            completion_tokens=_tokens(usage.get("completion_tokens", 0)),
+            model=printable(str(record.get("model") or model))[:200],
         )
     except _Malformed:
         raise
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         raise _Malformed("not a chat completion") from None
+
+
+def _tokens(value: Any) -> int:
+    """Tokens as the endpoint tells them; what is negative must not lower the spend."""
+    return max(0, int(value or 0))
+
+
+def _error_code(error: urllib.error.HTTPError) -> str:
+    """The error's short code, if the body has one; the body itself may echo the key and is not shown."""
+    try:
+        record = json.loads(error.read(1 << 16))["error"]
+        code = record.get("code") or record.get("type")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+        return ""
+    return f" ({code})" if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -222,18 +222,46 @@ def test_dead_endpoint_is_given_up():
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_refused_request_is_the_users_to_mend_and_not_repeated(status):
     with Teacher(lambda *_: (status, b"no such model", {})) as teacher:
-        with pytest.raises(UserError, match=f"HTTP {status}: no such model"):
+        with pytest.raises(UserError, match=f"HTTP {status} "):
             ask(endpoint(teacher.url))
         assert teacher.asked["hello"] == 1
 
 
 def test_key_is_sent_and_named_in_no_error(monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
-    with Teacher(lambda *_: (401, b"bad key", {})) as teacher:
-        with pytest.raises(UserError) as error:
+    echo = {"error": {"code": "invalid_api_key", "message": "\x1b[2J Bearer sk-very-secret is wrong"}}
+    for body in (b"Bearer sk-very-secret", echo):
+        with Teacher(lambda *_, body=body: (401, body, {})) as teacher:
+            with pytest.raises(UserError) as error:
+                ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
+            assert teacher.requests[0][2]["Authorization"] == "Bearer sk-very-secret"
+            assert "sk-very-secret" not in str(error.value)
+            assert "\x1b" not in str(error.value)
+    assert "(invalid_api_key)" in str(error.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_key_does_not_follow_a_redirect(monkeypatch, status):
+    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
+    with Teacher(lambda *_: (200, chat("x"), {})) as other:
+        to_other = (status, b"", {"Location": other.url + "/chat/completions"})
+        with Teacher(lambda *_: to_other) as teacher, pytest.raises(UserError, match="redirects"):
             ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
-        assert teacher.requests[0][2]["Authorization"] == "Bearer sk-very-secret"
-        assert "sk-very-secret" not in str(error.value)
+        assert other.requests == []
+
+
+@pytest.mark.parametrize("usage", [-1_000_000, "-5", None, True, -1e300])
+def test_usage_below_zero_does_not_lower_the_spend(usage):
+    with Teacher(lambda *_: (200, chat("x", usage, usage), {})) as teacher:
+        client = endpoint(teacher.url)
+        ask(client)
+        assert client.usage.cost(1.0, 1.0) >= 0
+
+
+@pytest.mark.parametrize("body", [b"x" * (9 << 20), b"[" * 200_000, chat("x", float("inf")), {"choices": 7}])
+def test_answer_without_bounds_is_malformed(body):
+    with Teacher(lambda *_: (200, body, {})) as teacher, pytest.raises(EndpointError, match="malformed"):
+        ask(endpoint(teacher.url, attempts=1))
 
 
 def test_rate_limit_spaces_requests_of_all_threads():
