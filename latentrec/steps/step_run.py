@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import Interrupted, UserError, config_to_dict
+from latentrec.core.redact import redact, redact_values
 from latentrec.core.settings import (
     STEP_MLFLOW_RUN_VARIABLE,
     STEP_VARIABLE,
@@ -140,8 +141,8 @@ def ensure_parent_run(
         if parent is not None:
             tree.client.log_batch(
                 parent,
-                params=[Param(name, str(value)[:5900]) for name, value in (params or {}).items()],
-                tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
+                params=[Param(name, redact(str(value))[:5900]) for name, value in (params or {}).items()],
+                tags=[RunTag(name, redact(str(value))) for name, value in (tags or {}).items()],
             )
     except Exception as error:
         reason = str(error).splitlines()[0]
@@ -225,7 +226,9 @@ def _log_config(metric_logger: MlflowMetricLogger, config: dict[str, Any]) -> No
     metric_logger.log_params(config)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(redact_values(config), indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
+        )
         metric_logger.log_artifact(path)
 
 

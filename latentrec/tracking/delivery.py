@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from latentrec.core import UserError
 from latentrec.tracking.run_context import RunContext
 from latentrec.tracking.runs import RunTree
 
@@ -28,6 +29,11 @@ class MetricsRejected(RuntimeError):
     """The server is there and refuses this record: sending it again cannot help."""
 
 
+class TrackingRefused(RuntimeError):
+    """The address itself is refused (a kind of store that MLflow no longer takes, an experiment that was
+    deleted): waiting cannot help."""
+
+
 class Delivery:
     """Opens the step's run on first use and writes records into it.
 
@@ -44,12 +50,22 @@ class Delivery:
         self.opened = threading.Event()
 
     def open(self) -> str:
-        """Find or make the run. Raises whatever the client raises while the server is away."""
+        """Find or make the run.
+
+        Raises:
+            TrackingRefused: this address will never take anything.
+            Exception: whatever the client raises while the server is away.
+        """
         if self.run_id is None:
-            if self._tree is None:
-                self._tree = RunTree(self._context)
-            self.parent_id = self._tree.parent()
-            self.run_id = self._tree.step(self._step)
+            try:
+                if self._tree is None:
+                    self._tree = RunTree(self._context)
+                self.parent_id = self._tree.parent()
+                self.run_id = self._tree.step(self._step)
+            except Exception as error:
+                if isinstance(error, UserError | ImportError) or not passes(error):
+                    raise TrackingRefused(str(error)) from error
+                raise
             self._on_open(self.run_id)
             self.opened.set()
         return self.run_id

@@ -21,9 +21,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from latentrec.core.redact import redact
 from latentrec.core.settings import METRIC_QUEUE_DIR_VARIABLE
+from latentrec.core.text import printable
 from latentrec.storage import Manifest
-from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejected
+from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejected, TrackingRefused
 from latentrec.tracking.disk_queue import DiskQueue
 
 _POLL_S = 0.5
@@ -50,6 +52,7 @@ class MlflowMetricLogger:
         self._abandon = threading.Event()
         self._rejected: list[str] = []
         self._away_since: float | None = None
+        self._refused: str | None = None
         self._warned_full = False
         self._thread = threading.Thread(target=self._run, name="mlflow-metric_logger", daemon=True)
         self._thread.start()
@@ -75,7 +78,9 @@ class MlflowMetricLogger:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Settings; long values are shortened (``config.json`` holds them whole)."""
-        values = {_FORBIDDEN.sub("_", name): str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
+        values = {
+            _FORBIDDEN.sub("_", name): redact(str(value))[:MAX_PARAM_LENGTH] for name, value in params.items()
+        }
         for name, value in values.items():
             self._put({"kind": "params", "values": {name: value}})
 
@@ -98,14 +103,14 @@ class MlflowMetricLogger:
         record = {
             "name": Path(source).name or "dataset",
             "fingerprint": manifest.fingerprint,
-            "source": source,
+            "source": redact(source),
         }
         self._put({"kind": "dataset", **record, "profile": profile[:16000], "context": context})
         self.set_tags({"dataset.fingerprint": manifest.fingerprint})
 
     def set_tags(self, tags: Mapping[str, str], *, parent: bool = False) -> None:
         """Tags of the step's run, or of the pipeline's."""
-        values = {name: str(value)[:4900] for name, value in tags.items()}
+        values = {name: redact(str(value))[:4900] for name, value in tags.items()}
         self._put({"kind": "parent_tags" if parent else "tags", "values": values})
 
     def close(
@@ -131,7 +136,7 @@ class MlflowMetricLogger:
             self._wake.set()
             self._thread.join(5)
         delivered = self._queue.is_empty
-        if not delivered:
+        if not delivered and self._refused is None:
             left = self._queue.undelivered()
             place = store_undelivered(left)
             lines = left.count(b"\n")
@@ -139,7 +144,7 @@ class MlflowMetricLogger:
                 f"the tracking server did not come back within {flush_seconds:.0f} s; {lines:,} records wait "
                 f"in {place or self._queue.directory} and are sent by the run's last step, or by a retry"
             )
-        self._queue.close(remove=delivered)
+        self._queue.close(remove=delivered or self._refused is not None)
 
     def _drain(self, flush_seconds: float) -> None:
         """Wait for the queue to empty; only time in which the server is away counts against the limit."""
@@ -174,6 +179,14 @@ class MlflowMetricLogger:
                 self._deliver(1 if failures else _BATCH)
                 self._back()
                 backoff, failures = _POLL_S, 0
+            except TrackingRefused as refusal:
+                self._refused = _first_line(refusal)
+                _warn(
+                    f"MLflow cannot be used ({self._refused}); nothing of this step is tracked; mend "
+                    "MLFLOW_TRACKING_URI, or unset it"
+                )
+                self._delivery.opened.set()  # nobody needs to wait for it
+                return
             except Exception as error:
                 failures = self._away(error, failures)
                 self._abandon.wait(backoff)
@@ -195,14 +208,14 @@ class MlflowMetricLogger:
                 self._queue.drop_file(Path(record["path"]))
 
     def _reject(self, record: dict[str, Any], reason: str) -> None:
-        reason = reason.splitlines()[0][:300] if reason else "no reason given"
+        reason = printable(redact(reason.splitlines()[0]))[:300] if reason else "no reason given"
         what = f"{record['kind']} {', '.join(record.get('values', {}))}".strip()
         self._rejected.append(f"{what}: {reason}")
         _warn(f"the tracking server refuses {what}: {reason}")
 
     def _away(self, error: Exception, failures: int) -> int:
         """A failure that may pass; a record that keeps failing while the server answers is set aside."""
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = _first_line(error)
         if self._away_since is None:
             self._away_since = time.monotonic()
             _warn(
@@ -227,15 +240,33 @@ class MlflowMetricLogger:
 
 def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
     """Folder of a step's queue: a retry on this machine gets the same, and sends what was left in it."""
-    root = Path(
-        os.environ.get(METRIC_QUEUE_DIR_VARIABLE) or Path(tempfile.gettempdir()) / "latentrec-tracking"
-    )
+    given = os.environ.get(METRIC_QUEUE_DIR_VARIABLE)
+    root = Path(given) if given else _private_folder()
     key = hashlib.sha256(f"{tracking_uri}\n{run_id or os.getpid()}".encode()).hexdigest()[:16]
     return root / f"{key}-{re.sub(r'[^A-Za-z0-9_.-]', '_', step)}"
 
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+def _first_line(error: BaseException) -> str:
+    return printable(redact((str(error) or type(error).__name__).splitlines()[0]))[:200]
+
+
+def _private_folder() -> Path:
+    """A folder below the temporary one that is this user's: another user's of the same name is not writable.
+
+    Where nothing can be made there, a fresh folder is; a retry then does not find what was left.
+    """
+    root = Path(tempfile.gettempdir()) / f"latentrec-tracking-{os.getuid()}"
+    try:
+        root.mkdir(mode=0o700, exist_ok=True)
+        if root.stat().st_uid == os.getuid() and not root.is_symlink() and os.access(root, os.W_OK | os.X_OK):
+            return root
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="latentrec-tracking-"))
 
 
 def _warn(message: str) -> None:

@@ -46,9 +46,9 @@ def test_file_names_in_a_model_card_are_no_markup():
     from latentrec.storage import Manifest
 
     info = ModelInfo("sasrec", "sequential", {}, {}, {}, "d" * 64, None, 0)
-    uri = "https://u:pw@e.org/data/`<img/src=x>`.json?sig=s3cret"
+    uri = "https://u:pw@e.org/data/`<img>`.json?sig=s3cret"
     manifest = Manifest("dataset", "f", {}, {}, {}, {}, extra={"source": [{"uri": uri}]})
     text = _data(info, manifest)
     assert "pw" not in text
     assert "s3cret" not in text
-    assert "`` `<img/src=x>`.json" in text
+    assert "`` `<img>`.json" in text
