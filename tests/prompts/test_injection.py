@@ -9,6 +9,7 @@ from latentrec.prompts.rating_prompt import plain
 from latentrec.registry.model_card import _data
 from latentrec.steps.run_summary import render_summary
 from latentrec.steps.status import StepStatus
+from latentrec.steps.verdict import Outcome, RunVerdict, StepProblem
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,8 @@ def test_errors_in_a_run_summary_are_no_markup():
     status = StepStatus(
         "data_prep", "failed", 0.0, 1.0, error="<img src=x onerror=alert(1)> [a](http://x)\n| b |"
     )
-    text = render_summary("run-1", [status], succeeded=False)
+    problem = StepProblem("data_prep", "failed", status.error)
+    text = render_summary("run-1", [status], RunVerdict(Outcome.FAILED, (problem,)))
     assert "<img" not in text
     assert "[a](" not in text
     assert "\n| b |" not in text
