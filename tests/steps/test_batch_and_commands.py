@@ -135,6 +135,20 @@ def test_without_a_champion_the_error_points_to_the_challenger(register, capsys)
     assert "use models:/latentr3@challenger" in capsys.readouterr().err
 
 
+def test_recommend_without_a_model_asks_what_the_newest_run_registered(register, capsys):
+    """The champion of the newest version's name; without a champion the version itself."""
+    register(decision(), name="older-shop")
+    register(decision(promote=False, reason="worse"), name="newer-shop")
+    main(["recommend", "--history", "B0003", "--candidates", "B0007,B0008,B0009", "--exclude-items", "B0008"])
+    shown = capsys.readouterr().out
+    assert "newer-shop version 1" in shown
+    assert "B0007" in shown
+    assert "B0008" not in shown
+    register(decision(), name="newer-shop")
+    main(["recommend", "--history", "B0003"])
+    assert "newer-shop version 2" in capsys.readouterr().out
+
+
 def newer_catalogue(shop, path, extra=("B9001",)):
     old = Catalogue.read(shop.dataset / "items.parquet")
     keys, titles = [*extra, *old.item_keys[::-1]], [*(f"New {k}" for k in extra), *old.titles[::-1]]
