@@ -39,7 +39,7 @@ def evaluate(
         model_4: Fourth model directory.
         model_5: Fifth model directory.
         model_6: Sixth model directory.
-        champion_of: Registered model whose champion takes part; empty for none.
+        champion_of: Registered model whose champion takes part; empty: the default, by system and dataset.
         promotion_margin: What the challenger must win by.
         beam_width: Beams of the title models, or exact.
         decoding: Score of a title: catalogue, bigrec (as published), d3, or d3-catalogue (mixed with SASRec).
@@ -56,6 +56,7 @@ def evaluate(
     """
     from latentrec.evaluation import evaluate
     from latentrec.registry.download import find_champion
+    from latentrec.steps.model_name import model_name_for
     from latentrec.steps.runtime import open_step
 
     values = {
@@ -67,7 +68,8 @@ def evaluate(
     given = [model_1, model_2, model_3, model_4, model_5, model_6]
     models = {name: model.path for name, model in zip(names, given, strict=False)}
     with open_step("evaluate", "evaluate", values, options, dataset=dataset.path) as step:
-        champion = find_champion(f"models:/{champion_of}@champion") if champion_of else None
+        registered = model_name_for(dataset.path, list(models.values())[-1], champion_of)
+        champion = find_champion(f"models:/{registered}@champion")
         manifest = evaluate(
             step.config,
             dataset=dataset.path,

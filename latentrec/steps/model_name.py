@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
+
+from latentrec.models import read_model
+from latentrec.storage import read_manifest
 
 _SUFFIX = re.compile(
     r"\.(jsonl?|ndjson|csv|tsv|parquet|txt|dat|inter|item|gz|gzip|zst|zstd|bz2|xz|zip)$", re.IGNORECASE
@@ -41,11 +45,32 @@ def default_model_name(system: str, reviews: Sequence[str]) -> str:
     return f"{system}-{'-'.join(shared) or names[0]}"
 
 
+def model_name_for(dataset: str | Path, model: str | Path, name: str = "") -> str:
+    """The name that a model is registered under: the one given, else by its system and its dataset.
+
+    Args:
+        dataset: directory of the dataset that it was trained on.
+        model: its directory.
+        name: asked for; empty: the default.
+
+    Raises:
+        UserError: a directory is not what it should be.
+    """
+    if name:
+        return name
+    reviews = read_manifest(dataset, "dataset", verify=False).config.get("reviews") or ()
+    return default_model_name(read_model(model, verify=False)[0].system, list(reviews))
+
+
 def _dataset_of(location: str) -> str:
     """Name of the dataset behind one location: of the file, else of the nearest folder that has one."""
     path = re.sub(r"^[a-z][a-z0-9+.-]*://", "", location.strip(), flags=re.IGNORECASE)
     path = path.partition("?")[0].partition("#")[0]
-    for part in reversed([part for part in path.split("/") if part not in ("", ".", "..", "~")]):
+    parts = [part for part in path.split("/") if part not in ("", ".", "..", "~")]
+    for place, part in reversed(list(enumerate(parts))):
+        sample = re.fullmatch(r"seed-(\d+)", part)
+        if sample and place:  # the generated sample of another seed is another shop
+            return parts[place - 1] + ("" if sample[1] == "42" else f"-{sample[1]}")
         while _SUFFIX.search(part):
             part = _SUFFIX.sub("", part)
         part = re.sub(r"^(reviews?|ratings?)[_-]+|[_-]+(reviews?|ratings?)$", "", part, flags=re.IGNORECASE)

@@ -22,6 +22,7 @@ from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STEP_VARIABLE
 from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.registration import Registration, register_model
 from latentrec.steps.launch import check_accelerators, launch_worker
+from latentrec.steps.model_name import model_name_for
 from latentrec.steps.parameters import locations, make_config
 from latentrec.steps.status import StepStatus, exit_code_on_error, step_status
 from latentrec.steps.step_run import StepRun, step_run
@@ -167,10 +168,11 @@ def run_register_step(name: str, **directories: Any) -> Registration:
     """The body of the register component: a new version, aliases through the gate.
 
     Args:
-        name: registered model.
+        name: registered model; empty: by system and dataset.
         directories: as of :func:`latentrec.registry.registration.register_model`.
     """
     with exit_code_on_error(), step_run("register") as run:
+        name = model_name_for(directories["dataset_dir"], directories["model_dir"], name)
         found = register_model(name=name, run_id=run.mlflow_run_id, **directories)
         run.set_tags({"registered": found.model.uri, "gate.verdict": found.event.action})
         alias = "champion" if "champion" in found.model.aliases else "challenger"

@@ -15,6 +15,8 @@ from latentrec.steps.model_name import default_model_name
             "latentr3-musical-instruments",
         ),
         (["runs/sample/reviews.json"], "latentr3-sample"),
+        (["/x/runs/sample/seed-42/reviews.json"], "latentr3-sample"),
+        (["/x/runs/sample/seed-43/reviews.json"], "latentr3-sample-43"),
         (["/home/ann/Shop A/reviews.csv"], "latentr3-shop-a"),
         (
             ["s3://bucket/toys/2024/part-00000.parquet", "s3://bucket/toys/2024/part-00001.parquet"],
