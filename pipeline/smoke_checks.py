@@ -20,6 +20,9 @@ from pipeline.submit import submit
 SETTLE_S = 60.0
 """How long the states of a run's tasks may lag behind the run's own."""
 
+LOST_S = 120.0
+"""How long the API may be away while a run goes on."""
+
 TRAIN_S = 30.0
 """How long a training pod may work before it is deleted."""
 
@@ -89,10 +92,19 @@ class Smoke:
         return run.state, self.until(settled, SETTLE_S) or task_states(self.get(run_id))
 
     def until(self, found: Callable[[], Any], seconds: float) -> Any:
-        """Ask until there is an answer that counts, or the time is over (then ``None``)."""
-        end = time.monotonic() + seconds
+        """Ask until there is an answer that counts, or the time is over (then ``None``).
+
+        Raises:
+            UserError: the API has not answered for ``LOST_S``.
+        """
+        end, lost = time.monotonic() + seconds, 0.0
         while True:
-            answer = found()
+            try:
+                answer, lost = found(), 0.0
+            except UserError:  # a port-forward or an API server that is started again comes back
+                answer, lost = None, lost or time.monotonic()
+                if time.monotonic() - lost > LOST_S:
+                    raise
             if answer or time.monotonic() > end:
                 return answer or None
             time.sleep(self.every_s)
@@ -138,17 +150,23 @@ def schedule_without_new_data(smoke: Smoke) -> None:
             "a schedule without catch-up was made", bool(made in listed and _no_catchup(smoke, listed[made]))
         )
         run_id = smoke.until(lambda: _first_run_of(smoke, made), 300)
+        _scheduled_run(smoke, made, run_id)
     finally:
+        # Only now: with a recurring run KFP deletes the workflows of its runs, and such a run stays RUNNING.
         schedule.change("delete", made, smoke.cluster)
+
+
+def _scheduled_run(smoke: Smoke, recurring: str, run_id: str | None) -> None:
     what = "the scheduled run found nothing new and ended well"
     if run_id is None:
-        check(what, False, "no run of the schedule was started within 5 minutes")
+        smoke.report.check(what, False, "no run of the schedule was started within 5 minutes")
         return
+    schedule.change("pause", recurring, smoke.cluster)
     smoke.report.runs["scheduled"] = run_id
     state, tasks = smoke.end_of(run_id)
     trained = sorted(name for name in ("evaluate", "register") if _ran(tasks, name))
     detail = f"it is {state}" if state != "SUCCEEDED" else f"it ran {', '.join(trained)}" if trained else ""
-    check(what, state == "SUCCEEDED" and not trained, detail)
+    smoke.report.check(what, state == "SUCCEEDED" and not trained, detail)
     _tracked(smoke, run_id, "MLflow says that it succeeded", parent="FINISHED")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from latentrec.storage import store_for
 from pipeline import schedule, smoke_checks, smoke_cluster, submit
 from pipeline.cluster import Cluster
 from pipeline.kubectl import Kubectl, Pod
+from pipeline.smoke_report import Report
 from tests.fakes.kfp_server import KfpServer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,12 +70,17 @@ def behave(server: KfpServer, *, cached: tuple[str, ...] = ("data-prep", "sft-2"
 
     def begin(recurring: dict) -> None:
         states = dict.fromkeys(("preflight", "data-prep", "run-summary"), "SUCCEEDED")
-        server.add_run(
+        run = server.add_run(
             recurring_run_id=recurring["recurring_run_id"],
             experiment_id=recurring["experiment_id"],
-            state="SUCCEEDED",
-            run_details={"task_details": details(states)},
+            state="RUNNING",
         )
+
+        def end() -> None:  # KFP deletes a recurring run's workflows with it: such a run never ends
+            if recurring["recurring_run_id"] in server.recurring:
+                run.update(state="SUCCEEDED", run_details={"task_details": details(states)})
+
+        threading.Timer(0.2, end).start()
 
     def terminate(run: dict) -> None:
         states = {"preflight": "SUCCEEDED", "sft": "FAILED", "run-summary": "SUCCEEDED"}
@@ -185,6 +192,23 @@ def test_a_failed_run_ends_the_test_and_names_the_tasks(server, gcs_server):
     report = run(server)
     assert report.checks == [("FAILED", "the run succeeded", "it is FAILED; failed tasks: sft-2")]
     assert len(server.runs) == 1
+
+
+def test_an_api_that_is_away_for_a_moment_does_not_end_the_acceptance(monkeypatch):
+    answers = iter([UserError("connection lost"), UserError("does not answer"), "there"])
+
+    def found():
+        answer = next(answers)
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    waiting = smoke_checks.Smoke(Cluster(host="http://x"), {}, Report(host="x"), every_s=0.01)
+    assert waiting.until(found, 5) == "there"
+    monkeypatch.setattr(smoke_checks, "LOST_S", -1.0)
+    answers = iter([UserError("connection lost")])
+    with pytest.raises(UserError, match="connection lost"):
+        waiting.until(found, 5)
 
 
 def test_a_run_that_never_ends_is_given_up(server, gcs_server):
