@@ -38,7 +38,7 @@ def record(
     """Put one measurement into ``results.json`` and rewrite ``RESULTS.md``.
 
     Args:
-        name: as contracts.md lists it.
+        name: key of the result in results.json.
         ours, reference: medians in ``unit``, measured in turns on this machine.
         repeats: how often each side was measured.
         sizes: what was measured (model, batch, data).

@@ -13,7 +13,7 @@ from pipeline.builder import Run
 
 
 def starting_model(run: Run, dataset: Any) -> dsl.PipelineTask:
-    """The model that reinforcement learning starts from: a stand-in, or a real one by name."""
+    """The model that reinforcement learning starts from: a placeholder, or a real one by name."""
     task = pretrain_rating(
         dataset=dataset,
         backbone=run.parameters["backbone"],

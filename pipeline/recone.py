@@ -70,7 +70,7 @@ def recone(
         window_end: First day no longer kept, UTC, YYYY-MM-DD; empty for all.
         title_filter: strict, paper or none.
         skip_bad_lines: Drop and count unreadable lines instead of stopping.
-        backbone: tiny pre-trains a small stand-in; else directory or hub id of an instruct model.
+        backbone: tiny pre-trains a small placeholder; else directory or hub id of an instruct model.
         endpoint: Base URL of an OpenAI-compatible service that writes the traces, or template.
         cold_start_epochs: Cold start, passes over the traces.
         cold_start_learning_rate: Cold start, peak learning rate; 1e-5 suits an instruct model.

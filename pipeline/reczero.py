@@ -55,7 +55,7 @@ def reczero(
         window_end: First day no longer kept, UTC, YYYY-MM-DD; empty for all.
         title_filter: strict, paper or none.
         skip_bad_lines: Drop and count unreadable lines instead of stopping.
-        backbone: tiny pre-trains a small stand-in; else directory or hub id of an instruct model.
+        backbone: tiny pre-trains a small placeholder; else directory or hub id of an instruct model.
         rating_steps: GRPO, optimiser steps; 0 for whole passes over the samples, -1 for the profile's.
         rating_group_size: GRPO, rollouts per prompt.
         rating_learning_rate: GRPO, learning rate; 0 is the profile's.

@@ -63,8 +63,8 @@ def submit(system: str, parameters: Mapping[str, Any], cluster: Cluster) -> str:
     with connect(cluster) as client:
         (package,) = compile_pipelines(BUILD, (system,))
         version = upload(client, system, package)
-        told = "uploaded" if version.created else "already there"
-        print(f"pipeline:   {system}, version {version.name} ({told})")
+        reported = "uploaded" if version.created else "already there"
+        print(f"pipeline:   {system}, version {version.name} ({reported})")
         with quiet():
             run = client.run_pipeline(
                 experiment_id(client, cluster),

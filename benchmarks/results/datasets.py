@@ -19,7 +19,7 @@ class DatasetPlan:
         profile: ``cpu``, or ``gpu`` for what needs one (``make results PROFILE=gpu``).
         backbone: preset of the text models, or a directory in Hugging Face layout.
         title_epochs: passes over the catalogue's titles that make the text models' common backbone, the
-            stand-in for a pretrained one; 0: the backbone is used as it is.
+            placeholder for a pretrained one; 0: the backbone is used as it is.
         limits: flags by command: the settings chosen on validation, the same for every cell of the dataset
             (a cell's own flags come after them and win).
         budget: what a model may cost, for the page.

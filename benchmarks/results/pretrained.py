@@ -1,4 +1,4 @@
-"""The stand-in for a pretrained backbone: a small language model that has read the catalogue's titles.
+"""The placeholder for a pretrained backbone: a small language model that has read the catalogue's titles.
 
 LatentR³ starts from a language model that can spell. A backbone from scratch spends most of a short training
 on spelling, so the text cells of a dataset and seed start from one backbone that was trained on title lines

@@ -13,11 +13,11 @@ def pretrain_rating(
     seed: int = 42,
     options: dict = {},  # noqa: B006
 ) -> None:
-    """Pre-train the small stand-in for an instruct model, or name a real one to start from.
+    """Pre-train the small placeholder for an instruct model, or name a real one to start from.
 
     Args:
         dataset: The dataset directory, of the rating task.
-        backbone: tiny pre-trains the stand-in; a directory or hub id is passed on as it is.
+        backbone: tiny pre-trains the placeholder; a directory or hub id is passed on as it is.
         seed: Seed.
         options: Further fields of PretrainRatingConfig.
 

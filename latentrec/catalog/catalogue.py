@@ -1,7 +1,7 @@
 """The catalogue of items as models see it: item identity (keys) apart from title identity.
 
 Titles are not unique ("Greatest Hits" 54 times in CDs): a text model ranks *titles*, an ID-based model
-ranks *items*, and both are judged on both. The map between the two is here and nowhere else.
+ranks *items*, and both are evaluated on both. The map between the two is here and nowhere else.
 """
 
 from __future__ import annotations

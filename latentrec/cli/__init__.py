@@ -25,7 +25,7 @@ COMMANDS = {
     "train-sequential": "popularity, GRU4Rec, Caser, SASRec, LARES (SPT)",
     "rpt": "LARES phase 2: reinforcement post-training",
     "lares-depth": "LARES: quality, spread and cost over the depth of thought",
-    "pretrain-rating": "format-aware pre-training of the small stand-in for an instruct model",
+    "pretrain-rating": "format-aware pre-training of the small placeholder for an instruct model",
     "traces": "reasoning traces for RecOne's cold start",
     "cold-start-sft": "RecOne: SFT on reasoning traces",
     "rating-grpo": "RecZero and RecOne: GRPO on rule-based rating rewards",

@@ -9,7 +9,7 @@ from latentrec.core import add_config_arguments, config_from_namespace
 from latentrec.evaluation.ranking.depth import DepthConfig
 from latentrec.steps.step_run import step_run
 
-HELP = "judge a LARES model at several depths of thought"
+HELP = "evaluate a LARES model at several depths of thought"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Judge and print the table."""
+    """Evaluate and print the table."""
     from latentrec.evaluation.ranking.depth import depth_study
 
     config = config_from_namespace(DepthConfig, arguments)

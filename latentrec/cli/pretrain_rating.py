@@ -1,4 +1,4 @@
-"""``latentrec pretrain-rating``: the small stand-in for an instruct model, or the name of a real one."""
+"""``latentrec pretrain-rating``: the small placeholder for an instruct model, or the name of a real one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
 from latentrec.training.rating.rating_config import PretrainRatingConfig
 
-HELP = "pre-train the small stand-in for an instruct model, or name a real one to start from"
+HELP = "pre-train the small placeholder for an instruct model, or name a real one to start from"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,9 @@ import argparse
 from latentrec.registry.registration import register_model
 from latentrec.steps.step_run import step_run
 
-HELP = "register a judged model with its lineage and card; the champion's alias moves only through the gate"
+HELP = (
+    "register a evaluated model with its lineage and card; the champion's alias moves only through the gate"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -211,7 +211,7 @@ def depth_chart(title: str, depths: Sequence[int], rows: Sequence[Estimate], *, 
 def _chart(
     title: str, height: float, *, width: float = WIDTH, grid: str = "x"
 ) -> Iterator[tuple[Axes, list[str]]]:
-    """An empty pair of axes in the house style; the SVG text is in the list once the block ends."""
+    """An empty pair of axes in the common style; the SVG text is in the list once the block ends."""
     os.environ.setdefault("MPLCONFIGDIR", "/tmp/matplotlib")
     import matplotlib
     from matplotlib.figure import Figure

@@ -42,7 +42,7 @@ class Comparison:
 
 
 class ClusterBootstrap:
-    """Resamples of the users of one set of samples, shared by every model and metric judged on them.
+    """Resamples of the users of one set of samples, shared by every model and metric evaluated on them.
 
     One object draws the users once, so that all intervals and differences are of the same resamples.
 

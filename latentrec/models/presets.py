@@ -1,6 +1,6 @@
 """Small backbones made from scratch: a Qwen2 configuration and a byte-level BPE tokenizer of the catalogue.
 
-Stand-ins for a pretrained model, so that everything runs with no download. They know no language beyond
+Placeholders for a pretrained model, so that everything runs with no download. They know no language beyond
 the titles; ``model.json`` says so.
 """
 

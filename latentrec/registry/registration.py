@@ -42,7 +42,7 @@ def register_model(
     catalogue: str | Path | None = None,
     assistant_dir: str | Path | None = None,
 ) -> Registration:
-    """Register a judged model and let the gate decide on the champion's alias.
+    """Register a evaluated model and let the gate decide on the champion's alias.
 
     A retry of the same pipeline run finds the version that the first attempt registered.
 
@@ -53,22 +53,22 @@ def register_model(
         run_id: MLflow run that the model is logged under; ``None`` opens one.
         dataset_dir: dataset that it was trained on; its manifest travels along, for the next run to compare.
         catalogue: ``items.parquet`` to serve instead of the model's own.
-        assistant_dir: the run's SASRec: mixed into the answers of a model that was judged with a d3 host,
+        assistant_dir: the run's SASRec: mixed into the answers of a model that was evaluated with a d3 host,
             kept beside any other as the baseline that `make demo` compares it with.
 
     Raises:
-        UserError: no registry, the evaluation did not judge this model, or a directory is not finished.
+        UserError: no registry, the evaluation did not evaluate this model, or a directory is not finished.
     """
     model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)
     info, manifest = read_model(model_dir)
-    judged = read_manifest(evaluation_dir, "evaluation")
-    gate, options = _judged(evaluation_dir, judged, info, model_dir, manifest, assistant_dir)
+    evaluated = read_manifest(evaluation_dir, "evaluation")
+    gate, options = _evaluated(evaluation_dir, evaluated, info, model_dir, manifest, assistant_dir)
     dataset = _dataset(dataset_dir, info)
     registry = Registry()
     lock_root(registry.tracking_uri)
     context = RunContext.from_environment()
     lineage = _lineage(registry, name, info, manifest, context)
-    lineage["evaluation.fingerprint"] = judged.fingerprint
+    lineage["evaluation.fingerprint"] = evaluated.fingerprint
     card = model_card(
         name=name,
         info=info,
@@ -128,7 +128,7 @@ def _own_run(registry: Registry) -> str:
     return RunTree(RunContext.from_environment()).step("register")
 
 
-def _judged(
+def _evaluated(
     evaluation: Path,
     manifest: Manifest,
     info: ModelInfo,
@@ -137,10 +137,10 @@ def _judged(
     assistant_dir: str | Path | None,
 ) -> tuple[GateDecision, DecodingOptions]:
     gate = GateDecision.read(evaluation / "gate.json")
-    judged = manifest.inputs.get(f"model:{gate.challenger_name}")
-    if judged != model.fingerprint:
+    evaluated = manifest.inputs.get(f"model:{gate.challenger_name}")
+    if evaluated != model.fingerprint:
         raise UserError(
-            f"{evaluation} judged '{gate.challenger_name}' ({(judged or 'no fingerprint')[:12]}), and "
+            f"{evaluation} evaluated '{gate.challenger_name}' ({(evaluated or 'no fingerprint')[:12]}), and "
             f"{model_dir} is {model.fingerprint[:12]}; evaluate this model as the challenger first"
         )
     served_as = manifest.extra.get("served_as", {})

@@ -211,7 +211,7 @@ def run_batch_score_step(
             target = output_uri if output_uri.endswith(".parquet") else join(output_uri, FILE_NAME)
             store_for(target).upload_file(Path(made), target)
         Path(made).rename(artifact.path)
-        told = {"users": result.users, "fallbacks": result.fallbacks, "model": result.model.uri}
-        artifact.metadata.update(told)
-        run.status.details |= told
+        reported = {"users": result.users, "fallbacks": result.fallbacks, "model": result.model.uri}
+        artifact.metadata.update(reported)
+        run.status.details |= reported
     return result.users

@@ -1,4 +1,4 @@
-"""From spooled records to MLflow calls; says whether a failure will pass or not."""
+"""From queued records to MLflow calls; says whether a failure will pass or not."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class DiskQueue:
     """Append at one end, deliver from the other; what a dead process left behind is delivered first.
 
     Args:
-        directory: folder of this spool, made if absent. While another process holds it, this one takes a
+        directory: folder of this queue, made if absent. While another process holds it, this one takes a
             folder of its own beside it.
         max_bytes: above this, new records are refused (:meth:`append` returns False) and counted.
 
@@ -153,4 +153,4 @@ def _claim(directory: Path) -> tuple[Path, int]:
             return candidate, descriptor
         except BlockingIOError:
             os.close(descriptor)
-    raise OSError(f"{directory}: a thousand processes hold spools here")
+    raise OSError(f"{directory}: a thousand processes hold queues here")

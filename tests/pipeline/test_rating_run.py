@@ -48,7 +48,7 @@ def test_run_ends_with_a_registered_model_and_a_report(finished):
     system, run = finished
     assert run.code == 0, run.text[-3000:]
     report = Path(re.search(r"report: +(\S+)", run.text).group(1)).read_text()
-    assert "from a stand-in, not from an instruct model" in report
+    assert "from a placeholder, not from an instruct model" in report
     assert f"Reinforcement learning of {system} starts at" in report
     assert re.search(rf"model: +models:/{system}/1", run.text), run.text[-3000:]
 

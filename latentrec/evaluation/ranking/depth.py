@@ -33,21 +33,21 @@ class DepthConfig(Config):
     step_name: ClassVar[str] = "lares_depth"
 
     split: Annotated[str, OneOf(*SPLITS)] = Field(
-        "valid", description="split judged; choose a depth on valid only"
+        "valid", description="split evaluated; choose a depth on valid only"
     )
     depths: tuple[PositiveInt, ...] = Field(
         (), description="numbers of steps (default: 0.15 to 4 times the model's mean)"
     )
     state_seeds: PositiveInt = Field(5, description="initial states drawn for each depth")
-    k: PositiveInt = Field(10, description="length of the lists judged")
-    max_samples: NonNegativeInt = Field(5000, description="samples judged at most, a seeded draw (0: all)")
+    k: PositiveInt = Field(10, description="length of the lists evaluated")
+    max_samples: NonNegativeInt = Field(5000, description="samples evaluated at most, a seeded draw (0: all)")
     seed: Seed = Field(42, description="of that draw and of the bootstrap")
 
 
 def depth_study(
     config: DepthConfig, *, dataset: str | Path, model: str | Path, output: str | Path
 ) -> Manifest:
-    """Judge a LARES model at several depths; writes ``depth.json``, ``depth.md`` and ``depth.svg``.
+    """Evaluate a LARES model at several depths; writes ``depth.json``, ``depth.md`` and ``depth.svg``.
 
     Raises:
         UserError: not a LARES model, or the split is empty.
@@ -91,7 +91,7 @@ def as_markdown(points: list[DepthPoint], config: DepthConfig) -> str:
 
 def _drawn(samples: Samples, config: DepthConfig) -> Samples:
     if not len(samples):
-        raise UserError(f"the {config.split} split is empty; there is nothing to judge")
+        raise UserError(f"the {config.split} split is empty; there is nothing to evaluate")
     if not config.max_samples or len(samples) <= config.max_samples:
         return samples
     chosen = np.random.default_rng(config.seed).choice(len(samples), config.max_samples, replace=False)

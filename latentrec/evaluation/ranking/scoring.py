@@ -142,4 +142,4 @@ def _check_lists(name: str, ranked: np.ndarray, n_items: int) -> None:
     repeated = (in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)
     if repeated.any():
         row = int(repeated.any(axis=1).argmax())
-        raise UserError(f"model {name} ranked an item twice for sample {row}; its lists cannot be judged")
+        raise UserError(f"model {name} ranked an item twice for sample {row}; its lists cannot be evaluated")

@@ -53,7 +53,7 @@ def evaluate_ratings(
     champion: Champion | None = None,
     metric_logger: MetricLogger | None = None,
 ) -> Manifest:
-    """Judge rating models on a split and write an evaluation directory (contracts.md).
+    """Evaluate rating models on a split and write an evaluation directory.
 
     Args:
         config: settings; of the metrics only the split, the names, the resampling and the margin are read.

@@ -95,7 +95,7 @@ def score_baselines(
 ) -> list[RatingScores]:
     """All baselines, the floor among them; matrix factorisation chooses its rounds on validation.
 
-    Where the validation split itself is judged, it runs all its rounds.
+    Where the validation split itself is evaluated, it runs all its rounds.
     """
     train = training_triples(task)
     held = training_triples(task, "valid") if split != "valid" else None
@@ -170,7 +170,7 @@ def chosen_examples(task: RatingTask, split: str, *, max_users: int | None, seed
     """Samples of a split, or those of a seeded subset of its users.
 
     Raises:
-        UserError: nothing is left to judge on.
+        UserError: nothing is left to evaluate on.
     """
     examples = task.examples(split)
     users = np.unique([example.user_id for example in examples])
@@ -178,5 +178,5 @@ def chosen_examples(task: RatingTask, split: str, *, max_users: int | None, seed
         kept = set(np.random.default_rng(seed).choice(users, max_users, replace=False).tolist())
         examples = [example for example in examples if example.user_id in kept]
     if not examples:
-        raise UserError(f"{task.dataset.directory}: the {split} split has no samples to judge on")
+        raise UserError(f"{task.dataset.directory}: the {split} split has no samples to evaluate on")
     return examples

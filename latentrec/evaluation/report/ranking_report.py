@@ -360,7 +360,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     config, gate, alphas = evaluation.config, evaluation.gate, evaluation.alphas
     titled = {name for name, info in evaluation.infos.items() if info.system == "latentr3"}
     notes = [
-        "Every model ranks the whole catalogue for the same samples, and all are judged on the same title "
+        "Every model ranks the whole catalogue for the same samples, and all are evaluated on the same title "
         "groups; a title stands for its items in order of training popularity.",
         "Users' own items "
         + (

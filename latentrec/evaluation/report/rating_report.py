@@ -91,7 +91,7 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
         "warnings": evaluation.warnings,
         "readable": f"{gate.min_readable_share:.0%}",
         "setting": _setting(evaluation),
-        "stand_ins": _stand_ins(evaluation.infos),
+        "placeholders": _placeholders(evaluation.infos),
         "reading": _reading(evaluation),
         "began": where_it_began(evaluation.infos),
         "columns": [label for _, label, _ in COLUMNS],
@@ -124,12 +124,12 @@ def _setting(evaluation: RatingEvaluation) -> str:
     )
 
 
-def _stand_ins(infos: Mapping[str, ModelInfo]) -> list[tuple[str, str]]:
-    """Each note on a stand-in once, with the models that it holds for: ``start and reczero start``."""
+def _placeholders(infos: Mapping[str, ModelInfo]) -> list[tuple[str, str]]:
+    """Each note on a placeholder once, with the models that it holds for: ``start and reczero start``."""
     holders: dict[str, list[str]] = {}
     for name, info in infos.items():
         for note in info.notes:
-            if "stand-in" in note:
+            if "placeholder" in note:
                 holders.setdefault(note, []).append(name)
     return [
         (", ".join(names[:-1]) + f" and {names[-1]} start" if names[1:] else f"{names[0]} starts", note)

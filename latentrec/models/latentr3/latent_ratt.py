@@ -79,7 +79,7 @@ class LatentRATT(nn.Module):
     ) -> Tensor:
         """The first latent's weights (B, M, T) on a row's positions; arguments as in :meth:`forward`."""
         query_BMD = self._query(query_hidden_BMD, query_positions_BM)
-        return _weights(_scores(query_BMD, keys_BTD, visible_BMT), self.hidden_size)
+        return _weights(_scores(query_BMD, keys_BTD, visible_BMT), self.width)
 
     def _query(self, hidden_BMD: Tensor, positions_BM: Tensor) -> Tensor:
         return _rotate(self.q_proj(hidden_BMD.to(self.q_proj.weight.dtype)), positions_BM)

@@ -1,4 +1,4 @@
-"""The small stand-in for an instruct model: a two-layer Qwen2 and its own tokenizer.
+"""The small placeholder for an instruct model: a two-layer Qwen2 and its own tokenizer.
 
 It is for machines without an instruct model, and does not replace one. ``latentrec pretrain-rating``
 pre-trains it on generated instruction text (:mod:`latentrec.training.rating.pretraining_corpus`) so that it
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 PAD, EOS = "<|pad|>", "<|eos|>"
-PLACEHOLDER_NOTE = "stand-in for an instruct model, pre-trained from scratch on generated instruction text"
+PLACEHOLDER_NOTE = "placeholder for an instruct model, pre-trained from scratch on generated instruction text"
 
 
 @dataclass(frozen=True)
 class PlaceholderShape:
-    """Size of the stand-in. The default has about 0.6 million parameters.
+    """Size of the placeholder. The default has about 0.6 million parameters.
 
     Attributes:
         hidden_size: width d.

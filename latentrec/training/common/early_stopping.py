@@ -1,4 +1,4 @@
-"""Judgement while training: validation loss and ranking, the best so far, early stopping, collapse."""
+"""Early stopping while training: validation loss and ranking, the best so far, early stopping, collapse."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def check_selection(config: str, select_on: str, ranking_samples: int) -> None:
 
 
 class EarlyStopping:
-    """Looks at validation figures and remembers.
+    """Follows validation metrics and decides when to stop.
 
     Args:
         measure: gives the figures of the model as it stands (``loss``, ``ndcg_at_10``, ``objective``…).
         select_on: the figure that decides which weights are kept: ``loss``, where less is better, or
             another, where more is.
-        patience: looks without improvement before training stops; 0: never.
+        patience: evaluations without improvement before training stops; 0: never.
         collapse_on: a figure that must not fall below ``collapse_below`` times its first value; ``None``:
             no guard.
         collapse_below: that share.
@@ -64,7 +64,7 @@ class EarlyStopping:
 
     @property
     def last_metrics(self) -> Metrics:
-        """Figures of the last look."""
+        """Metrics of the last evaluation."""
         return {name: value for name, value in self.history[-1].items() if name != "step"}
 
     def update(self, step: int) -> tuple[Metrics, bool]:

@@ -1,6 +1,6 @@
 """``grpo``: LatentR³'s stage 2 as reinforcement learning on the latent token.
 
-For each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are judged by how well the frozen model then
+For each prompt K copies ``r_k = r + ε_k`` (copy 1 without noise) are scored by how well the frozen model then
 predicts the true title, and LatentRATT is moved towards the better ones (arXiv 2505.19092, §3.4).
 ``profile paper`` is the publication; where several learning rates are given, each is trained from the same
 stage 1 and validation chooses.

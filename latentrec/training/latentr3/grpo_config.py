@@ -125,7 +125,7 @@ class LatentGRPOConfig(Stage2Config):
     )
     judge_every: PositiveInt | None = Field(
         None,
-        description="steps between looks at validation, besides first and last (default 20, paper: none)",
+        description="steps between evaluations, besides first and last (default 20, paper: none)",
     )
     select_on: Annotated[str, OneOf(*SELECTIONS)] | None = Field(
         None,

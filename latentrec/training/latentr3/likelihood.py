@@ -12,7 +12,7 @@ from latentrec.models.latentr3 import AllowedTokens, LatentR3Model
 from latentrec.prompts import NextItemPrompt
 
 HOST_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
-"""Likelihood → the decoding whose score it is, for judgement while training."""
+"""Likelihood → the decoding whose score it is, for early stopping."""
 LIKELIHOODS = tuple(HOST_OF)
 
 

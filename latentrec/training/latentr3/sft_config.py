@@ -143,8 +143,7 @@ class SFTConfig(Config):
     )
     patience: NonNegativeInt | None = Field(
         None,
-        description="looks without a better validation figure before training stops; 0: never (default 2, "
-        "paper 1)",
+        description="evaluations without improvement before training stops; 0: never (default 2, paper 1)",
     )
     select_on: Annotated[str, OneOf(*SELECTIONS)] = Field(
         LOSS,
@@ -155,13 +154,13 @@ class SFTConfig(Config):
         "best", description="weights that the model ends with: best on validation, or last"
     )
     validation_samples: NonNegativeInt = Field(
-        2000, description="validation samples of a look, a seeded draw; 0: all"
+        2000, description="validation samples of an evaluation, a seeded draw; 0: all"
     )
     ranking_samples: NonNegativeInt = Field(
         200, description="of these, how many are ranked by the real decoder; 0: none"
     )
     save_every: Annotated[PositiveInt, OPERATIONAL] = Field(
-        200, description="steps between checkpoints, besides one at each look"
+        200, description="steps between checkpoints, besides one at each evaluation"
     )
     log_every: Annotated[PositiveInt, OPERATIONAL] = Field(10, description="steps between figures")
     seed: Seed = Field(42, description="of weights, order and draws")

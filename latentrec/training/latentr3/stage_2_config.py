@@ -41,13 +41,13 @@ class Stage2Config(Config):
     weight_decay: NonNegativeFloat = Field(0.0, description="AdamW's decay")
     max_grad_norm: NonNegativeFloat = Field(1.0, description="gradients are clipped to this norm; 0: not")
     patience: NonNegativeInt = Field(
-        0, description="looks without a better figure before training stops; 0: never"
+        0, description="evaluations without a better figure before training stops; 0: never"
     )
     validation_samples: NonNegativeInt = Field(
-        1000, description="validation samples of a look, a seeded draw; 0: all"
+        1000, description="validation samples of an evaluation, a seeded draw; 0: all"
     )
     save_every: Annotated[PositiveInt, OPERATIONAL] = Field(
-        100, description="steps between checkpoints, besides one at each look"
+        100, description="steps between checkpoints, besides one at each evaluation"
     )
     log_every: Annotated[PositiveInt, OPERATIONAL] = Field(5, description="steps between figures")
     seed: Seed = Field(42, description="of order, draws and noise")

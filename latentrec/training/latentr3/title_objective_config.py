@@ -63,7 +63,7 @@ class TitleObjectiveConfig(Stage2Config):
     warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
     train_backbone: bool = Field(True, description="train the backbone too, jointly with LatentRATT")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights stay fp32")
-    judge_every: PositiveInt = Field(100, description="steps between looks at validation")
+    judge_every: PositiveInt = Field(100, description="steps between evaluations")
     select_on: Annotated[str, OneOf(*SELECTIONS, OBJECTIVE)] = Field(
         OBJECTIVE,
         description="validation figure that decides which weights are kept; objective: what training "

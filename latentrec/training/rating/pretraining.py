@@ -1,4 +1,4 @@
-"""Format-aware pre-training of the small stand-in for an instruct model; or naming a real one to start from.
+"""Format-aware pre-training of the placeholder for an instruct model, or naming a real one to start from.
 
 RecZero needs a model that sometimes answers in the format: no reward varies, and nothing is learned,
 where none ever does. A real instruct model can be asked; where there is none, this step trains a small
@@ -58,7 +58,7 @@ def pretrain_rating(
     """Make the model from which RecZero and RecOne start.
 
     With ``backbone`` other than ``tiny`` nothing is trained: the model directory then only names the
-    backbone, so that a pipeline has the same shape with and without a stand-in.
+    backbone, so that a pipeline has the same shape with and without a placeholder.
 
     Raises:
         UserError: the dataset is not of the rating task or has no titles.

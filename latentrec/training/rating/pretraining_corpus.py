@@ -1,4 +1,4 @@
-"""Generated instruction text on which the small stand-in is pre-trained.
+"""Generated instruction text on which the small placeholder is pre-trained.
 
 A text is a prompt about an **invented** user (catalogue titles in random order, random ratings, stock
 remarks, random means) and an answer. To a rating prompt the answer keeps RecZero's format at a stated
@@ -41,7 +41,7 @@ class Instruction:
 
 
 def tokenizer_texts(titles: Sequence[str], reviews: Sequence[str], *, limit: int = 20_000) -> Iterator[str]:
-    """What the stand-in's tokenizer is trained on: titles, reviews of the training period, stock phrases."""
+    """What the placeholder's tokenizer is trained on: titles, training reviews, stock phrases."""
     for _ in range(300):  # often enough that each of their words becomes one token
         yield from (*REMARKS, *HABITS, *MATCHES, *QUESTIONS)
         yield "Analyze the user, the item and their match, then rate from 1 to 5."

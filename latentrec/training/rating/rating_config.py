@@ -1,4 +1,4 @@
-"""Settings of the rating steps: pre-training of the stand-in, cold start, GRPO."""
+"""Settings of the rating steps: pre-training of the placeholder, cold start, GRPO."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PretrainRatingConfig(Config):
     step_name: ClassVar[str] = "pretrain_rating"
 
     backbone: str = Field(
-        PRESET, description="'tiny' pre-trains the stand-in; a directory or hub id is passed on as is"
+        PRESET, description="'tiny' pre-trains the placeholder; a directory or hub id is passed on as is"
     )
     format_rate: Probability = Field(0.3, description="share of rating prompts answered in the format")
     reading_share: Probability = Field(
@@ -59,7 +59,7 @@ class PretrainRatingConfig(Config):
     steps: PositiveInt = Field(800, description="optimiser steps")
     batch_size: PositiveInt = Field(16, description="texts a step")
     learning_rate: PositiveFloat = Field(0.006, description="peak rate, cosine after 5 % warm-up")
-    hidden_size: PositiveInt = Field(96, description="width of the stand-in")
+    hidden_size: PositiveInt = Field(96, description="width of the placeholder")
     layers: PositiveInt = Field(2, description="decoder layers")
     heads: PositiveInt = Field(4, description="attention heads")
     vocabulary: PositiveInt = Field(1000, description="entries of its tokenizer")
@@ -90,13 +90,13 @@ class PretrainRatingConfig(Config):
 
     @property
     def shape(self) -> PlaceholderShape:
-        """Size of the stand-in."""
+        """Size of the placeholder."""
         context = self.max_prompt_tokens + 2 * self.max_completion_tokens
         return PlaceholderShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
 
     @property
     def prompt(self) -> RatingPromptSettings:
-        """How the stand-in is asked."""
+        """How the placeholder is asked."""
         return RatingPromptSettings(
             "compact", self.max_prompt_tokens, self.max_history, self.max_review_tokens
         )

@@ -2,7 +2,7 @@
 
 The trainer is trl's ``GRPOTrainer`` as it stands: advantage ``(R − mean) / std`` within a group of
 rollouts, PPO clip, KL off (arXiv 2510.23077, §3.3). Only
-how checkpoints are stored is ours. The profile ``default`` is sized for the small stand-in on two cores,
+how checkpoints are stored is ours. The profile ``default`` is sized for the small placeholder on two cores,
 ``paper`` holds the published settings for an instruct model of 0.5–7 B.
 """
 

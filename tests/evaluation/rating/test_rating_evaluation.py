@@ -150,7 +150,7 @@ def test_report_calls_a_stand_in_a_stand_in(rating_dataset, base, answers, tmp_p
     run(rating_dataset, base, tmp_path / "e")
     for name in ("report.html", "report.md"):
         text = (tmp_path / "e" / name).read_text()
-        assert "starts from a stand-in, not from an instruct model" in text
+        assert "starts from a placeholder, not from an instruct model" in text
         assert "user mean" in text
     html = (tmp_path / "e" / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
@@ -162,8 +162,8 @@ def test_report_says_once_what_two_models_have_in_common_and_nothing_of_what_bas
     evaluate(CONFIG, dataset=rating_dataset, models={"start": base, "reczero": base}, output=tmp_path / "e")
     for name in ("report.html", "report.md"):
         page = (tmp_path / "e" / name).read_text()
-        assert page.count("from a stand-in, not from an instruct model") == 1
-        assert "start and reczero start from a stand-in" in page
+        assert page.count("from a placeholder, not from an instruct model") == 1
+        assert "start and reczero start from a placeholder" in page
         assert "neg_mae" not in page
     rows = [line for line in page.splitlines() if line.startswith(("| user mean (floor)", "| start |"))]
     cells = [[cell.strip() for cell in row.split("|")[3:-1]] for row in rows[:2]]

@@ -46,7 +46,9 @@ def report(tmp_path_factory):
     loading.LOADERS["oracle"] = load_oracle
     try:
         models = {
-            name: write_model(folder / name, skill=skill, dataset_fingerprint=fingerprint, notes=["stand-in"])
+            name: write_model(
+                folder / name, skill=skill, dataset_fingerprint=fingerprint, notes=["placeholder"]
+            )
             for name, skill in (("sasrec", 0.5), ("backbone", 0.45), ("latentr3-grpo", 0.6))
         }
         held = write_model(folder / "held", skill=0.3, dataset_fingerprint=fingerprint)

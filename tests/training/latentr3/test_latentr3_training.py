@@ -112,7 +112,7 @@ def test_stage_1_learns_and_describes_itself(stage_1, dataset):
     assert (info.system, info.stage, info.parent) == ("latentr3", "sft", None)
     assert info.metrics["loss"] == min(recorder.series("valid/loss").values())
     assert {"loss", "hr_at_10", "ndcg_at_10"} <= set(info.metrics)
-    assert "stand-in" in info.notes[0]
+    assert "placeholder" in info.notes[0]
     assert manifest.inputs["dataset"] == info.dataset_fingerprint
     suffixes = {path.suffix for path in output.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".parquet", ".jinja", ".txt"}, suffixes

@@ -93,7 +93,7 @@ def same(first, second):
 def test_stand_in_says_what_it_is(base):
     info, _ = read_model(base)
     assert info.system == "rating_stand_in"
-    assert "stand-in for an instruct model" in info.notes[0]
+    assert "placeholder for an instruct model" in info.notes[0]
     assert "ratings independent of the target" in info.notes[0]
     assert 0 <= info.metrics["end_format_valid"] <= 1
     assert not [path.name for path in base.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
@@ -188,7 +188,7 @@ def test_grpo_states_validity_before_and_after_on_the_same_prompts(trained):
     for when in ("start", "end"):
         faults = [value for name, value in info.metrics.items() if name.startswith(f"{when}_fault_")]
         assert sum(faults) == pytest.approx(1 - info.metrics[f"{when}_format_valid"])
-    assert any("stand-in" in note for note in info.notes)
+    assert any("placeholder" in note for note in info.notes)
 
 
 def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_dataset, base, trained, tmp_path):
