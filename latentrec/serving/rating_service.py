@@ -77,13 +77,15 @@ class RatingService:
                 [self._example(rows[number]) for number in known], batch_size=MAX_BATCH
             )
         answers = [
-            RatingResponse(self._stand_in(row), f"The catalogue has no item {row.target!r}: the user's mean.")
+            RatingResponse(
+                self._placeholder(row), f"The catalogue has no item {row.target!r}: the user's mean."
+            )
             for row in rows
         ]
         for number, prediction in zip(known, predictions, strict=True):
             rating, reasoning = prediction.rating, prediction.reasoning
             if math.isnan(rating):
-                rating = self._stand_in(rows[number])
+                rating = self._placeholder(rows[number])
                 reasoning = f"No valid rating in the model's answer ({prediction.fault}): the user's mean."
             answers[number] = RatingResponse(float(rating), reasoning)
         return answers
@@ -106,6 +108,6 @@ class RatingService:
             item_mean=target.mean,
         )
 
-    def _stand_in(self, row: RequestRow) -> float:
+    def _placeholder(self, row: RequestRow) -> float:
         ratings = row.history_ratings or []
         return sum(ratings) / len(ratings) if ratings else self._global_mean

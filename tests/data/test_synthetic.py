@@ -89,7 +89,7 @@ def test_a_sample_that_others_read_is_left_as_it_is(tmp_path):
     assert generate_sample(tmp_path / "shop", seed=8, users=20)[0].stat().st_ino != inode
 
 
-def test_samples_of_two_seeds_stand_in_two_folders(tmp_path):
+def test_samples_of_two_seeds_placeholder_two_folders(tmp_path):
     from argparse import Namespace
 
     from pipeline.local_runner import RunFolders

@@ -162,8 +162,8 @@ def test_pods_are_looked_at_and_deleted_where_kubectl_is(
 ):
     behave(server)
     monkeypatch.setattr(Kubectl, "problem", staticmethod(lambda: ""))
-    stand_in = type("K", (), {"problem": Kubectl.problem, "__new__": lambda *_: nodes})
-    monkeypatch.setattr(smoke_cluster, "Kubectl", stand_in)
+    placeholder = type("K", (), {"problem": Kubectl.problem, "__new__": lambda *_: nodes})
+    monkeypatch.setattr(smoke_cluster, "Kubectl", placeholder)
     cluster = Cluster(host=server.url)
     report = smoke_cluster.smoke(cluster, "", "gs://bucket/smoke", timeout_s=2, every_s=0.02)
     found = outcomes(report)

@@ -42,7 +42,7 @@ from latentrec.training.rating.trainer_setup import (
     write_rating_model,
 )
 
-SYSTEM = "rating_stand_in"
+SYSTEM = "rating_placeholder"
 IGNORED = -100
 Row = tuple[list[int], list[int]]
 

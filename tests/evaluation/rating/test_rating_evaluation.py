@@ -146,7 +146,7 @@ def test_confusion_counts_every_answer_once(rating_dataset, base, answers, tmp_p
     assert table.sum() == 24
 
 
-def test_report_calls_a_stand_in_a_stand_in(rating_dataset, base, answers, tmp_path):
+def test_report_calls_a_placeholder_a_placeholder(rating_dataset, base, answers, tmp_path):
     run(rating_dataset, base, tmp_path / "e")
     for name in ("report.html", "report.md"):
         text = (tmp_path / "e" / name).read_text()

@@ -90,9 +90,9 @@ def same(first, second):
     return all((first[name] == second[name]).all() for name in first) and first.keys() == second.keys()
 
 
-def test_stand_in_says_what_it_is(base):
+def test_placeholder_says_what_it_is(base):
     info, _ = read_model(base)
-    assert info.system == "rating_stand_in"
+    assert info.system == "rating_placeholder"
     assert "placeholder for an instruct model" in info.notes[0]
     assert "ratings independent of the target" in info.notes[0]
     assert 0 <= info.metrics["end_format_valid"] <= 1
@@ -132,7 +132,7 @@ def test_each_mean_is_hidden_from_the_stated_share_of_prompts_and_nothing_else_c
     assert hide_means(examples, 0.0, seed=3) == examples
 
 
-def test_stand_in_has_seen_no_rating_of_the_dataset(tiny, rating_dataset, tmp_path):
+def test_placeholder_has_seen_no_rating_of_the_dataset(tiny, rating_dataset, tmp_path):
     """The same titles and reviews with every rating changed give the same model."""
     import pyarrow as pa
     import pyarrow.parquet as pq
