@@ -40,8 +40,8 @@ TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 POD_VARIABLE = "KFP_POD_NAME"
 """KFP sets it in every pod; elsewhere fewer things are required."""
 
-OPTION_GROUPS = tuple(CONFIGS)
-"""Groups of options in the order of the preflight component's outputs."""
+OPTION_GROUPS = tuple(group for group in CONFIGS if any(group in groups for groups in SYSTEMS.values()))
+"""Groups of options that a pipeline's step takes, in the order of the preflight component's outputs."""
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Components are typed doors: light to import, short, documented, in images of our own."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,16 @@ def test_release_takes_digests_of_this_registry_only(monkeypatch, tmp_path, lock
     monkeypatch.setenv("IMAGE_LOCK", str(tmp_path / "images.lock.json"))
     with pytest.raises(UserError, match=message):
         image("train")
+
+
+def test_the_preflight_component_returns_the_option_groups_that_the_library_returns():
+    """A group that only a command has, and no pipeline, once made every run fail in its first step."""
+    from components.preflight.component import preflight
+    from latentrec.steps.preflight import OPTION_GROUPS
+
+    outputs = [name for name in preflight.component_spec.outputs if name.endswith("_options")]
+    assert sorted(outputs) == sorted(f"{group}_options" for group in OPTION_GROUPS)
+    annotated = inspect.signature(preflight.python_func).return_annotation._fields
+    assert [name for name in annotated if name.endswith("_options")] == [
+        f"{g}_options" for g in OPTION_GROUPS
+    ]
