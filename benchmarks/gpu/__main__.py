@@ -28,6 +28,7 @@ PARTS = {
     "c": "decoding",
     "d": "resume",
     "e": "lares",
+    "k": "compiled",
     "p": "packing",
     "g": "grid",
     "f": "cells",

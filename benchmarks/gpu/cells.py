@@ -110,6 +110,7 @@ def place_datasets(context: Context, names: set[str]) -> None:
 def start(context: Context, job: Job) -> subprocess.Popen:
     """One cell in a process of its own, one processor thread each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     if job.kind == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     log = log_of(context, job)

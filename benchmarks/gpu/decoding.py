@@ -35,7 +35,10 @@ def run(context: Context) -> None:
     prompt = NextItemPrompt(tokenizer)
     model = LatentR3Model(causal_lm(shape, context.device), n_latents=0).to(context.device)
     teach(context, model, prompt, titles[: sizes[0]])
-    against_transformers(context, model, prompt, titles[: sizes[0]])
+    for users in (4,) if context.toy else (USERS, MANY, 256):
+        if context.has_time(12):
+            against_transformers(context, model, prompt, titles[: sizes[0]], users)
+            context.clear()
     for size in sizes:
         if context.has_time(15):
             catalogue(context, model, prompt, titles[:size])
@@ -59,10 +62,10 @@ def teach(context: Context, model: LatentR3Model, prompt: NextItemPrompt, titles
 
 
 def against_transformers(
-    context: Context, model: LatentR3Model, prompt: NextItemPrompt, titles: list[str]
+    context: Context, model: LatentR3Model, prompt: NextItemPrompt, titles: list[str], users: int
 ) -> None:
     """Ours and ``generate(num_beams=10, prefix_allowed_tokens_fn=…)`` with its cache."""
-    device, users = context.device, 4 if context.toy else USERS
+    device = context.device
     sequences = [prompt.encode_target(title) for title in titles]
     trie = TokenTrie.build(sequences)
     tensors = TrieTensors(trie, device)
@@ -77,12 +80,12 @@ def against_transformers(
 
     graphed = GraphedModel(model, capture=device == "cuda")
     worst = same_lists(ours(graphed, tensors, ids, mask), theirs(), sequences, trie, left_ids.shape[1])
-    mine = context.seconds(lambda: ours(graphed, tensors, ids, mask), repeats=5)
-    eager = context.seconds(lambda: ours(model, tensors, ids, mask), repeats=3)
-    reference = context.seconds(theirs, repeats=2, warm_up=0)
+    mine = context.seconds(lambda: ours(graphed, tensors, ids, mask), repeats=3)
+    eager = context.seconds(lambda: ours(model, tensors, ids, mask), repeats=2, warm_up=1)
+    reference = context.seconds(theirs, repeats=1, warm_up=0)
     context.record(
         "c decoding against transformers (10 beams, prefix function, KV cache, fp32)",
-        f"{len(titles):,} titles",
+        f"{len(titles):,} titles, {users} users",
         users=users,
         ours_users_per_s=users / mine,
         transformers_users_per_s=users / reference,

@@ -24,7 +24,7 @@ from latentrec.prompts import NextItemPrompt
 from latentrec.training.latentr3.collator import NextItemTokens, TokenRow, answer_log_probs
 from latentrec.training.latentr3.sft import RowCollator, plan_rows, tokenizer_texts
 
-BATCH, STEPS = 32, 24
+BATCH, STEPS = 32, 10
 
 
 def run(context: Context) -> None:

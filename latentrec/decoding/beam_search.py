@@ -142,6 +142,8 @@ class ConstrainedBeamSearch:
             beams = self._advance(beams, children.states, children.tokens, log_probs, children.valid, length)
             ended = ~beams.open
             determined = beams.open & (self.trie.leaves_below(beams.states) <= 1).all(dim=1)
+            if graphed and not self.renormalised:  # a graph's step costs less than a pass over the tails
+                determined = torch.zeros_like(determined)
             going = beams.open & ~determined
             n_going = int(going.sum())
             if n_going > (0 if graphed else REST) * len(going):

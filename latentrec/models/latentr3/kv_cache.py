@@ -58,21 +58,29 @@ class PassCache(DynamicCache):
         """Stand on ``prefix``; ``None`` is an empty one. ``real``: states come flat and are kept in rows."""
         super().__init__()
         self._prefix = prefix
-        self._real = real
+        self.real = real
         self._new: list[tuple[Tensor, Tensor] | None] = [None] * n_layers
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Record this pass's states once and return prefix and states together."""
-        if self._real is not None:
-            key_states, value_states = map(self._real.padded_heads, (key_states, value_states))
-        if self._new[layer_idx] is None:
-            self._new[layer_idx] = (key_states, value_states)
+        if self.real is not None:
+            key_states, value_states = map(self.real.padded_heads, (key_states, value_states))
+        self.record(layer_idx, key_states, value_states)
         if self._prefix is None:
             return key_states, value_states
         keys, values = self._prefix.layers[layer_idx]
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+    def record(self, layer_idx: int, keys: Tensor, values: Tensor) -> None:
+        """Keep a layer's keys and values, once."""
+        if self._new[layer_idx] is None:
+            self._new[layer_idx] = (keys, values)
+
+    def prefix_of(self, layer_idx: int) -> tuple[Tensor | None, Tensor | None]:
+        """Keys and values that a layer's pass stands on."""
+        return (None, None) if self._prefix is None else self._prefix.layers[layer_idx]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Length of the prefix."""
