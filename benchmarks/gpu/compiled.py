@@ -1,4 +1,4 @@
-"""Part k: the SFT step of part b with compiled layers; apart, for compiling may take longer than measuring."""
+"""Part k: the SFT step of part b with compiled layers; apart, for compiling may outlast measuring."""
 
 from __future__ import annotations
 
