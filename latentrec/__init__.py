@@ -5,4 +5,8 @@ Each layer imports only layers before it: ``core`` ← ``storage`` ← ``metrics
 ``registry`` ← ``steps`` ← ``cli``.
 """
 
+from latentrec.core.host import wait_passively
+
+wait_passively()
+
 __version__ = "0.1.0"

@@ -78,10 +78,6 @@ class PassCache(DynamicCache):
         if self._new[layer_idx] is None:
             self._new[layer_idx] = (keys, values)
 
-    def prefix_of(self, layer_idx: int) -> tuple[Tensor | None, Tensor | None]:
-        """Keys and values that a layer's pass stands on."""
-        return (None, None) if self._prefix is None else self._prefix.layers[layer_idx]
-
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Length of the prefix."""
         return 0 if self._prefix is None else len(self._prefix)

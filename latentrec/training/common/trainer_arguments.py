@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from latentrec.core.host import return_freed_memory
+
 _log = logging.getLogger(__name__)
 
 
@@ -19,6 +21,7 @@ def training_arguments(config: Any, directory: str, *, epochs: float, **more: An
 def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
     """What both stages tell their engine."""
     cuda = torch.cuda.is_available()
+    return_freed_memory()
     return {
         "output_dir": directory,
         "num_train_epochs": epochs,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from latentrec.core import UserError
+from latentrec.core.host import return_freed_memory
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import (
@@ -64,6 +65,7 @@ def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> Rating
 
 def trainer_settings(output_dir: Path, *, seed: int) -> dict[str, Any]:
     """Arguments that all transformers trainers of the rating family share; we save checkpoints ourselves."""
+    return_freed_memory()
     return {
         "output_dir": str(output_dir),
         "report_to": [],
