@@ -46,6 +46,11 @@ class RunFolders:
         }
         return {name: os.environ.get(name) or value for name, value in defaults.items()}
 
+    @property
+    def tracks_here(self) -> bool:
+        """Whether the tracking store is the embedded one."""
+        return self.environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{self.root}/mlflow.db"
+
     def log(self, run_id: str) -> Path:
         """Everything that KFP and the steps of one run have printed."""
         return self.root / "logs" / f"{run_id}.log"
@@ -151,7 +156,8 @@ def run_pipeline(
     except KeyboardInterrupt:
         interrupted = True
         stop_children()
-        _close_tracking()
+        if (folders.root / "mlflow.db").exists() or not folders.tracks_here:
+            _close_tracking()
     seconds = time.monotonic() - begin
     statuses = read_step_statuses(os.environ[STATUS_ROOT_VARIABLE], run_id)
     good = succeeded and all(status.state == "succeeded" for status in statuses)

@@ -65,8 +65,7 @@ def test_an_interrupted_run_leaves_no_process_behind(tmp_path, number):
             time.sleep(0.1)
         steps = psutil.Process(run.pid).children(recursive=True)
         assert steps
-        began = time.monotonic()
         os.kill(run.pid, number)
+        _, alive = psutil.wait_procs(steps, timeout=25)
+        assert not alive, "a stop takes seconds"
         assert run.wait(timeout=60) == 0
-        assert not [step for step in steps if step.is_running() and step.status() != psutil.STATUS_ZOMBIE]
-    assert time.monotonic() - began < 30, "a stop takes seconds"
