@@ -17,7 +17,7 @@ PYTEST_WORKERS ?= 2
 
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
-	images push bench results mlflow-ui demo recommend clean
+	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml
 
 # Environments on top of .venv, for what is not needed to run: demo, docs, browser (docker/requirements/NAME.txt).
 OVERLAYS := build/venvs
-$(OVERLAYS)/%/.installed: docker/requirements/%.txt $(VENV)/.installed
+$(OVERLAYS)/%/.installed: docker/requirements/%.txt $(VENV)/.requirements | $(VENV)/.installed
 	@rm -rf $(@D)
 	@$(BIN)/python -m venv --without-pip $(@D)
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
@@ -54,13 +54,19 @@ run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PA
 		$(if $(K_CORE),--set 'k_core=$(K_CORE)') $(if $(SPLIT),--set 'split=$(SPLIT)') $(if $(SEED),--set 'seed=$(SEED)')
 
 test: setup ## unit, property, equivalence and end-to-end tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not gpu' -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not gpu and not docs and not browser' -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: setup ## the long acceptance runs; writes docs/slow-tests.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 7200 $(PYTEST_ARGS)
 
 test-containers: setup ## build the images and run the whole DAG with each step in its own container
 	docker/test.sh $(BIN)/python -m pytest -m containers --timeout 1800 tests/containers $(PYTEST_ARGS)
+
+test-docs: $(OVERLAYS)/docs/.installed ## run every command and notebook of README, docs and examples; build the site
+	OMP_NUM_THREADS=1 $(OVERLAYS)/docs/bin/python -m pytest -m docs --timeout 1800 tests/docs $(PYTEST_ARGS)
+
+test-browser: $(OVERLAYS)/browser/.installed ## click through the demo in Chromium
+	OMP_NUM_THREADS=1 $(OVERLAYS)/browser/bin/python -m pytest -m browser --timeout 900 tests/browser $(PYTEST_ARGS)
 
 lint: setup ## formatter, linter, type checker
 	$(BIN)/ruff format --check .
@@ -106,6 +112,12 @@ results: setup ## train and compare the systems on the data at hand, write docs/
 
 mlflow-ui: setup ## open the embedded tracking store
 	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(abspath $(RUNS_DIR))/mlflow.db' $(if $(PORT),--port $(PORT))
+
+docs: $(OVERLAYS)/docs/.installed ## build the documentation site into build/site (SERVE=1 to look at it)
+	$(OVERLAYS)/docs/bin/python -m mkdocs $(if $(SERVE),serve,build --strict --quiet)
+
+pictures: setup ## draw the pipeline again (docs/pictures), from the pipeline itself
+	$(BIN)/python -m docs.pictures.pipeline
 
 demo: $(OVERLAYS)/demo/.installed ## a page to try a model beside its baseline: MODEL=models:/…@champion PORT=
 	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
