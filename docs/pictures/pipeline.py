@@ -89,7 +89,7 @@ def draw(system: str, theme: str) -> str:
             if len(names) == 1 and len(waits[name]) == 1:  # in line with what it follows
                 y = at[next(iter(waits[name]))][1]
             at[name] = (MARGIN + index * (WIDTH + GAP_X), y)
-    parts = [_edge(at[first], at[last], colors) for last in waits for first in sorted(waits[last])]
+    parts = [_edge(at[first], at[last], colors) for last in sorted(waits) for first in sorted(waits[last])]
     parts += [_box(titles[name], NOTES.get(name, ""), *at[name], colors) for name in at]
     foot = "each box: a container on Kubernetes, a process on your machine · a run summary always comes last"
     parts.append(_text(foot, width / 2, height - 8, 13, colors["soft"]))
