@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import time
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -137,10 +138,10 @@ def early_stopping(
     trial: Trial, dataset: Path, model: Path
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Figures and ranks on the trial's split: with the model's own latents, and with another user's."""
-    from benchmarks.controls.latents import with_other_latents
     from latentrec.catalog import Catalogue
     from latentrec.data import Dataset
     from latentrec.decoding import load_recommender
+    from latentrec.evaluation.ranking.other_latents import other_latents
     from latentrec.evaluation.ranking.scoring import score_model
 
     data = Dataset(dataset)
@@ -156,8 +157,8 @@ def early_stopping(
         figures |= _by_depth(recommender, samples, catalogue)
     for reading in ("own", *trial.readings):
         suffix = "" if reading == "own" else f"_{reading}"
-        reader = recommender if reading == "own" else with_other_latents(recommender, reading)
-        scores = score_model(reader, samples, catalogue)
+        with nullcontext() if reading == "own" else other_latents(recommender, reading):
+            scores = score_model(recommender, samples, catalogue)
         columns[f"title_rank{suffix}"] = np.minimum(scores.title_ranks, 255).astype(np.uint8)
         for metric in ("hr_at_5", "ndcg_at_10"):
             figures[f"{metric}{suffix}"] = float(scores.values(metric).mean())

@@ -82,6 +82,10 @@ class EvaluateConfig(Config):
     cost_samples: NonNegativeInt = Field(
         24, description="users whose latency is measured one by one; 0 skips the cost table"
     )
+    other_latent_samples: NonNegativeInt = Field(
+        1000,
+        description="samples that title models with latents also rank with another user's latent (0: none)",
+    )
     chain_of_thought_tokens: NonNegativeInt = Field(
         0, description="also time a written chain of thought of this many tokens before the title (0: do not)"
     )

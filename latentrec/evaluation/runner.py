@@ -20,6 +20,7 @@ from latentrec.evaluation.leakage import leak_warnings, leaks
 from latentrec.evaluation.ranking.candidates import Excluded, leave_out, owned_items, sampled_candidates
 from latentrec.evaluation.ranking.cost import Cost, measure_cost
 from latentrec.evaluation.ranking.mixture import AlphaChoice, choose_alpha
+from latentrec.evaluation.ranking.other_latents import LatentGap, measure_gap, reads_latents
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE, Roles, assign_roles, named_runs
 from latentrec.evaluation.ranking.scoring import ModelScores, score_model
@@ -88,6 +89,9 @@ def evaluate(
     bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=config.n_resamples, seed=config.seed)
     table = metric_table(scoring.scores, catalogue, bootstrap, samples, data)
     _add_costs(table, scoring.costs)
+    for name, gap in scoring.latent_gaps.items():
+        table[name][f"other_latent_{gap.metric}"] = gap.other
+        table[name][f"own_latent_gap_{gap.metric}"] = gap.gap
     evaluation = Evaluation(
         config=config,
         dataset=data,
@@ -134,6 +138,7 @@ class _Scoring:
     served_as: dict[str, DecodingOptions] = field(default_factory=dict)
     alphas: dict[str, AlphaChoice] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    latent_gaps: dict[str, LatentGap] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.owned = owned_items(self.data, self.samples)
@@ -153,6 +158,23 @@ class _Scoring:
         result = score_model(
             recommender, self.samples, self.catalogue, batch_size=config.batch_size, excluded=excluded
         )
+        if config.other_latent_samples and not config.sampled_negatives and reads_latents(recommender):
+            gap = measure_gap(
+                recommender,
+                result,
+                self.samples,
+                self.catalogue,
+                metric=config.metric,
+                limit=config.other_latent_samples,
+                seed=config.seed,
+                n_resamples=config.n_resamples,
+                excluded=excluded,
+            )
+            self.latent_gaps[recommender.name] = gap
+            result.notes.append(str(gap))
+            if gap.gap.low <= 0:
+                self.warnings.append(f"{recommender.name}: {gap}; a gain of its latents is not reasoning")
+                _logger.warning("%s", self.warnings[-1])
         self.scores.append(result)
         self.served_as[recommender.name] = options
         if config.cost_samples:

@@ -12,6 +12,7 @@ from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
 from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
+from latentrec.evaluation.ranking.other_latents import other_latents
 from latentrec.models import ModelInfo
 from latentrec.models.latentr3 import LatentR3Model, architecture, save_latentr3
 from latentrec.models.popularity import SCORES_FILE
@@ -187,3 +188,43 @@ def test_exact_mode_and_beams_over_the_whole_catalogue_give_the_same_predictions
         tables.append(pq.read_table(tmp_path / width / "predictions_m.parquet")["ranked"].to_pylist())
     same = sum(first == second for first, second in zip(*tables, strict=True))
     assert same >= 0.95 * len(tables[0])  # ties within rounding may swap
+
+
+def test_title_models_with_latents_are_ranked_with_another_user_s_latent_too(dataset, models, tmp_path):
+    config = EvaluateConfig(n_resamples=200, cost_samples=0, alpha=1.0, metric="ndcg_at_10")
+    evaluate(config, dataset=dataset, models=models, output=tmp_path / "evaluation")
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    own, other = (metrics["latentr3"][name] for name in ("ndcg_at_10", "other_latent_ndcg_at_10"))
+    gap = metrics["latentr3"]["own_latent_gap_ndcg_at_10"]
+    assert gap["value"] == pytest.approx(own["value"] - other["value"])
+    assert gap["low"] <= gap["value"] <= gap["high"]
+    assert "other_latent_ndcg_at_10" not in metrics["backbone"]
+    if gap["low"] <= 0:
+        assert "is not reasoning" in (tmp_path / "evaluation" / "report.md").read_text()
+
+
+def test_another_user_s_latent_is_read_within_the_block_only(dataset, models):
+    catalogue = Catalogue.from_dataset(Dataset(dataset))
+    recommender = load_recommender(models["latentr3"], catalogue, DecodingOptions(decoding="catalogue"))
+    samples = Dataset(dataset).split("test")
+    histories = [history for history in samples.histories() if len(history)][:16]
+    model, seen = recommender.model, []
+    decode = type(model).begin_answer
+
+    def spy(self, state, latents_BND=None):
+        own = self.roll_out(state).means_BMND[:, 0]
+        seen.append((own, latents_BND))
+        return decode(self, state, latents_BND=latents_BND)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model), "begin_answer", spy)
+        with other_latents(recommender):
+            recommender.rank(histories, 5)
+        with other_latents(recommender, "mean"):
+            recommender.rank(histories, 5)
+        recommender.rank(histories, 5)
+    (own, shuffled), (_, mean), (_, none) = seen
+    assert none is None
+    half = len(own) // 2
+    assert torch.equal(shuffled, torch.cat([own[-half:], own[:-half]]))
+    assert torch.allclose(mean, own.mean(dim=0).expand_as(own))
