@@ -36,6 +36,7 @@ class Trial:
         split: which split judges it.
         gpu: needs a GPU to be done in reasonable time.
         objective: the learning rate is the best of :data:`RATES` for this objective, on validation.
+        reuse: nothing is trained, the parent's model is judged.
         readings: of other latents than its own that it is also ranked with: ``shuffled``, ``mean``.
     """
 
@@ -47,6 +48,7 @@ class Trial:
     gpu: bool = False
     objective: str | None = None
     readings: tuple[str, ...] = ()
+    reuse: bool = False
 
 
 OBJECTIVES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -185,8 +187,10 @@ IDEAS = (
             f"idea-{name}-for-comparison",
             f"{label} (for comparison)",
             (*SFT, *flags),
+            parent=name,
             split="valid",
             readings=("shuffled",) if name == "ratt" else (),
+            reuse=True,
         )
         for name, label, flags in (
             ("n0", "N = 0", ("--reasoning-tokens", "0")),

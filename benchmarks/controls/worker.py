@@ -50,6 +50,9 @@ def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, te
     trial = TRIALS[name]
     output = model_directory(work, dataset, name, seed)
     parent = None if trial.parent is None else model_directory(work, dataset, trial.parent, seed)
+    if trial.reuse:
+        assert parent is not None
+        output = parent
     started = _clocks()
     if not (output / "manifest.json").is_file():
         train(trial, datasets / dataset, output, parent, seed)
