@@ -57,7 +57,7 @@ def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, te
     if not (output / "manifest.json").is_file():
         train(trial, datasets / dataset, output, parent, seed)
     trained = _clocks()
-    figures, columns = early_stopping(trial, datasets / dataset, output)
+    figures, columns = score_trial(trial, datasets / dataset, output)
     judged = _clocks()
     if trial.split == "test" and test_log is not None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -137,23 +137,21 @@ def train(trial: Trial, dataset: Path, output: Path, parent: Path | None, seed: 
     function(config_from_namespace(config_class, arguments), dataset=arguments.dataset, output=output, **more)
 
 
-def early_stopping(
+def score_trial(
     trial: Trial, dataset: Path, model: Path
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Figures and ranks on the trial's split: with the model's own latents, and with another user's."""
     from latentrec.catalog import Catalogue
     from latentrec.data import Dataset
-    from latentrec.decoding import load_recommender
+    from latentrec.decoding import DecodingOptions, load_recommender
     from latentrec.evaluation.ranking.other_latents import other_latents
     from latentrec.evaluation.ranking.scoring import score_model
 
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
     samples = data.split(trial.split)
-    if trial.command[0] in ("sft", "title-objective", "grpo"):
-        recommender: Any = load_recommender(model, catalogue, host="catalogue")
-    else:
-        recommender = load_recommender(model, catalogue)
+    options = DecodingOptions(decoding="catalogue", exclude_history=False)
+    recommender: Any = load_recommender(model, catalogue, options)
     columns = {"user_id": samples.user_ids.astype(np.int32)}
     figures: dict[str, float] = {}
     if hasattr(getattr(recommender, "encoder", None), "depth"):
