@@ -10,7 +10,6 @@ from benchmarks.controls.records import read_ranks, seeds_of
 from latentrec.metrics import hit_rate_at_k, ndcg_at_k
 
 RESAMPLES = 2000
-CHUNK = 200
 SEED = 42
 
 
@@ -66,39 +65,53 @@ def compare_trials(
     )
 
 
-def difference(first: np.ndarray, second: np.ndarray, users: np.ndarray) -> Difference:
-    """The difference of two (seeds, S) tables of the same samples, rows of a seed together.
+class Resampler:
+    """Draws of users with replacement, each with all its samples; one serves all pairs of a dataset."""
 
-    Each resample draws users with replacement, each with all its samples, and as many seeds with replacement.
-    """
-    seeds = len(first)
-    _, code = np.unique(users, return_inverse=True)
-    n_users = int(code.max()) + 1
-    sums = np.stack([[np.bincount(code, row, n_users) for row in table] for table in (first, second)])
-    counts = np.bincount(code, minlength=n_users).astype(np.float64)
-    rng = np.random.default_rng(SEED)
-    means = []
-    for _ in range(RESAMPLES // CHUNK):
-        drawn = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=CHUNK).astype(np.float64)
-        of_seeds = np.einsum("bu,tsu->tbs", drawn, sums) / (drawn @ counts)[None, :, None]
-        weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=CHUNK) / seeds
-        means.append((of_seeds * weights[None]).sum(axis=2))
-    one, other = np.concatenate(means, axis=1)
-    draws = one / np.maximum(other, 1e-12) - 1
-    low, high = np.percentile(one - other, [2.5, 97.5])
-    relative_low, relative_high = np.percentile(draws, [2.5, 97.5])
-    return Difference(
-        first=float(first.mean()),
-        second=float(second.mean()),
-        value=float(first.mean() - second.mean()),
-        low=float(low),
-        high=float(high),
-        relative=float(first.mean() / max(second.mean(), 1e-12) - 1),
-        relative_low=float(relative_low),
-        relative_high=float(relative_high),
-        by_seed=tuple((first - second).mean(axis=1).tolist()),
-        draws=draws,
-    )
+    def __init__(self, users: np.ndarray):
+        """Draw once.
+
+        Args:
+            users: (S,) the user of each sample.
+        """
+        _, self._code = np.unique(users, return_inverse=True)
+        self._count = int(self._code.max()) + 1
+        self._rng = np.random.default_rng(SEED)
+        even = np.full(self._count, 1 / self._count)
+        self._drawn = self._rng.multinomial(self._count, even, size=RESAMPLES).astype(np.float32)
+        self._samples = self._drawn @ np.bincount(self._code, minlength=self._count).astype(np.float32)
+
+    def difference(self, first: np.ndarray, second: np.ndarray) -> Difference:
+        """The difference of two (seeds, S) tables of the same samples; seeds are drawn with replacement too,
+        those of a pair together."""
+        seeds = len(first)
+        sums = np.stack(
+            [np.bincount(self._code, row, self._count) for table in (first, second) for row in table]
+        )
+        of_seeds = (self._drawn @ sums.T.astype(np.float32)) / self._samples[:, None]
+        rng = np.random.default_rng(SEED)
+        weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+        one, other = ((part * weights).sum(axis=1) for part in np.split(of_seeds, 2, axis=1))
+        draws = one / np.maximum(other, 1e-12) - 1
+        low, high = np.percentile(one - other, [2.5, 97.5])
+        relative_low, relative_high = np.percentile(draws, [2.5, 97.5])
+        return Difference(
+            first=float(first.mean()),
+            second=float(second.mean()),
+            value=float(first.mean() - second.mean()),
+            low=float(low),
+            high=float(high),
+            relative=float(first.mean() / max(second.mean(), 1e-12) - 1),
+            relative_low=float(relative_low),
+            relative_high=float(relative_high),
+            by_seed=tuple((first - second).mean(axis=1).tolist()),
+            draws=draws,
+        )
+
+
+def difference(first: np.ndarray, second: np.ndarray, users: np.ndarray) -> Difference:
+    """:meth:`Resampler.difference` of one pair."""
+    return Resampler(users).difference(first, second)
 
 
 def median_gain(differences: list[Difference]) -> tuple[float, float, float]:

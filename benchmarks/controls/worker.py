@@ -137,9 +137,7 @@ def train(trial: Trial, dataset: Path, output: Path, parent: Path | None, seed: 
     function(config_from_namespace(config_class, arguments), dataset=arguments.dataset, output=output, **more)
 
 
-def score_trial(
-    trial: Trial, dataset: Path, model: Path
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def score_trial(trial: Trial, dataset: Path, model: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Figures and ranks on the trial's split: with the model's own latents, and with another user's."""
     from latentrec.catalog import Catalogue
     from latentrec.data import Dataset

@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.controls.statistics import Resampler
 from benchmarks.results.curves import write_curves
 from benchmarks.results.datasets import DATASETS, DatasetPlan
-from benchmarks.results.goal import goal_table
+from benchmarks.results.goal import compare, goal_table
 from benchmarks.results.plan import CELLS
 from benchmarks.results.records import METRICS, RECORDS, ROOT, Results, load_results, test_users
 from benchmarks.results.validation import stage_2_on_validation
-from latentrec.metrics import ClusterBootstrap, holm
+from latentrec.metrics import ClusterBootstrap
 
 PAIRS = (
-    ("latentr3-sft", "bigrec", "latent reasoning, SFT"),
-    ("latentr3", "bigrec", "latent reasoning, SFT + RL"),
+    ("latentr3-sft", "bigrec", "latents, SFT"),
+    ("latentr3", "bigrec", "latents, SFT + RL on latents"),
     ("latentr3", "latentr3-sft", "RL over SFT"),
-    ("d3-latentr3-sft", "d3", "latent reasoning under D3, SFT"),
-    ("d3-latentr3", "d3", "latent reasoning under D3, SFT + RL"),
+    ("d3-latentr3-sft", "d3", "latents under D3, SFT"),
+    ("d3-latentr3", "d3", "latents under D3, SFT + RL"),
     ("d3-latentr3", "d3-latentr3-sft", "RL over SFT under D3"),
     ("d3-latentr3", "sasrec", "D3 + LatentR³ over SASRec"),
     ("lares-spt", "sasrec", "depth recurrence, SPT"),
@@ -47,35 +48,35 @@ ABLATION_PAIRS = (
     ("shuffled-latent", "latentr3-sft", "another's latent instead of one's own"),
     ("rl-group", "latentr3-sft", "RL, group advantage"),
     ("rl-likelihood", "latentr3-sft", "RL, published estimator at our reward and noise"),
-    ("rl-published", "latentr3-sft", "RL as published"),
+    ("rl-published", "latentr3-sft", "RL with the published estimator, 120 steps"),
     ("lares-rpt-published", "sasrec", "depth recurrence, SPT + RPT as published"),
     ("lares-rpt-published", "lares-spt", "RPT, published estimator"),
     ("lares-rpt-published", "lares-spt-long", "RPT, published estimator, over more SPT"),
     ("lares-rpt-published", "lares", "RPT: published over smoothed"),
 )
 TITLE_PAIRS = (
-    ("titles-latentr3", "latentr3-sft-catalogue", "RL over SFT"),
-    ("titles-latentr3", "titles-continued", "RL over as many steps of likelihood"),
-    ("titles-latentr3", "bigrec-catalogue", "latent reasoning and RL over BIGRec"),
-    ("titles-bigrec", "bigrec-catalogue", "RL over SFT, N = 0"),
-    ("titles-bigrec", "titles-bigrec-continued", "RL over as many steps of likelihood, N = 0"),
-    ("titles-latentr3", "titles-bigrec", "latent reasoning, both with RL"),
+    ("titles-latentr3", "latentr3-sft-catalogue", "arcsin over SFT"),
+    ("titles-latentr3", "titles-continued", "arcsin over as many steps of likelihood"),
+    ("titles-latentr3", "bigrec-catalogue", "latents and arcsin over BIGRec"),
+    ("titles-bigrec", "bigrec-catalogue", "arcsin over SFT, N = 0"),
+    ("titles-bigrec", "titles-bigrec-continued", "arcsin over as many steps of likelihood, N = 0"),
+    ("titles-latentr3", "titles-bigrec", "latents, both with arcsin"),
     ("titles-latentr3", "sasrec", "LatentR³ over SASRec"),
-    ("titles-latentr3", "latentr3-catalogue", "RL on titles over RL on latents"),
-    ("titles-latentr3", "titles-unscaled", "RL with over without the standard deviation"),
-    ("titles-frozen", "latentr3-sft-catalogue", "RL beneath a frozen backbone over SFT"),
+    ("titles-latentr3", "latentr3-catalogue", "arcsin over RL on latents"),
+    ("titles-latentr3", "titles-unscaled", "arcsin over the expected reward p"),
+    ("titles-frozen", "latentr3-sft-catalogue", "arcsin beneath a frozen backbone over SFT"),
     ("titles-mean-latent", "titles-latentr3", "the mean latent instead of one's own"),
     ("titles-shuffled-latent", "titles-latentr3", "another's latent instead of one's own"),
-    ("titles-catalogue-latentr3", "catalogue-latentr3-sft", "RL over SFT on the catalogue's likelihood"),
+    ("titles-catalogue-latentr3", "catalogue-latentr3-sft", "arcsin over SFT on the catalogue's likelihood"),
     ("d3-catalogue", "d3", "D3 over the catalogue's titles"),
     (
         "d3-titles-latentr3",
         "d3-catalogue",
-        "latent reasoning and RL over D3, both over the catalogue's titles",
+        "latents and arcsin over D3, both over the catalogue's titles",
     ),
-    ("d3-titles-latentr3", "d3-catalogue-latentr3-sft", "RL over SFT under it"),
-    ("d3-titles-bigrec", "d3-catalogue", "RL under it, N = 0"),
-    ("d3-titles-latentr3", "d3-titles-bigrec", "latent reasoning under it, both with RL"),
+    ("d3-titles-latentr3", "d3-catalogue-latentr3-sft", "arcsin over SFT under it"),
+    ("d3-titles-bigrec", "d3-catalogue", "arcsin under it, N = 0"),
+    ("d3-titles-latentr3", "d3-titles-bigrec", "latents under it, both with arcsin"),
     ("d3-titles-latentr3", "sasrec", "D3 + LatentR³ over SASRec"),
 )
 LONG_PAIRS = (
@@ -116,8 +117,8 @@ TABLES = (
     ("main", "Comparison", "Paired differences", PAIRS),
     (
         "titles",
-        "Stage 2 on titles (its default), decoded by the title's probability among the catalogue's",
-        "Paired differences with stage 2 on titles",
+        "Stage 2 on the arcsin objective, decoded by the title's probability among the catalogue's",
+        "Paired differences with the arcsin objective",
         TITLE_PAIRS,
     ),
     ("long", "Hosts trained for 10 epochs instead of 3", "Paired differences after 10 epochs", LONG_PAIRS),
@@ -149,7 +150,9 @@ def write_page() -> Path:
         dataset: {cell: found for cell in CELLS if (found := load_results(dataset, cell))}
         for dataset in DATASETS
     }
-    parts = [_HEAD, goal_table({dataset: results for dataset, results in every.items() if results})]
+    resamplers = {dataset: Resampler(test_users(dataset)) for dataset, results in every.items() if results}
+    known = {dataset: results for dataset, results in every.items() if results}
+    parts = [_HEAD, goal_table(known, resamplers.__getitem__)]
     for dataset, plan in DATASETS.items():
         results = every[dataset]
         parts.append(f"## {plan.title}\n")
@@ -165,7 +168,7 @@ def write_page() -> Path:
         )
         for table, title, pairs_title, pairs in TABLES:
             parts.append(_table(plan, results, bootstrap, table, title))
-            parts.append(_paired(pairs_title, pairs, results, bootstrap))
+            parts.append(_paired(pairs_title, pairs, results, resamplers[dataset]))
         parts.append(stage_2_on_validation(dataset))
         parts.append(write_curves(dataset, results))
         parts.append(_costs(results))
@@ -198,33 +201,23 @@ def _table(
 
 
 def _paired(
-    title: str,
-    pairs: tuple[tuple[str, str, str], ...],
-    results: dict[str, Results],
-    bootstrap: ClusterBootstrap,
+    title: str, pairs: tuple[tuple[str, str, str], ...], results: dict[str, Results], resampler: Resampler
 ) -> str:
-    rows, p_values = [], []
+    rows = []
     for first, second, meaning in pairs:
         if first not in results or second not in results:
             continue
-        shared = sorted(set(results[first].seeds) & set(results[second].seeds))
-        if not shared:
-            continue
         for metric in ("HR@5", "NDCG@10"):
-            one, other = results[first].mean_over(metric, shared), results[second].mean_over(metric, shared)
-            found = bootstrap.compare(one, other)
-            gain = found.difference / max(float(other.mean()), 1e-12)
-            p_values.append(found.p_value)
-            rows.append(
-                f"| {meaning}: {first} − {second} | {metric} | {found.difference:+.4f} "
-                f"[{found.low:+.4f}, {found.high:+.4f}] | {gain:+.1%} | {{p}} | {len(shared)} |"
-            )
+            found = compare(results[first], results[second], metric, resampler)
+            if found is not None:
+                rows.append(
+                    f"| {meaning}: {first} − {second} | {metric} | {found.value:+.4f} [{found.low:+.4f}, "
+                    f"{found.high:+.4f}] | {found.relative:+.1%} | {len(found.by_seed)} |"
+                )
     if not rows:
         return ""
-    adjusted = holm(np.array(p_values))
-    shown = [row.replace("{p}", f"{p:.3f}") for row, p in zip(rows, adjusted, strict=True)]
-    head = "| pair | metric | difference [95 %] | relative | p (Holm) | seeds |\n|---|---|---|---|---|---|"
-    return f"### {title}\n\n" + head + "\n" + "\n".join(shown) + "\n"
+    head = "| pair | metric | difference [95 %] | relative | seeds |\n|---|---|---|---|---|"
+    return f"### {title}\n\n" + head + "\n" + "\n".join(rows) + "\n"
 
 
 def _costs(results: dict[str, Results]) -> str:
@@ -263,7 +256,8 @@ configuration, fingerprints, validation figures, seconds, machine; the rank of e
 
 - Every value is the mean over the seeds that were run, in brackets the 95 % bootstrap interval clustered by
   user (2,000 resamples, of the seeds' mean: the spread between seeds is in the last column). Pairs are
-  compared on the seeds that both have; p-values are Holm's over the pairs of a table.
+  compared on the seeds that both have; intervals of differences resample seeds and users both. With one seed
+  an interval is over users only.
 - Title level: all models are ranked on the same groups of equal titles, 10 beams, full catalogue, own history
   not excluded (the papers' protocol).
 - Text models start from scratch (a small Qwen2 configuration and a tokenizer of the catalogue's titles): no

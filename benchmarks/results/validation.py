@@ -18,8 +18,8 @@ PAIRS = (
 )
 """Stage 2 and the stage 1 that it went on from, decoded alike."""
 STAGES = {
-    "titles-latentr3": "on titles (default)",
-    "titles-bigrec": "on titles, N = 0",
+    "titles-latentr3": "arcsin objective",
+    "titles-bigrec": "arcsin objective, N = 0",
     "latentr3": "on latents",
     "catalogue-latentr3": "on latents, catalogue's likelihood",
 }
