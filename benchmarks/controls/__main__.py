@@ -1,4 +1,4 @@
-"""``python -m benchmarks.controls prepare|run``: see the package's description."""
+"""``python -m benchmarks.controls prepare|run|page``: see the package's description."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ def main() -> None:
     run.add_argument("--jobs", type=int, default=1)
     run.add_argument("--gpu-jobs", type=int, default=0)
     run.add_argument("--minutes", type=float, default=float("inf"))
+    commands.add_parser("page", help="put the tables into docs/research/latent-controls.md")
     arguments = parser.parse_args()
+    if arguments.command == "page":
+        from benchmarks.controls.page import write_page
+
+        write_page()
+        return
     if arguments.command == "prepare":
         from benchmarks.controls.datasets import prepare as prepare_datasets
 

@@ -110,7 +110,8 @@ def verdict(medians: dict[tuple[str, str, str, str], tuple[float, float, float]]
             "another "
             "user's and than a pause token"
         )
-    return "**" + "; ".join(parts).replace("not due to latent reasoning", "not to latent reasoning") + ".**"
+    text = "; ".join(parts).replace("not due to latent reasoning", "not to latent reasoning")
+    return "**" + text[0].upper() + text[1:] + ".**"
 
 
 def objective_table(datasets: tuple[str, ...] = ("cds", "office")) -> str:
