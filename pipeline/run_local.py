@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError
+from latentrec.core.redact import redact
+from latentrec.models.presets import PRESETS
 from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
 from latentrec.storage import exclusive, is_local, local_path
 from pipeline.dags import SYSTEMS, parse_parameters, typed_parameters
@@ -52,18 +55,22 @@ SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
 """And on the generated sample: epochs after which the whole run has taken a few minutes."""
 
 
+OF_PRESETS = ("sft_batch_size", "sft_epochs", "sft_learning_rate", "grpo_epochs")
+"""Settings that suit a small preset from scratch, and no other backbone."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
     folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
-    parameters = dict(LOCAL_SETTINGS.get(arguments.system, {}))
-    if not (arguments.reviews or arguments.category):
-        parameters |= SAMPLE_SETTINGS.get(arguments.system, {})
-    parameters |= parse_parameters(arguments.system, arguments.params)
+    given = parse_parameters(arguments.system, arguments.params)
     pairs = dict(text.partition("=")[::2] for text in arguments.set)
-    parameters |= typed_parameters(arguments.system, pairs)
+    given |= typed_parameters(arguments.system, pairs)
+    on_sample = not (arguments.reviews or arguments.category)
+    parameters = local_settings(arguments.system, given, on_sample=on_sample) | given
     parameters |= _inputs(arguments, folders, parameters)
     print(heading(arguments.system, parameters, folders), flush=True)
+    print(f"settings: {_in_a_line(parameters)}", flush=True)
     if arguments.runner == "docker":
         outcome = _run_in_containers(arguments.system, parameters, folders)
     else:
@@ -74,6 +81,25 @@ def main(argv: list[str] | None = None) -> None:
     if not outcome.succeeded:
         failed = outcome.failed_step
         sys.exit(EXIT_BAD_INPUT if failed is not None and failed.state == "bad_input" else 1)
+
+
+def local_settings(system: str, given: Mapping[str, Any], *, on_sample: bool) -> dict[str, Any]:
+    """What a local run sets beneath the parameters that the user gave.
+
+    Epochs, batches and learning rates here are those of small presets: a backbone that was trained before
+    keeps the pipeline's own.
+    """
+    settings = dict(LOCAL_SETTINGS.get(system, {}))
+    if on_sample:
+        settings |= SAMPLE_SETTINGS.get(system, {})
+    if given.get("backbone", settings.get("backbone", "tiny")) in PRESETS:
+        return settings
+    return {name: value for name, value in settings.items() if name not in OF_PRESETS}
+
+
+def _in_a_line(parameters: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in sorted(parameters.items()) if value not in ("", None, {}, [])}
+    return redact(", ".join(f"{name}={value}" for name, value in shown.items()))
 
 
 def _parser() -> argparse.ArgumentParser:

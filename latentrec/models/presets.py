@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from latentrec.core import UserError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -88,6 +86,7 @@ def build_backbone(
     preset: Preset, texts: Sequence[str], *, seed: int, max_positions: int = 4096
 ) -> tuple[Any, Any]:
     """A randomly initialised backbone of any shape and its tokenizer; see :func:`build_preset`."""
+    import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = train_tokenizer(texts, preset.vocabulary)
