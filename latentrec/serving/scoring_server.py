@@ -28,9 +28,28 @@ def harden_scoring_server() -> bool:
     if _SERVER_VARIABLE not in os.environ:
         return False
     from mlflow.pyfunc import scoring_server
+    from starlette.requests import Request
 
     scoring_server.invocations = answer
+    Request.body = bounded_body  # type: ignore[method-assign]
     return True
+
+
+async def bounded_body(request: Any) -> bytes:
+    """A request's body, read no further than one byte past :data:`MAX_BYTES`.
+
+    MLflow's server reads a body whole before any handler sees it; what is longer is cut here, and
+    :func:`read_request` refuses it by its length.
+    """
+    if not hasattr(request, "_body"):
+        parts, size = [], 0
+        async for part in request.stream():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BYTES:
+                break
+        request._body = b"".join(parts)[: MAX_BYTES + 1]
+    return request._body
 
 
 def answer(data: bytes, content_type: str | None, model: Any, input_schema: Any) -> Any:
@@ -78,7 +97,7 @@ def read_request(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any] | No
         BadRequest: not JSON, too big, none or several of the four formats, or a shape that is none of theirs.
     """
     if len(data) > MAX_BYTES:
-        raise BadRequest(f"the body has {len(data)} bytes, at most {MAX_BYTES} are taken")
+        raise BadRequest(f"the body has more than {MAX_BYTES} bytes, which is the most that is taken")
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +129,9 @@ def parse_object(text: str) -> dict[str, Any] | None:
     parsers = (json.loads, ast.literal_eval) if len(text) <= _LONGEST_LITERAL else (json.loads,)
     for parse in parsers:
         try:
-            row = parse(text.strip())
+            with warnings.catch_warnings():  # about odd literals, on standard error
+                warnings.simplefilter("ignore", SyntaxWarning)
+                row = parse(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         return row if isinstance(row, dict) else None
