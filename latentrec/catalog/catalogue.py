@@ -109,6 +109,14 @@ class Catalogue:
             if not np.array_equal(ids, np.arange(len(ids))):
                 raise UserError(f"{path}: item_id must run from 0 to {len(ids) - 1} without gaps")
         keys, titles = table["item_key"].to_pylist(), table["title"].to_pylist()
+        for column, values in (("item_key", keys), ("title", titles)):
+            for place, value in enumerate(values):
+                if not isinstance(value, str) or not value:
+                    cure = "; write keys as text" if isinstance(value, int) else ""
+                    raise UserError(
+                        f"{path}, row {place + 1:,}: '{column}' is {value!r}, expected text that is "
+                        f"not empty{cure}"
+                    )
         counts = table["train_count"].to_numpy() if "train_count" in table.column_names else None
         if "title_id" not in table.column_names:
             return cls.from_items(keys, titles, counts)

@@ -186,8 +186,12 @@ def _users_of_parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         raise UserError(
             f"{name} has no column '{min(missing)}'; expected user_key and history (a list of item keys)"
         )
+    rows = 0
     for batch in file.iter_batches(columns=["user_key", "history"]):
         for row in batch.to_pylist():
+            rows += 1
+            if row["user_key"] is None:
+                raise UserError(f"{name}, row {rows:,}: 'user_key' is null, expected the user's key")
             yield str(row["user_key"]), row["history"] or []
 
 
@@ -198,7 +202,10 @@ def _users_of_lines(path: Path, name: str) -> Iterator[tuple[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-                yield str(row["user_key"]), row["history"]
+                key = row["user_key"]
+                if isinstance(key, bool) or not isinstance(key, str | int) or key == "":
+                    raise TypeError(f"user_key is {key!r}")
+                yield str(key), row["history"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise UserError(
                     f'{name}, line {number:,}: expected {{"user_key": "…", "history": ["ITEM_KEY", …]}}'

@@ -1,0 +1,71 @@
+"""Odd users, catalogues and bodies: refused by name, never taken for something else."""
+
+import asyncio
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
+from latentrec.serving.request_schemas import BadRequest, parse_rows
+from latentrec.serving.scoring_server import MAX_BYTES, bounded_body, read_request
+from latentrec.steps.batch_scoring import _users_of_lines, _users_of_parquet
+
+
+@pytest.mark.parametrize("key", [None, "", True, 1.5, []])
+def test_a_user_without_a_key_is_refused(tmp_path, key):
+    path = tmp_path / "users.jsonl"
+    path.write_text(
+        json.dumps({"user_key": "U1", "history": []}) + "\n" + json.dumps({"user_key": key, "history": []})
+    )
+    with pytest.raises(UserError, match="line 2: expected"):
+        list(_users_of_lines(path, "users.jsonl"))
+
+
+def test_a_null_user_in_parquet_is_refused(tmp_path):
+    table = pa.table(
+        {"user_key": pa.array(["U1", None]), "history": pa.array([["I1"], []], pa.list_(pa.string()))}
+    )
+    pq.write_table(table, tmp_path / "users.parquet")
+    with pytest.raises(UserError, match="row 2: 'user_key' is null"):
+        list(_users_of_parquet(tmp_path / "users.parquet", "users.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "titles", "says"),
+    [
+        (["I1", None], ["a", "b"], "row 2: 'item_key' is None"),
+        ([1, 2], ["a", "b"], "row 1: 'item_key' is 1, expected text that is not empty; write keys as text"),
+        (["I1", "I2"], ["a", None], "row 2: 'title' is None"),
+        (["I1", ""], ["a", "b"], "row 2: 'item_key' is ''"),
+    ],
+)
+def test_a_new_catalogue_with_holes_is_refused(tmp_path, keys, titles, says):
+    pq.write_table(pa.table({"item_key": keys, "title": titles}), tmp_path / "items.parquet")
+    with pytest.raises(UserError, match=says):
+        Catalogue.read(tmp_path / "items.parquet")
+
+
+@pytest.mark.parametrize("rating", [10**400, -(10**400), float("nan"), float("inf"), True])
+def test_a_rating_without_bounds_is_refused(rating):
+    with pytest.raises(BadRequest, match="expected numbers from 0 to 5"):
+        parse_rows([{"history": ["I1"], "history_ratings": [rating], "target": "I2"}], rating=True)
+
+
+def test_a_body_is_read_no_further_than_its_limit():
+    class Endless:
+        parts = 0
+
+        async def stream(self):
+            while True:
+                self.parts += 1
+                yield b"x" * (1 << 20)
+
+    request = Endless()
+    body = asyncio.run(bounded_body(request))
+    assert len(body) == MAX_BYTES + 1
+    assert request.parts <= 18
+    with pytest.raises(BadRequest, match="the most that is taken"):
+        read_request(body)
