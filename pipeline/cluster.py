@@ -23,6 +23,7 @@ import yaml
 
 from latentrec import __version__
 from latentrec.core import UserError
+from latentrec.core.settings import ALLOW_LOCAL_IMAGES_VARIABLE
 from latentrec.steps.backend import HEALTH_PATH, check_backend
 
 PROBE_SECONDS = 10
@@ -193,7 +194,7 @@ def version_name(package: Path) -> str:
 
 
 def check_images(package: Path) -> None:
-    """Refuse images of this machine, unless ``ALLOW_LOCAL_IMAGES=1`` says that every node has them.
+    """Refuse images of this machine, unless ``LATENTREC_ALLOW_LOCAL_IMAGES=true``: every node has them.
 
     Args:
         package: a compiled pipeline.
@@ -201,7 +202,7 @@ def check_images(package: Path) -> None:
     Raises:
         UserError: naming the image.
     """
-    if os.environ.get("ALLOW_LOCAL_IMAGES") == "1":
+    if os.environ.get(ALLOW_LOCAL_IMAGES_VARIABLE) == "true":
         return
     spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
     for entry in spec["deploymentSpec"]["executors"].values():
@@ -209,7 +210,7 @@ def check_images(package: Path) -> None:
         if image.startswith("localhost/"):
             raise UserError(
                 f"the pipeline's image is {image}, which a cluster cannot pull; set IMAGE_REGISTRY, run "
-                "`make images push`, or set ALLOW_LOCAL_IMAGES=1 where every node has it already"
+                f"`make images push`, or set {ALLOW_LOCAL_IMAGES_VARIABLE}=true where every node has it"
             )
 
 

@@ -3,6 +3,9 @@
 Conditions: in a condition it finds a task's output only where that has no name of its own ("Output"); any
 other it cannot resolve, takes the condition for false, and skips what hangs on it. A cluster resolves them.
 
+Artifacts: it hands a step the type of another task's artifact, a cluster's launcher does not. With it, an
+annotation that only works by that type (``Optional[Input[Model]]``) runs here and dies there.
+
 Failures: after a failed task it goes on with every task that does not depend on it, for minutes or hours.
 """
 
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kfp.local import status, task_dispatcher
+from kfp.local import executor_input_utils, status, task_dispatcher
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
 
 from latentrec.core.settings import STEP_VARIABLE
@@ -40,6 +43,26 @@ def named_outputs_in_conditions() -> Iterator[None]:
         yield
     finally:
         ConditionEvaluator._resolve_pipeline_channel = staticmethod(original)
+
+
+@contextmanager
+def artifacts_as_launched() -> Iterator[None]:
+    """Hand input artifacts over as a cluster's launcher does: without their schema titles."""
+    original = executor_input_utils.construct_executor_input
+
+    def construct(*arguments: Any, **named: Any) -> Any:
+        made = original(*arguments, **named)
+        for listed in made.inputs.artifacts.values():
+            for artifact in listed.artifacts:
+                artifact.type.instance_schema = ""  # of a oneof: takes the title's place
+                artifact.type.schema_version = ""
+        return made
+
+    executor_input_utils.construct_executor_input = construct
+    try:
+        yield
+    finally:
+        executor_input_utils.construct_executor_input = original
 
 
 @contextmanager

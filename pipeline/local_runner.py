@@ -22,7 +22,11 @@ from kfp import local
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.status import StepStatus, read_step_statuses
 from pipeline.dags import pipeline_of
-from pipeline.kfp_compat import named_outputs_in_conditions, stopped_by_first_failure
+from pipeline.kfp_compat import (
+    artifacts_as_launched,
+    named_outputs_in_conditions,
+    stopped_by_first_failure,
+)
 from pipeline.log_filter import filtered_log
 
 EXIT_STEP = "run_summary"
@@ -142,6 +146,7 @@ def run_pipeline(
     try:
         with (
             filtered_log(folders.log(run_id)) as lines,
+            artifacts_as_launched(),
             named_outputs_in_conditions(),
             stopped_by_first_failure(
                 lambda step: lines.announce(step, next(number), total), always=EXIT_STEP

@@ -40,7 +40,7 @@ def checked_parameters(system: str, text: str) -> dict[str, Any]:
             if is_local(location):
                 raise UserError(
                     f"{name} is {location!r}, a path of this machine, which a cluster cannot read; copy it "
-                    "to object storage and give gs://… (or an https:// location)"
+                    "to object storage and give gs://…, s3://…, minio://… (or an https:// location)"
                 )
     signature = inspect.signature(pipeline_of(system).pipeline_func)
     defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}

@@ -16,9 +16,9 @@ LOG_INTERVAL_S = 10.0
 class _LogLines:
     """Stands in for a progress bar where standard error is not a terminal."""
 
-    def __init__(self, description: str, total: float | None, unit: str):
+    def __init__(self, description: str, total: float | None, unit: str, initial: float = 0.0):
         self._description, self._total, self._unit = description, total, unit
-        self._done = 0.0
+        self._done = self._initial = initial
         self._start = self._last = time.monotonic()
         self._note = ""
 
@@ -38,25 +38,44 @@ class _LogLines:
     def _print(self) -> None:
         seconds = max(time.monotonic() - self._start, 1e-9)
         share = f" of {self._total:,.0f} ({self._done / self._total:.0%})" if self._total else ""
+        rate = (self._done - self._initial) / seconds
+        left = (
+            f", {tqdm.format_interval((self._total - self._done) / rate)} left"
+            if self._total and rate
+            else ""
+        )
         print(
             f"{self._description}: {self._done:,.0f}{share} {self._unit}, "
-            f"{self._done / seconds:,.1f} {self._unit}/s {self._note}".rstrip(),
+            f"{rate:,.1f} {self._unit}/s{left} {self._note}".rstrip(),
             file=sys.stderr,
             flush=True,
         )
 
 
 @contextmanager
-def progress(description: str, total: float | None = None, unit: str = "it") -> Iterator[Any]:
+def progress(
+    description: str, total: float | None = None, unit: str = "it", *, initial: float = 0.0
+) -> Iterator[Any]:
     """Yield an object with ``update(amount)`` and ``set_postfix_str(note)`` that shows how far the work is.
 
-    ``total`` is the amount expected, in ``unit``; ``None`` when unknown. Output goes to standard error.
+    Args:
+        description: what is done.
+        total: the amount expected, in ``unit``; ``None`` when unknown.
+        unit: of the amounts.
+        initial: what an earlier attempt has done; rate and time left count only what this one does.
     """
     if sys.stderr.isatty():
         scale = unit == "B"
-        bar: Any = tqdm(total=total, desc=description, unit=unit, unit_scale=scale, dynamic_ncols=True)
+        bar: Any = tqdm(
+            total=total,
+            desc=description,
+            unit=unit,
+            unit_scale=scale,
+            dynamic_ncols=True,
+            initial=initial,  # type: ignore[arg-type]  (tqdm takes a float too)
+        )
     else:
-        bar = _LogLines(description, total, unit)
+        bar = _LogLines(description, total, unit, initial)
     try:
         yield bar
     finally:

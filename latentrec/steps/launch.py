@@ -35,6 +35,7 @@ from latentrec.core.settings import (
     WORKER_REPORT_VARIABLE,
 )
 from latentrec.steps.failures import read_report
+from latentrec.steps.pods import POD_VARIABLE
 from latentrec.steps.status import close_lost_status
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def launch_worker(*, distributed: bool) -> None:
     """Start this component's worker and leave with its exit code; return in the worker itself.
 
     Returns too in a process that KFP's executor did not start (commands are launched by their user), and
-    where one process without restarts is all that is wanted.
+    where one process without restarts is all that is wanted: outside a cluster nobody is there to be spared.
 
     Args:
         distributed: whether the trainer can have one process for each accelerator.
@@ -116,7 +117,7 @@ def launch_worker(*, distributed: bool) -> None:
     if "RANK" in os.environ or WORKER_REPORT_VARIABLE in os.environ or not started_by_kfp:
         return
     count = processes_wanted() if distributed else 1
-    restarts = _number(MAX_RESTARTS_VARIABLE, 0)
+    restarts = _number(MAX_RESTARTS_VARIABLE, 0) if os.environ.get(POD_VARIABLE) else 0
     if count == 1 and restarts == 0:
         return
     command = _worker_command(count)

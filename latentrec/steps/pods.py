@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TIMEOUT_S = 10
+POD_VARIABLE = "KFP_POD_NAME"
+"""KFP sets it in every pod of a cluster, and nobody else does."""
 STEP_LABEL, RUN_LABEL = "latentrec/step", "pipeline/runid"
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 

@@ -30,15 +30,13 @@ from latentrec.steps.backend import ask_backend
 from latentrec.steps.links import kfp_tags
 from latentrec.steps.node_pools import Pool, choose_pool
 from latentrec.steps.parameters import CONFIGS, SYSTEMS, check_parameters, locations
-from latentrec.steps.pods import KubernetesApi
+from latentrec.steps.pods import POD_VARIABLE, KubernetesApi
 from latentrec.steps.step_run import WORKFLOW_TAG, end_abandoned_runs, ensure_parent_run
 from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
 from latentrec.storage import ABSENT, join, store_for
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-POD_VARIABLE = "KFP_POD_NAME"
-"""KFP sets it in every pod; elsewhere fewer things are required."""
 
 OPTION_GROUPS = tuple(group for group in CONFIGS if any(group in groups for groups in SYSTEMS.values()))
 """Groups of options that a pipeline's step takes, in the order of the preflight component's outputs."""

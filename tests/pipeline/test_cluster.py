@@ -36,6 +36,7 @@ def _home(monkeypatch, tmp_path, compiled):
     """A clean environment, and compiled files that do not land in the checkout."""
     for name in VARIABLES:
         monkeypatch.delenv(f"KFP_{name}", raising=False)
+    monkeypatch.setenv("LATENTREC_ALLOW_LOCAL_IMAGES", "true")
 
     def copies(output: Path, systems: tuple[str, ...]) -> list[Path]:
         output.mkdir(parents=True, exist_ok=True)

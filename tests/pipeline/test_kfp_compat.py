@@ -1,11 +1,12 @@
 """Conditions on named outputs in KFP's local runner, as the pipelines use them: inside an exit handler."""
 
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from kfp import dsl, local
 
-from pipeline.kfp_compat import named_outputs_in_conditions, stopped_by_first_failure
+from pipeline.kfp_compat import artifacts_as_launched, named_outputs_in_conditions, stopped_by_first_failure
 from tests.pipeline.kfp_steps import ended, found_content, known_content, refused, trained
 
 
@@ -46,3 +47,28 @@ def test_after_a_failed_step_only_the_exit_handler_runs(tmp_path):
     assert began[-1] == "run_summary"
     assert began[began.index("sft") :] == ["sft", "run_summary"]
     assert (tmp_path / "ended").exists()
+
+
+@dsl.component
+def produced(model: dsl.Output[dsl.Model]) -> None:
+    with open(model.path, "w") as stream:
+        stream.write("weights")
+
+
+@dsl.component
+def consumed(model: dsl.Input[dsl.Model], other: Optional[dsl.Input[dsl.Model]] = None) -> None:  # noqa: UP045
+    pass
+
+
+@dsl.pipeline(name="optional")
+def optional_artifact() -> None:
+    made = produced()
+    consumed(model=made.outputs["model"], other=made.outputs["model"])
+
+
+def test_what_a_cluster_refuses_is_refused_here_too(tmp_path):
+    """An artifact annotated as optional runs by the schema title that only the local runner hands over."""
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    optional_artifact()
+    with artifacts_as_launched(), pytest.raises(RuntimeError):
+        optional_artifact()

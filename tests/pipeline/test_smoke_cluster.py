@@ -32,7 +32,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(Kubectl, "problem", staticmethod(lambda: "kubectl is not on the PATH"))
     monkeypatch.setattr(smoke_checks, "SETTLE_S", 1.0)
     monkeypatch.setattr(smoke_checks, "TRAIN_S", 0.01)
-    monkeypatch.setenv("ALLOW_LOCAL_IMAGES", "1")
+    monkeypatch.setenv("LATENTREC_ALLOW_LOCAL_IMAGES", "true")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     running = KfpServer().start()
     yield running
@@ -116,7 +116,7 @@ def test_a_good_cluster_passes_every_check_that_can_be_made(server, gcs_server, 
         "a training pod asks for its accelerator": "skipped",
         "a deleted training pod came back": "skipped",
         "the terminated run ended": "ok",
-        "its run summary ran": "ok",
+        "the terminated run's summary ran": "ok",
         "MLflow says that it was terminated, and nothing of it still runs": "skipped",
     }
     assert not server.recurring, "the schedule is taken away again"
@@ -236,7 +236,7 @@ def test_a_backend_that_is_too_old_is_refused_before_anything_is_uploaded(server
 
 
 def test_images_of_this_machine_are_refused(server, monkeypatch):
-    monkeypatch.delenv("ALLOW_LOCAL_IMAGES")
+    monkeypatch.delenv("LATENTREC_ALLOW_LOCAL_IMAGES")
     with pytest.raises(UserError, match=r"localhost/latentrec/.* cannot pull"):
         submit.submit("latentr3", {"reviews": "gs://b/r"}, Cluster(host=server.url))
 
@@ -244,3 +244,26 @@ def test_images_of_this_machine_are_refused(server, monkeypatch):
 def test_a_sample_on_this_machine_is_refused(server, tmp_path):
     with pytest.raises(UserError, match="SMOKE_LOCATION"):
         smoke_cluster.upload_sample(str(tmp_path))
+
+
+def test_an_exit_handler_that_argo_gave_up_is_told_apart_from_a_failure(server, gcs_server):
+    """A terminated run under load: the summary's driver had not started when Argo next looked."""
+    behave(server)
+
+    def terminate(run: dict) -> None:
+        run |= {"state": "FAILED", "run_details": {"task_details": details({"sft": "FAILED"})}}
+
+    server.on_terminate = terminate
+    report = run(server)
+    assert outcomes(report)["the terminated run's summary ran"] == "skipped"
+    assert report.good
+
+
+def test_a_schedule_is_deleted_only_after_its_run_has_ended(server, gcs_server):
+    """KFP deletes the workflows of a recurring run with it; a run under way would stay RUNNING for ever."""
+    behave(server)
+    assert run(server).good
+    requests = [entry for entry in server.requests if "recurringruns/" in entry or "/runs/" in entry]
+    deleted = next(i for i, entry in enumerate(requests) if entry.startswith("DELETE"))
+    paused = next(i for i, entry in enumerate(requests) if entry.endswith(":disable"))
+    assert any("/runs/" in entry for entry in requests[paused:deleted]), "its end is waited for in between"

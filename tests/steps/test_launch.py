@@ -72,6 +72,25 @@ def test_a_worker_of_torchrun_and_a_command_by_hand_are_left_alone(started, monk
     assert not started
 
 
+@pytest.mark.parametrize("in_pod", [True, False])
+def test_a_step_that_resumes_watches_its_worker_in_a_pod_and_nowhere_else(started, monkeypatch, in_pod):
+    watched = []
+    monkeypatch.setenv("LATENTREC_MAX_RESTARTS", "3")
+    monkeypatch.setattr(launch.Supervisor, "run", lambda self: watched.append(self) or 0)
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
+    if in_pod:
+        monkeypatch.setenv("KFP_POD_NAME", "pod")
+        with pytest.raises(SystemExit) as left:
+            launch.launch_worker(distributed=False)
+        assert left.value.code == 0
+        (supervisor,) = watched
+        assert supervisor.restarts == 3
+        assert supervisor.command[1:] == ["-m", "kfp.dsl.executor_main", "--executor_input", "{}"]
+    else:
+        launch.launch_worker(distributed=False)
+        assert not watched
+
+
 @pytest.mark.parametrize("value", ["two", "0", "-1"])
 def test_a_number_of_processes_that_is_none_is_refused(started, monkeypatch, value):
     monkeypatch.setenv("LATENTREC_PROCESSES", value)

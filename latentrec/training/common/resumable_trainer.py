@@ -305,9 +305,9 @@ class _ResumableCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer.begin()
         if state.is_world_process_zero:
-            self._context = progress(self._label, state.max_steps, "steps")
+            begun = float(state.global_step)
+            self._context = progress(self._label, state.max_steps, "steps", initial=begun)
             self._bar = self._context.__enter__()
-            self._bar.update(state.global_step)
         self._begin = time.monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

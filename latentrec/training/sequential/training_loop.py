@@ -113,8 +113,10 @@ def fit(
         if improved:
             best.update(_copy(model))
         metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
-    with Interruption() as interruption, progress(label, settings.max_epochs, "epochs") as bar:
-        bar.update(state.epoch)
+    with (
+        Interruption() as interruption,
+        progress(label, settings.max_epochs, "epochs", initial=state.epoch) as bar,
+    ):
         while state.epoch < settings.max_epochs and not stopping.stopped:
             last_save = time.monotonic()
             batches = plan(state.epoch)

@@ -87,6 +87,7 @@ def resolve(pipeline: Pipeline, task: Mapping[str, Any], dag: Inputs, produced: 
         produced: outputs of the DAG's tasks by name: ``{"parameters": …, "artifacts": …}``.
     """
     found = Inputs()
+    constants: dict[str, Any] = {}
     component = pipeline.component_of(dict(task))
     for name, definition in component.parameters.items():
         if "defaultValue" in definition:
@@ -100,7 +101,8 @@ def resolve(pipeline: Pipeline, task: Mapping[str, Any], dag: Inputs, produced: 
         elif "taskFinalStatus" in source:
             found.parameters[name] = produced[source["taskFinalStatus"]["producerTask"]]["status"]
         else:
-            found.parameters[name] = source["runtimeValue"]["constant"]
+            constants[name] = source["runtimeValue"]["constant"]
+    found.parameters |= {name: _filled(value, found.parameters) for name, value in constants.items()}
     for name, source in task.get("inputs", {}).get("artifacts", {}).items():
         if "componentInputArtifact" in source:
             found.artifacts[name] = dag.artifacts[source["componentInputArtifact"]]
@@ -108,6 +110,18 @@ def resolve(pipeline: Pipeline, task: Mapping[str, Any], dag: Inputs, produced: 
             made = source["taskOutputArtifact"]
             found.artifacts[name] = produced[made["producerTask"]]["artifacts"][made["outputArtifactKey"]]
     return found
+
+
+def _filled(constant: Any, parameters: Mapping[str, Any]) -> Any:
+    """A constant with the values of the parameters that it names; what is no text as JSON writes it."""
+    if not isinstance(constant, str):
+        return constant
+
+    def value(found: re.Match[str]) -> str:
+        given = parameters.get(found[1])
+        return given if isinstance(given, str) else json.dumps(given)
+
+    return PLACEHOLDER.sub(value, constant)
 
 
 def condition_holds(task: Mapping[str, Any], inputs: Inputs) -> bool:
@@ -141,9 +155,14 @@ def cache_key(pipeline: Pipeline, component: Component, inputs: Inputs) -> str:
 
 
 def make_pod(
-    pipeline: Pipeline, component: Component, inputs: Inputs, run_id: str, installation: Installation
+    pipeline: Pipeline,
+    component: Component,
+    inputs: Inputs,
+    dag: Inputs,
+    run_id: str,
+    installation: Installation,
 ) -> PodSpec:
-    """The pod that the driver asks for."""
+    """The pod that the driver asks for; the platform's settings name parameters of the DAG."""
     label = component.label
     assert label is not None
     container, settings = pipeline.container(label), pipeline.pod_settings(label)
@@ -154,11 +173,11 @@ def make_pod(
         labels=labels,
         image=container["image"],
         limits=_limits(container.get("resources", {}), inputs),
-        node_selector=_json(settings.get("nodeSelector", {}).get("nodeSelectorJson"), inputs) or {},
+        node_selector=_json(settings.get("nodeSelector", {}).get("nodeSelectorJson"), dag) or {},
         tolerations=tuple(
             toleration
             for entry in settings.get("tolerations", [])
-            for toleration in _json(entry.get("tolerationJson"), inputs) or []
+            for toleration in _json(entry.get("tolerationJson"), dag) or []
         ),
         deadline_s=float(settings["activeDeadlineSeconds"]) if "activeDeadlineSeconds" in settings else None,
         variables=variables,
@@ -203,8 +222,8 @@ def _limits(resources: Mapping[str, Any], inputs: Inputs) -> dict[str, str]:
     return {name: limit for name, limit in asked.items() if name and limit}
 
 
-def _json(source: Mapping[str, Any] | None, inputs: Inputs) -> Any:
-    return None if source is None else inputs.parameters.get(source["componentInputParameter"])
+def _json(source: Mapping[str, Any] | None, dag: Inputs) -> Any:
+    return None if source is None else dag.parameters.get(source["componentInputParameter"])
 
 
 def _environment(

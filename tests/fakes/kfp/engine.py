@@ -148,7 +148,7 @@ class _Run:
         inputs = resolve(self.pipeline, task, dag, produced)
         at += DRIVER_S
         if component.label is not None:
-            return self._step(component, task, inputs, at, is_handler)
+            return self._step(component, task, inputs, dag, at, is_handler)
         if not condition_holds(task, inputs):
             self._omit(component, "Omitted")
             return "Succeeded", at, {"parameters": {}, "artifacts": {}, "triggered": False}
@@ -169,11 +169,11 @@ class _Run:
         return phase, end, {"parameters": {}, "artifacts": {}, "status": status}
 
     def _step(
-        self, component: Component, task: dict, inputs: Inputs, at: float, is_handler: bool
+        self, component: Component, task: dict, inputs: Inputs, dag: Inputs, at: float, is_handler: bool
     ) -> tuple[str, float, dict[str, Any]]:
         engine, pod = (
             self.engine,
-            make_pod(self.pipeline, component, inputs, self.run_id, self.engine.installation),
+            make_pod(self.pipeline, component, inputs, dag, self.run_id, self.engine.installation),
         )
         if is_handler:
             self.result.handler_state = inputs.parameters["outcome"]["state"]

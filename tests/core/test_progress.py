@@ -1,0 +1,50 @@
+"""Progress in a log: how far, how fast, how long still; after a resume only this attempt counts."""
+
+import sys
+
+import pytest
+
+from latentrec.core.progress import progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(sys.modules["latentrec.core.progress"], "time", made)
+    return made
+
+
+def test_a_resumed_attempt_tells_its_own_speed_and_time_left(clock, capsys):
+    with progress("sft", 1000, "steps", initial=800) as bar:
+        clock.now += 20
+        bar.update(20)
+        assert "sft: 820 of 1,000 (82%) steps, 1.0 steps/s, 03:00 left" in capsys.readouterr().err
+
+
+def test_a_first_attempt_counts_everything(clock, capsys):
+    with progress("sft", 1000, "steps") as bar:
+        clock.now += 20
+        bar.update(200)
+        assert "200 of 1,000 (20%) steps, 10.0 steps/s, 01:20 left" in capsys.readouterr().err
+
+
+def test_without_a_total_no_time_left_is_told(clock, capsys):
+    with progress("read", unit="lines") as bar:
+        clock.now += 10
+        bar.update(50)
+        assert capsys.readouterr().err.strip() == "read: 50 lines, 5.0 lines/s"
+
+
+def test_nothing_done_yet_is_no_division_by_zero(clock, capsys):
+    with progress("sft", 10, "steps", initial=5) as bar:
+        clock.now += 11
+        bar.update(0)
+        assert "0.0 steps/s" in capsys.readouterr().err
