@@ -72,7 +72,7 @@ def progress(
             unit=unit,
             unit_scale=scale,
             dynamic_ncols=True,
-            initial=initial,  # type: ignore[arg-type]  (tqdm takes a float too)
+            initial=initial,  # type: ignore[arg-type]
         )
     else:
         bar = _LogLines(description, total, unit, initial)

@@ -138,7 +138,7 @@ def _ratings(record: Mapping[str, Any], history: list[str], where: str) -> list[
         raise BadRequest(f"{where}: {len(values)} history_ratings for {len(history)} items in history")
     for value in values:
         # No float() before the comparison: 10^400 has none.
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 5:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 5:  # type: ignore[operator]
             raise BadRequest(f"{where}.history_ratings has {_shown(value)}, expected numbers from 0 to 5")
     return [float(value) for value in values]
 

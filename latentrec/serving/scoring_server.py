@@ -31,7 +31,7 @@ def harden_scoring_server() -> bool:
     from starlette.requests import Request
 
     scoring_server.invocations = answer
-    Request.body = bounded_body  # type: ignore[method-assign]
+    Request.body = bounded_body  # type: ignore[method-assign, assignment]
     return True
 
 
