@@ -26,7 +26,7 @@ ARGUMENTS = {
     "batch-score": "--model models:/x/1 --users users.jsonl",
     "run-summary": "--run runs/status/none",
 }
-WITHOUT_OUTPUT = {"preflight", "register", "promote", "recommend", "storage"}
+WITHOUT_OUTPUT = {"compare", "preflight", "register", "promote", "recommend", "storage"}
 OUTPUTS = {
     "a folder of the user's": "folder",
     "the working directory": ".",
