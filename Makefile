@@ -15,6 +15,19 @@ RUNNER ?= process
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 
+# What a target takes on the command line. Make hands these on through the environment, never as the text of a shell
+# command: a value may hold quotes, spaces and semicolons. Any other variable is refused: it would change nothing.
+export SYSTEM RUNNER REVIEWS META CATEGORY PARAMS K_CORE SPLIT SEED CRON ID MODEL HISTORY K PORT BENCH
+VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY PARAMS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
+	PYTEST_WORKERS IMAGE_REGISTRY IMAGE_TAG IMAGE_LOCK RELEASE TORCH_VARIANT BASE_IMAGE BUILD_ARGS PUSH_ARGS ENGINE \
+	CA_BUNDLE CRON ID MODEL HISTORY K PORT SMOKE_% PIP_% BENCH BENCH_% RESULTS_% KFP_% MLFLOW_% LATENTREC_% DOCS_% \
+	OVERLAYS SERVE
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out $(VARIABLES) MAKEFLAGS MAKEOVERRIDES SHELL -%,$(GIVEN))
+ifneq ($(strip $(UNKNOWN)),)
+$(error unknown variable: $(strip $(UNKNOWN)). make knows: $(VARIABLES). A pipeline's parameter is set by PARAMS='sft_epochs=2')
+endif
+
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
 	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend clean
@@ -49,9 +62,9 @@ locks: ## resolve the hash-locked requirements again (needs uv)
 	docker/requirements/lock.sh
 
 run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= RUNNER=process|docker
-	@$(BIN)/python -m pipeline.run_local --system '$(SYSTEM)' --runner '$(RUNNER)' \
-		--reviews '$(REVIEWS)' --metadata '$(META)' --category '$(CATEGORY)' --params '$(PARAMS)' \
-		$(if $(K_CORE),--set 'k_core=$(K_CORE)') $(if $(SPLIT),--set 'split=$(SPLIT)') $(if $(SEED),--set 'seed=$(SEED)')
+	@$(BIN)/python -m pipeline.run_local --system "$$SYSTEM" --runner "$$RUNNER" \
+		--reviews "$$REVIEWS" --metadata "$$META" --category "$$CATEGORY" --params "$$PARAMS" \
+		$${K_CORE:+--set "k_core=$$K_CORE"} $${SPLIT:+--set "split=$$SPLIT"} $${SEED:+--set "seed=$$SEED"}
 
 test: setup ## unit, property, equivalence and end-to-end tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not docs and not browser' -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
@@ -84,16 +97,16 @@ golden: setup ## write the reviewed copies of the compiled pipelines again (test
 	IMAGE_REGISTRY= IMAGE_TAG= RELEASE= $(BIN)/python -m pipeline.compile --output tests/pipeline/golden
 
 pipeline-submit: setup ## upload a pipeline version and start a run (KFP_HOST= SYSTEM= PARAMS=)
-	$(BIN)/python -m pipeline.submit --system '$(SYSTEM)' --params '$(PARAMS)'
+	$(BIN)/python -m pipeline.submit --system "$$SYSTEM" --params "$$PARAMS"
 
 pipeline-schedule: setup ## start a recurring run (KFP_HOST= SYSTEM= CRON='0 0 3 * * 1' PARAMS=)
-	$(BIN)/python -m pipeline.schedule create --system '$(SYSTEM)' --cron '$(CRON)' --params '$(PARAMS)'
+	$(BIN)/python -m pipeline.schedule create --system "$$SYSTEM" --cron "$$CRON" --params "$$PARAMS"
 
 pipeline-schedules: setup ## list the recurring runs (KFP_HOST=)
 	$(BIN)/python -m pipeline.schedule list
 
 pipeline-pause pipeline-resume pipeline-unschedule: setup ## pause, resume or delete a recurring run (KFP_HOST= ID=)
-	$(BIN)/python -m pipeline.schedule $(subst unschedule,delete,$(@:pipeline-%=%)) --id '$(ID)'
+	$(BIN)/python -m pipeline.schedule $(subst unschedule,delete,$(@:pipeline-%=%)) --id "$$ID"
 
 smoke-cluster: setup ## a tiny run on a cluster, end to end, with checks (KFP_HOST= SMOKE_LOCATION=gs://…)
 	$(BIN)/python -m pipeline.smoke_cluster
@@ -105,13 +118,13 @@ push: ## push the images and write their digests to images.lock.json
 	docker/build.sh --push
 
 bench: setup ## run the benchmarks (BENCH=name for one)
-	$(BIN)/python -m benchmarks $(if $(BENCH),--only '$(BENCH)')
+	$(BIN)/python -m benchmarks $${BENCH:+--only "$$BENCH"}
 
 results: setup ## train and compare the systems on the data at hand, write docs/results.md
 	$(BIN)/python -m benchmarks.results $(RESULTS_ARGS)
 
 mlflow-ui: setup ## open the embedded tracking store
-	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(abspath $(RUNS_DIR))/mlflow.db' $(if $(PORT),--port $(PORT))
+	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(abspath $(RUNS_DIR))/mlflow.db' $${PORT:+--port "$$PORT"}
 
 docs: $(OVERLAYS)/docs/.installed ## build the documentation site into build/site (SERVE=1 to look at it)
 	$(OVERLAYS)/docs/bin/python -m mkdocs $(if $(SERVE),serve,build --strict --quiet)
@@ -121,11 +134,11 @@ pictures: setup ## draw the pipeline again (docs/pictures), from the pipeline it
 
 demo: $(OVERLAYS)/demo/.installed ## a page to try a model beside its baseline: MODEL=models:/…@champion PORT=
 	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
-		$(OVERLAYS)/demo/bin/python -m examples.demo --model '$(MODEL)' $(if $(PORT),--port $(PORT))
+		$(OVERLAYS)/demo/bin/python -m examples.demo --model "$$MODEL" $${PORT:+--port "$$PORT"}
 
 recommend: setup ## recommendations of a registered model: MODEL= HISTORY= K=
 	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
-		$(BIN)/latentrec recommend --model '$(MODEL)' --history '$(HISTORY)' $(if $(K),--k $(K))
+		$(BIN)/latentrec recommend --model "$$MODEL" --history "$$HISTORY" $${K:+--k "$$K"}
 
 clean: ## remove build outputs (not runs/, not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.config_values import parse_pairs
 
 SYSTEMS = ("latentr3", "lares", "reczero", "recone")
 
@@ -37,17 +37,7 @@ def parse_parameters(system: str, text: str) -> dict[str, Any]:
     Raises:
         UserError: a name is unknown or a value has the wrong type.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UserError(f"PARAMS is {text!r}: {error}; write PARAMS='k_core=1 sft_epochs=2'") from None
-    pairs = {}
-    for word in words:
-        name, separator, value = word.partition("=")
-        if not separator:
-            raise UserError(f"PARAMS: {word!r} is not name=value; write PARAMS='k_core=1 sft_epochs=2'")
-        pairs[name] = value
-    return typed_parameters(system, pairs)
+    return typed_parameters(system, parse_pairs(text))
 
 
 def typed_parameters(system: str, values: Mapping[str, str]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def parse_pairs(text: str, variable: str = "PARAMS") -> dict[str, str]:
     matches = list(_PAIR.finditer(text))
     before = text[: matches[0].start()] if matches else text
     if before.strip():
-        raise UserError(f"{variable}: {before.strip()!r} is not name=value; write {variable}='data_k_core=1'")
+        found = before.strip()
+        raise UserError(f"{variable}: {found!r} is not name=value; write {variable}='name=value name=value'")
     pairs: dict[str, str] = {}
     ends = [match.start() for match in matches[1:]] + [len(text)]
     for match, end in zip(matches, ends, strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 from latentrec.data import generate_sample
 from latentrec.storage import read_manifest
-from tests.pipeline.runs import QUICK, ROOT, Finished, make_run
+from tests.pipeline.runs import QUICK, Finished, make_run
 
 pytestmark = pytest.mark.xdist_group("pipeline_run")
 
@@ -146,25 +146,6 @@ def test_preflight_names_everything_that_is_wrong_at_once(tmp_path, shop):
     assert "backbone 'no-such-model'" in last
     assert "group_size" in last
     assert run.artifacts == []
-
-
-def test_make_run_understands_its_variables():
-    """What the Makefile hands on, without running it."""
-    shown = subprocess.run(
-        ["make", "-n", "run", "SYSTEM=lares", "REVIEWS=a.json.gz", "META=b.json.gz", "K_CORE=1", "SEED=7"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for part in (
-        "--system 'lares'",
-        "--reviews 'a.json.gz'",
-        "--metadata 'b.json.gz'",
-        "'k_core=1'",
-        "'seed=7'",
-    ):
-        assert part in shown
 
 
 @pytest.mark.slow

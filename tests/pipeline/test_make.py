@@ -1,0 +1,78 @@
+"""The Makefile hands values on through the environment, as they are, and refuses unknown variables."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make(*words: str, home: Path | None = None) -> subprocess.CompletedProcess:
+    """Run make; with ``home``, in a copy of the Makefile whose Python only tells what it was given."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")}
+    return subprocess.run(
+        ["make", *words], cwd=home or ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "docker/requirements").mkdir(parents=True)
+    (tmp_path / "docker/requirements/dev.txt").touch()
+    bin_ = tmp_path / ".venv/bin"
+    bin_.mkdir(parents=True)
+    teller = (
+        f"#!{sys.executable}\nimport os, sys\nprint([os.path.basename(sys.argv[0]), *sys.argv[1:]], "
+        "{k: v for k, v in os.environ.items() if k in ('REVIEWS', 'PARAMS', 'SETTINGS', 'SEED', 'MODEL')})\n"
+    )
+    for name in ("python", "latentrec"):
+        (bin_ / name).write_text(teller)
+        (bin_ / name).chmod(0o755)
+    for name in (".requirements", ".installed"):
+        (tmp_path / ".venv" / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["LR", "EPOCHS", "REVIEW"])
+def test_a_variable_that_make_has_not_is_refused(name):
+    done = make("-n", "run", f"{name}=1")
+    assert done.returncode != 0
+    assert f"unknown variable: {name}." in done.stderr
+    assert "PARAMS='sft_epochs=2'" in done.stderr
+
+
+def test_run_gets_its_variables_as_they_are(home):
+    odd = 'backbone=/o\'brien/"my model" options={"evaluate":{"n_resamples":200}}; touch X'
+    done = make("run", f"PARAMS={odd}", "REVIEWS=/o'brien/r.json", "SEED=7", home=home)
+    told, _ = eval_pair(done.stdout)
+    given = dict(zip(told[3::2], told[4::2], strict=True))
+    assert told[:3] == ["python", "-m", "pipeline.run_local"]
+    assert (given["--params"], given["--reviews"], given["--set"]) == (odd, "/o'brien/r.json", "seed=7")
+    assert not (home / "X").exists()
+
+
+def test_a_model_s_name_is_no_shell_command(home):
+    done = make("recommend", "MODEL=m'; touch X; '", 'HISTORY=a"b', "K=3", home=home)
+    told, _ = eval_pair(done.stdout)
+    assert told == ["latentrec", "recommend", "--model", "m'; touch X; '", "--history", 'a"b', "--k", "3"]
+    assert not (home / "X").exists()
+
+
+@pytest.mark.parametrize("target", ["pipeline-submit", "pipeline-schedule", "pipeline-pause"])
+def test_cluster_targets_put_no_value_into_a_shell_command(home, target):
+    value = "a'; touch X; '"
+    done = make(target, f"PARAMS={value}", f"ID={value}", f"CRON={value}", f"SYSTEM={value}", home=home)
+    assert done.returncode == 0, done.stderr
+    assert not (home / "X").exists()
+
+
+def eval_pair(text: str) -> tuple[list, dict]:
+    import ast
+
+    words, _, given = text.strip().splitlines()[-1].partition("] ")
+    return ast.literal_eval(words + "]"), ast.literal_eval(given)
