@@ -55,8 +55,7 @@ def evaluate(
         reason: Why.
     """
     from latentrec.evaluation import evaluate
-    from latentrec.registry.download import find_champion
-    from latentrec.steps.model_name import model_name_for
+    from latentrec.steps.model_name import champion_for
     from latentrec.steps.runtime import open_step
 
     values = {
@@ -68,8 +67,7 @@ def evaluate(
     given = [model_1, model_2, model_3, model_4, model_5, model_6]
     models = {name: model.path for name, model in zip(names, given, strict=False)}
     with open_step("evaluate", "evaluate", values, options, dataset=dataset.path) as step:
-        registered = model_name_for(dataset.path, list(models.values())[-1], champion_of)
-        champion = find_champion(f"models:/{registered}@champion")
+        champion = champion_for(dataset.path, list(models.values())[-1], champion_of)
         manifest = evaluate(
             step.config,
             dataset=dataset.path,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from latentrec.evaluation.evaluate_config import Champion
 from latentrec.models import read_model
 from latentrec.storage import read_manifest
 
@@ -79,3 +80,17 @@ def _dataset_of(location: str) -> str:
         if name and not all(_GENERIC.fullmatch(word) for word in name.split("-")):
             return name
     return ""
+
+
+def champion_for(dataset: str | Path, model: str | Path, name: str = "") -> Champion | None:
+    """The champion that a model is compared with; arguments as of :func:`model_name_for`.
+
+    Returns:
+        ``None`` where the registry has none.
+
+    Raises:
+        UserError: a directory is not what it should be, or the registry cannot be asked.
+    """
+    from latentrec.registry.download import find_champion
+
+    return find_champion(f"models:/{model_name_for(dataset, model, name)}@champion")

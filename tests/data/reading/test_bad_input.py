@@ -231,7 +231,7 @@ def test_untitled_items_where_titles_are_required(refused, tmp_path):
     [
         ([], "needs either --reviews or --category"),
         (["--reviews", "x", "--category", "Books"], "needs either --reviews or --category"),
-        (["--reviews", "x", "--max-history", "0"], "max_history is 0, expected"),
+        (["--reviews", "x", "--max-history", "0"], "max_history is '0', expected at least 1"),
         (["--reviews", "x", "--window-start", "2017-13-01"], "window_start is '2017-13-01', expected a day"),
         (
             ["--reviews", "x", "--window-start", "2018-01-01", "--window-end", "2018-01-01"],
