@@ -81,7 +81,7 @@ def test_page_compares_the_seeds_that_both_cells_have(own_records):
     write_record("bigrec", 2, [1, 1, 1, 1])
     write_record("latentr3-sft", 2, [1, 1, 1, 0])
     text = page.write_page().read_text()
-    assert "| latent reasoning, SFT: latentr3-sft − bigrec | HR@5 | -0.2500" in text
+    assert "| latents, SFT: latentr3-sft − bigrec | HR@5 | -0.2500" in text
     row = next(line for line in text.splitlines() if line.startswith("| BIGRec (backbone"))
     assert "0.5000 [0.5000, 0.5000]" in row
     assert row.endswith("| 0.0000, 1.0000 |")
