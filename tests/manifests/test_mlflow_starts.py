@@ -75,7 +75,7 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
         try:
             if requests.get(f"{url}/health", timeout=2).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.25)
         assert process.poll() is None, log.read_text()[-3000:]
     raise AssertionError(f"not healthy: {log.read_text()[-3000:]}")
