@@ -12,7 +12,9 @@ from typing import Any
 
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^/\s?#]*@")
 _QUERY = re.compile(
-    r"(?P<base>\b(?!file:|sqlite:)[A-Za-z][A-Za-z0-9+.\-]*://[^\s?#]*)[?#]\S*?(?P<end>['\",;:)\]}>.]*)(?=\s|$)"
+    r"(?P<base>\b(?!file:|sqlite:)[A-Za-z][A-Za-z0-9+.\-]*://[^\s?#]*)"
+    r"(?:\?|#(?!/[\w/.\-]*(?:[\s'\",;:)\]}>]|$)))"  # "#/runs/details/ID" is a page of KFP's, no secret
+    r"\S*?(?P<end>['\",;:)\]}>.]*)(?=\s|$)"
 )
 _RELATIVE_QUERY = re.compile(r"(?P<base>\burl: /[^\s?#]*)\?\S*?(?P<end>['\",;:)\]}>.]*)(?=\s|$)")
 HIDDEN = "?…"

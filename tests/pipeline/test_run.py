@@ -27,7 +27,7 @@ def finished(tmp_path_factory, shop) -> Finished:
 
 
 def evaluation_of(run: Finished) -> Path:
-    return Path(re.search(r"report: +(\S+)/report.html", run.text).group(1))
+    return Path(re.search(r"^report +(\S+)/report.html", run.text, re.M).group(1))
 
 
 @pytest.mark.timeout(600)
@@ -123,7 +123,7 @@ def test_step_that_fails_stops_the_run_and_is_named(tmp_path, shop):
     broken.write_text("\n".join(lines))
     run = make_run(tmp_path / "runs", reviews=broken, metadata=metadata)
     assert run.code == 2
-    assert "FAILED:     step 'data_prep': " in run.text
+    assert re.search(r"^FAILED +.*data.prep", run.text, re.M)
     assert "line 501" in run.text
     assert "'five'" in run.text
     assert run.artifacts == []

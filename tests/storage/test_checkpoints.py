@@ -249,7 +249,8 @@ def test_file_size_limit_of_the_system_leaves_the_old_checkpoint_and_no_litter(t
     script = """
 import resource, signal, sys
 from pathlib import Path
-from latentrec.storage import CheckpointStore, exit_code_on_error
+from latentrec.steps.status import exit_code_on_error
+from latentrec.storage import CheckpointStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 root, directory = sys.argv[1:]
 with exit_code_on_error():

@@ -59,7 +59,7 @@ from latentrec.training.latentr3.validation_ranking import ranking_measure
 from latentrec.training.latentr3.warm_start import start_from
 
 PLACEHOLDER_NOTE = (
-    "backbone '{0}' is a small model trained from scratch on this catalogue: it knows no language"
+    "backbone '{0}' is a small placeholder trained from scratch on this catalogue: it knows no language"
 )
 
 

@@ -427,10 +427,6 @@ def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, s
     info, _ = read_model(tmp_path / "model")
     assert info.metrics[figure] == series[1]
     assert any(f"stopped early at step {looks[3]:,.0f}: {figure}" in note for note in info.notes)
-    again = Recorder()
-    sft(dataset, tmp_path / "again", again, root, **options)
-    assert not again.series("train/loss")
-    assert same_weights(tmp_path / "model", tmp_path / "again")
 
 
 def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypatch):
