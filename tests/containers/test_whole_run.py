@@ -44,7 +44,7 @@ OPTIONS = {
 }
 PARAMETERS = (
     "backbone=micro k_core=2 sft_epochs=2 sft_batch_size=16 sasrec_epochs=2 grpo_epochs=0.1 "
-    f"eval_beam_width=5 gpu_count=0 options='{json.dumps(OPTIONS)}'"
+    f"eval_beam_width=5 gpu_count=0 options={json.dumps(OPTIONS, separators=(',', ':'))}"
 )
 
 
@@ -328,7 +328,7 @@ def test_a_step_that_fails_in_its_container_fails_the_run(world, tmp_path):
     )
     told = done.stdout + done.stderr
     assert done.returncode == 2, told[-4000:]
-    assert "FAILED:     step 'data_prep': " in told
+    assert re.search(r"^FAILED +step 'data_prep': ", told, re.M)
     assert "line 501" in told
     summary = next((tmp_path / "runs").rglob("run-summary/summary")).read_text()
     assert "**data_prep** met bad input" in summary
