@@ -158,7 +158,7 @@ def test_a_run_that_finds_no_new_data_stops_after_data_preparation(finished, sho
     again = make_run(finished.runs, reviews=reviews, metadata=metadata, params=params)
     assert again.code == 0, again.text[-4000:]
     assert "nothing new: the data is that of the newest registered version" in again.text
-    run_id = re.search(r"run: +(latentr3-\S+),", again.text).group(1)
+    run_id = re.search(r"^log +\S+/(latentr3-\S+)\.log$", again.text, re.M).group(1)
     steps = {path.stem for path in (finished.runs / "status" / run_id).glob("*.json")}
     assert steps == {"preflight", "data_prep"}
     summaries = [path.read_text() for path in finished.runs.rglob("run-summary/summary")]
