@@ -47,10 +47,10 @@ def finished(request, tmp_path_factory) -> tuple[str, Finished]:
 def test_run_ends_with_a_registered_model_and_a_report(finished):
     system, run = finished
     assert run.code == 0, run.text[-3000:]
-    report = Path(re.search(r"report: +(\S+)", run.text).group(1)).read_text()
+    report = Path(re.search(r"^report +(\S+)", run.text, re.M).group(1)).read_text()
     assert "from a placeholder, not from an instruct model" in report
     assert f"Reinforcement learning of {system} starts at" in report
-    assert re.search(rf"model: +models:/{system}/1", run.text), run.text[-3000:]
+    assert re.search(rf"model +models:/{system}/1", run.text), run.text[-3000:]
 
 
 def test_registered_model_rates_with_reasoning_in_a_fresh_process(finished):
