@@ -1,4 +1,4 @@
-"""Components are typed doors: light to import, short, documented, in images of our own."""
+"""Components have typed interfaces: light to import, short, documented, in images of our own."""
 
 import ast
 import inspect

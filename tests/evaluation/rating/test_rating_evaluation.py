@@ -236,7 +236,7 @@ def test_judging_a_subset_of_users_is_seeded(rating_dataset, base, answers, tmp_
     assert len(set(rows["user_id"].to_pylist())) == 7
 
 
-def test_real_generation_runs_through_the_same_door(rating_dataset, base, tmp_path):
+def test_real_generation_runs_through_the_same_entry_point(rating_dataset, base, tmp_path):
     found = run(rating_dataset, base, tmp_path / "e")
     assert found["metrics"]["reczero"]["seconds_per_prediction"]["value"] > 0
     assert found["metrics"]["reczero"]["tokens_per_prediction"]["value"] > 20
