@@ -1,4 +1,4 @@
-"""Both stages through their entry points: they learn, resume bit for bit, stop cleanly, and say what they did."""
+"""Both stages as users call them: they learn, resume bit for bit, stop cleanly, and say what they did."""
 
 import errno
 import json
