@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def make(*words: str, home: Path | None = None) -> subprocess.CompletedProcess:
     """Run make; with ``home``, in a copy of the Makefile whose Python only tells what it was given."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     return subprocess.run(
         ["make", *words], cwd=home or ROOT, env=environment, capture_output=True, text=True, check=False
     )

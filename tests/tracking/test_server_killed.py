@@ -85,6 +85,7 @@ def train_through_an_outage(store: str, root: Path) -> tuple[str, str]:
         "LATENTREC_RUN_ID": "run-1",
         "LATENTREC_METRIC_QUEUE_DIR": str(root / "spool"),
         "LATENTREC_STATUS_ROOT": str(root / "status"),
+        "LATENTREC_TRACKING_FLUSH_SECONDS": "300",  # MLflow takes a minute to start on a loaded machine
     }
     with (root / "step.err").open("wb") as errors:
         step = subprocess.Popen(
