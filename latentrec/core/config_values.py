@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def parse_pairs(text: str, variable: str = "PARAMS") -> dict[str, str]:
         found = before.strip()
         raise UserError(f"{variable}: {found!r} is not name=value; write {variable}='name=value name=value'")
     pairs: dict[str, str] = {}
-    ends = [match.start() for match in matches[1:]] + [len(text)]
-    for match, end in zip(matches, ends, strict=True):
+    for match, following in zip_longest(matches, matches[1:]):
+        end = following.start() if following else len(text)
         name, value = match[1], text[match.end() : end].strip()
         if name in pairs:
             raise UserError(f"{variable} gives {name} twice")

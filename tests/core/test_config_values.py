@@ -68,3 +68,8 @@ def test_suggestion_names_the_closest():
         == "; did you mean 'sft.learning_rate'?"
     )
     assert suggestion("zzz", ["a", "b"]) == "; there are: a, b"
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_no_text_is_no_settings(text):
+    assert parse_pairs(text) == {}
