@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from latentrec.core import UserError, add_config_arguments, config_from_namespace
-from latentrec.evaluation import Champion, EvaluateConfig, evaluate
+from latentrec.evaluation import Champion, EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.report.console_table import results_table
 from latentrec.steps.step_run import step_run
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(namespace: argparse.Namespace) -> None:
     """Evaluate and print the table and the verdict."""
+    from latentrec.evaluation import evaluate  # torch: not for --help
+
     config = config_from_namespace(EvaluateConfig, namespace)
     models: dict[str, list[str]] = {}
     for name, directory in map(_named_directory, namespace.model):

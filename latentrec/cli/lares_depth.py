@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.evaluation.ranking.depth import DepthConfig
+from latentrec.evaluation.ranking.depth_config import DepthConfig
 from latentrec.steps.step_run import step_run
 
 HELP = "evaluate a LARES model at several depths of thought"

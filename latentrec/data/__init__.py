@@ -1,10 +1,15 @@
 """Amazon reviews in, dataset directory out; and the dataset directory read again."""
 
-from latentrec.data.baseline_dataset import content_of
-from latentrec.data.data_prep_config import DataPrepConfig
-from latentrec.data.dataset import SPLITS, Dataset, Samples
-from latentrec.data.prepare import is_no_new_data, prepare
-from latentrec.data.synthetic import generate_sample
+from typing import TYPE_CHECKING
+
+from latentrec.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from latentrec.data.baseline_dataset import content_of
+    from latentrec.data.data_prep_config import DataPrepConfig
+    from latentrec.data.dataset import SPLITS, Dataset, Samples
+    from latentrec.data.preparation import is_no_new_data, prepare
+    from latentrec.data.synthetic import generate_sample
 
 __all__ = [
     "SPLITS",
@@ -16,3 +21,14 @@ __all__ = [
     "is_no_new_data",
     "prepare",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "baseline_dataset": ("content_of",),
+        "data_prep_config": ("DataPrepConfig",),
+        "dataset": ("SPLITS", "Dataset", "Samples"),
+        "preparation": ("is_no_new_data", "prepare"),
+        "synthetic": ("generate_sample",),
+    },
+)

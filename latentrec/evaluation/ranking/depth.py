@@ -7,16 +7,14 @@ import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from latentrec.catalog import Catalogue
-from latentrec.core import Config, UserError
-from latentrec.core.config import NonNegativeInt, OneOf, PositiveInt, Seed
-from latentrec.data import SPLITS, Dataset, Samples
+from latentrec.core import UserError
+from latentrec.data import Dataset, Samples
+from latentrec.evaluation.ranking.depth_config import DepthConfig
 from latentrec.evaluation.report.depth_plot import DepthPoint, depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models.sequential import LARES, SequentialRecommender
@@ -25,23 +23,6 @@ from latentrec.training.sequential.state import cpu_threads
 
 FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
 LATENCY_REPEATS = 20
-
-
-class DepthConfig(Config):
-    """Settings of the depth study."""
-
-    step_name: ClassVar[str] = "lares_depth"
-
-    split: Annotated[str, OneOf(*SPLITS)] = Field(
-        "valid", description="split evaluated; choose a depth on valid only"
-    )
-    depths: tuple[PositiveInt, ...] = Field(
-        (), description="numbers of steps (default: 0.15 to 4 times the model's mean)"
-    )
-    state_seeds: PositiveInt = Field(5, description="initial states drawn for each depth")
-    k: PositiveInt = Field(10, description="length of the lists evaluated")
-    max_samples: NonNegativeInt = Field(5000, description="samples evaluated at most, a seeded draw (0: all)")
-    seed: Seed = Field(42, description="of that draw and of the bootstrap")
 
 
 def depth_study(

@@ -1,25 +1,25 @@
 """LatentR³: any causal language model with N latent reasoning tokens made by LatentRATT."""
 
-from latentrec.models.latentr3.allowed_tokens import AllowedTokens
-from latentrec.models.latentr3.backbone import Backbone
-from latentrec.models.latentr3.backbone_source import load_backbone, load_pretrained
-from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
-from latentrec.models.latentr3.kv_cache import KeyValues
-from latentrec.models.latentr3.latent_ratt import LatentRATT
-from latentrec.models.latentr3.model import (
-    ANSWER_READS,
-    IGNORED,
-    LATENT_SOURCES,
-    LatentR3Model,
-    read_before,
-)
-from latentrec.models.latentr3.prompt_state import (
-    AnswerIndices,
-    Branches,
-    DecodingState,
-    LatentRollout,
-    PromptState,
-)
+from typing import TYPE_CHECKING
+
+from latentrec.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from latentrec.models.latentr3.allowed_tokens import AllowedTokens
+    from latentrec.models.latentr3.backbone import Backbone
+    from latentrec.models.latentr3.backbone_source import load_backbone, load_pretrained
+    from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
+    from latentrec.models.latentr3.kv_cache import KeyValues
+    from latentrec.models.latentr3.latent_ratt import LatentRATT
+    from latentrec.models.latentr3.model import IGNORED, LatentR3Model, read_before
+    from latentrec.models.latentr3.prompt_state import (
+        AnswerIndices,
+        Branches,
+        DecodingState,
+        LatentRollout,
+        PromptState,
+    )
+    from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 
 __all__ = [
     "ANSWER_READS",
@@ -43,3 +43,32 @@ __all__ = [
     "read_before",
     "save_latentr3",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "allowed_tokens": ("AllowedTokens",),
+        "backbone": ("Backbone",),
+        "backbone_source": (
+            "load_backbone",
+            "load_pretrained",
+        ),
+        "directory": (
+            "LoadedLatentR3",
+            "architecture",
+            "load_latentr3",
+            "save_latentr3",
+        ),
+        "kv_cache": ("KeyValues",),
+        "latent_ratt": ("LatentRATT",),
+        "model": ("IGNORED", "LatentR3Model", "read_before"),
+        "prompt_state": (
+            "AnswerIndices",
+            "Branches",
+            "DecodingState",
+            "LatentRollout",
+            "PromptState",
+        ),
+        "variants": ("ANSWER_READS", "LATENT_SOURCES"),
+    },
+)

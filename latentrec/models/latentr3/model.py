@@ -28,11 +28,10 @@ from latentrec.models.latentr3.prompt_state import (
     LatentRollout,
     PromptState,
 )
+from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 
 IGNORED = -100
 """Label of a position that does not count."""
-LATENT_SOURCES = ("latent_ratt", "last_hidden", "pause_token")
-ANSWER_READS = ("prompt", "latents")
 
 
 class LatentR3Model(nn.Module):

@@ -85,4 +85,4 @@ BLOCKS: dict[str, Callable[[BlockShape], nn.Module]] = {
     "filter": FilterLayer,
     "gru": GRULayer,
 }
-"""Layers by name. A new one is one class and one line here."""
+"""Layers by name. A new one is one class, one line here and its name in ``encoders.BLOCK_NAMES``."""

@@ -1,23 +1,30 @@
-"""Encoders by name. A new one is one file and one line here."""
+"""Encoders by name, without importing them. A new one is one file and one line here."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentrec.core import UserError
-from latentrec.models.sequential.caser import Caser
-from latentrec.models.sequential.encoder import SequenceEncoder
-from latentrec.models.sequential.gru4rec import GRU4Rec
-from latentrec.models.sequential.lares import LARES
-from latentrec.models.sequential.sasrec import SASRec
 
-ENCODERS: dict[str, type[SequenceEncoder]] = {
-    "caser": Caser,
-    "gru4rec": GRU4Rec,
-    "lares": LARES,
-    "sasrec": SASRec,
+if TYPE_CHECKING:
+    from latentrec.models.sequential.encoder import SequenceEncoder
+
+ENCODERS = {
+    "caser": "latentrec.models.sequential.caser:Caser",
+    "gru4rec": "latentrec.models.sequential.gru4rec:GRU4Rec",
+    "lares": "latentrec.models.sequential.lares:LARES",
+    "sasrec": "latentrec.models.sequential.sasrec:SASRec",
 }
+"""Module and class of each encoder: a configuration that names one needs no torch."""
+
+BLOCK_NAMES = ("transformer", "filter", "gru")
+"""Layers of LARES, as :data:`latentrec.models.sequential.blocks.BLOCKS` has them."""
+INJECTIONS = ("add", "concat", "linear", "linear_scalar")
+"""How LARES feeds its input into each step."""
+STEP_SAMPLERS = ("poisson_lognormal", "uniform", "uniform_to_double", "constant")
+"""How LARES draws the number of steps while training."""
 
 
 def build_encoder(name: str, architecture: Mapping[str, Any]) -> SequenceEncoder:
@@ -28,7 +35,9 @@ def build_encoder(name: str, architecture: Mapping[str, Any]) -> SequenceEncoder
     """
     if name not in ENCODERS:
         raise UserError(f"encoder is {name!r}; there are: {', '.join(sorted(ENCODERS))}")
+    module, _, kind = ENCODERS[name].partition(":")
     try:
-        return ENCODERS[name](**architecture)
+        made: SequenceEncoder = getattr(importlib.import_module(module), kind)(**architecture)
     except (TypeError, ValueError) as error:
         raise UserError(f"encoder {name}: {error}; architecture given: {dict(architecture)}") from None
+    return made

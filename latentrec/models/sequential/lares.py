@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from latentrec.models.sequential.blocks import BLOCKS, BlockShape
 from latentrec.models.sequential.encoder import SequenceEncoder, at_last_position, initialise
+from latentrec.models.sequential.encoders import INJECTIONS
 from latentrec.models.sequential.initial_state import noise_of_histories, sample_truncated_normal
 from latentrec.models.sequential.layers import LAYER_NORM_EPS, PositionedItems
 
@@ -43,9 +44,6 @@ class Injection(nn.Module):
         if self.kind in ("linear", "linear_scalar"):
             return torch.lerp(hidden_BLD, thought_BLD, torch.sigmoid(self.weight))
         return 0.5 * (thought_BLD + hidden_BLD)
-
-
-INJECTIONS = ("add", "concat", "linear", "linear_scalar")
 
 
 class LARES(SequenceEncoder):

@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from latentrec.models.sequential.encoders import STEP_SAMPLERS
+
 SIGMA = 0.5
 
 
@@ -28,6 +30,3 @@ def sample_steps(kind: str, mean: int) -> int:
         rate = torch.exp(math.log(mean) - SIGMA**2 / 2 + SIGMA * torch.randn(()))
         return min(int(torch.poisson(rate)) + 1, 3 * mean)
     raise ValueError(f"step sampler is {kind!r}; there are: {', '.join(STEP_SAMPLERS)}")
-
-
-STEP_SAMPLERS = ("poisson_lognormal", "uniform", "uniform_to_double", "constant")

@@ -10,9 +10,11 @@ from latentrec.core import UserError
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveFloat, PositiveInt
 from latentrec.data.time_range import check_part
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
-from latentrec.training.latentr3.grpo_loss import ADVANTAGES, ESTIMATORS, REWARDS
 from latentrec.training.latentr3.stage_2_config import Stage2Config
 
+REWARDS = ("perplexity", "nll", "clipped_perplexity", "exact_match", "ndcg")
+ADVANTAGES = ("batch", "group", "own")
+ESTIMATORS = ("gaussian", "target_likelihood")
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "estimator": "target_likelihood",

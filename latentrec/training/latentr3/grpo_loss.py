@@ -9,9 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-REWARDS = ("perplexity", "nll", "clipped_perplexity", "exact_match", "ndcg")
-ADVANTAGES = ("batch", "group", "own")
-ESTIMATORS = ("gaussian", "target_likelihood")
 PROMPTS_OF_A_MICROBATCH = 2
 """Each of the authors' two processes has one prompt with its copies; rewards are gathered over both."""
 EPSILON = 1e-6

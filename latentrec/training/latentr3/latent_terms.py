@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LATENT_LOSSES = ("none", "variance", "contrastive")
 USER_SHARE = "latent_user_share"
 COLLAPSED = 0.01
 """Below this share a latent is the same for everybody, for all that rankings show."""

@@ -19,11 +19,11 @@ from latentrec.core.config import (
     Share,
 )
 from latentrec.data.time_range import check_part
-from latentrec.models.latentr3 import ANSWER_READS, LATENT_SOURCES
+from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 from latentrec.models.presets import PRESETS
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
-from latentrec.training.latentr3.latent_terms import LATENT_LOSSES
 
+LATENT_LOSSES = ("none", "variance", "contrastive")
 SCRATCH_LEARNING_RATE = 2e-3
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {

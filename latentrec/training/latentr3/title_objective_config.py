@@ -18,7 +18,9 @@ from latentrec.core.config import (
 from latentrec.data.time_range import check_part
 from latentrec.training.common.early_stopping import OBJECTIVE, SELECTIONS, check_selection
 from latentrec.training.latentr3.stage_2_config import Stage2Config
-from latentrec.training.latentr3.title_weights import OBJECTIVES
+
+OBJECTIVES = ("arcsin", "power", "grpo", "likelihood")
+"""As :mod:`latentrec.training.latentr3.title_weights` defines them."""
 
 
 class TitleObjectiveConfig(Stage2Config):

@@ -22,7 +22,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-OBJECTIVES = ("arcsin", "power", "grpo", "likelihood")
 SMALLEST = 1e-6
 _LOG_SMALLEST = -80.0
 
@@ -34,7 +33,7 @@ def gradient_weight(
 
     Args:
         log_p: log-probabilities of true titles, any shape, without gradient.
-        objective: one of :data:`OBJECTIVES`.
+        objective: ``arcsin``, ``power``, ``grpo`` or ``likelihood``.
         exponent: q of ``power``.
         num_generations: G of ``grpo``.
     """

@@ -17,8 +17,9 @@ from latentrec.core.config import (
     Probability,
     Seed,
 )
-from latentrec.training.sequential.rpt_loss import ESTIMATORS, REWARDS
 
+ESTIMATORS = ("target_likelihood", "gaussian", "smoothed")
+REWARDS = ("recall", "ndcg")
 PROFILES: dict[str, dict[str, str]] = {
     "paper": {"estimator": "target_likelihood", "filter_mode": "evaluation"},
     "default": {"estimator": "smoothed", "filter_mode": "training"},

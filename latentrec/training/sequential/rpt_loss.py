@@ -19,8 +19,6 @@ import math
 import torch
 from torch import Tensor
 
-ESTIMATORS = ("target_likelihood", "gaussian", "smoothed")
-REWARDS = ("recall", "ndcg")
 ADVANTAGE_EPSILON = 1e-4
 
 

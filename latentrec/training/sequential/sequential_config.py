@@ -16,7 +16,7 @@ from latentrec.core.config import (
     Probability,
     Seed,
 )
-from latentrec.models.sequential import BLOCKS, ENCODERS, INJECTIONS, STEP_SAMPLERS
+from latentrec.models.sequential.encoders import BLOCK_NAMES, ENCODERS, INJECTIONS, STEP_SAMPLERS
 
 SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 STEPS_PER_EPOCH = 64
@@ -104,7 +104,7 @@ class SequentialConfig(Config):
         description="variants of dropout and learning rate tried on validation, in the documented order "
         "(0: none)",
     )
-    block: Annotated[str, OneOf(*tuple(BLOCKS))] = Field(
+    block: Annotated[str, OneOf(*BLOCK_NAMES)] = Field(
         "transformer", description="lares: layer of both blocks"
     )
     pre_layers: PositiveInt = Field(2, description="lares: layers before the recurrence")

@@ -380,7 +380,7 @@ def test_input_that_changed_since_preflight_is_refused(tmp_path):
 
 def test_input_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "reviews.json", lines(ROWS))
-    module = importlib.import_module("latentrec.data.prepare")
+    module = importlib.import_module("latentrec.data.preparation")
     real = module.write_tables
 
     def write_tables(*arguments):

@@ -9,7 +9,8 @@ import pytest
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.evaluation.ranking.depth import DepthConfig, depth_study
+from latentrec.evaluation.ranking.depth import depth_study
+from latentrec.evaluation.ranking.depth_config import DepthConfig
 from latentrec.metrics import ndcg_at_k, rank_of_target
 from latentrec.models.sequential import SequentialRecommender
 from latentrec.training.sequential.train import SequentialConfig, train_sequential

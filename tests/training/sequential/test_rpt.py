@@ -15,8 +15,8 @@ from latentrec.models.sequential import sample_steps
 from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.rows import NO_TARGET, pack_by_user
 from latentrec.training.sequential.rpt import load_policy, objective, train_rpt, training_rows
-from latentrec.training.sequential.rpt_config import RPTConfig
-from latentrec.training.sequential.rpt_loss import ESTIMATORS, group_advantage, likelihood_loss
+from latentrec.training.sequential.rpt_config import ESTIMATORS, RPTConfig
+from latentrec.training.sequential.rpt_loss import group_advantage, likelihood_loss
 from latentrec.training.sequential.rpt_objective import RPTLoss
 from latentrec.training.sequential.state import reseed
 from latentrec.training.sequential.train import SequentialConfig, SequentialData, train_sequential
