@@ -177,7 +177,9 @@ def finish_parent_run(
 
 
 def end_abandoned_runs(is_over: Callable[[str], bool]) -> list[str]:
-    """End the MLflow runs of earlier pipeline runs whose exit handler never came to it; their ids.
+    """End the MLflow runs of earlier pipeline runs that nobody has ended; their ids.
+
+    Those whose exit handler never came to it, and steps that were opened again after it.
 
     Args:
         is_over: whether the workflow of a name has ended.
@@ -187,12 +189,20 @@ def end_abandoned_runs(is_over: Callable[[str], bool]) -> list[str]:
         return []
     bound_http()
     tree = RunTree(context)
+
+    def abandoned(parent: Any) -> bool:
+        tags = parent.data.tags
+        workflow = tags.get(WORKFLOW_TAG)
+        return bool(workflow) and tags.get("pipeline.run_id") != context.run_id and is_over(workflow)
+
     ended = []
     for run in tree.running_parents():
-        tags = run.data.tags
-        workflow = tags.get(WORKFLOW_TAG)
-        if workflow and tags.get("pipeline.run_id") != context.run_id and is_over(workflow):
+        if abandoned(run):
             tree.end(run.info.run_id, "KILLED", {})
+            ended.append(run.info.run_id)
+    for run, parent in tree.running_steps_of_ended_runs():
+        if abandoned(parent):
+            tree.client.set_terminated(run.info.run_id, status="KILLED")
             ended.append(run.info.run_id)
     return ended
 

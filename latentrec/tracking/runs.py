@@ -119,6 +119,29 @@ class RunTree:
         wanted = f"attributes.status = 'RUNNING' and tags.`{ROLE_TAG}` = 'pipeline'"
         return list(self.client.search_runs([self.experiment_id()], wanted, max_results=1000))
 
+    def running_steps_of_ended_runs(self) -> list[tuple[Run, Run]]:
+        """Runs of steps that MLflow believes to be running below a pipeline's run that has ended, and that run.
+
+        A step that goes on after its run's summary (its pod was slow to stop, or a killed one's last
+        metrics came late) is opened again and ended by nobody.
+        """
+        from mlflow.exceptions import MlflowException
+
+        wanted = f"attributes.status = 'RUNNING' and tags.`{ROLE_TAG}` = 'step'"
+        parents: dict[str, Run | None] = {}
+        found = []
+        for run in self.client.search_runs([self.experiment_id()], wanted, max_results=1000):
+            above = run.data.tags.get("mlflow.parentRunId")
+            if above and above not in parents:
+                try:
+                    parents[above] = self._injected_root(above)
+                except MlflowException:  # deleted for good
+                    parents[above] = None
+            parent = parents.get(above) if above else None
+            if parent is not None and parent.info.status != "RUNNING":
+                found.append((run, parent))
+        return found
+
     def _injected_root(self, run_id: str) -> Run:
         """The outermost run above an injected one; the injected one itself where nothing is above it."""
         run, seen = self.client.get_run(run_id), set()

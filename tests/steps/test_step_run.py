@@ -155,6 +155,25 @@ def test_runs_whose_exit_handler_died_are_ended_by_the_next_run(tracked, monkeyp
     assert [run.info.status for run in tracked.steps("sft")].count("KILLED") == 1
 
 
+def test_steps_left_running_below_an_ended_run_are_ended_by_the_next_run(tracked, monkeypatch):
+    """Seen on KFP: a step whose pod outlived its run's summary stayed RUNNING for ever."""
+    for run_id, workflow in (("run-1", "gone"), ("run-2", "retried"), ("run-3", "gone")):
+        monkeypatch.setenv("LATENTREC_RUN_ID", run_id)
+        parent = ensure_parent_run(tags={"kfp.workflow": workflow})
+        finish_parent_run("FAILED" if run_id != "run-3" else "FINISHED")
+        tree = RunTree(RunContext.from_environment())
+        tree.step("sft")
+        assert tree.client.get_run(parent).info.status != "RUNNING"
+    monkeypatch.setenv("LATENTREC_RUN_ID", "run-4")
+    ensure_parent_run()
+    ended = end_abandoned_runs(lambda workflow: workflow == "gone")
+    states = {run.data.tags["pipeline.run_id"]: run.info.status for run in tracked.steps("sft")}
+    assert states == {"run-1": "KILLED", "run-2": "RUNNING", "run-3": "KILLED"}
+    assert len(ended) == 2
+    parents = {run.data.tags["pipeline.run_id"]: run.info.status for run in tracked.parents()}
+    assert parents["run-1"] == "FAILED", "the verdict of the run itself stands"
+
+
 def test_interrupted_step_is_marked_as_killed(tracked):
     with pytest.raises(Interrupted), step_run("grpo"):
         raise Interrupted("SIGTERM")
