@@ -26,6 +26,8 @@ from latentrec.core.settings import (
     MLFLOW_EXPERIMENT_NAME_VARIABLE,
     MLFLOW_TRACKING_URI_VARIABLE,
     MLFLOW_UI_VARIABLE,
+    NOTIFY_ON_VARIABLE,
+    NOTIFY_URL_VARIABLE,
     PIPELINE_VARIABLE,
     RUN_ID_VARIABLE,
     S3_ACCESS_KEY_VARIABLE,
@@ -53,6 +55,7 @@ SETTING_NAMES = (
     ALLOW_LOCAL_IMAGES_VARIABLE,
     KFP_UI_VARIABLE,
     MLFLOW_UI_VARIABLE,
+    NOTIFY_ON_VARIABLE,
 )
 STORE_KEYS = "mlpipeline-minio-artifact"
 """Secret with the keys of KFP's own object store; KFP makes it, an installation on ``gs://`` may lack it."""
@@ -62,7 +65,13 @@ STORE_KEY_NAMES = {"accesskey": S3_ACCESS_KEY_VARIABLE, "secretkey": S3_SECRET_K
 CREDENTIALS = "latentrec-credentials"
 """Secret with the tokens that a step may need; made by the operator, never part of a pipeline."""
 
-CREDENTIAL_NAMES = {"hf-token": "HF_TOKEN", "endpoint-key": "OPENAI_API_KEY"}
+CREDENTIAL_NAMES = {
+    "hf-token": "HF_TOKEN",
+    "endpoint-key": "OPENAI_API_KEY",
+    "notify-url": NOTIFY_URL_VARIABLE,
+}
+MODEL_TOKENS = ("hf-token", "endpoint-key")
+"""Keys of the Secret for steps that fetch a gated backbone or ask RecOne's endpoint."""
 
 
 BACKOFF_S = 60
@@ -90,7 +99,7 @@ class Profile:
         gpu: whether the step goes to the run's GPU pool.
         several_gpus: whether it can use as many accelerators as the run asks for, and not just one.
         shm: size of /dev/shm in memory, for the loaders of training steps; empty for the container's 64 MiB.
-        credentials: whether the step may need a token: of the model hub, or of RecOne's endpoint.
+        credentials: keys of the Secret that the step is given; it sees no others.
     """
 
     size: str
@@ -100,10 +109,10 @@ class Profile:
     gpu: bool = False
     several_gpus: bool = False
     shm: str = ""
-    credentials: bool = False
+    credentials: tuple[str, ...] = ()
 
 
-PREFLIGHT = Profile("", cached=False, retries=0, timeout_s=900, credentials=True)
+PREFLIGHT = Profile("", cached=False, retries=0, timeout_s=900, credentials=MODEL_TOKENS)
 DATA = Profile("data", cached=True, retries=0, timeout_s=4 * 3600)
 TRAIN_CPU = Profile("train", cached=True, retries=3, timeout_s=48 * 3600, shm="2Gi")
 TRAIN = Profile(
@@ -114,12 +123,12 @@ TRAIN = Profile(
     gpu=True,
     several_gpus=True,
     shm="8Gi",
-    credentials=True,
+    credentials=MODEL_TOKENS,
 )
-TRACES = Profile("traces", cached=True, retries=2, timeout_s=24 * 3600, credentials=True)
+TRACES = Profile("traces", cached=True, retries=2, timeout_s=24 * 3600, credentials=MODEL_TOKENS)
 EVALUATE = Profile("train", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
 REGISTER = Profile("register", cached=False, retries=0, timeout_s=3600)
-SUMMARY = Profile("", cached=False, retries=0, timeout_s=900)
+SUMMARY = Profile("", cached=False, retries=0, timeout_s=900, credentials=("notify-url",))
 
 
 def longest_retried(profile: Profile) -> int:
@@ -206,4 +215,5 @@ def _environment(task: dsl.PipelineTask, profile: Profile, system: str, step: st
     kubernetes.use_config_map_as_env(task, SETTINGS, {name: name for name in SETTING_NAMES}, optional=True)
     kubernetes.use_secret_as_env(task, STORE_KEYS, dict(STORE_KEY_NAMES), optional=True)
     if profile.credentials:
-        kubernetes.use_secret_as_env(task, CREDENTIALS, dict(CREDENTIAL_NAMES), optional=True)
+        given = {key: CREDENTIAL_NAMES[key] for key in profile.credentials}
+        kubernetes.use_secret_as_env(task, CREDENTIALS, given, optional=True)

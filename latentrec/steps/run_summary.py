@@ -17,6 +17,7 @@ from latentrec.core import UserError
 from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.core.text import markdown_text
 from latentrec.steps.links import mlflow_links
+from latentrec.steps.notify import notify
 from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.status import StepStatus, read_step_statuses
 from latentrec.steps.verdict import Outcome, RunVerdict, decide
@@ -36,7 +37,7 @@ _MLFLOW_STATUS = {
 def write_run_summary(
     path: str | Path, *, steps: Sequence[str] = (), state: str | None = None, workflow: str = ""
 ) -> RunVerdict:
-    """Write the summary of the run that the environment names, and end its MLflow runs.
+    """Write the summary of the run that the environment names, end its MLflow runs, tell the webhook.
 
     Args:
         path: Markdown file to write.
@@ -62,7 +63,8 @@ def write_run_summary(
         terminated=bool(api and workflow and api.is_terminated(workflow)),
         pods=api.pods_of_run(run_id) if api else None,
     )
-    text = render_summary(run_id, statuses, verdict, steps=steps, links=_links(statuses))
+    links = _links(statuses)
+    text = render_summary(run_id, statuses, verdict, steps=steps, links=links)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text, encoding="utf-8")
     print(text, flush=True)
@@ -70,6 +72,8 @@ def write_run_summary(
         finish_parent_run(_MLFLOW_STATUS[verdict.outcome], Path(path), steps=_mlflow_steps(statuses, verdict))
     except Exception as error:  # the summary stands; a tracking server that is away does not spoil it
         print(f"run summary: the MLflow run could not be ended ({error})", flush=True)
+    if told := notify(verdict, statuses, links):
+        print(f"run summary: {told}", flush=True)
     return verdict
 
 

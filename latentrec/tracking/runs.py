@@ -120,7 +120,7 @@ class RunTree:
         return list(self.client.search_runs([self.experiment_id()], wanted, max_results=1000))
 
     def running_steps_of_ended_runs(self) -> list[tuple[Run, Run]]:
-        """Runs of steps that MLflow believes to be running below a pipeline's run that has ended, and that run.
+        """Runs of steps that MLflow believes to be running although the pipeline's run has ended; both runs.
 
         A step that goes on after its run's summary (its pod was slow to stop, or a killed one's last
         metrics came late) is opened again and ended by nobody.

@@ -203,6 +203,17 @@ def test_settings_and_secrets_are_references(compiled):
         assert {entry["secretName"] for entry in pod.get("secretAsEnv", [])} <= {CREDENTIALS, STORE_KEYS}
 
 
+def test_a_step_is_given_only_the_secrets_that_it_needs(compiled):
+    """The webhook's address is the run summary's alone, and it gets no model token."""
+    for step in compiled.tasks:
+        given = [
+            entry for entry in compiled.pod(step).get("secretAsEnv", []) if entry["secretName"] == CREDENTIALS
+        ]
+        keys = {pair["secretKey"] for entry in given for pair in entry["keyToEnv"]}
+        assert keys in ({"notify-url"},) if step == "run_summary" else "notify-url" not in keys, step
+        assert all(entry["optional"] for entry in given)
+
+
 def test_no_secret_value_stands_in_a_pipeline(compiled):
     for step in compiled.tasks:
         names = set(compiled.variables(compiled.tasks[step][2]))
