@@ -66,7 +66,9 @@ def artifacts_as_launched() -> Iterator[None]:
 
 
 @contextmanager
-def stopped_by_first_failure(announce: Callable[[str], None], *, always: str) -> Iterator[list[str]]:
+def stopped_by_first_failure(
+    announce: Callable[[str], None], *, always: str, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[list[str]]:
     """After a failed task start no other but the step ``always``; say which step begins.
 
     Yields the names of the steps whose tasks have failed.
@@ -74,6 +76,7 @@ def stopped_by_first_failure(announce: Callable[[str], None], *, always: str) ->
     Args:
         announce: called with the step's name before its task runs.
         always: the exit handler's step.
+        stopped: whether the user has stopped the run; then no step at all begins.
     """
     original = task_dispatcher.run_single_task_implementation
     failed: list[str] = []
@@ -81,7 +84,7 @@ def stopped_by_first_failure(announce: Callable[[str], None], *, always: str) ->
     def run(**arguments: Any) -> Any:
         variables = {one.name: one.value for one in arguments["executor_spec"].container.env}
         step = variables.get(STEP_VARIABLE) or arguments["component_name"].removeprefix("comp-")
-        if failed and step != always:
+        if stopped() or (failed and step != always):
             return {}, status.Status.FAILURE
         announce(step)
         outputs, state = original(**arguments)

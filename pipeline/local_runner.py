@@ -6,17 +6,14 @@ import itertools
 import logging
 import os
 import secrets
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from kfp import local
 
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
@@ -28,10 +25,9 @@ from pipeline.kfp_compat import (
     stopped_by_first_failure,
 )
 from pipeline.log_filter import filtered_log
+from pipeline.stop_request import StopRequest
 
 EXIT_STEP = "run_summary"
-STOP_SECONDS = 10.0
-"""For a step to save its checkpoint after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def run_pipeline(
         raise_on_error=True,
     )
     begin = time.monotonic()
-    succeeded, interrupted = False, False
+    succeeded, stop = False, StopRequest()
     failed: list[str] = []
     pipeline_function = pipeline_of(system)
     number, total = itertools.count(1), _number_of_steps(pipeline_function)
@@ -149,24 +145,30 @@ def run_pipeline(
             artifacts_as_launched(),
             named_outputs_in_conditions(),
             stopped_by_first_failure(
-                lambda step: lines.announce(step, next(number), total), always=EXIT_STEP
+                lambda step: lines.announce(step, next(number), total),
+                always=EXIT_STEP,
+                stopped=lambda: stop.requested,
             ) as failed,
             tried_once(pipeline_function) as pipeline,
-            _sigterm_as_interrupt(),
+            stop.on_signals(),
         ):
-            pipeline(**parameters)
-        succeeded = True
-    except RuntimeError as error:
-        logging.getLogger(__name__).info("%s", error)
-    except KeyboardInterrupt:
-        interrupted = True
-        stop_children()
-        if (folders.root / "mlflow.db").exists() or not folders.tracks_here:
-            _close_tracking()
+            try:
+                pipeline(**parameters)
+                succeeded = not stop.requested
+            except RuntimeError as error:
+                logging.getLogger(__name__).info("%s", error)
+            except KeyboardInterrupt:
+                stop.end_children()
+            if stop.requested:
+                if (folders.root / "mlflow.db").exists() or not folders.tracks_here:
+                    _close_tracking(stop)
+                stop.wait()
+    except KeyboardInterrupt:  # between two of these lines
+        stop.wait()
     seconds = time.monotonic() - begin
     statuses = read_step_statuses(os.environ[STATUS_ROOT_VARIABLE], run_id)
     good = succeeded and all(status.state == "succeeded" for status in statuses)
-    return Outcome(run_id, good, seconds, statuses, interrupted, next(iter(failed), ""))
+    return Outcome(run_id, good, seconds, statuses, stop.requested, next(iter(failed), ""))
 
 
 def _number_of_steps(pipeline: Any) -> int:
@@ -177,35 +179,13 @@ def _number_of_steps(pipeline: Any) -> int:
     return sum(not spec.components[name].HasField("dag") for name in names)
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def stop_children() -> None:
-    """End every process that this one has started: SIGTERM, and SIGKILL to what is left after 10 s."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with suppress(psutil.NoSuchProcess):
-            child.terminate()
-    _, alive = psutil.wait_procs(children, timeout=STOP_SECONDS)
-    for child in alive:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-
-
-def _close_tracking() -> None:
-    """An interrupted run has no exit handler: end its MLflow run here."""
+def _close_tracking(stop: StopRequest) -> None:
+    """An interrupted run has no exit handler: end its MLflow run here, once its steps have ended theirs."""
     from latentrec.steps.step_run import finish_parent_run
+    from latentrec.tracking.embedded_store import import_client
 
+    import_client()
+    stop.wait()
     try:
         finish_parent_run("KILLED")
     except Exception as error:  # the run was stopped, whatever the tracking server says

@@ -35,9 +35,14 @@ def open_client(tracking_uri: str) -> MlflowClient:
         UserError: the embedded database cannot be made, or is damaged and holds runs.
     """
     prepare_embedded_store(tracking_uri)
+    return import_client()(tracking_uri)
+
+
+def import_client() -> type[MlflowClient]:
+    """MLflow's client; the import takes seconds, so that it may be worth beginning before the client is due."""
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri)
+    return MlflowClient
 
 
 def embedded_path(tracking_uri: str) -> Path | None:
