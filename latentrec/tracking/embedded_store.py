@@ -39,7 +39,7 @@ def open_client(tracking_uri: str) -> MlflowClient:
 
 
 def import_client() -> type[MlflowClient]:
-    """MLflow's client; the import takes seconds, so that it may be worth beginning before the client is due."""
+    """MLflow's client; the import takes seconds and may be worth beginning early."""
     from mlflow.tracking import MlflowClient
 
     return MlflowClient
