@@ -34,6 +34,8 @@ from latentrec.steps.pods import POD_VARIABLE, KubernetesApi
 from latentrec.steps.step_run import WORKFLOW_TAG, end_abandoned_runs, ensure_parent_run
 from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
 from latentrec.storage import ABSENT, join, store_for
+from latentrec.tracking.embedded_store import open_client
+from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_artifacts
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -111,7 +113,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     for variable in ROOT_VARIABLES:
         root = os.environ.get(variable)
         # MLflow's own server takes artifacts under this scheme; opening the run below asks it.
-        if root and not root.startswith("mlflow-artifacts:"):
+        if root and not root.startswith(SERVED_ARTIFACTS):
             attempt(f"{variable} {root}", partial(check_writable, root))
     if system in SYSTEMS and {"sft", "rating"} & set(SYSTEMS[system]):
         note = attempt("backbone", lambda: check_backbone(given, checked.options))
@@ -127,6 +129,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     workflow = _workflow() if in_pod else {}
     parent = attempt("tracking", lambda: ensure_parent_run(shown, {**kfp_tags(), **workflow}))
     if in_pod and parent:
+        attempt("artifacts", partial(_check_artifacts, parent))
         attempt("earlier runs", _end_abandoned)
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
@@ -165,6 +168,12 @@ def _workflow() -> dict[str, str]:
     api = KubernetesApi.from_pod()
     name = api.workflow_of(os.environ[POD_VARIABLE]) if api else None
     return {WORKFLOW_TAG: name} if name else {}
+
+
+def _check_artifacts(parent: str) -> str:
+    context = RunContext.from_environment()
+    uri = context.tracking_uri or ""
+    return check_artifacts(uri, open_client(uri).get_run(parent).info.artifact_uri)
 
 
 def _end_abandoned() -> str:

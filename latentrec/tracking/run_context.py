@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentrec.core import UserError
 from latentrec.core.settings import (
     ARTIFACT_ROOT_VARIABLE,
     GIT_SHA_VARIABLE,
@@ -84,6 +85,28 @@ class RunContext:
         return tags
 
 
+SERVED_ARTIFACTS = "mlflow-artifacts:"
+
+
+def check_artifacts(tracking_uri: str, artifacts: str) -> str:
+    """Refuse an experiment on a server whose artifacts would stay on the disk of each pod.
+
+    Args:
+        tracking_uri: of the server.
+        artifacts: where a run's artifacts go.
+
+    Raises:
+        UserError: the location is a path: what a step writes there is gone with its pod.
+    """
+    if tracking_uri.startswith("http") and is_local(artifacts) and not artifacts.startswith(SERVED_ARTIFACTS):
+        raise UserError(
+            f"MLflow's experiment keeps its artifacts in {artifacts}, a folder of whichever pod writes them; "
+            "choose another experiment (LATENTREC_MLFLOW_EXPERIMENT_NAME), which is made anew with the "
+            "server's own location"
+        )
+    return artifacts
+
+
 def adopt_settings() -> None:
     """Make the installation's tracking settings MLflow's own, unless the platform has set those itself.
 
@@ -104,8 +127,13 @@ def embedded_root(tracking_uri: str) -> str | None:
 
 
 def artifact_location(tracking_uri: str) -> str | None:
-    """Where a new experiment keeps its artifacts; ``None`` leaves it to the server."""
+    """Where a new experiment keeps its artifacts; ``None`` leaves it to the server.
+
+    ``mlflow-artifacts:/`` is no place but the server's own word for what it keeps and hands out itself.
+    """
     root = os.environ.get(ARTIFACT_ROOT_VARIABLE)
+    if root and root.startswith(SERVED_ARTIFACTS):
+        return None
     if root:
         return local_path(root).resolve().as_uri() if is_local(root) else root
     embedded = embedded_root(tracking_uri)
