@@ -123,8 +123,8 @@ bench: setup ## run the benchmarks (BENCH=name for one)
 results: setup ## train and compare the systems on the data at hand, write docs/results.md
 	$(BIN)/python -m benchmarks.results $(RESULTS_ARGS)
 
-mlflow-ui: setup ## open the embedded tracking store
-	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(abspath $(RUNS_DIR))/mlflow.db' $${PORT:+--port "$$PORT"}
+mlflow-ui: setup ## open the embedded tracking store at its experiment (PORT=5000)
+	@$(BIN)/python -m pipeline.mlflow_ui $${PORT:+--port "$$PORT"}
 
 docs: $(OVERLAYS)/docs/.installed ## build the documentation site into build/site (SERVE=1 to look at it)
 	$(OVERLAYS)/docs/bin/python -m mkdocs $(if $(SERVE),serve,build --strict --quiet)

@@ -29,6 +29,7 @@ class RegisteredVersion:
         name, version: as MLflow knows it.
         aliases: that point at it now.
         tags: its lineage and verdict.
+        model_id: MLflow's logged model behind it; empty where the version was made without one.
         uri: ``models:/NAME/VERSION``.
     """
 
@@ -36,6 +37,7 @@ class RegisteredVersion:
     version: str
     aliases: tuple[str, ...]
     tags: dict[str, str]
+    model_id: str = ""
 
     @property
     def uri(self) -> str:
@@ -208,5 +210,9 @@ class Registry:
     @staticmethod
     def _registered(version: ModelVersion) -> RegisteredVersion:
         return RegisteredVersion(
-            version.name, str(version.version), tuple(version.aliases or ()), dict(version.tags or {})
+            version.name,
+            str(version.version),
+            tuple(version.aliases or ()),
+            dict(version.tags or {}),
+            version.model_id or "",
         )

@@ -24,6 +24,7 @@ from latentrec.registry.registration import Registration, register_model
 from latentrec.steps.launch import check_accelerators, launch_worker
 from latentrec.steps.model_name import model_name_for
 from latentrec.steps.parameters import locations, make_config
+from latentrec.steps.run_overview import show_evaluation
 from latentrec.steps.status import StepStatus, exit_code_on_error, step_status
 from latentrec.steps.step_run import StepRun, step_run
 from latentrec.storage import Manifest
@@ -60,6 +61,9 @@ class Step:
             described["mlflow_run_id"] = self.run.mlflow_run_id
         artifact.metadata.update(described)
         self.status.details.update(output=artifact.path, fingerprint=manifest.fingerprint)
+        report = Path(artifact.path) / "report.html"
+        if report.is_file():
+            self.run.log_report(report, f"{self.status.step}.html")
         self.status.details["counts"] = manifest.counts
 
     def finish_evaluation(
@@ -82,6 +86,7 @@ class Step:
         for name, entry in table[gate.challenger_name].items():
             metrics.log_metric(name, entry["value"])
         self.status.details |= {"verdict": gate.reason, "promote": gate.promote}
+        show_evaluation(self.run, directory)
         return gate
 
 
@@ -174,6 +179,8 @@ def run_register_step(name: str, **directories: Any) -> Registration:
     with exit_code_on_error(), step_run("register") as run:
         name = model_name_for(directories["dataset_dir"], directories["model_dir"], name)
         found = register_model(name=name, run_id=run.mlflow_run_id, **directories)
+        run.link_model(found.model.model_id)
+        show_evaluation(run, Path(directories["evaluation_dir"]), found.model)
         run.set_tags({"registered": found.model.uri, "gate.verdict": found.event.action})
         alias = "champion" if "champion" in found.model.aliases else "challenger"
         run.status.details |= {

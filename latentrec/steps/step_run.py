@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,10 +64,29 @@ class StepRun:
             manifest = read_manifest(directory, "dataset", verify=False)
             self.metric_logger.log_dataset(manifest, str(directory), context)
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Tag the step's run."""
+    def set_tags(self, tags: Mapping[str, str], *, parent: bool = False) -> None:
+        """Tag the step's run, or the pipeline's."""
         if isinstance(self.metric_logger, MlflowMetricLogger):
-            self.metric_logger.set_tags(tags)
+            self.metric_logger.set_tags(tags, parent=parent)
+
+    def log_report(self, path: str | Path, name: str) -> None:
+        """Attach a report, which MLflow shows, to the step's run and, as ``name``, to the pipeline's."""
+        if isinstance(self.metric_logger, MlflowMetricLogger):
+            self.metric_logger.log_artifact(path)
+            with tempfile.TemporaryDirectory() as folder:
+                renamed = Path(folder) / name
+                shutil.copyfile(path, renamed)
+                self.metric_logger.log_artifact(renamed, parent=True)
+
+    def log_results(self, metrics: Mapping[str, float]) -> None:
+        """Figures that the pipeline's run is compared by."""
+        if isinstance(self.metric_logger, MlflowMetricLogger):
+            self.metric_logger.log_metrics(metrics, 0, parent=True)
+
+    def link_model(self, model_id: str | None) -> None:
+        """Show a logged model on the pipeline's run."""
+        if model_id and isinstance(self.metric_logger, MlflowMetricLogger):
+            self.metric_logger.log_model(model_id)
 
 
 @contextmanager
@@ -159,7 +179,7 @@ def finish_parent_run(
 
     Args:
         status: MLflow's: ``FINISHED``, ``FAILED`` or ``KILLED``.
-        summary: file to attach.
+        summary: file to attach, as ``summary.md`` whatever its name.
         steps: MLflow's status of each step, for the runs of those that died and could not end their own.
     """
     context = RunContext.from_environment()
@@ -171,7 +191,7 @@ def finish_parent_run(
     assert parent is not None
     deliver_undelivered(context)
     if summary is not None:
-        tree.client.log_artifact(parent, str(summary))
+        tree.client.log_text(parent, summary.read_text(encoding="utf-8"), "summary.md")
     tree.end(parent, status, steps or {})
     return parent
 

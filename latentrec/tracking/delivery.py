@@ -78,8 +78,11 @@ class Delivery:
             Exception: the server is away or busy; send them again later.
         """
         run_id = self.open()
+        to_parent = [record for record in records if record.get("parent")]
         try:
-            self._send(run_id, records)
+            self._send(run_id, [record for record in records if not record.get("parent")])
+            if self.parent_id and self.parent_id != run_id:  # a command by hand has none
+                self._send(self.parent_id, to_parent)
         except Exception as error:
             if not passes(error):
                 raise MetricsRejected(str(error)) from error
@@ -95,7 +98,7 @@ class Delivery:
         return True
 
     def _send(self, run_id: str, records: Sequence[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
 
         assert self._tree is not None
         client = self._tree.client
@@ -118,16 +121,15 @@ class Delivery:
                         client.log_batch(run_id, params=[Param(*pair) for pair in chunk])
                     else:
                         client.log_batch(run_id, tags=[RunTag(*pair) for pair in chunk])
-            elif kind == "parent_tags" and self.parent_id:
-                for record in group:
-                    for name, value in record["values"].items():
-                        client.set_tag(self.parent_id, name, value)
             elif kind == "artifact":
                 for record in group:
                     _log_artifact(client, run_id, record)
             elif kind == "dataset":
                 for record in group:
                     client.log_inputs(run_id, datasets=[_dataset_input(record)])
+            elif kind == "model":
+                for record in group:
+                    client.log_outputs(run_id, models=[LoggedModelOutput(record["model_id"], step=0)])
             elif kind == "end":
                 client.set_terminated(run_id, status=group[-1]["status"], end_time=group[-1]["time"])
 

@@ -66,15 +66,19 @@ class MlflowMetricLogger:
         """Wait for the run to be opened, at most ``seconds``."""
         return self._delivery.opened.wait(seconds)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Figures at one training step. Non-finite values are dropped; ``@`` and its like become ``_``."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int, *, parent: bool = False) -> None:
+        """Figures at one training step. Non-finite values are dropped; ``@`` and its like become ``_``.
+
+        ``parent``, here and below: onto the pipeline's run instead of the step's.
+        """
         values = {
             _FORBIDDEN.sub("_", name): float(value)
             for name, value in metrics.items()
             if isinstance(value, int | float) and math.isfinite(value)
         }
         if values:
-            self._put({"kind": "metrics", "values": values, "step": int(step), "time": _now_ms()})
+            record = {"kind": "metrics", "values": values, "step": int(step), "time": _now_ms()}
+            self._put(record | {"parent": parent})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Settings; long values are shortened (``config.json`` holds them whole)."""
@@ -84,7 +88,7 @@ class MlflowMetricLogger:
         for name, value in values.items():
             self._put({"kind": "params", "values": {name: value}})
 
-    def log_artifact(self, path: str | Path) -> None:
+    def log_artifact(self, path: str | Path, *, parent: bool = False) -> None:
         """A file or folder; copied now, because a step's working directory is renamed or removed."""
         source = Path(path)
         if not source.exists():
@@ -95,23 +99,29 @@ class MlflowMetricLogger:
             _warn(f"no room to keep {source} for the tracking server; it is not logged")
             self._queue.refused += 1
             return
-        self._put({"kind": "artifact", "path": str(kept)})
+        self._put({"kind": "artifact", "path": str(kept), "parent": parent})
 
     def log_dataset(self, manifest: Manifest, source: str, context: str) -> None:
-        """An input of the run: MLflow's dataset with our fingerprint as its digest, and the run's tag."""
+        """An input of the step's run and of the pipeline's: MLflow's dataset, our fingerprint its digest."""
         profile = json.dumps({"fingerprint": manifest.fingerprint, "counts": manifest.counts}, default=str)
         record = {
             "name": Path(source).name or "dataset",
             "fingerprint": manifest.fingerprint,
             "source": redact(source),
         }
-        self._put({"kind": "dataset", **record, "profile": profile[:16000], "context": context})
-        self.set_tags({"dataset.fingerprint": manifest.fingerprint})
+        record |= {"kind": "dataset", "profile": profile[:16000], "context": context}
+        for parent in (False, True):
+            self._put(record | {"parent": parent})
+            self.set_tags({"dataset.fingerprint": manifest.fingerprint}, parent=parent)
 
     def set_tags(self, tags: Mapping[str, str], *, parent: bool = False) -> None:
         """Tags of the step's run, or of the pipeline's."""
         values = {name: redact(str(value))[:4900] for name, value in tags.items()}
-        self._put({"kind": "parent_tags" if parent else "tags", "values": values})
+        self._put({"kind": "tags", "values": values, "parent": parent})
+
+    def log_model(self, model_id: str) -> None:
+        """Show a logged model among the outputs of the pipeline's run."""
+        self._put({"kind": "model", "model_id": model_id, "parent": True})
 
     def close(
         self, status: str, flush_seconds: float, store_undelivered: Callable[[bytes], str | None]

@@ -18,6 +18,12 @@ ROLE_TAG = "latentrec.role"
 STEP_TAG = "latentrec.step"
 ATTEMPT_TAG = "latentrec.attempt"
 SUMMARY_STEP = "run_summary"
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "One run a pipeline run, its steps below it. Compare the parents for results, "
+    "and the steps of one parent for training curves.",
+}
+"""Open the experiment in MLflow's view of model training, not in the one of LLM applications."""
 
 
 class RunTree:
@@ -38,11 +44,16 @@ class RunTree:
         if found is None:
             try:
                 location = artifact_location(self.context.tracking_uri or "")
-                return self.client.create_experiment(self.context.experiment, artifact_location=location)
+                return self.client.create_experiment(
+                    self.context.experiment, artifact_location=location, tags=EXPERIMENT_TAGS
+                )
             except MlflowException:
                 found = self.client.get_experiment_by_name(self.context.experiment)
                 if found is None:
                     raise
+        for name, value in EXPERIMENT_TAGS.items():
+            if name not in found.tags:  # made by hand, or by the platform; what a user has set stays
+                self.client.set_experiment_tag(found.experiment_id, name, value)
         return found.experiment_id
 
     def parent(self) -> str | None:
@@ -58,7 +69,7 @@ class RunTree:
         found = self._oldest({"pipeline.run_id": context.run_id, ROLE_TAG: "pipeline"})
         if found is not None:
             return found.info.run_id
-        name = f"{context.pipeline or 'pipeline'} {context.run_id}"
+        name = f"{context.pipeline or 'pipeline'} {_short(context.run_id)}"
         made = self._create(name, {**context.tags(), ROLE_TAG: "pipeline"})
         # Two steps that start at once may both find nothing: the oldest stands, the other is withdrawn.
         oldest = self._oldest({"pipeline.run_id": context.run_id, ROLE_TAG: "pipeline"})
@@ -172,6 +183,12 @@ class RunTree:
         from mlflow.entities import RunTag
 
         self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def _short(run_id: str) -> str:
+    """The end of a run's id (a UUID, ``latentr3-20261127-182318-f45456``): charts have little room."""
+    last = run_id.rpartition("-")[2]
+    return last[-6:] or run_id
 
 
 def _quoted(value: str) -> str:
