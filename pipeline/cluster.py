@@ -29,6 +29,14 @@ from latentrec.steps.backend import HEALTH_PATH, check_backend
 PROBE_SECONDS = 10
 
 
+class Unreachable(UserError):
+    """Nobody answers now, which may pass: a port-forward or an API server that is started again."""
+
+
+_AWAY = (502, 503, 504)
+"""What a proxy answers for an API server that is not there."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Address and identity, from the environment.
@@ -93,9 +101,10 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     try:
         yield _client(cluster)
     except kfp_server_api.ApiException as error:
-        raise UserError(_refusal(cluster, error)) from None
+        kind = Unreachable if error.status in _AWAY else UserError
+        raise kind(_refusal(cluster, error)) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise UserError(f"KFP_HOST {cluster.host}: connection lost ({type(error).__name__})") from None
+        raise Unreachable(f"KFP_HOST {cluster.host}: connection lost ({type(error).__name__})") from None
 
 
 def _client(cluster: Cluster) -> Any:
@@ -130,12 +139,16 @@ def backend_version(cluster: Cluster) -> str:
                 verify=cluster.ca_cert or True,
             )
     except requests.RequestException as error:
-        raise UserError(
+        raise Unreachable(
             f"KFP_HOST {cluster.host} does not answer ({type(error).__name__}); is the address right, the "
             "port-forward running, the network there?"
         ) from None
     if answer.status_code in (401, 403):
         raise UserError(_unauthorised(cluster, answer.status_code))
+    if answer.status_code in _AWAY:
+        raise Unreachable(
+            f"KFP_HOST {cluster.host} answers HTTP {answer.status_code}: nobody is behind it now"
+        )
     try:
         health = answer.json() if answer.status_code == 200 else None
     except ValueError:

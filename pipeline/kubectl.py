@@ -63,6 +63,18 @@ class Kubectl:
         )
         return done.returncode == 0
 
+    def workflow_messages(self, run_id: str) -> list[str]:
+        """What Argo says of the pods of a run, where it says anything."""
+        found = self._json(
+            "get", "workflows.argoproj.io", "-n", self.namespace, "-l", f"pipeline/runid={run_id}"
+        )
+        nodes = [
+            node
+            for item in found.get("items", [])
+            for node in (item.get("status", {}).get("nodes") or {}).values()
+        ]
+        return [node["message"] for node in nodes if node.get("message")]
+
     def accelerators(self) -> int:
         """Accelerators that the cluster's nodes have together."""
         nodes = self._json("get", "nodes").get("items", [])

@@ -23,6 +23,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 NOT_FOUND, INVALID, EXISTS, UNAUTHENTICATED = (404, 5), (400, 3), (409, 6), (401, 16)
+UNAVAILABLE = (503, 14)
 RUN_FIELDS = {"experiment_id", "display_name", "pipeline_version_reference", "runtime_config"}
 RUN_FIELDS |= {"service_account", "description", "pipeline_spec"}
 RECURRING_FIELDS = RUN_FIELDS | {"max_concurrency", "trigger", "mode", "no_catchup", "namespace"}
@@ -50,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {parts.path}")
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         try:
+            if self.server.away:
+                raise Refused(UNAVAILABLE, "no healthy upstream")
             if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
                 raise Refused(UNAUTHENTICATED, "Request header error: there is no user identity header.")
             self._send(200, self.server.answer(self.command, parts.path, query, body, self.headers))
@@ -75,6 +78,7 @@ class KfpServer(ThreadingHTTPServer):
         token: bearer token that requests must carry; empty for none.
         requests: "METHOD /path" of every request.
         page_size: entries of a page at most.
+        away: whether a proxy answers in the server's place.
     """
 
     daemon_threads = True
@@ -82,6 +86,7 @@ class KfpServer(ThreadingHTTPServer):
     def __init__(self, *, token: str = "", page_size: int = 1000) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.token, self.page_size = token, page_size
+        self.away = False
         self.requests: list[str] = []
         self.experiments: dict[str, dict] = {}
         self.pipelines: dict[str, dict] = {}

@@ -10,7 +10,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.storage import store_for
 from pipeline import schedule, smoke_checks, smoke_cluster, submit
-from pipeline.cluster import Cluster
+from pipeline.cluster import Cluster, Unreachable
 from pipeline.kubectl import Kubectl, Pod
 from pipeline.smoke_report import Report
 from tests.fakes.kfp_server import KfpServer
@@ -133,7 +133,10 @@ def test_a_good_cluster_passes_every_check_that_can_be_made(server, gcs_server, 
 class Nodes:
     """kubectl on a cluster with an accelerator, whose pods come back after a deletion."""
 
-    def __init__(self, comes_back: bool = True, limit: str | None = "1") -> None:
+    def __init__(
+        self, comes_back: bool = True, limit: str | None = "1", messages: list[str] | None = None
+    ) -> None:
+        self.messages = messages or []
         self.namespace, self.limit, self.comes_back = "kubeflow", limit, comes_back
         self.deleted: list[str] = []
 
@@ -147,6 +150,9 @@ class Nodes:
 
     def accelerators(self) -> int:
         return 1
+
+    def workflow_messages(self, run_id: str) -> list[str]:
+        return self.messages
 
     def version(self) -> str:
         return "v1.34.4"
@@ -195,7 +201,7 @@ def test_a_failed_run_ends_the_test_and_names_the_tasks(server, gcs_server):
 
 
 def test_an_api_that_is_away_for_a_moment_does_not_end_the_acceptance(monkeypatch):
-    answers = iter([UserError("connection lost"), UserError("does not answer"), "there"])
+    answers = iter([Unreachable("connection lost"), Unreachable("does not answer"), None, "there"])
 
     def found():
         answer = next(answers)
@@ -206,9 +212,23 @@ def test_an_api_that_is_away_for_a_moment_does_not_end_the_acceptance(monkeypatc
     waiting = smoke_checks.Smoke(Cluster(host="http://x"), {}, Report(host="x"), every_s=0.01)
     assert waiting.until(found, 5) == "there"
     monkeypatch.setattr(smoke_checks, "LOST_S", -1.0)
-    answers = iter([UserError("connection lost")])
+    answers = iter([Unreachable("connection lost")])
     with pytest.raises(UserError, match="connection lost"):
         waiting.until(found, 5)
+    answers = iter([UserError("refused")])
+    monkeypatch.setattr(smoke_checks, "LOST_S", 60.0)
+    with pytest.raises(UserError, match="refused"):
+        waiting.until(found, 5)
+
+
+def test_whoever_is_away_is_told_from_whoever_refuses(server):
+    from pipeline.cluster import backend_version
+
+    server.away = True
+    with pytest.raises(Unreachable, match="HTTP 503: nobody is behind it now"):
+        backend_version(Cluster(host=server.url))
+    with pytest.raises(Unreachable, match="does not answer"):
+        backend_version(Cluster(host="http://127.0.0.1:9"))
 
 
 def test_a_run_that_never_ends_is_given_up(server, gcs_server):
@@ -246,17 +266,34 @@ def test_a_sample_on_this_machine_is_refused(server, tmp_path):
         smoke_cluster.upload_sample(str(tmp_path))
 
 
-def test_an_exit_handler_that_argo_gave_up_is_told_apart_from_a_failure(server, gcs_server):
+@pytest.mark.parametrize(
+    ("messages", "states", "outcome"),
+    [
+        (None, {}, "skipped"),
+        (["Step exceeded its deadline"], {}, "skipped"),
+        (["Pod was terminated"], {}, "FAILED"),
+        (["Step exceeded its deadline"], {"run-summary": "FAILED"}, "FAILED"),
+    ],
+    ids=["no kubectl", "given up", "lost", "failed"],
+)
+def test_an_exit_handler_that_argo_gave_up_is_told_apart_from_a_failure(
+    server, gcs_server, monkeypatch, messages, states, outcome
+):
     """A terminated run under load: the summary's driver had not started when Argo next looked."""
     behave(server)
 
     def terminate(run: dict) -> None:
-        run |= {"state": "FAILED", "run_details": {"task_details": details({"sft": "FAILED"})}}
+        run |= {"state": "FAILED", "run_details": {"task_details": details({"sft": "FAILED"} | states)}}
 
     server.on_terminate = terminate
+    if messages is not None:
+        nodes = Nodes(messages=messages)
+        monkeypatch.setattr(Kubectl, "problem", staticmethod(lambda: ""))
+        placeholder = type("K", (), {"problem": Kubectl.problem, "__new__": lambda *_: nodes})
+        monkeypatch.setattr(smoke_cluster, "Kubectl", placeholder)
     report = run(server)
-    assert outcomes(report)["the terminated run's summary ran"] == "skipped"
-    assert report.good
+    assert outcomes(report)["the terminated run's summary ran"] == outcome
+    assert report.good == (outcome == "skipped")
 
 
 def test_a_schedule_is_deleted_only_after_its_run_has_ended(server, gcs_server):
