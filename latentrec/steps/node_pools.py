@@ -13,7 +13,11 @@ SPOT_LABEL = "cloud.google.com/gke-spot"
 MACHINE_LABEL = "node.kubernetes.io/instance-type"
 GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPOT_TOLERATION = {"key": SPOT_LABEL, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
-_TOLERATION_FIELDS = {"key", "operator", "value", "effect", "toleration_seconds"}
+_TOLERATION_FIELDS = {"key", "operator", "value", "effect", "tolerationSeconds"}
+_TOLERATION_WORDS = {
+    "operator": ("Exists", "Equal"),
+    "effect": ("NoSchedule", "PreferNoSchedule", "NoExecute"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,4 +93,33 @@ def _tolerations(given: Any) -> list[dict[str, Any]]:
         if unknown:
             fields = ", ".join(sorted(_TOLERATION_FIELDS))
             raise UserError(f"gpu_tolerations has the field {unknown[0]!r}; there are: {fields}")
-    return [dict(entry) for entry in given]
+        for field_name, words in _TOLERATION_WORDS.items():
+            if entry.get(field_name, words[0]) not in words:
+                raise UserError(
+                    f"gpu_tolerations: {field_name} is {entry[field_name]!r}, expected {' or '.join(words)}"
+                )
+        if entry.get("operator") == "Exists" and entry.get("value"):
+            raise UserError(f"gpu_tolerations: Exists takes no value, found {entry['value']!r}")
+        if not entry.get("key") and entry.get("operator") != "Exists":
+            raise UserError("gpu_tolerations: without a key the operator must be Exists")
+        _check_seconds(entry)
+    return [
+        {key: int(value) if key == "tolerationSeconds" else value for key, value in entry.items()}
+        for entry in given
+    ]
+
+
+def _check_seconds(entry: Mapping[str, Any]) -> None:
+    """Kubernetes refuses a pod over what stands here, and KFP then tries that pod again and again."""
+    if "tolerationSeconds" not in entry:
+        return
+    seconds = entry["tolerationSeconds"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0 or seconds % 1:
+        raise UserError(
+            f"gpu_tolerations: tolerationSeconds is {seconds!r}, expected a whole number of seconds"
+        )
+    if entry.get("effect") != "NoExecute":
+        raise UserError(
+            "gpu_tolerations: tolerationSeconds needs the effect NoExecute (how long a pod stays on a node "
+            f"that is tainted while it runs), found {entry.get('effect')!r}"
+        )

@@ -1,9 +1,11 @@
 """The manifests: rendered by kubectl, held against Kubernetes' schemas and against the house's policy."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -91,12 +93,18 @@ def test_a_misspelt_field_of_a_custom_kind_is_found():
 
 
 def pod(entry: dict) -> dict:
-    return entry["spec"]["template"]["spec"]
+    spec = entry["spec"]["jobTemplate"]["spec"] if entry["kind"] == "CronJob" else entry["spec"]
+    return spec["template"]["spec"]
 
 
 def workloads(objects: list[dict]) -> list[dict]:
-    found = [entry for entry in objects if entry["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job")]
-    assert {entry["metadata"]["name"] for entry in found} == {"mlflow", "mlflow-database"}
+    kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+    found = [entry for entry in objects if entry["kind"] in kinds]
+    assert {entry["metadata"]["name"] for entry in found} == {
+        "mlflow",
+        "mlflow-database",
+        "latentrec-cleanup",
+    }
     return found
 
 
@@ -129,10 +137,40 @@ def test_every_container_has_limits_and_requests(objects):
             assert set(container["resources"][kind]) >= {"cpu", "memory"}
 
 
-def test_every_container_has_probes(objects):
-    for container in containers(objects):
-        assert container["livenessProbe"]
-        assert container["readinessProbe"]
+def test_every_container_that_serves_has_probes(objects):
+    for entry in workloads(objects):
+        for container in pod(entry)["containers"] if entry["kind"] != "CronJob" else []:
+            assert container["livenessProbe"]
+            assert container["readinessProbe"]
+
+
+def test_the_nightly_clean_up_is_a_command_line_that_we_have(objects, tmp_path, capsys):
+    """It runs as written, on a checkpoint root of its own; what is in use stays."""
+    from latentrec import cli
+    from latentrec.storage.checkpoints import CheckpointStore
+
+    (job,) = [entry for entry in objects if entry["kind"] == "CronJob"]
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    (container,) = pod(job)["containers"]
+    assert container["image"].rpartition(":")[0].endswith("/data-prep"), "it needs no training library"
+    (variable,) = [entry for entry in container["env"] if entry["name"] == "LATENTREC_CHECKPOINT_ROOT"]
+    assert variable["valueFrom"]["configMapKeyRef"] == {"name": SETTINGS, "key": "LATENTREC_CHECKPOINT_ROOT"}
+    works = {}
+    for name, age_s in (("old", 40 * 86_400), ("new", 0)):
+        store = CheckpointStore(str(tmp_path / name), {"step": name})
+        store.acquire()
+        made = tmp_path / "made"
+        made.mkdir(exist_ok=True)
+        (made / "weights").write_bytes(b"w" * 1000)
+        store.save(made, 1, metadata={})
+        os.utime(tmp_path / name / "index.json", (time.time() - age_s,) * 2)
+        works[name] = tmp_path / name
+    words = [*container["command"], *container["args"]]
+    assert words[0] == "latentrec"
+    cli.main([word.replace("$(LATENTREC_CHECKPOINT_ROOT)", str(tmp_path)) for word in words[1:]])
+    assert "removed" in capsys.readouterr().out
+    assert not list(works["old"].rglob("weights"))
+    assert len(list(works["new"].rglob("weights"))) == 1
 
 
 def test_every_image_has_a_tag_that_is_not_latest(objects):

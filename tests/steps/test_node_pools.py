@@ -51,8 +51,29 @@ def test_labels_given_by_hand_replace_and_tolerations_add():
         ({"gpu_node_selector": {"a": 1}}, "gpu_node_selector is"),
         ({"gpu_tolerations": {"key": "a"}}, "expected a JSON list"),
         ({"gpu_tolerations": [{"kee": "a"}]}, "field 'kee'"),
+        (
+            {"gpu_tolerations": [{"key": "a", "toleration_seconds": 3}]},
+            "'toleration_seconds'.*tolerationSeconds",
+        ),
+        ({"gpu_tolerations": [{"key": "a", "effect": "NoRun"}]}, "effect is 'NoRun', expected NoSchedule or"),
+        ({"gpu_tolerations": [{"key": "a", "operator": "In"}]}, "operator is 'In', expected Exists or Equal"),
+        ({"gpu_tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}, "Exists takes no value"),
+        ({"gpu_tolerations": [{"effect": "NoExecute"}]}, "without a key the operator must be Exists"),
+        ({"gpu_tolerations": [{"key": "a", "tolerationSeconds": 5}]}, "needs the effect NoExecute"),
+        (
+            {"gpu_tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": "5m"}]},
+            "tolerationSeconds is '5m', expected a whole number",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(given, message):
     with pytest.raises(UserError, match=message):
         choose_pool(given)
+
+
+def test_how_long_a_pod_stays_on_a_tainted_node_reaches_kubernetes_by_its_own_name():
+    """KFP reads the list as Kubernetes' own JSON and leaves out, without a word, what it does not know."""
+    given = {"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300.0}
+    (found,) = choose_pool({"gpu_tolerations": [given]}).tolerations
+    assert found == {**given, "tolerationSeconds": 300}
+    assert isinstance(found["tolerationSeconds"], int)
