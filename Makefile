@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNS_DIR ?= runs
 export RUNS_DIR
+TRACKING_URI = $(BIN)/python -m pipeline.tracking_uri
 
 # What `make run` understands; each may be given on the command line.
 SYSTEM ?= latentr3
@@ -133,11 +134,11 @@ pictures: setup ## draw the pipeline again (docs/pictures), from the pipeline it
 	$(BIN)/python -m docs.pictures.pipeline
 
 demo: $(OVERLAYS)/demo/.installed ## a page to try a model beside its baseline: MODEL=models:/…@champion PORT=
-	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
+	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-$$($(TRACKING_URI))}" \
 		$(OVERLAYS)/demo/bin/python -m examples.demo --model "$$MODEL" $${PORT:+--port "$$PORT"}
 
 recommend: setup ## recommendations of a registered model: MODEL= HISTORY= K=
-	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS_DIR))/mlflow.db}" \
+	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-$$($(TRACKING_URI))}" \
 		$(BIN)/latentrec recommend --model "$$MODEL" --history "$$HISTORY" $${K:+--k "$$K"}
 
 clean: ## remove build outputs (not runs/, not .venv)

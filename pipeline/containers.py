@@ -24,6 +24,7 @@ from latentrec.storage import is_local, local_path
 from pipeline.dags import pipeline_of
 from pipeline.local_runner import RunFolders
 from pipeline.task_settings import USER
+from pipeline.tracking_uri import tracking_uri
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSED_ON = (
@@ -235,7 +236,7 @@ def tracking_server(folders: RunFolders) -> Iterator[str]:
     log = folders.root / "logs" / "mlflow-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folders.root}/mlflow.db"]
+    command += ["--workers", "1", "--backend-store-uri", tracking_uri(folders.root)]
     command += ["--default-artifact-root", artifacts.as_uri(), "--no-serve-artifacts"]
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with log.open("wb") as stream:

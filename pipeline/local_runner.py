@@ -26,6 +26,7 @@ from pipeline.kfp_compat import (
 )
 from pipeline.log_filter import filtered_log
 from pipeline.stop_request import StopRequest
+from pipeline.tracking_uri import tracking_uri
 
 EXIT_STEP = "run_summary"
 
@@ -40,7 +41,7 @@ class RunFolders:
     def environment(self) -> dict[str, str]:
         """What the steps need to know of their surroundings; what the user has set stays."""
         defaults = {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.root}/mlflow.db",
+            "MLFLOW_TRACKING_URI": tracking_uri(self.root),
             STATUS_ROOT_VARIABLE: str(self.root / "status"),
             CHECKPOINT_ROOT_VARIABLE: str(self.root / "checkpoints"),
         }
@@ -49,7 +50,7 @@ class RunFolders:
     @property
     def tracks_here(self) -> bool:
         """Whether the tracking store is the embedded one."""
-        return self.environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{self.root}/mlflow.db"
+        return self.environment["MLFLOW_TRACKING_URI"] == tracking_uri(self.root)
 
     def log(self, run_id: str) -> Path:
         """Everything that KFP and the steps of one run have printed."""

@@ -9,7 +9,6 @@ import sys
 import time
 import urllib.request
 import webbrowser
-from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.steps.status import exit_code_on_error
@@ -17,6 +16,7 @@ from latentrec.tracking.embedded_store import embedded_path, open_client
 from latentrec.tracking.run_context import DEFAULT_EXPERIMENT
 from pipeline.local_runner import RunFolders
 from pipeline.stop_request import StopRequest
+from pipeline.tracking_uri import runs_folder
 
 START_SECONDS = 120.0
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make mlflow-ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args(argv).port
-    folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
+    folders = RunFolders(runs_folder())
     uri = folders.environment["MLFLOW_TRACKING_URI"]
     page = f"http://127.0.0.1:{port}/{experiment_page(uri)}"
     if not embedded_path(uri):

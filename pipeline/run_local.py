@@ -21,6 +21,7 @@ from latentrec.storage import exclusive, is_local, local_path
 from pipeline.dags import SYSTEMS, parse_parameters, typed_parameters
 from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 from pipeline.run_report import heading, report
+from pipeline.tracking_uri import runs_folder
 
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
@@ -62,7 +63,7 @@ OF_PRESETS = ("sft_batch_size", "sft_epochs", "sft_learning_rate", "grpo_epochs"
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
-    folders = RunFolders(Path(os.environ.get("RUNS_DIR") or "runs").resolve())
+    folders = RunFolders(runs_folder())
     given = parse_parameters(arguments.system, arguments.params)
     pairs = dict(text.partition("=")[::2] for text in arguments.set)
     given |= typed_parameters(arguments.system, pairs)

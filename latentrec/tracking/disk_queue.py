@@ -18,6 +18,15 @@ from typing import Any
 _TRUNCATE_ABOVE = 1 << 20
 
 
+def parse_record(line: bytes) -> dict[str, Any]:
+    """One line of a queue; a line that was cut off, or is no record, is one of kind ``damaged``."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {"kind": "damaged"}
+    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else {"kind": "damaged"}
+
+
 class DiskQueue:
     """Append at one end, deliver from the other; what a dead process left behind is delivered first.
 
@@ -67,10 +76,7 @@ class DiskQueue:
                 if len(found) == limit:
                     break
                 self._peeked.append(len(line))
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    found.append({"kind": "damaged"})
+                found.append(parse_record(line))
         return found
 
     def advance(self, count: int) -> None:

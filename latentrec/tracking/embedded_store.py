@@ -16,6 +16,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from latentrec.core import UserError
 from latentrec.storage import exclusive
@@ -45,11 +46,16 @@ def import_client() -> type[MlflowClient]:
     return MlflowClient
 
 
+def embedded_uri(path: str | Path) -> str:
+    """The location of an SQLite file as SQLAlchemy reads it: ``%`` and ``?`` in its path are written out."""
+    return _PREFIX + str(path).replace("%", "%25").replace("?", "%3F")
+
+
 def embedded_path(tracking_uri: str) -> Path | None:
     """The file of an embedded SQLite store; ``None`` for a server or a database in memory."""
     if not tracking_uri.startswith(_PREFIX):
         return None
-    name = tracking_uri.removeprefix(_PREFIX).partition("?")[0]
+    name = unquote(tracking_uri.removeprefix(_PREFIX).partition("?")[0])
     return Path(name).resolve() if name and name != ":memory:" else None
 
 
@@ -62,6 +68,10 @@ def prepare_embedded_store(tracking_uri: str) -> None:
     path = embedded_path(tracking_uri)
     if path is None or ((str(path), os.getpid()) in _sound and path.exists()):
         return
+    from mlflow.store.db import utils
+
+    # MLflow would make the database's folder by the text of its location, `%3F` and all; we make it here.
+    utils._make_parent_dirs_if_sqlite = lambda db_uri: None
     try:
         if _state(path) != "sound":
             with exclusive(path.with_name(f".{path.name}.lock")):
@@ -136,7 +146,7 @@ def _migrate(made: Path, folder: Path) -> None:
 
     for name in ("alembic", "mlflow.store.db"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    store = SqlAlchemyStore(f"{_PREFIX}{made}", (folder / "mlartifacts").as_uri())
+    store = SqlAlchemyStore(embedded_uri(made), (folder / "mlartifacts").as_uri())
     store.engine.dispose()
 
 
@@ -146,7 +156,7 @@ def _upgraded(made: Path, folder: Path) -> bool:
 
     for name in ("alembic", "mlflow.store.db"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    engine = utils.create_sqlalchemy_engine_with_retry(f"{_PREFIX}{made}")
+    engine = utils.create_sqlalchemy_engine_with_retry(embedded_uri(made))
     try:
         utils._upgrade_db(engine)
     except Exception as error:

@@ -21,6 +21,7 @@ from latentrec.core.settings import (
     STATUS_ROOT_VARIABLE,
 )
 from latentrec.storage import is_local, join, local_path
+from latentrec.tracking.embedded_store import embedded_path
 
 DEFAULT_EXPERIMENT = "latentrec"
 _INJECTED_VARIABLE = "MLFLOW_RUN_ID"
@@ -121,9 +122,8 @@ def adopt_settings() -> None:
 
 def embedded_root(tracking_uri: str) -> str | None:
     """Folder of an embedded SQLite store, where its artifacts and locks stand too; ``None`` for a server."""
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    return str(Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve().parent)
+    path = embedded_path(tracking_uri)
+    return str(path.parent) if path else None
 
 
 def artifact_location(tracking_uri: str) -> str | None:

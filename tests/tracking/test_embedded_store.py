@@ -11,7 +11,13 @@ from contextlib import closing
 import pytest
 
 from latentrec.core import UserError
-from latentrec.tracking.embedded_store import embedded_path, open_client, prepare_embedded_store
+from latentrec.tracking.embedded_store import (
+    embedded_path,
+    embedded_uri,
+    open_client,
+    prepare_embedded_store,
+)
+from latentrec.tracking.run_context import artifact_location
 
 STARTS = """
 import os, sys
@@ -154,3 +160,20 @@ def test_servers_and_memory_are_not_touched(tmp_path):
     assert embedded_path("http://127.0.0.1:5000") is None
     assert embedded_path("sqlite:///:memory:") is None
     assert embedded_path(f"sqlite:///{tmp_path}/m.db?timeout=5") == tmp_path / "m.db"
+
+
+@pytest.mark.parametrize("name", ["my runs", "a?b", "100% #1", "a%41+&;'é"])
+def test_folder_of_any_name_holds_the_store_its_models_and_nothing_beside_it(tmp_path, name):
+    from mlflow.tracking import MlflowClient
+
+    folder = tmp_path / name
+    uri = embedded_uri(folder / "mlflow.db")
+    assert embedded_path(uri) == folder / "mlflow.db"
+    client = open_client(uri)
+    experiment = client.create_experiment("x", artifact_location=artifact_location(uri))
+    run = client.create_run(experiment).info.run_id
+    client.log_text(run, "hello", "notes.txt")
+    again = MlflowClient(uri)
+    assert [entry.path for entry in again.list_artifacts(run)] == ["notes.txt"]
+    assert os.listdir(tmp_path) == [name]
+    assert sorted(os.listdir(folder)) == [".mlflow.db.lock", "mlartifacts", "mlflow.db"]
