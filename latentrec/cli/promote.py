@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from latentrec.core import UserError
-from latentrec.registry.model_registry import Registry
+from latentrec.registry.model_registry import Registry, check_model_name
 from latentrec.registry.promotion import PromotionEvent, promote, promotion_history, rollback
 
 HELP = "move an alias by hand or roll back, with a reason that stays in the registry; or print the history"
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(namespace: argparse.Namespace) -> None:
     """Do it and print the event, or the history."""
+    check_model_name(namespace.name)
     if namespace.history:
         events = promotion_history(namespace.name)
         for event in events:

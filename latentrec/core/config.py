@@ -217,7 +217,7 @@ def _from_text(kind: FieldKind, value: Any) -> Any:
     if kind.optional and isinstance(value, str) and value.lower() in ("", "none", "null"):
         return value if value in kind.choices else None
     if kind.choices and kind.type is not str and isinstance(value, str | float):
-        return int(float(value)) if str(value).removesuffix(".0").isdigit() else value
+        return int(float(value)) if str(value).removesuffix(".0").isdecimal() else value
     return value
 
 

@@ -63,7 +63,7 @@ class DecodingOptions:
         known = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
         if "beam_width" in known:
             width = str(known["beam_width"])
-            known["beam_width"] = int(width) if width.isdigit() else width
+            known["beam_width"] = int(width) if width.isdecimal() else width
         if "alpha" in known:
             known["alpha"] = float(known["alpha"])
         return cls(**known)

@@ -15,6 +15,8 @@ from latentrec.decoding.options import DECODINGS, DEFAULT_DECODING, EXACT, Decod
 from latentrec.evaluation.gate import FLOORS
 
 KS = (1, 5, 10)
+MOST_BEAMS = 1000
+"""Lists have ten items; beyond this the beams of a batch of users fill any memory."""
 
 
 class EvaluateConfig(Config):
@@ -100,8 +102,8 @@ class EvaluateConfig(Config):
     @field_validator("beam_width")
     @classmethod
     def _check_beams(cls, value: str) -> str:
-        if value != EXACT and not (value.isdigit() and int(value) > 0):
-            raise ValueError("expected 1, 2, … or 'exact'")
+        if value != EXACT and not (value.isdecimal() and 0 < len(value) < 6 and 0 < int(value) <= MOST_BEAMS):
+            raise ValueError(f"expected 1 to {MOST_BEAMS:,} or '{EXACT}'")
         return value
 
     def decoding_options(self, alpha: float) -> DecodingOptions:
@@ -109,7 +111,7 @@ class EvaluateConfig(Config):
         width = self.beam_width
         return DecodingOptions(
             decoding=self.decoding,
-            beam_width=int(width) if width.isdigit() else width,
+            beam_width=int(width) if width.isdecimal() else width,
             alpha=alpha,
             exclude_history=self.exclude_history,
         )

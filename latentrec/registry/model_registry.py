@@ -17,8 +17,38 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
+MAX_NAME_LENGTH = 200
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+_BAD_IN_NAMES = re.compile(r"[/\\:@%?#'\"`]|\s(?<! )")
+
+
+def check_model_name(name: str) -> str:
+    """``name`` as that of a registered model, or an error.
+
+    MLflow refuses ``/``, ``:`` and names that are paths, when a model is registered: after its training. The
+    other signs are refused because a name stands in ``models:/NAME@ALIAS``, in filters and in files' names.
+
+    Raises:
+        UserError: empty, too long, or with signs that cannot stand in such a name.
+    """
+    bad = (
+        not name.strip()
+        or name != name.strip()
+        or len(name) > MAX_NAME_LENGTH
+        or name.startswith(".")
+        or not name.isprintable()
+        or _BAD_IN_NAMES.search(name) is not None
+    )
+    if bad:
+        shown = ascii(name) if len(name) <= 80 else f"{ascii(name[:77])}…"
+        raise UserError(
+            f"the model's name is {shown}; expected 1 to {MAX_NAME_LENGTH} letters, digits, '-', '_', '.' or "
+            "spaces inside, such as latentr3-gift-cards"
+        )
+    return name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.gate import GateDecision
 from latentrec.models import ModelInfo, read_model
 from latentrec.registry.model_card import as_description, model_card
-from latentrec.registry.model_registry import CHALLENGER, RegisteredVersion, Registry
+from latentrec.registry.model_registry import CHALLENGER, RegisteredVersion, Registry, check_model_name
 from latentrec.registry.packaging import Package, catalogue_of, log_served_model
 from latentrec.registry.promotion import PromotionEvent, apply_gate, hold_lock
 from latentrec.registry.promotion_lock import lock_root
@@ -57,8 +57,9 @@ def register_model(
             kept beside any other as the baseline that `make demo` compares it with.
 
     Raises:
-        UserError: no registry, the evaluation did not evaluate this model, or a directory is not finished.
+        UserError: a name that MLflow refuses, no registry, the evaluation did not evaluate this model, or a directory is not finished.
     """
+    check_model_name(name)
     model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)
     info, manifest = read_model(model_dir)
     evaluated = read_manifest(evaluation_dir, "evaluation")

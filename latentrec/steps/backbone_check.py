@@ -12,6 +12,7 @@ from latentrec.core import UserError
 from latentrec.models.gguf import is_gguf
 from latentrec.models.named import NAMED
 from latentrec.models.presets import PRESETS
+from latentrec.steps.node_pools import device_count
 from latentrec.storage import is_local, join, local_path, store_for
 
 GPU_MEMORY_GB = {
@@ -24,6 +25,8 @@ GPU_MEMORY_GB = {
     "nvidia-h200-141gb": 141,
 }
 """Memory of GKE's accelerator types, GB."""
+
+MOST_CHARACTERS = 1000
 
 LORA_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "latentr3": {"sft": {"train_backbone": "lora"}},
@@ -45,6 +48,11 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
         UserError: it cannot be reached, is no causal language model, or does not fit.
     """
     backbone = str(parameters.get("backbone") or "tiny")
+    if not backbone.isprintable() or len(backbone) > MOST_CHARACTERS:
+        raise UserError(
+            f"backbone is {ascii(backbone[:60])}, expected a name or location of printable characters, at most "
+            f"{MOST_CHARACTERS:,}"
+        )
     if backbone in PRESETS:
         return f"{backbone}: preset, made from the catalogue"
     if is_gguf(backbone):
@@ -53,7 +61,7 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     system = str(parameters.get("system", ""))
     need = training_gb(count, lora=trains_adapters(system, options))
     note = f"{backbone}: {count / 1e6:,.0f} M parameters, about {need:.1f} GB to train"
-    kind, devices = parameters.get("gpu_type"), float(parameters.get("gpu_count") or 0)
+    kind, devices = parameters.get("gpu_type"), device_count(parameters)
     if kind in GPU_MEMORY_GB and devices and need > GPU_MEMORY_GB[kind]:
         raise UserError(
             f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a "
@@ -87,7 +95,7 @@ def read_model_config(backbone: str) -> dict[str, Any]:
         uri = join(backbone, "config.json")
         try:
             text = store_for(uri).read_bytes(uri).decode()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise UserError(
                 f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), {' or '.join(NAMED)}, a "
                 "directory with config.json, a .gguf file, a gs:// location of one, nor a hub id like "

@@ -57,7 +57,7 @@ def processes_wanted() -> int:
     """
     given = os.environ.get(PROCESSES_VARIABLE)
     if given:
-        if not given.isdigit() or int(given) < 1:
+        if not given.isdecimal() or int(given) < 1:
             raise UserError(f"{PROCESSES_VARIABLE} is {given!r}, expected a whole number from 1")
         return int(given)
     import torch
@@ -229,6 +229,6 @@ def _number(name: str, default: int) -> int:
     given = os.environ.get(name, "")
     if not given:
         return default
-    if not given.isdigit():
+    if not given.isdecimal():
         raise UserError(f"{name} is {given!r}, expected a whole number from 0")
     return int(given)

@@ -50,15 +50,11 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     Raises:
         UserError: naming the parameter that is wrong.
     """
-    count = str(parameters.get("gpu_count", "0")).removesuffix(".0")
-    system = str(parameters.get("system", ""))
-    most = 8 if system in SEVERAL_GPUS else 1
-    if not count.isdigit() or int(count) > most:
-        raise UserError(f"gpu_count is {count}, expected 0 to {most} for {system or 'this pipeline'}")
+    count = device_count(parameters)
     spot = str(parameters.get("gpu_spot", "")).lower() in ("true", "1")
     selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
-    if count != "0":
+    if count:
         selector[ACCELERATOR_LABEL] = str(parameters.get("gpu_type", ""))
         tolerations.append(GPU_TOLERATION)
         if not selector[ACCELERATOR_LABEL]:
@@ -73,8 +69,22 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     return Pool(
         _selector(parameters.get("gpu_node_selector") or {}) or selector,
         tolerations + _tolerations(parameters.get("gpu_tolerations") or []),
-        str(min(int(count), 1)),
+        str(min(count, 1)),
     )
+
+
+def device_count(parameters: Mapping[str, Any]) -> int:
+    """Accelerators of a training pod: ``gpu_count`` as a whole number, whatever KFP made of it.
+
+    Raises:
+        UserError: it is none, or more than the system can use.
+    """
+    count = str(parameters.get("gpu_count") or "0").removesuffix(".0")
+    system = str(parameters.get("system", ""))
+    most = 8 if system in SEVERAL_GPUS or not system else 1
+    if count not in map(str, range(most + 1)):
+        raise UserError(f"gpu_count is {count[:40]}, expected 0 to {most} for {system or 'this pipeline'}")
+    return int(count)
 
 
 def _selector(given: Any) -> dict[str, str]:

@@ -25,6 +25,7 @@ from latentrec.core.settings import (
     IMAGE_VARIABLE,
     STATUS_ROOT_VARIABLE,
 )
+from latentrec.registry.model_registry import check_model_name
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.backend import ask_backend
 from latentrec.steps.links import kfp_tags
@@ -33,7 +34,7 @@ from latentrec.steps.parameters import CONFIGS, SYSTEMS, check_parameters, locat
 from latentrec.steps.pods import POD_VARIABLE, KubernetesApi
 from latentrec.steps.step_run import WORKFLOW_TAG, end_abandoned_runs, ensure_parent_run
 from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
-from latentrec.storage import ABSENT, join, store_for
+from latentrec.storage import ABSENT, StorageError, join, store_for
 from latentrec.tracking.embedded_store import open_client
 from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_artifacts
 
@@ -79,18 +80,22 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
 
     Raises:
         UserError: lists everything that is wrong, not only the first.
+        StorageError: nothing is wrong but storage that does not answer: a later attempt may succeed.
     """
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
     given |= dict(word.partition("=")[::2] for word in str(given.pop("numbers", "")).split())
     system = str(given.get("system", ""))
     checked = PreflightResult(options={group: {} for group in OPTION_GROUPS})
     problems: list[str] = []
+    kinds: set[type[Exception]] = set()
 
     def attempt(what: str, check: Callable[[], Any]) -> Any:
         try:
             found = check()
-        except UserError as error:
-            problems.append(str(error))
+        except (UserError, StorageError, OSError) as error:
+            kinds.add(UserError if isinstance(error, UserError) else StorageError)
+            if str(error) not in problems:
+                problems.append(str(error))
             print(f"preflight: {what}: {error}", file=sys.stderr, flush=True)
             return None
         print(f"preflight: {what}: {found if isinstance(found, str) else 'ok'}", flush=True)
@@ -120,6 +125,8 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         if note:
             checked.details["backbone"] = note
     name = str(given.get("model_name", ""))
+    if name:
+        attempt("model's name", lambda: check_model_name(name))
     if _is_on(given, "only_new_data"):
         checked.known_content = attempt("registered data", lambda: known_content(name)) or ""
     if _is_on(given, "warm_start"):
@@ -133,7 +140,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         attempt("earlier runs", _end_abandoned)
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
-        raise UserError(f"preflight: {listed}")
+        raise (StorageError if kinds == {StorageError} else UserError)(f"preflight: {listed}")
     if checked.start_from:
         checked.details["start_from"] = checked.start_from
     if checked.known_content:

@@ -179,7 +179,7 @@ def _add_earlier_attempts(status: StepStatus) -> None:
     if told.get("restarts"):
         status.details["restarts"] = [entry["reason"] for entry in told["restarts"]]
     pods = os.environ.get(KFP_ATTEMPT_VARIABLE, "")
-    if pods.isdigit() and int(pods) > 0:
+    if pods.isdecimal() and int(pods) > 0:
         status.details["earlier_pods"] = int(pods)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.steps.node_pools import device_count
 
 GIB = 2**30
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
@@ -142,7 +143,7 @@ def pool_machine(parameters: Mapping[str, Any]) -> Machine | None:
     Raises:
         UserError: ``gpu_machine_type`` does not carry that many accelerators of that type.
     """
-    count = int(float(parameters.get("gpu_count") or 0))
+    count = device_count(parameters)
     kind, wanted = str(parameters.get("gpu_type") or ""), str(parameters.get("gpu_machine_type") or "")
     if not count or kind not in MACHINES or (parameters.get("gpu_node_selector") and not wanted):
         return None

@@ -211,7 +211,7 @@ class HttpStore:
         if response.status_code in _PASSING:
             response.close()
             pause = response.headers.get("Retry-After", "")
-            raise _TransientError(f"HTTP {response.status_code}", float(pause) if pause.isdigit() else 0.0)
+            raise _TransientError(f"HTTP {response.status_code}", float(pause) if pause.isdecimal() else 0.0)
         return response
 
     def _patiently(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:

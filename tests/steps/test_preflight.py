@@ -192,3 +192,61 @@ def test_a_pod_that_fits_no_node_is_refused_before_anything_waits_for_ever(given
     l4 = {"gpu_type": "nvidia-l4", "train_memory": "64Gi", "numbers": "gpu_count=1"}
     with pytest.raises(UserError, match="fits no node of the pool"):
         run_preflight({**given, **l4})
+
+
+BAD_NAMES = """a/b a:b models:/x @champion a@b a%b a'b a"b a\\b a?b a#b .. .hidden a`b""".split()
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "a\nb", "a\0b", " ", " a", "x" * 201, "\ud83c", "a\u202eb"])
+def test_a_model_s_name_that_cannot_be_registered_is_refused_before_the_training(given, name):
+    with pytest.raises(UserError, match=r"the model's name is .*expected 1 to 200 letters"):
+        run_preflight({**given, "model_name": name})
+
+
+@pytest.mark.parametrize("name", ["latentr3-gift-cards", "Shop 1_v2.0", "магазин", "x" * 200])
+def test_a_name_that_mlflow_takes_passes(given, name):
+    run_preflight({**given, "model_name": name})
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "value", "told"),
+    [
+        ("latentr3", "seed", "-1", "seed is '-1', expected at least 0"),
+        ("latentr3", "seed", "nan", "seed is 'nan', expected a whole number"),
+        ("latentr3", "seed", "4294967296", "expected below 4294967296"),
+        ("latentr3", "seed", "1" + "0" * 400, "expected below 4294967296"),
+        ("latentr3", "seed", "1e400", "expected a whole number"),
+        ("latentr3", "sft_learning_rate", "nan", "expected a finite number"),
+        ("latentr3", "sft_learning_rate", "-inf", "expected a finite number"),
+        ("latentr3", "promotion_margin", "inf", "expected a finite number"),
+        ("latentr3", "reasoning_tokens", "100000", "expected at most 256"),
+        ("latentr3", "eval_beam_width", "100000000", "expected 1 to 1,000 or 'exact'"),
+        ("latentr3", "eval_beam_width", "²", "expected 1 to 1,000 or 'exact'"),
+        ("latentr3", "gpu_count", "nan", "gpu_count is nan, expected 0 to 8"),
+        ("latentr3", "gpu_count", "inf", "gpu_count is inf, expected 0 to 8"),
+        ("latentr3", "gpu_count", "1e400", "gpu_count is 1e400, expected 0 to 8"),
+        ("lares", "gpu_count", "2", "gpu_count is 2, expected 0 to 1 for lares"),
+        ("latentr3", "backbone", "~/no-such-folder", "is neither a preset"),
+        ("latentr3", "backbone", "x" * 5000, "printable characters, at most 1,000"),
+        ("latentr3", "backbone", "a\0b", "printable characters"),
+        ("recone", "endpoint", "file:///etc/passwd", "give the base URL of an OpenAI-compatible service"),
+    ],
+)
+def test_a_value_that_fails_later_is_refused_now_in_one_line(given, tmp_path, system, name, value, told):
+    metadata = tmp_path / "meta.json"
+    metadata.write_text(json.dumps({"asin": "B", "title": "Oak Guitar"}) + "\n")
+    hostile = {**given, "system": system, "metadata": str(metadata), "backbone": "tiny", name: value}
+    with pytest.raises(UserError) as refused:
+        run_preflight(hostile)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value), "one thing is wrong, told once"
+
+
+def test_a_home_in_a_backbone_s_name_is_found(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "config.json").write_text('{"hidden_size": 64, "vocab_size": 100}')
+    metadata = tmp_path / "meta.json"
+    metadata.write_text(json.dumps({"asin": "B", "title": "Oak Guitar"}) + "\n")
+    hostile = {**given, "system": "latentr3", "metadata": str(metadata), "backbone": "~/backbone"}
+    assert "M parameters" in run_preflight(hostile).details["backbone"]

@@ -97,4 +97,4 @@ def _value(text: str, column: Column) -> Any:
     text = text.strip()
     if not _NUMBER.fullmatch(text) or len(text) > 400:
         return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}.get(text.lower(), text)
-    return int(text) if text.lstrip("+-").isdigit() else float(text)
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)

@@ -301,6 +301,7 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
         max_prompt_tokens=config.max_prompt_tokens,
         max_title_tokens=config.max_title_tokens,
     )
+    require_context(config, backbone.config)
     torch.manual_seed(config.seed)
     model = LatentR3Model(
         backbone,
@@ -314,6 +315,26 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
     if (origin := getattr(backbone.config, "origin", None)) is not None:
         notes.append(origin_note(origin))
     return model, prompt, notes
+
+
+def require_context(config: SFTConfig, backbone: Any) -> None:
+    """Refuse rows that the backbone's positions do not hold; it would fail at the first long prompt.
+
+    Args:
+        config: of the stage.
+        backbone: its configuration; without ``max_position_embeddings`` nothing is known.
+
+    Raises:
+        UserError: prompt, latents and title together may be longer.
+    """
+    most = getattr(backbone, "max_position_embeddings", None)
+    row = config.max_prompt_tokens + config.reasoning_tokens + config.max_title_tokens
+    if most and row > most:
+        raise UserError(
+            f"sft: max_prompt_tokens {config.max_prompt_tokens}, reasoning_tokens {config.reasoning_tokens} "
+            f"and max_title_tokens {config.max_title_tokens} make rows of up to {row:,} tokens, and "
+            f"{config.backbone} has {most:,} positions; lower max_prompt_tokens"
+        )
 
 
 def tokens_of(

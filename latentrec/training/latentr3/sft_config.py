@@ -25,6 +25,8 @@ from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_sel
 
 LATENT_LOSSES = ("none", "variance", "contrastive")
 SCRATCH_LEARNING_RATE = 2e-3
+MOST_REASONING_TOKENS = 256
+"""Each is one more pass through the backbone, after the other: the paper uses 1."""
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "learning_rate": 3e-4,
@@ -57,7 +59,7 @@ class SFTConfig(Config):
     profile: Literal["default", "paper"] = Field(
         "default", description="what unset options become; paper: as published"
     )
-    reasoning_tokens: NonNegativeInt = Field(
+    reasoning_tokens: Annotated[int, Field(ge=0, le=MOST_REASONING_TOKENS)] = Field(
         1, description="N, latent tokens before the answer; 0 is the backbone alone"
     )
     latent: Annotated[str, OneOf(*LATENT_SOURCES)] = Field(

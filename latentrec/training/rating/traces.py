@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from latentrec.core import Config, UserError, progress
 from latentrec.core.config import BoundedFloat, NonNegativeFloat, OneOf, PositiveFloat, PositiveInt, Seed
+from latentrec.core.redact import redact
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
@@ -69,7 +70,12 @@ class TracesConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Refuse an endpoint without a model, and a limit of cost without prices."""
+        """Refuse what is no endpoint, an endpoint without a model, and a limit of cost without prices."""
+        if self.endpoint != TEMPLATE and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(
+                f"endpoint is {redact(self.endpoint)!r}; give the base URL of an OpenAI-compatible service "
+                f"(https://…), or '{TEMPLATE}'"
+            )
         if self.endpoint != TEMPLATE and not self.model:
             raise ValueError("model is empty; name the model that the endpoint should answer with")
         if self.max_cost and not (self.input_price or self.output_price):
