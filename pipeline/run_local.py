@@ -7,10 +7,8 @@ with an embedded MLflow below ``RUNS_DIR``. ``RUNNER=docker`` runs each step in 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError

@@ -1,4 +1,4 @@
-"""``python -m pipeline.tracking_uri``: where `make run` tracks its runs, for the Makefile's other commands."""
+"""``python -m pipeline.tracking_uri``: where `make run` tracks, for the Makefile's other commands."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def check_model_name(name: str) -> str:
         or _BAD_IN_NAMES.search(name) is not None
     )
     if bad:
-        shown = ascii(name) if len(name) <= 80 else f"{ascii(name[:77])}…"
+        shown = ascii(name) if len(name) <= 80 else f"{name[:77]!a}…"
         raise UserError(
             f"the model's name is {shown}; expected 1 to {MAX_NAME_LENGTH} letters, digits, '-', '_', '.' or "
             "spaces inside, such as latentr3-gift-cards"

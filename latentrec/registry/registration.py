@@ -57,7 +57,8 @@ def register_model(
             kept beside any other as the baseline that `make demo` compares it with.
 
     Raises:
-        UserError: a name that MLflow refuses, no registry, the evaluation did not evaluate this model, or a directory is not finished.
+        UserError: a name that MLflow refuses, no registry, the evaluation did not evaluate this model, or a
+            directory is not finished.
     """
     check_model_name(name)
     model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)

@@ -50,8 +50,8 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     backbone = str(parameters.get("backbone") or "tiny")
     if not backbone.isprintable() or len(backbone) > MOST_CHARACTERS:
         raise UserError(
-            f"backbone is {ascii(backbone[:60])}, expected a name or location of printable characters, at most "
-            f"{MOST_CHARACTERS:,}"
+            f"backbone is {backbone[:60]!a}, expected a name or location of printable characters, "
+            f"at most {MOST_CHARACTERS:,}"
         )
     if backbone in PRESETS:
         return f"{backbone}: preset, made from the catalogue"

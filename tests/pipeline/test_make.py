@@ -63,6 +63,23 @@ def test_a_model_s_name_is_no_shell_command(home):
     assert not (home / "X").exists()
 
 
+@pytest.mark.parametrize("name", ["runs", "my runs", "o'brien", "a?b", "100% #1", 'x"; touch X; "'])
+def test_recommend_asks_the_store_that_run_made(home, monkeypatch, name):
+    from latentrec.tracking.embedded_store import embedded_path
+    from pipeline.local_runner import RunFolders
+
+    (home / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (home / ".venv/bin/latentrec").write_text("#!/bin/sh\nprintenv MLFLOW_TRACKING_URI\n")
+    (home / "latentrec").symlink_to(ROOT / "latentrec")
+    (home / "pipeline").symlink_to(ROOT / "pipeline")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RUNS_DIR", name)
+    told = make("recommend", "MODEL=models:/x/1", home=home).stdout.strip()
+    assert told == RunFolders(home / name).environment["MLFLOW_TRACKING_URI"]
+    assert embedded_path(told) == home / name / "mlflow.db"
+    assert not (home / "X").exists()
+
+
 @pytest.mark.parametrize("target", ["pipeline-submit", "pipeline-schedule", "pipeline-pause"])
 def test_cluster_targets_put_no_value_into_a_shell_command(home, target):
     value = "a'; touch X; '"

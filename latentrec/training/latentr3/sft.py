@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as Rows
 from transformers import Trainer
 from transformers import set_seed as set_all_seeds
 
+from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.data.time_range import part_of
 from latentrec.models import read_model
