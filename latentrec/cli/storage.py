@@ -20,7 +20,7 @@ HELP = "list checkpoints, collect unreferenced ones, show the fingerprint of inp
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``list``, ``gc`` and ``fingerprint``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="{list,gc,fingerprint}")
-    root_help = "the --checkpoint-root of the trainers: a folder or gs:// location"
+    root_help = "the --checkpoint-root of the trainers: a folder, gs://, s3:// or minio:// location"
     show = actions.add_parser("list", help="show every piece of work with its checkpoints")
     show.add_argument("root", help=root_help)
     collect = actions.add_parser("gc", help="show, and with --delete remove, what no index names")
