@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -11,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 LOG_INTERVAL_S = 10.0
+_logger = logging.getLogger(__name__)
 
 
 class _LogLines:
@@ -26,16 +28,16 @@ class _LogLines:
         self._done += amount
         if time.monotonic() - self._last >= LOG_INTERVAL_S:
             self._last = time.monotonic()
-            self._print()
+            self._log()
 
     def set_postfix_str(self, note: str, refresh: bool = True) -> None:
         self._note = note
 
     def close(self) -> None:
         if time.monotonic() - self._start >= LOG_INTERVAL_S:
-            self._print()
+            self._log()
 
-    def _print(self) -> None:
+    def _log(self) -> None:
         seconds = max(time.monotonic() - self._start, 1e-9)
         share = f" of {self._total:,.0f} ({self._done / self._total:.0%})" if self._total else ""
         rate = (self._done - self._initial) / seconds
@@ -44,11 +46,10 @@ class _LogLines:
             if self._total and rate
             else ""
         )
-        print(
+        _logger.info(
+            "%s",
             f"{self._description}: {self._done:,.0f}{share} {self._unit}, "
             f"{rate:,.1f} {self._unit}/s{left} {self._note}".rstrip(),
-            file=sys.stderr,
-            flush=True,
         )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from latentrec.core.settings import CATALOGUE_REFRESH_SECONDS_VARIABLE
 from latentrec.storage import store_for
+
+_logger = logging.getLogger(__name__)
 
 
 class CatalogueSource:
@@ -62,12 +64,10 @@ def watch(source: CatalogueSource, reload: Callable[[Path], None]) -> threading.
                 if source.changed():
                     with tempfile.TemporaryDirectory() as folder:
                         reload(source.fetch(Path(folder)))
-                    print(f"catalogue reloaded from {source.uri}", file=sys.stderr, flush=True)
+                    _logger.info("catalogue reloaded from %s", source.uri)
             except Exception as error:
-                print(
-                    f"warning: catalogue {source.uri} could not be reloaded, the old one stays ({error})",
-                    file=sys.stderr,
-                    flush=True,
+                _logger.warning(
+                    "catalogue %s could not be reloaded, the old one stays (%s)", source.uri, error
                 )
 
     thread = threading.Thread(target=run, name="catalogue-watch", daemon=True)

@@ -8,8 +8,8 @@ is a parameter of data preparation.
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +37,8 @@ from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
 from latentrec.storage import ABSENT, StorageError, join, store_for
 from latentrec.tracking.embedded_store import open_client
 from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_artifacts
+
+_logger = logging.getLogger(__name__)
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -96,9 +98,9 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             kinds.add(UserError if isinstance(error, UserError) else StorageError)
             if str(error) not in problems:
                 problems.append(str(error))
-            print(f"preflight: {what}: {error}", file=sys.stderr, flush=True)
+            _logger.error("%s: %s", what, error, extra={"label": "preflight"})
             return None
-        print(f"preflight: {what}: {found if isinstance(found, str) else 'ok'}", flush=True)
+        _logger.info("preflight: %s: %s", what, found if isinstance(found, str) else "ok")
         return found
 
     options = attempt("parameters", lambda: check_parameters(system, given, given.get("options", {})))

@@ -67,13 +67,13 @@ def write_run_summary(
     text = render_summary(run_id, statuses, verdict, steps=steps, links=links)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text, encoding="utf-8")
-    print(text, flush=True)
+    logger.info("%s", text)
     try:
         finish_parent_run(_MLFLOW_STATUS[verdict.outcome], Path(path), steps=_mlflow_steps(statuses, verdict))
     except Exception as error:  # the summary stands; a tracking server that is away does not spoil it
-        print(f"run summary: the MLflow run could not be ended ({error})", flush=True)
+        logger.warning("run summary: the MLflow run could not be ended (%s)", error)
     if told := notify(verdict, statuses, links):
-        print(f"run summary: {told}", flush=True)
+        logger.info("run summary: %s", told)
     return verdict
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
+from latentrec.core.log_setup import configure_logging
 from latentrec.core.redact import redact, redact_values
 from latentrec.core.settings import (
     RESTARTS_VARIABLE,
@@ -32,6 +33,8 @@ from latentrec.steps.failures import report_failure
 from latentrec.storage.checkpoints import StaleAttempt
 from latentrec.storage.types import StorageError
 from latentrec.storage.uri import join, store_for
+
+_logger = logging.getLogger(__name__)
 
 EXIT_KEYBOARD = 130
 EXIT_BROKEN_PIPE = 141
@@ -110,6 +113,7 @@ def exit_code_on_error() -> Iterator[None]:
     """
     try:
         with _reported():
+            configure_logging()
             yield
     except UserError as error:
         _leave("error", str(error), EXIT_BAD_INPUT)
@@ -126,17 +130,22 @@ def exit_code_on_error() -> Iterator[None]:
         _leave("failed", "out of memory; give the step more, or make the work smaller", 1)
     except OSError as error:
         if error.errno not in _MACHINE:
-            traceback.print_exc()
-            raise SystemExit(1) from None
+            _crash(error)
         place = f"{error.filename}: " if error.filename else ""
         _leave("failed", f"{place}{error.strerror}; {_MACHINE[error.errno]}", 1)
-    except Exception:
-        traceback.print_exc()
-        raise SystemExit(1) from None
+    except Exception as error:
+        _crash(error)
+
+
+def _crash(error: Exception) -> NoReturn:
+    """A fault that nobody foresaw: its traceback, for a report."""
+    _logger.critical("%s: %s", type(error).__name__, error, exc_info=error)
+    raise SystemExit(1) from None
 
 
 def _leave(word: str, message: str, code: int) -> NoReturn:
-    print(f"{word}: {printable(redact(message), lines=True)}", file=sys.stderr, flush=True)
+    level = logging.WARNING if word == "interrupted" else logging.ERROR
+    _logger.log(level, "%s", printable(redact(message), lines=True), extra={"label": word})
     raise SystemExit(code) from None
 
 

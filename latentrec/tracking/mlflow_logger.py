@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +28,7 @@ from latentrec.storage import Manifest
 from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejected, TrackingRefused
 from latentrec.tracking.disk_queue import DiskQueue
 
+_logger = logging.getLogger(__name__)
 _POLL_S = 0.5
 _MAX_BACKOFF_S = 15.0
 _POISON_ATTEMPTS = 5
@@ -245,7 +246,7 @@ class MlflowMetricLogger:
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            print(f"the tracking server is back after {seconds:.0f} s", file=sys.stderr, flush=True)
+            _logger.info("the tracking server is back after %.0f s", seconds)
 
 
 def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
@@ -280,4 +281,4 @@ def _private_folder() -> Path:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    _logger.warning("%s", message)

@@ -9,56 +9,18 @@ from types import SimpleNamespace
 import mlflow
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from latentrec.models import ModelInfo
-from latentrec.models.rating.placeholder_model import PlaceholderShape, build_model, build_tokenizer
-from latentrec.models.rating.text_predictor import architecture_entry, save_language_model
 from latentrec.prompts.rating_format import RatingScale
-from latentrec.prompts.rating_prompt import RatingPromptSettings
 from latentrec.serving.rating_service import RatingService
 from latentrec.serving.request_schemas import BadRequest, RequestRow, parse_rows
-from latentrec.storage import ArtifactWriter
 from tests.fixtures.shop import decision
-
-TITLES = [f"number {item} of the shop" for item in range(6)]
-
-
-def items_table():
-    return pa.table(
-        {
-            "item_id": pa.array(range(6), pa.int32()),
-            "item_key": [f"B{item}" for item in range(6)],
-            "title": TITLES,
-            "title_id": pa.array(range(6), pa.int32()),
-            "train_count": pa.array([6, 5, 4, 3, 2, 1], pa.int32()),
-            "train_mean_rating": pa.array([4.5, 4.0, None, 3.0, 2.0, 1.0], pa.float32()),
-        }
-    )
+from tests.fixtures.tiny_rating_model import TITLES, make_rating_model
 
 
 @pytest.fixture(scope="module")
 def rating_model(tmp_path_factory):
-    output = tmp_path_factory.mktemp("rating_model") / "model"
-    tokenizer = build_tokenizer([*TITLES, "Analyze the user, then rate from 1 to 5."] * 4, vocabulary=400)
-    model = build_model(tokenizer, PlaceholderShape(hidden_size=32, layers=1, heads=2), seed=0)
-    architecture = architecture_entry(RatingPromptSettings(), RatingScale(1, 5), 8, 3.7)
-    with ArtifactWriter(output, "model", {"seed": 0}) as writer:
-        save_language_model(model, tokenizer, writer.path)
-        pq.write_table(items_table(), writer.path / "items.parquet")
-        ModelInfo(
-            system="reczero",
-            stage="rating_grpo",
-            config={},
-            architecture=architecture,
-            metrics={},
-            dataset_fingerprint="f" * 64,
-            parent=None,
-            train_end=0,
-        ).write(writer.path)
-    return output
+    return make_rating_model(tmp_path_factory.mktemp("rating_model") / "model")
 
 
 def test_registered_rating_model_answers_the_contracts_columns(tracked, rating_model, tmp_path):

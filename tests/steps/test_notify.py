@@ -91,7 +91,12 @@ def registered(promoted):
     return {"details": details | {"verdict": verdict}}
 
 
-def test_a_failed_run_names_its_step_reason_and_page(webhook, tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def _heard(caplog):
+    caplog.set_level("INFO", "latentrec")
+
+
+def test_a_failed_run_names_its_step_reason_and_page(webhook, tmp_path, caplog):
     failed = {"state": "failed", "error": "no space on <device> & elsewhere"}
     summarise(tmp_path, "FAILED", preflight={"details": {"mlflow_parent_run_id": "abc"}}, sft=failed)
     ((path, kind, body),) = webhook.seen
@@ -108,7 +113,7 @@ def test_a_failed_run_names_its_step_reason_and_page(webhook, tmp_path, capsys):
         {"step": "sft", "state": "failed", "reason": "no space on <device> & elsewhere"}
     ]
     assert fields["links"]["KFP run"] == "https://kfp.example/#/runs/details/run-1"
-    assert "failed told to 127.0.0.1" in capsys.readouterr().out
+    assert "failed told to 127.0.0.1" in caplog.text
 
 
 def test_a_terminated_run_is_told_as_such(webhook, tmp_path):
@@ -158,7 +163,7 @@ def test_a_success_without_promotion_is_told_only_where_that_is_asked_for(
     ],
 )
 def test_a_receiver_that_does_not_take_it_spoils_nothing(
-    webhook, tmp_path, monkeypatch, capsys, answers, requests, said
+    webhook, tmp_path, monkeypatch, caplog, answers, requests, said
 ):
     monkeypatch.setattr(notify, "TIMEOUT_S", 0.3)
     webhook.answers = answers
@@ -166,26 +171,26 @@ def test_a_receiver_that_does_not_take_it_spoils_nothing(
     assert not verdict.good
     assert (tmp_path / "summary.md").read_text().startswith("# Run run-1: failed")
     assert len(webhook.seen) == requests
-    assert said in capsys.readouterr().out
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "nonsense", "http://", "http://[::1", "http://127.0.0.1:1/x"])
-def test_an_address_that_leads_nowhere_spoils_nothing(webhook, tmp_path, monkeypatch, capsys, url):
+def test_an_address_that_leads_nowhere_spoils_nothing(webhook, tmp_path, monkeypatch, caplog, url):
     monkeypatch.setenv("LATENTREC_NOTIFY_URL", url)
     summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen == []
-    assert "not told" in capsys.readouterr().out
+    assert "not told" in caplog.text
 
 
 @pytest.mark.parametrize("answers", [[200], [503], ["silence"], [302]])
-def test_of_the_address_only_the_host_is_ever_shown(webhook, tmp_path, monkeypatch, capsys, caplog, answers):
+def test_of_the_address_only_the_host_is_ever_shown(webhook, tmp_path, monkeypatch, caplog, answers):
     """Whoever has its path can post: it is a secret."""
     monkeypatch.setattr(notify, "TIMEOUT_S", 0.3)
     webhook.answers = answers
     with caplog.at_level(logging.DEBUG):
         summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen
-    assert SECRET.rpartition("/")[2] not in capsys.readouterr().out + caplog.text
+    assert SECRET.rpartition("/")[2] not in caplog.text
     assert SECRET not in (tmp_path / "summary.md").read_text() + json.dumps(webhook.seen[0][2])
 
 
@@ -197,9 +202,9 @@ def test_secrets_in_reasons_are_taken_out_of_the_message(webhook, tmp_path):
     assert "pw@" not in told
 
 
-def test_without_an_address_nothing_is_sent_or_said(webhook, tmp_path, monkeypatch, capsys):
+def test_without_an_address_nothing_is_sent_or_said(webhook, tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("LATENTREC_NOTIFY_URL")
     assert "LATENTREC_NOTIFY_URL" not in os.environ
     summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen == []
-    assert "told" not in capsys.readouterr().out
+    assert "told" not in caplog.text

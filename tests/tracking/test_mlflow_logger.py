@@ -67,7 +67,8 @@ def close(metric_logger, seconds=5.0):
     return b"".join(kept)
 
 
-def test_every_point_arrives_in_order_after_an_outage(delivery, tmp_path, capsys):
+def test_every_point_arrives_in_order_after_an_outage(delivery, tmp_path, caplog):
+    caplog.set_level("INFO", "latentrec")
     metric_logger = sink_on(delivery, tmp_path)
     for step in range(300):
         if step == 100:
@@ -80,7 +81,7 @@ def test_every_point_arrives_in_order_after_an_outage(delivery, tmp_path, capsys
     assert delivery.points() == [(step, step / 3) for step in range(300)]
     assert delivery.received[-1] == {**delivery.received[-1], "kind": "end", "status": "FINISHED"}
     assert not (tmp_path / "spool").exists()
-    warnings = capsys.readouterr().err
+    warnings = caplog.text
     assert warnings.count("the tracking server is away (connection refused)") == 1
     assert warnings.count("the tracking server is back") == 1
 
@@ -95,14 +96,14 @@ def test_logging_never_waits_for_a_server_that_is_away(delivery, tmp_path):
     close(metric_logger, 0.1)
 
 
-def test_what_could_not_be_sent_is_handed_over_whole(delivery, tmp_path, capsys):
+def test_what_could_not_be_sent_is_handed_over_whole(delivery, tmp_path, caplog):
     delivery.away.set()
     metric_logger = sink_on(delivery, tmp_path)
     for step in range(50):
         metric_logger.log_metrics({"loss": 1.0}, step)
     left = close(metric_logger, 0.2)
     assert left.count(b"\n") == 51
-    assert "51 records wait in kept" in capsys.readouterr().err
+    assert "51 records wait in kept" in caplog.text
     assert (tmp_path / "spool" / "events.jsonl").exists()
 
 
@@ -118,7 +119,7 @@ def test_retry_on_the_same_machine_sends_what_the_first_attempt_left(delivery, t
     assert delivery.points() == [(1, 1.0), (2, 2.0)]
 
 
-def test_a_full_buffer_says_so_and_counts_what_it_refused(delivery, tmp_path, capsys):
+def test_a_full_buffer_says_so_and_counts_what_it_refused(delivery, tmp_path, caplog):
     delivery.away.set()
     metric_logger = sink_on(delivery, tmp_path, max_bytes=2_000)
     for step in range(100):
@@ -130,27 +131,27 @@ def test_a_full_buffer_says_so_and_counts_what_it_refused(delivery, tmp_path, ca
     (count,) = [r["values"]["tracking.refused_records"] for r in delivery.received if r["kind"] == "tags"]
     assert 0 < kept < 100
     assert kept + int(count) == 100
-    assert capsys.readouterr().err.count("the buffer for the tracking server is full") == 1
+    assert caplog.text.count("the buffer for the tracking server is full") == 1
 
 
-def test_a_record_that_the_server_refuses_does_not_hold_up_the_others(delivery, tmp_path, capsys):
+def test_a_record_that_the_server_refuses_does_not_hold_up_the_others(delivery, tmp_path, caplog):
     delivery.refuse = lambda record: record.get("step") == 3
     metric_logger = sink_on(delivery, tmp_path)
     for step in range(10):
         metric_logger.log_metrics({"loss": 1.0}, step)
     close(metric_logger)
     assert [step for step, _ in delivery.points()] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
-    assert "the tracking server refuses metrics loss: INVALID_PARAMETER_VALUE" in capsys.readouterr().err
+    assert "the tracking server refuses metrics loss: INVALID_PARAMETER_VALUE" in caplog.text
 
 
-def test_a_record_that_breaks_the_server_is_set_aside_after_a_few_tries(delivery, tmp_path, capsys):
+def test_a_record_that_breaks_the_server_is_set_aside_after_a_few_tries(delivery, tmp_path, caplog):
     delivery.break_on = lambda record: record.get("step") == 3
     metric_logger = sink_on(delivery, tmp_path)
     for step in range(6):
         metric_logger.log_metrics({"loss": 1.0}, step)
     close(metric_logger)
     assert [step for step, _ in delivery.points()] == [0, 1, 2, 4, 5]
-    assert "refuses metrics loss: 500" in capsys.readouterr().err
+    assert "refuses metrics loss: 500" in caplog.text
 
 
 def test_artifact_is_kept_while_the_server_is_away_though_its_file_is_gone(delivery, tmp_path):
