@@ -13,9 +13,10 @@ import numpy as np
 
 from examples.demo.why import item_vectors, latent_attention, nearest
 from latentrec.core import UserError
+from latentrec.decoding import DecodingOptions
 from latentrec.registry.model_registry import CHAMPION, PREVIOUS, RegisteredVersion, Registry
 from latentrec.serving.rating_service import RatingService
-from latentrec.serving.recommendation_service import RecommendationService, ServingModel, ServingOptions
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import RATING_SYSTEMS, Parameters, RequestRow
 
 
@@ -148,7 +149,7 @@ def _contender(registry: Registry, version: RegisteredVersion, role: str, folder
     loaded = ServingModel.load(
         registry.download(version, "model", folder),
         registry.download(version, "catalogue", folder),
-        ServingOptions.from_config(registry.config(version)),
+        DecodingOptions.from_config(registry.config(version)),
         assistant,
     )
     return Contender(role, version.uri, loaded)
