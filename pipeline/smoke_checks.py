@@ -33,6 +33,7 @@ EVERY_MINUTE = "0 * * * * *"
 LONG = {"sft_epochs": 200, "seed": 4243, "model_name": "latentr3-smoke-lost"}
 
 Answer = TypeVar("Answer")
+_NONE = TaskState("", False, 0)
 
 
 @dataclass
@@ -96,6 +97,29 @@ class Smoke:
 
         return run.state, self.until(settled, SETTLE_S) or task_states(self.get(run_id))
 
+    def ran(self, run_id: str, tasks: Mapping[str, TaskState], step: str) -> bool:
+        """Whether a step ran to its end, and not from the cache: the API says so, or the step's pod.
+
+        Seen on KFP 2.17: the tasks of a run that has succeeded stay as they were a minute before its end.
+        """
+        found = tasks.get(step.replace("_", "-"), _NONE)
+        if found.cached:
+            return False
+        return found.state == "SUCCEEDED" or any(
+            pod.step == step and pod.phase == "Succeeded" for pod in self.pods(run_id)
+        )
+
+    def cached(self, run_id: str, tasks: Mapping[str, TaskState], step: str) -> bool:
+        """Whether a step came from the cache: the API says so, or the run has pods and the step has none."""
+        if tasks.get(step.replace("_", "-"), _NONE).cached:
+            return True
+        steps = {pod.step for pod in self.pods(run_id)}
+        return bool(steps) and step not in steps
+
+    def pods(self, run_id: str) -> list[Pod]:
+        """The pods of a run's steps; none where ``kubectl`` cannot be used."""
+        return self.kubectl.pods(run_id) if self.kubectl else []
+
     def until(self, found: Callable[[], Any], seconds: float) -> Any:
         """Ask until there is an answer that counts, or the time is over (then ``None``).
 
@@ -128,18 +152,20 @@ class Smoke:
 
 def two_runs(smoke: Smoke) -> bool:
     """A run to the end, and the same again from the cache; whether both succeeded."""
-    state, tasks = smoke.end_of(smoke.start("first"))
+    run_id = smoke.start("first")
+    state, tasks = smoke.end_of(run_id)
     check = smoke.report.check
     failed = ", ".join(name for name, task in tasks.items() if task.state == "FAILED")
     detail = "" if state == "SUCCEEDED" else f"it is {state}; failed tasks: {failed or 'none told'}"
     if not check("the run succeeded", state == "SUCCEEDED", detail):
         return False
-    check("the run summary ran", _ran(tasks, "run-summary"))
-    state, tasks = smoke.end_of(smoke.start("second"))
+    check("the run summary ran", smoke.ran(run_id, tasks, "run_summary"))
+    run_id = smoke.start("second")
+    state, tasks = smoke.end_of(run_id)
     good = check("the second run succeeded", state == "SUCCEEDED", "" if state == "SUCCEEDED" else state)
-    check("its data preparation came from the cache", tasks.get("data-prep", _NONE).cached)
-    check("its preflight did not", _ran(tasks, "preflight"))
-    check("its registration did not", _ran(tasks, "register"))
+    check("its data preparation came from the cache", smoke.cached(run_id, tasks, "data_prep"))
+    check("its preflight did not", smoke.ran(run_id, tasks, "preflight"))
+    check("its registration did not", smoke.ran(run_id, tasks, "register"))
     return good
 
 
@@ -183,7 +209,7 @@ def _scheduled_run(smoke: Smoke, recurring: str, run_id: str | None) -> None:
     smoke.patiently(lambda: schedule.change("pause", recurring, smoke.cluster))
     smoke.report.runs["scheduled"] = run_id
     state, tasks = smoke.end_of(run_id)
-    trained = sorted(name for name in ("evaluate", "register") if _ran(tasks, name))
+    trained = sorted(name for name in ("evaluate", "register") if smoke.ran(run_id, tasks, name))
     detail = f"it is {state}" if state != "SUCCEEDED" else f"it ran {', '.join(trained)}" if trained else ""
     smoke.report.check(what, state == "SUCCEEDED" and not trained, detail)
     _tracked(smoke, run_id, "MLflow says that it succeeded", parent="FINISHED")
@@ -229,7 +255,7 @@ def lost_pod_and_termination(smoke: Smoke) -> None:
     smoke.report.check("the terminated run ended", state in ("FAILED", "CANCELED"), state)
     summary = "the terminated run's summary ran"
     what = "MLflow says that it was terminated, and nothing of it still runs"
-    if _ran(tasks, "run-summary"):
+    if smoke.ran(run_id, tasks, "run_summary"):
         smoke.report.check(summary, True)
         _tracked(smoke, run_id, what, "KILLED")
         return
@@ -305,11 +331,3 @@ def _no_catchup(smoke: Smoke, entry: Any) -> bool:
         return bool(entry.no_catchup)
     with connect(smoke.cluster) as client:
         return bool(client.get_recurring_run(entry.recurring_run_id).no_catchup)
-
-
-_NONE = TaskState("", False, 0)
-
-
-def _ran(tasks: Mapping[str, TaskState], name: str) -> bool:
-    found = tasks.get(name, _NONE)
-    return found.state == "SUCCEEDED" and not found.cached

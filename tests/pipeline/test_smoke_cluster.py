@@ -193,6 +193,40 @@ def test_a_cluster_without_a_cache_is_found(server, gcs_server):
     assert not report.good
 
 
+def test_tasks_that_stay_behind_their_run_are_judged_by_their_pods(server, gcs_server, monkeypatch):
+    """Seen on KFP 2.17: the run is SUCCEEDED, its last tasks stay RUNNING or absent for ever."""
+    behave(server, cached=())
+    good = server.on_run
+
+    def stale(run: dict) -> None:
+        good(run)
+        for entry in run["run_details"]["task_details"]:
+            if entry.get("display_name", "").startswith(("register", "run-summary", "evaluate")):
+                entry |= {"state": "RUNNING", "end_time": "0001-01-01T00:00:00Z", "state_history": []}
+
+    server.on_run = stale
+
+    class Pods(Nodes):
+        def pods(self, run_id: str) -> list[Pod]:
+            found = [Pod("p", "preflight", "Succeeded", None, running=False)]
+            found += [
+                Pod("r", step, "Succeeded", None, running=False) for step in ("register", "run_summary")
+            ]
+            return found + super().pods(run_id)
+
+    monkeypatch.setattr(Kubectl, "problem", staticmethod(lambda: ""))
+    nodes = Pods()
+    placeholder = type("K", (), {"problem": Kubectl.problem, "__new__": lambda *_: nodes})
+    monkeypatch.setattr(smoke_cluster, "Kubectl", placeholder)
+    found = outcomes(run(server))
+    for what in (
+        "the run summary ran",
+        "its data preparation came from the cache",
+        "its registration did not",
+    ):
+        assert found[what] == "ok", what
+
+
 def test_a_failed_run_ends_the_test_and_names_the_tasks(server, gcs_server):
     behave(server, state="FAILED")
     report = run(server)
