@@ -10,23 +10,21 @@ RUNS_DIR ?= runs
 export RUNS_DIR
 TRACKING_URI = $(BIN)/python -m pipeline.tracking_uri
 
-# What `make run` understands; each may be given on the command line.
-SYSTEM ?= latentr3
-RUNNER ?= process
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 
-# What a target takes on the command line. Make hands these on through the environment, never as the text of a shell
-# command: a value may hold quotes, spaces and semicolons. Any other variable is refused: it would change nothing.
-export SYSTEM RUNNER REVIEWS META CATEGORY PARAMS K_CORE SPLIT SEED CRON ID MODEL HISTORY K PORT BENCH
-VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY PARAMS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
+# What a target takes on the command line. Make hands these to Python through the environment, never through the
+# text of a shell command: a value may hold quotes, spaces and semicolons. Any other variable is refused: it would
+# change nothing.
+export SYSTEM RUNNER REVIEWS META CATEGORY PARAMS SETTINGS K_CORE SPLIT SEED CRON ID MODEL HISTORY K PORT BENCH
+VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY PARAMS SETTINGS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
 	PYTEST_WORKERS IMAGE_REGISTRY IMAGE_TAG IMAGE_LOCK RELEASE TORCH_VARIANT BASE_IMAGE BUILD_ARGS PUSH_ARGS ENGINE \
 	CA_BUNDLE CRON ID MODEL HISTORY K PORT SMOKE_% PIP_% BENCH BENCH_% RESULTS_% KFP_% MLFLOW_% LATENTREC_% DOCS_% \
 	OVERLAYS SERVE
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES) MAKEFLAGS MAKEOVERRIDES SHELL -%,$(GIVEN))
 ifneq ($(strip $(UNKNOWN)),)
-$(error unknown variable: $(strip $(UNKNOWN)). make knows: $(VARIABLES). A pipeline's parameter is set by PARAMS='sft_epochs=2')
+$(error unknown variable: $(strip $(UNKNOWN)). make knows: $(VARIABLES). A field of a step is set by PARAMS='sft.learning_rate=1e-4')
 endif
 
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
@@ -62,10 +60,8 @@ $(OVERLAYS)/%/.installed: docker/requirements/%.txt $(VENV)/.requirements | $(VE
 locks: ## resolve the hash-locked requirements again (needs uv)
 	docker/requirements/lock.sh
 
-run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= RUNNER=process|docker
-	@$(BIN)/python -m pipeline.run_local --system "$$SYSTEM" --runner "$$RUNNER" \
-		--reviews "$$REVIEWS" --metadata "$$META" --category "$$CATEGORY" --params "$$PARAMS" \
-		$${K_CORE:+--set "k_core=$$K_CORE"} $${SPLIT:+--set "split=$$SPLIT"} $${SEED:+--set "seed=$$SEED"}
+run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= SETTINGS= RUNNER=process|docker
+	@$(BIN)/python -m pipeline.run_local
 
 test: setup ## unit, property, equivalence and end-to-end tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not docs and not browser' -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
@@ -97,17 +93,17 @@ pipeline-compile: setup ## build/pipelines/*.yaml (IMAGE_REGISTRY= IMAGE_TAG= RE
 golden: setup ## write the reviewed copies of the compiled pipelines again (tests/pipeline/golden)
 	IMAGE_REGISTRY= IMAGE_TAG= RELEASE= $(BIN)/python -m pipeline.compile --output tests/pipeline/golden
 
-pipeline-submit: setup ## upload a pipeline version and start a run (KFP_HOST= SYSTEM= PARAMS=)
-	$(BIN)/python -m pipeline.submit --system "$$SYSTEM" --params "$$PARAMS"
+pipeline-submit: setup ## upload a pipeline version and start a run (KFP_HOST= SYSTEM= PARAMS= SETTINGS=)
+	$(BIN)/python -m pipeline.submit
 
-pipeline-schedule: setup ## start a recurring run (KFP_HOST= SYSTEM= CRON='0 0 3 * * 1' PARAMS=)
-	$(BIN)/python -m pipeline.schedule create --system "$$SYSTEM" --cron "$$CRON" --params "$$PARAMS"
+pipeline-schedule: setup ## start a recurring run (KFP_HOST= SYSTEM= CRON='0 0 3 * * 1' PARAMS= SETTINGS=)
+	$(BIN)/python -m pipeline.schedule create
 
 pipeline-schedules: setup ## list the recurring runs (KFP_HOST=)
 	$(BIN)/python -m pipeline.schedule list
 
 pipeline-pause pipeline-resume pipeline-unschedule: setup ## pause, resume or delete a recurring run (KFP_HOST= ID=)
-	$(BIN)/python -m pipeline.schedule $(subst unschedule,delete,$(@:pipeline-%=%)) --id "$$ID"
+	$(BIN)/python -m pipeline.schedule $(subst unschedule,delete,$(@:pipeline-%=%))
 
 smoke-cluster: setup ## a tiny run on a cluster, end to end, with checks (KFP_HOST= SMOKE_LOCATION=gs://…)
 	$(BIN)/python -m pipeline.smoke_cluster
@@ -123,6 +119,8 @@ bench: setup ## run the benchmarks (BENCH=name for one)
 
 results: setup ## train and compare the systems on the data at hand, write docs/results.md
 	$(BIN)/python -m benchmarks.results $(RESULTS_ARGS)
+
+LOCAL_STORE := $$($(BIN)/python -c 'import os, pathlib; print("sqlite:///%s/mlflow.db" % pathlib.Path(os.environ["RUNS_DIR"]).resolve())')
 
 mlflow-ui: setup ## open the embedded tracking store at its experiment (PORT=5000)
 	@$(BIN)/python -m pipeline.mlflow_ui $${PORT:+--port "$$PORT"}

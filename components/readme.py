@@ -6,6 +6,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from latentrec.core import Config
+from latentrec.core.config import default_text, kind_of
+
 HERE = Path(__file__).parent
 
 
@@ -30,12 +33,31 @@ def readme(name: str) -> str:
     lines += ["| input | type | default | |", "|---|---|---|---|"]
     for key, entry in (spec.inputs or {}).items():
         default = "required" if not entry.optional else f"`{entry.default!r}`"
-        lines.append(f"| `{key}` | {_kind(entry.type)} | {default} | {entry.description or ''} |")
+        lines.append(f"| `{key}` | {_kind(entry.type)} | {default} | {_line(entry.description)} |")
     if spec.outputs:
         lines += ["", "| output | type | |", "|---|---|---|"]
         for key, entry in spec.outputs.items():
             lines.append(f"| `{key}` | {_kind(entry.type)} | {entry.description or ''} |")
+    if "config" in (spec.inputs or {}):
+        from latentrec.steps.parameters import STAGE_2, config_class
+
+        for step in sorted(STAGE_2.values()) if name == "stage_2" else [name]:
+            config = config_class(step)
+            lines += ["", f"Fields of `config` (`{config.__name__}`):", "", *field_table(config)]
     return "\n".join(lines) + "\n"
+
+
+def field_table(config: type[Config]) -> list[str]:
+    """A configuration's fields as a Markdown table: name, type, default, meaning."""
+    lines = ["| field | type | default | |", "|---|---|---|---|"]
+    for name, field in config.model_fields.items():
+        kind = kind_of(field).name.replace("|", "\\|")
+        lines.append(f"| `{name}` | {kind} | {default_text(field)} | {field.description} |")
+    return lines
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _command(name: str) -> str:

@@ -29,7 +29,7 @@ class Run:
         system: name of the pipeline.
         parameters: the pipeline's parameters by name.
         steps: names of the steps, in order.
-        checked: the preflight task; its outputs are the checked options of each step.
+        checked: the preflight task; its outputs are the checked configuration of each step.
         prepared: the data preparation task.
     """
 
@@ -52,10 +52,15 @@ class Run:
             pool=self.checked.outputs if self.checked else {},
         )
 
-    def options(self, group: str) -> Any:
-        """The checked further options of one group."""
+    def config(self, step: str) -> Any:
+        """The checked configuration of one step: what is set of it."""
         assert self.checked is not None
-        return self.checked.outputs[f"{group}_options"]
+        return self.checked.outputs[f"{step}_config"]
+
+    def stage_2(self) -> Any:
+        """What LatentR3's stage 2 runs."""
+        assert self.checked is not None
+        return self.checked.outputs["stage_2"]
 
     def champion(self) -> Any:
         """The registered version that training begins at; empty for none."""
@@ -64,25 +69,15 @@ class Run:
 
     def preflight(self) -> dsl.PipelineTask:
         """Check everything before anything costs."""
-        known = set(preflight.component_spec.inputs)
-        given = {name: value for name, value in self.parameters.items() if name in known}
-        # KFP's local runner cannot leave a number out, so numbers go as one text: "k_core=5 seed=42".
-        rest = {name: value for name, value in self.parameters.items() if name not in known}
-        numbers = " ".join(f"{name}={value}" for name, value in rest.items())
-        task = preflight(system=self.system, numbers=numbers, **given)
+        task = preflight(system=self.system, **self.parameters)
         self.checked = self.step(task, placement.PREFLIGHT, name="preflight", title="Preflight")
         return self.checked
 
-    def data_prep(self, *, task: str = "next_item") -> dsl.PipelineTask:
+    def data_prep(self) -> dsl.PipelineTask:
         """Reviews to a dataset directory."""
         assert self.checked is not None
-        known = set(data_prep.component_spec.inputs) - {"data_cutoff", "options"}
         prepared = data_prep(
-            inputs_fingerprint=self.checked.outputs["inputs_fingerprint"],
-            data_cutoff=self.checked.outputs["data_cutoff"],
-            task=task,
-            options=self.options("data"),
-            **{name: value for name, value in self.parameters.items() if name in known},
+            inputs_fingerprint=self.checked.outputs["inputs_fingerprint"], config=self.config("data_prep")
         )
         self.prepared = self.step(prepared, placement.DATA, name="data_prep", title="Prepare data")
         return self.prepared
@@ -94,20 +89,15 @@ class Run:
         content, known = self.prepared.outputs["content"], self.checked.outputs["known_content"]
         return dsl.If(content != known, name="new-data")
 
-    def evaluate(
-        self, dataset: Any, trained: Mapping[str, dsl.PipelineTask], **settings: Any
-    ) -> dsl.PipelineTask:
+    def evaluate(self, dataset: Any, trained: Mapping[str, dsl.PipelineTask]) -> dsl.PipelineTask:
         """Score the models of trainers, by the names in the tables; the last one is the challenger."""
         inputs = {f"model_{index}": task.outputs["model"] for index, task in enumerate(trained.values(), 1)}
         task = evaluate(
             dataset=dataset,
             names=list(trained),
-            champion_of=self.parameters["model_name"],
-            promotion_margin=self.parameters["promotion_margin"],
-            seed=self.parameters["seed"],
-            options=self.options("evaluate"),
+            champion_of=self.parameters["registry_model_name"],
+            config=self.config("evaluate"),
             **inputs,
-            **settings,
         )
         return self.step(task, placement.EVALUATE, name="evaluate", title="Evaluate")
 
@@ -124,7 +114,7 @@ class Run:
             model=trained.outputs["model"],
             evaluation=judged.outputs["evaluation"],
             dataset=dataset,
-            name=self.parameters["model_name"],
+            name=self.parameters["registry_model_name"],
             **helped,
         )
         return self.step(task, placement.REGISTER, name="register", title="Register")

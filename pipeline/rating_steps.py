@@ -14,25 +14,11 @@ from pipeline.builder import Run
 
 def starting_model(run: Run, dataset: Any) -> dsl.PipelineTask:
     """The model that reinforcement learning starts from: a placeholder, or a real one by name."""
-    task = pretrain_rating(
-        dataset=dataset,
-        backbone=run.parameters["backbone"],
-        seed=run.parameters["seed"],
-        options=run.options("pretrain"),
-    )
-    return run.step(task, placement.TRAIN, name="backbone", title="Starting model")
+    task = pretrain_rating(dataset=dataset, config=run.config("pretrain_rating"))
+    return run.step(task, placement.TRAIN, name="pretrain_rating", title="Starting model")
 
 
 def reinforce(run: Run, dataset: Any, parent: dsl.PipelineTask) -> dsl.PipelineTask:
     """GRPO on rating rewards, from the parent's model."""
-    task = rating_grpo(
-        dataset=dataset,
-        parent=parent.outputs["model"],
-        profile=run.parameters["profile"],
-        steps=run.parameters["rating_steps"],
-        group_size=run.parameters["rating_group_size"],
-        learning_rate=run.parameters["rating_learning_rate"],
-        seed=run.parameters["seed"],
-        options=run.options("rating"),
-    )
+    task = rating_grpo(dataset=dataset, parent=parent.outputs["model"], config=run.config("rating_grpo"))
     return run.step(task, placement.TRAIN, name="rating_grpo", title="Rating GRPO")

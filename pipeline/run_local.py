@@ -7,6 +7,7 @@ with an embedded MLflow below ``RUNS_DIR``. ``RUNNER=docker`` runs each step in 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -14,31 +15,35 @@ from typing import Any
 from latentrec.core import EXIT_BAD_INPUT, UserError
 from latentrec.core.redact import redact
 from latentrec.models.presets import PRESETS
+from latentrec.steps.parameters import REVIEWS
 from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
 from latentrec.storage import exclusive, is_local, local_path
-from pipeline.dags import SYSTEMS, parse_parameters, typed_parameters
+from pipeline.dags import merge, parse_parameters, typed_parameters
 from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 from pipeline.run_report import heading, report
+from pipeline.submit import add_run_arguments
 from pipeline.tracking_uri import runs_folder
+
+INPUTS = (REVIEWS, "data_metadata")
+"""Parameters that name the input files."""
 
 LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
-        "backbone": "tiny",
+        "sft_backbone": "tiny",
         "gpu_count": "0",
         "sft_batch_size": 32,
         "sft_epochs": 4,
-        "sft_learning_rate": 3e-3,
-        "grpo_epochs": 0.5,
+        "settings": {"sft.learning_rate": 3e-3, "title_objective.epochs": 0.5},
     },
     "lares": {
-        "sasrec_epochs": 20,
-        "lares_epochs": 16,
+        "sasrec_max_epochs": 20,
+        "spt_max_epochs": 16,
         "rpt_epochs": 2,
         "rpt_learning_rate": 1e-4,
-        "options": {"lares": {"hidden_dropout": 0.2, "attention_dropout": 0.2}},
+        "settings": {"spt.hidden_dropout": 0.2, "spt.attention_dropout": 0.2},
     },
-    "reczero": {"backbone": "tiny", "gpu_count": "0"},
-    "recone": {"backbone": "tiny", "gpu_count": "0"},
+    "reczero": {"pretrain_rating_backbone": "tiny", "gpu_count": "0"},
+    "recone": {"pretrain_rating_backbone": "tiny", "gpu_count": "0"},
 }
 """What `make run` sets where the user says nothing: models that two cores can train."""
 
@@ -46,27 +51,26 @@ SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
         "sft_epochs": 1,
         "sft_batch_size": 16,
-        "sft_learning_rate": 2e-3,
-        "grpo_epochs": 0.5,
-        "sasrec_epochs": 40,
+        "sasrec_max_epochs": 40,
+        "settings": {"sft.learning_rate": 2e-3},
     },
 }
 """And on the generated sample: epochs after which the whole run has taken a few minutes."""
 
 
-OF_PRESETS = ("sft_batch_size", "sft_epochs", "sft_learning_rate", "grpo_epochs")
+OF_PRESETS = ("sft_batch_size", "sft_epochs", "sft.learning_rate", "title_objective.epochs")
 """Settings that suit a small preset from scratch, and no other backbone."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
+    if arguments.runner not in ("", "process", "docker"):
+        raise UserError(f"RUNNER is '{arguments.runner}', expected process or docker")
     folders = RunFolders(runs_folder())
-    given = parse_parameters(arguments.system, arguments.params)
-    pairs = dict(text.partition("=")[::2] for text in arguments.set)
-    given |= typed_parameters(arguments.system, pairs)
-    on_sample = not (arguments.reviews or arguments.category)
-    parameters = local_settings(arguments.system, given, on_sample=on_sample) | given
+    given = _given(arguments)
+    on_sample = not (arguments.reviews or arguments.category or given.get(REVIEWS))
+    parameters = merge(local_settings(arguments.system, given, on_sample=on_sample), given)
     parameters |= _inputs(arguments, folders, parameters)
     print(heading(arguments.system, parameters, folders), flush=True)
     print(f"settings: {_in_a_line(parameters)}", flush=True)
@@ -88,12 +92,15 @@ def local_settings(system: str, given: Mapping[str, Any], *, on_sample: bool) ->
     Epochs, batches and learning rates here are those of small presets: a backbone that was trained before
     keeps the pipeline's own.
     """
-    settings = dict(LOCAL_SETTINGS.get(system, {}))
+    chosen = dict(LOCAL_SETTINGS.get(system, {}))
     if on_sample:
-        settings |= SAMPLE_SETTINGS.get(system, {})
-    if given.get("backbone", settings.get("backbone", "tiny")) in PRESETS:
-        return settings
-    return {name: value for name, value in settings.items() if name not in OF_PRESETS}
+        chosen = merge(chosen, SAMPLE_SETTINGS.get(system, {}))
+    backbone = given.get("sft_backbone") or given.get("settings", {}).get("sft.backbone")
+    if (backbone or chosen.get("sft_backbone", "tiny")) in PRESETS:
+        return chosen
+    kept = {name: value for name, value in chosen.items() if name not in OF_PRESETS}
+    fields = {name: value for name, value in kept.pop("settings", {}).items() if name not in OF_PRESETS}
+    return {**kept, **({"settings": fields} if fields else {})}
 
 
 def _in_a_line(parameters: Mapping[str, Any]) -> str:
@@ -101,16 +108,33 @@ def _in_a_line(parameters: Mapping[str, Any]) -> str:
     return redact(", ".join(f"{name}={value}" for name, value in shown.items()))
 
 
+SHORTHANDS = {"K_CORE": "data_k_core", "SPLIT": "data_split", "SEED": "seed"}
+"""Variables of `make` that stand for one parameter."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    parser.add_argument("--system", default="latentr3", help=f"one of {', '.join(SYSTEMS)}")
-    parser.add_argument("--runner", default="process", choices=("process", "docker"))
-    parser.add_argument("--reviews", default="", help="review files; default: a generated sample")
-    parser.add_argument("--metadata", default="", help="metadata files")
-    parser.add_argument("--category", default="", help="fetch this category's public files")
-    parser.add_argument("--params", default="", help="'name=value name=value': any pipeline parameter")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter")
+    add_run_arguments(parser)
+    for name, variable, text in (
+        ("runner", "RUNNER", "process or docker"),
+        ("reviews", "REVIEWS", "review files; default: a generated sample"),
+        ("metadata", "META", "metadata files"),
+        ("category", "CATEGORY", "fetch this category's public files"),
+    ):
+        parser.add_argument(f"--{name}", default=os.environ.get(variable, ""), help=f"{variable}: {text}")
     return parser
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The user's parameters: the settings file, over it PARAMS and the shorthands."""
+    system = arguments.system
+    short = {name: os.environ[variable] for variable, name in SHORTHANDS.items() if os.environ.get(variable)}
+    given = parse_parameters(system, arguments.params, arguments.settings)
+    twice = sorted(set(short) & set(parse_parameters(system, arguments.params)))
+    if twice:
+        variable = next(one for one, name in SHORTHANDS.items() if name == twice[0])
+        raise UserError(f"{variable} and PARAMS both give {twice[0]}")
+    return merge(given, typed_parameters(system, short))
 
 
 def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict[str, Any]) -> dict[str, str]:
@@ -122,15 +146,17 @@ def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict
         from latentrec.data.amazon_downloads import fetch_category
 
         fetched = fetch_category(arguments.category, 2018, folders.root / "downloads")
-        return dict(zip(("reviews", "metadata"), fetched, strict=True))
+        return dict(zip(INPUTS, fetched, strict=True))
     if arguments.reviews:
-        return {"reviews": _absolute(arguments.reviews), "metadata": _absolute(arguments.metadata)}
+        return {REVIEWS: _absolute(arguments.reviews), "data_metadata": _absolute(arguments.metadata)}
+    if parameters.get(REVIEWS):
+        return {name: _absolute(str(parameters.get(name) or "")) for name in INPUTS}
     from latentrec.data import generate_sample
 
     seed = int(parameters.get("seed", 42))
     with exclusive(folders.root / "sample" / ".lock"):  # two runs at once may want the same sample
         reviews, metadata = generate_sample(folders.root / "sample" / f"seed-{seed}", seed=seed)
-    return {"reviews": str(reviews), "metadata": str(metadata)}
+    return {REVIEWS: str(reviews), "data_metadata": str(metadata)}
 
 
 def _absolute(locations: str) -> str:
@@ -141,7 +167,7 @@ def _absolute(locations: str) -> str:
 def _run_in_containers(system: str, parameters: dict[str, Any], folders: RunFolders) -> Outcome:
     from pipeline.containers import check_images, container_runner, engine, tracking_server
 
-    texts = (str(parameters.get(name) or "") for name in ("reviews", "metadata"))
+    texts = (str(parameters.get(name) or "") for name in INPUTS)
     inputs = [part for text in texts for part in text.split(",") if part]
     with engine() as client:
         check_images(system, client)

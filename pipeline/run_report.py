@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.evaluation.report.console_table import results_table
+from latentrec.steps.parameters import REVIEWS
 from pipeline.dags import pipeline_of
 from pipeline.local_runner import Outcome, RunFolders
 
-_INPUTS = ("reviews", "metadata", "data_reviews", "data_metadata")
+_INPUTS = (REVIEWS, "data_metadata")
 
 
 def heading(system: str, parameters: Mapping[str, Any], folders: RunFolders) -> str:

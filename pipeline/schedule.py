@@ -10,6 +10,7 @@ as it is, and preflight stops the run with a message before anything costs.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,7 @@ from latentrec.core import UserError
 from latentrec.steps.status import exit_code_on_error
 from pipeline.cluster import Cluster, connect, experiment_id, run_settings, upload
 from pipeline.compile import compile_pipelines
-from pipeline.dags import SYSTEMS
-from pipeline.submit import BUILD, checked_parameters
+from pipeline.submit import BUILD, add_run_arguments, checked_parameters
 
 DEFAULT_CRON = "0 0 3 * * 1"
 """Mondays at 03:00 UTC: second, minute, hour, day of month, month, day of week."""
@@ -107,7 +107,7 @@ def create(system: str, cron: str, parameters: Mapping[str, Any], cluster: Clust
     """Upload the scheduled version and start a recurring run; returns its id.
 
     With ``data_cutoff`` among the parameters, that is kept and the schedule's time is not used. A scheduled
-    run that finds no new data stops after data preparation, unless ``only_new_data=false`` is given.
+    run that finds no new data stops after data preparation, unless ``data_only_new=false`` is given.
 
     Args:
         system: name of the pipeline.
@@ -121,7 +121,7 @@ def create(system: str, cron: str, parameters: Mapping[str, Any], cluster: Clust
     expression = check_cron(cron)
     with connect(cluster) as client:
         (package,) = compile_pipelines(BUILD, (system,))
-        parameters = {"only_new_data": True, **parameters}
+        parameters = {"data_only_new": True, **parameters}
         if not parameters.get("data_cutoff"):
             package = scheduled_package(package)
         version = upload(client, system, package, description="ends its data at the scheduled time")
@@ -191,14 +191,17 @@ def main(argv: list[str] | None = None) -> None:
     """Parse and act."""
     parser = argparse.ArgumentParser(prog="make pipeline-schedule", description=__doc__)
     parser.add_argument("action", choices=("create", "list", "pause", "resume", "delete"))
-    parser.add_argument("--system", default="latentr3", help=f"one of {', '.join(SYSTEMS)}")
-    parser.add_argument("--cron", default="", help=f"six fields, UTC; default '{DEFAULT_CRON}'")
-    parser.add_argument("--params", default="", help="'reviews=gs://… name=value': pipeline parameters")
-    parser.add_argument("--id", default="", help="recurring run to pause, resume or delete")
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--cron", default=os.environ.get("CRON", ""), help=f"six fields, UTC; default '{DEFAULT_CRON}'"
+    )
+    parser.add_argument(
+        "--id", default=os.environ.get("ID", ""), help="recurring run to pause, resume or delete"
+    )
     arguments = parser.parse_args(argv)
     cluster = Cluster.from_environment()
     if arguments.action == "create":
-        parameters = checked_parameters(arguments.system, arguments.params)
+        parameters = checked_parameters(arguments.system, arguments.params, arguments.settings)
         create(arguments.system, arguments.cron or DEFAULT_CRON, parameters, cluster)
     elif arguments.action == "list":
         _print_schedules(cluster)

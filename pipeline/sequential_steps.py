@@ -14,45 +14,23 @@ from pipeline.task_settings import Profile
 
 def popularity(run: Run, dataset: Any) -> dsl.PipelineTask:
     """The floor of every comparison, and of the gate."""
-    task = train_sequential(dataset=dataset, encoder="popularity", seed=run.parameters["seed"])
-    return run.step(task, placement.TRAIN_CPU, name="popularity", title="Popularity")
+    return encoder(run, dataset, placement.TRAIN_CPU, "popularity", title="Popularity")
 
 
 def sasrec(run: Run, dataset: Any, profile: Profile) -> dsl.PipelineTask:
     """The baseline that reasoning has to beat."""
-    return encoder(
-        run, dataset, profile, "sasrec", epochs="sasrec_epochs", options="sequential", title="SASRec"
-    )
+    return encoder(run, dataset, profile, "sasrec", title="SASRec")
 
 
-def encoder(
-    run: Run,
-    dataset: Any,
-    profile: Profile,
-    kind: str,
-    *,
-    epochs: str,
-    options: str,
-    title: str,
-    name: str = "",
-) -> dsl.PipelineTask:
+def encoder(run: Run, dataset: Any, profile: Profile, step: str, *, title: str) -> dsl.PipelineTask:
     """Train one encoder.
 
     Args:
         run: the pipeline being built.
         dataset: output of data preparation.
         profile: where it runs.
-        kind: of encoder.
-        epochs: the pipeline's parameter that limits them.
-        options: group of its further options.
+        step: name of the step, whose configuration says which encoder it is.
         title: display name.
-        name: of the step; default: the kind.
     """
-    task = train_sequential(
-        dataset=dataset,
-        encoder=kind,
-        max_epochs=run.parameters[epochs],
-        seed=run.parameters["seed"],
-        options=run.options(options),
-    )
-    return run.step(task, profile, name=name or kind, title=title)
+    task = train_sequential(dataset=dataset, config=run.config(step))
+    return run.step(task, profile, name=step, title=title)

@@ -30,7 +30,7 @@ GIVEN_UP = "exceeded its deadline"
 """Argo's message on a pod of a terminated run that it did not wait for."""
 
 EVERY_MINUTE = "0 * * * * *"
-LONG = {"sft_epochs": 200, "seed": 4243, "model_name": "latentr3-smoke-lost"}
+LONG = {"sft_epochs": 200, "seed": 4243, "registry_model_name": "latentr3-smoke-lost"}
 
 Answer = TypeVar("Answer")
 _NONE = TaskState("", False, 0)
@@ -174,7 +174,7 @@ def registered_model(smoke: Smoke) -> None:
     what = "the registered model loads and recommends"
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return smoke.report.skip(what, "MLFLOW_TRACKING_URI is not set")
-    name = str(smoke.parameters["model_name"])
+    name = str(smoke.parameters["registry_model_name"])
     try:
         smoke.report.check(what, True, try_registered_model(name))
     except Exception as error:  # whatever keeps a model from loading is what this check is for
@@ -225,7 +225,7 @@ def accelerators(smoke: Smoke) -> None:
     if not kubectl.accelerators():
         smoke.report.skip(what, "no node has nvidia.com/gpu")
         return
-    changed = {"gpu_count": "1", "seed": 4242, "model_name": "latentr3-smoke-gpu"}
+    changed = {"gpu_count": "1", "seed": 4242, "registry_model_name": "latentr3-smoke-gpu"}
     if not smoke.parameters.get("gpu_node_selector"):
         changed["gpu_node_selector"] = {"kubernetes.io/os": "linux"}
     run_id = smoke.start("accelerator", **changed)

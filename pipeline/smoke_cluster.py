@@ -20,6 +20,7 @@ from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.data import generate_sample
+from latentrec.steps.parameters import REVIEWS
 from latentrec.steps.status import exit_code_on_error
 from latentrec.storage import is_local, join, store_for
 from pipeline import smoke_checks
@@ -31,14 +32,14 @@ from pipeline.smoke_report import Report
 from pipeline.submit import checked_parameters
 
 TINY = (
-    "backbone=tiny resources=small k_core=1 sft_epochs=1 grpo_epochs=0.1 sasrec_epochs=2 gpu_count=0 "
-    "model_name=latentr3-smoke"
+    "sft_backbone=tiny resources=small data_k_core=1 sft_epochs=1 title_objective.epochs=0.1 "
+    "sasrec_max_epochs=2 gpu_count=0 registry_model_name=latentr3-smoke"
 )
 REPORT = Path("smoke-cluster.json")
 
 
 def upload_sample(location: str) -> dict[str, str]:
-    """Write the generated sample under a location; returns ``reviews`` and ``metadata``.
+    """Write the generated sample under a location; returns the parameters that name it.
 
     Raises:
         UserError: the location is missing, or of this machine.
@@ -51,7 +52,7 @@ def upload_sample(location: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         made = generate_sample(Path(folder))
         found = {}
-        for name, path in zip(("reviews", "metadata"), made, strict=True):
+        for name, path in zip((REVIEWS, "data_metadata"), made, strict=True):
             found[name] = join(location, path.name)
             store_for(found[name]).upload_file(path, found[name])
     return found

@@ -11,10 +11,7 @@ def cold_start_sft(
     parent: dsl.Input[dsl.Model],
     traces: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
-    epochs: int = 2,
-    learning_rate: float = 1e-3,
-    seed: int = 42,
-    options: dict = {},  # noqa: B006
+    config: dict = {},  # noqa: B006
 ) -> None:
     """Fine-tune on verified reasoning traces, from which reinforcement learning then starts.
 
@@ -22,10 +19,7 @@ def cold_start_sft(
         dataset: The dataset directory, of the rating task.
         parent: Model directory to start from.
         traces: Reasoning traces, JSON lines.
-        epochs: Passes over the traces.
-        learning_rate: Peak learning rate.
-        seed: Seed.
-        options: Further fields of ColdStartConfig.
+        config: Fields of the step's configuration; those left out have their default.
 
     Returns:
         model: The model directory.
@@ -33,8 +27,7 @@ def cold_start_sft(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import train_cold_start
 
-    values = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
-    with open_step("cold_start_sft", "cold_start", values, options, dataset=dataset.path) as step:
+    with open_step("cold_start_sft", config, dataset=dataset.path) as step:
         manifest = train_cold_start(
             step.config,
             dataset=dataset.path,

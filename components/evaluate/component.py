@@ -22,11 +22,7 @@ def evaluate(
     model_5: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
     model_6: dsl.Input[dsl.Model] = None,  # type: ignore[assignment]
     champion_of: str = "",
-    promotion_margin: float = 0.0,
-    beam_width: str = "10",
-    decoding: str = "d3-catalogue",
-    seed: int = 42,
-    options: dict = {},  # noqa: B006
+    config: dict = {},  # noqa: B006
 ) -> NamedTuple("Verdict", [("promote", bool), ("reason", str)]):  # type: ignore[valid-type]
     """Score models on the test split; decide whether the last of them may become champion.
 
@@ -40,11 +36,7 @@ def evaluate(
         model_5: Fifth model directory.
         model_6: Sixth model directory.
         champion_of: Registered model whose champion takes part; empty: the default, by system and dataset.
-        promotion_margin: What the challenger must win by.
-        beam_width: Beams of the title models, or exact.
-        decoding: Score of a title: catalogue, bigrec (as published), d3, or d3-catalogue (mixed with SASRec).
-        seed: Seed of resampling.
-        options: Further fields of EvaluateConfig.
+        config: Fields of the step's configuration; those left out have their default.
 
     Returns:
         evaluation: The evaluation directory.
@@ -58,15 +50,9 @@ def evaluate(
     from latentrec.steps.model_name import champion_for
     from latentrec.steps.runtime import open_step
 
-    values = {
-        "promotion_margin": promotion_margin,
-        "beam_width": beam_width,
-        "decoding": decoding,
-        "seed": seed,
-    }
     given = [model_1, model_2, model_3, model_4, model_5, model_6]
     models = {name: model.path for name, model in zip(names, given, strict=False)}
-    with open_step("evaluate", "evaluate", values, options, dataset=dataset.path) as step:
+    with open_step("evaluate", config, dataset=dataset.path) as step:
         champion = champion_for(dataset.path, list(models.values())[-1], champion_of)
         manifest = evaluate(
             step.config,

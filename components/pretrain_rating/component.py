@@ -9,17 +9,13 @@ from components.images import image
 def pretrain_rating(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
-    backbone: str = "tiny",
-    seed: int = 42,
-    options: dict = {},  # noqa: B006
+    config: dict = {},  # noqa: B006
 ) -> None:
     """Pre-train the small placeholder for an instruct model, or name a real one to start from.
 
     Args:
         dataset: The dataset directory, of the rating task.
-        backbone: tiny pre-trains the placeholder; a directory or hub id is passed on as it is.
-        seed: Seed.
-        options: Further fields of PretrainRatingConfig.
+        config: Fields of the step's configuration; those left out have their default.
 
     Returns:
         model: The model directory.
@@ -27,8 +23,7 @@ def pretrain_rating(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import pretrain_rating
 
-    values = {"backbone": backbone, "seed": seed}
-    with open_step("pretrain_rating", "pretrain", values, options, dataset=dataset.path) as step:
+    with open_step("pretrain_rating", config, dataset=dataset.path) as step:
         manifest = pretrain_rating(
             step.config,
             dataset=dataset.path,

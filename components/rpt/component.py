@@ -10,20 +10,14 @@ def rpt(
     dataset: dsl.Input[dsl.Dataset],
     parent: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
-    epochs: int = 30,
-    learning_rate: float = 5e-4,
-    seed: int = 42,
-    options: dict = {},  # noqa: B006
+    config: dict = {},  # noqa: B006
 ) -> None:
     """Post-train a LARES model on rewards of its sampled reasoning trajectories.
 
     Args:
         dataset: The dataset directory.
         parent: Model directory of LARES-SPT.
-        epochs: Passes over the training samples at most.
-        learning_rate: Peak learning rate.
-        seed: Seed.
-        options: Further fields of RPTConfig.
+        config: Fields of the step's configuration; those left out have their default.
 
     Returns:
         model: The model directory.
@@ -31,8 +25,7 @@ def rpt(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.sequential.rpt import train_rpt
 
-    values = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
-    with open_step("rpt", "rpt", values, options, dataset=dataset.path) as step:
+    with open_step("rpt", config, dataset=dataset.path) as step:
         manifest = train_rpt(
             step.config,
             dataset=dataset.path,

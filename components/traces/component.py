@@ -9,17 +9,13 @@ from components.images import image
 def traces(
     dataset: dsl.Input[dsl.Dataset],
     records: dsl.Output[dsl.Artifact],
-    endpoint: str = "template",
-    seed: int = 42,
-    options: dict = {},  # noqa: B006
+    config: dict = {},  # noqa: B006
 ) -> None:
     """Ask an OpenAI-compatible endpoint for reasoning traces, or write them by template.
 
     Args:
         dataset: The dataset directory, of the rating task.
-        endpoint: URL of the endpoint, or template.
-        seed: Seed.
-        options: Further fields of TracesConfig.
+        config: Fields of the step's configuration; those left out have their default.
 
     Returns:
         records: The traces, JSON lines.
@@ -27,8 +23,7 @@ def traces(
     from latentrec.steps.runtime import open_step
     from latentrec.training.rating.stages import make_traces
 
-    values = {"endpoint": endpoint, "seed": seed}
-    with open_step("traces", "traces", values, options, dataset=dataset.path) as step:
+    with open_step("traces", config, dataset=dataset.path) as step:
         report = make_traces(
             step.config, dataset=dataset.path, output=records.path, metric_logger=step.metric_logger
         )

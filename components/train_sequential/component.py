@@ -9,19 +9,13 @@ from components.images import image
 def train_sequential(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
-    encoder: str = "sasrec",
-    max_epochs: int = 200,
-    seed: int = 42,
-    options: dict = {},  # noqa: B006
+    config: dict = {},  # noqa: B006
 ) -> None:
     """Train one encoder on item ids.
 
     Args:
         dataset: The dataset directory.
-        encoder: popularity, gru4rec, caser, sasrec or lares.
-        max_epochs: Passes over the training samples at most.
-        seed: Seed.
-        options: Further fields of SequentialConfig.
+        config: Fields of the step's configuration; those left out have their default.
 
     Returns:
         model: The model directory.
@@ -29,8 +23,7 @@ def train_sequential(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.sequential.train import train_sequential
 
-    values = {"encoder": encoder, "max_epochs": max_epochs, "seed": seed}
-    with open_step("train_sequential", "sequential", values, options, dataset=dataset.path) as step:
+    with open_step("train_sequential", config, dataset=dataset.path) as step:
         manifest = train_sequential(
             step.config,
             dataset=dataset.path,

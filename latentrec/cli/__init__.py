@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 from latentrec.core import UserError
@@ -57,12 +59,24 @@ def _run(arguments: list[str]) -> None:
         )
         return
     name = arguments[0]
+    if name == "--version":
+        print(f"latentrec {importlib.metadata.version('latentrec')}")
+        return
     if name not in COMMANDS:
         raise UserError(f"no command '{name}'; there are:\n{listing}")
-    module = importlib.import_module(f"latentrec.cli.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog=f"latentrec {name}", description=module.HELP)
-    module.add_arguments(parser)
-    module.run(_at_home(parser.parse_args(arguments[1:])))
+    namespace = command_parser(name).parse_args(arguments[1:])
+    _module(name).run(_at_home(namespace))
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command of :data:`COMMANDS`."""
+    parser = argparse.ArgumentParser(prog=f"latentrec {name}", description=_module(name).HELP)
+    _module(name).add_arguments(parser)
+    return parser
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"latentrec.cli.{name.replace('-', '_')}")
 
 
 def _at_home(namespace: argparse.Namespace) -> argparse.Namespace:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
+from typing import Any
 
 from latentrec.core import UserError
-from latentrec.steps.parameters import FIELDS, SYSTEMS
+from latentrec.core.config_values import parse_pairs, read_settings, suggestion
+from latentrec.steps.parameters import REVIEWS, SYSTEMS, setting_names, targets_of
 from latentrec.steps.preflight import run_preflight
+from latentrec.steps.run_config import RunConfig
 from latentrec.steps.status import step_status
 
 HELP = "check inputs, storage, tracking server, backbone, memory and parameters; print inputs_fingerprint"
@@ -18,26 +20,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="latentr3", choices=tuple(SYSTEMS), help="the pipeline")
     parser.add_argument("--reviews", required=True, help="review files; several with commas")
     parser.add_argument("--metadata", default="", help="metadata files; several with commas")
-    parser.add_argument("--data-cutoff", default="", help="day or time that ends the data")
-    parser.add_argument("--options", default="{}", metavar="JSON", help='{"sft": {"epochs": 2}}')
-    for name in FIELDS:
-        parser.add_argument("--" + name.replace("_", "-"), default=None, help=f"pipeline parameter {name}")
-    for name, text in (
-        ("gpu-type", "accelerator, e.g. nvidia-l4: the backbone must fit into it"),
-        ("gpu-count", "accelerators a training pod"),
-        ("train-memory", "memory of a training pod, e.g. 32Gi"),
-    ):
-        parser.add_argument("--" + name, default=None, help=text)
+    parser.add_argument(
+        "--params",
+        default="",
+        metavar="TEXT",
+        help="'data_k_core=1 gpu_type=nvidia-l4 sft.learning_rate=1e-4'",
+    )
+    parser.add_argument("--settings", default="", metavar="FILE", help="YAML file of the same")
 
 
 def run(namespace: argparse.Namespace) -> None:
     """Check and print."""
-    parameters = {name: value for name, value in vars(namespace).items() if value is not None}
-    try:
-        parameters["options"] = json.loads(namespace.options)
-    except ValueError as error:
-        raise UserError(f"--options is not JSON: {error}") from None
+    given = read_settings(namespace.settings) if namespace.settings else {}
+    given |= parse_pairs(namespace.params, "--params")
+    given |= {REVIEWS: namespace.reviews, "data_metadata": namespace.metadata}
     with step_status("preflight") as status:
-        checked = run_preflight(parameters)
+        checked = run_preflight(_parameters(namespace.system, given))
         status.details.update(checked.details)
     print(f"inputs_fingerprint: {checked.inputs_fingerprint}")
+
+
+def _parameters(system: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's parameters, with every ``step.field`` among the settings.
+
+    Raises:
+        UserError: a name is neither.
+    """
+    settings = {name: value for name, value in given.items() if "." in name}
+    rest = {name: value for name, value in given.items() if "." not in name}
+    for name in rest:
+        if name not in RunConfig.model_fields and not targets_of(name, system):
+            known = [*RunConfig.model_fields, *setting_names(system)]
+            raise UserError(f"{system} has no parameter '{name}'{suggestion(name, known)}")
+    return {"system": system, **rest, "settings": settings}

@@ -116,7 +116,7 @@ class DataPrepConfig(Config):
         "continue",
         description="'stop': say so when the dataset is the previous one, so that training can be left out",
     )
-    seed: Seed = Field(42, description="of --max-users and of the examples drawn for the report")
+    seed: Seed = Field(42, description="seed of --max-users and of the examples drawn for the report")
 
     @field_validator("reviews", "metadata")
     @classmethod

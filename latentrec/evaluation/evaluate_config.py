@@ -97,7 +97,7 @@ class EvaluateConfig(Config):
     example_users: NonNegativeInt = Field(
         10, description="users shown in the report with history, lists and truth"
     )
-    seed: Seed = Field(42, description="of resampling, subsets and examples")
+    seed: Seed = Field(42, description="seed of resampling, subsets and examples")
 
     @field_validator("beam_width")
     @classmethod

@@ -28,18 +28,28 @@ GPU_MEMORY_GB = {
 
 MOST_CHARACTERS = 1000
 
-LORA_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "latentr3": {"sft": {"train_backbone": "lora"}},
-    "reczero": {"rating": {"lora_rank": 16}},
-    "recone": {"cold_start": {"lora_rank": 16}, "rating": {"lora_rank": 16}},
+LORA_SETTINGS: dict[str, dict[str, Any]] = {
+    "latentr3": {"sft.train_backbone": "lora"},
+    "reczero": {"rating_grpo.lora_rank": 16},
+    "recone": {"cold_start_sft.lora_rank": 16, "rating_grpo.lora_rank": 16},
 }
-"""The options that make each system train adapters."""
+"""The settings that make each system train adapters."""
+
+BACKBONE_STEPS = ("sft", "pretrain_rating")
+"""Steps whose configuration names the backbone."""
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
-def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+def check_backbone(
+    system: str, parameters: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
+) -> str:
     """Look the backbone's ``config.json`` up and estimate the memory of its training.
+
+    Args:
+        system: name of the pipeline.
+        parameters: the pipeline's parameters.
+        configs: what is set of each step's configuration.
 
     Returns:
         One line for the run summary.
@@ -47,7 +57,8 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     Raises:
         UserError: it cannot be reached, is no causal language model, or does not fit.
     """
-    backbone = str(parameters.get("backbone") or "tiny")
+    named = (configs.get(step, {}).get("backbone") for step in BACKBONE_STEPS)
+    backbone = str(next((name for name in named if name), "tiny"))
     if not backbone.isprintable() or len(backbone) > MOST_CHARACTERS:
         raise UserError(
             f"backbone is {backbone[:60]!a}, expected a name or location of printable characters, "
@@ -58,14 +69,14 @@ def check_backbone(parameters: Mapping[str, Any], options: Mapping[str, Any]) ->
     if is_gguf(backbone):
         return _gguf_note(backbone)
     count = NAMED[backbone].parameters if backbone in NAMED else parameter_count(read_model_config(backbone))
-    system = str(parameters.get("system", ""))
-    need = training_gb(count, lora=trains_adapters(system, options))
+    need = training_gb(count, lora=trains_adapters(system, configs))
     note = f"{backbone}: {count / 1e6:,.0f} M parameters, about {need:.1f} GB to train"
     kind, devices = parameters.get("gpu_type"), device_count(parameters)
     if kind in GPU_MEMORY_GB and devices and need > GPU_MEMORY_GB[kind]:
+        lora = " ".join(f"{name}={value}" for name, value in LORA_SETTINGS.get(system, {}).items())
         raise UserError(
             f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a "
-            f"smaller backbone, or LoRA (options={json.dumps(LORA_OPTIONS.get(system, {}))})"
+            f"smaller backbone, or LoRA ({lora})"
         )
     return note
 
@@ -78,10 +89,10 @@ def _gguf_note(backbone: str) -> str:
     return f"{backbone}: GGUF file of {found.size / 1e6:,.0f} MB"
 
 
-def trains_adapters(system: str, options: Mapping[str, Any]) -> bool:
+def trains_adapters(system: str, configs: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether every step that trains the backbone trains LoRA adapters instead of its weights."""
-    asked = LORA_OPTIONS.get(system, {})
-    given = [options.get(group, {}).get(name) for group, fields in asked.items() for name in fields]
+    asked = (key.partition(".") for key in LORA_SETTINGS.get(system, {}))
+    given = [configs.get(step, {}).get(name) for step, _, name in asked]
     return bool(given) and all(value == "lora" if isinstance(value, str) else value for value in given)
 
 

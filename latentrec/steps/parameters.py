@@ -1,159 +1,269 @@
-"""A pipeline's parameters and the step configurations that they fill: one table, checked before a run costs.
+"""A pipeline's parameters and the configurations of its steps: one table, checked before a run costs.
 
-A pipeline shows few, typed parameters; everything else that a step's configuration knows is reached through
-its one JSON parameter ``options``: ``{"sft": {"weight_decay": 0.01}, "evaluate": {"max_users": 2000}}``.
+A pipeline shows the few parameters that change from run to run, named ``<group>_<field>``. ``settings``
+reaches every field of every step as ``step.field``: ``{"sft.weight_decay": 0.01}``.
+Preflight turns both into one configuration a step, which is the step's only parameter.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from latentrec.core import UserError, config_from_dict
+from latentrec.core import Config, UserError, config_from_dict
+from latentrec.core.config import operational_fields
+from latentrec.core.config_values import flatten, suggestion
 
-CONFIGS = {
-    "data": "latentrec.data:DataPrepConfig",
-    "sequential": "latentrec.training.sequential.sequential_config:SequentialConfig",
-    "lares": "latentrec.training.sequential.sequential_config:SequentialConfig",
-    "sft": "latentrec.training.latentr3.sft_config:SFTConfig",
-    "grpo": "latentrec.training.latentr3.grpo_config:LatentGRPOConfig",
-    "title_objective": "latentrec.training.latentr3.title_objective_config:TitleObjectiveConfig",
-    "rpt": "latentrec.training.sequential.rpt_config:RPTConfig",
-    "pretrain": "latentrec.training.rating.rating_config:PretrainRatingConfig",
-    "traces": "latentrec.training.rating.traces:TracesConfig",
-    "cold_start": "latentrec.training.rating.rating_config:ColdStartConfig",
-    "rating": "latentrec.training.rating.rating_config:RatingGRPOConfig",
-    "evaluate": "latentrec.evaluation.evaluate_config:EvaluateConfig",
+_SEQUENTIAL = "latentrec.training.sequential.sequential_config:SequentialConfig"
+_SFT = "latentrec.training.latentr3.sft_config:SFTConfig"
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Which configuration a step of a pipeline takes.
+
+    Attributes:
+        config: module and class, imported when it is asked for.
+        fixed: fields that make the step what it is; settings cannot change them.
+        like: another step, whose settings hold here too unless this step has its own.
+    """
+
+    config: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    like: str = ""
+
+
+STEPS: dict[str, StepSettings] = {
+    "data_prep": StepSettings("latentrec.data:DataPrepConfig"),
+    "train_sequential": StepSettings(_SEQUENTIAL),
+    "popularity": StepSettings(_SEQUENTIAL, {"encoder": "popularity"}),
+    "sasrec": StepSettings(_SEQUENTIAL, {"encoder": "sasrec"}),
+    "spt": StepSettings(_SEQUENTIAL, {"encoder": "lares"}),
+    "rpt": StepSettings("latentrec.training.sequential.rpt_config:RPTConfig"),
+    "backbone": StepSettings(_SFT, {"reasoning_tokens": 0}, like="sft"),
+    "sft": StepSettings(_SFT),
+    "title_objective": StepSettings(
+        "latentrec.training.latentr3.title_objective_config:TitleObjectiveConfig"
+    ),
+    "grpo": StepSettings("latentrec.training.latentr3.grpo_config:LatentGRPOConfig"),
+    "pretrain_rating": StepSettings("latentrec.training.rating.rating_config:PretrainRatingConfig"),
+    "traces": StepSettings("latentrec.training.rating.traces:TracesConfig"),
+    "cold_start_sft": StepSettings("latentrec.training.rating.rating_config:ColdStartConfig"),
+    "rating_grpo": StepSettings("latentrec.training.rating.rating_config:RatingGRPOConfig"),
+    "evaluate": StepSettings("latentrec.evaluation.evaluate_config:EvaluateConfig"),
 }
-"""Configuration class of each group of options, imported when it is asked for."""
+"""The steps that have a configuration; ``train_sequential`` is the component that three of them run."""
 
-SYSTEMS = {
-    "latentr3": ("data", "sequential", "sft", "grpo", "evaluate"),
-    "lares": ("data", "sequential", "lares", "rpt", "evaluate"),
-    "reczero": ("data", "pretrain", "rating", "evaluate"),
-    "recone": ("data", "pretrain", "traces", "cold_start", "rating", "evaluate"),
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "latentr3": (
+        *("data_prep", "popularity", "sasrec", "backbone", "sft"),
+        *("title_objective", "grpo", "evaluate"),
+    ),
+    "lares": ("data_prep", "popularity", "sasrec", "spt", "rpt", "evaluate"),
+    "reczero": ("data_prep", "pretrain_rating", "rating_grpo", "evaluate"),
+    "recone": ("data_prep", "pretrain_rating", "traces", "cold_start_sft", "rating_grpo", "evaluate"),
 }
-"""The groups of options that each pipeline has."""
+"""The configured steps of each pipeline."""
 
-FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
-    "profile": (("data", "profile"), ("sft", "profile"), ("grpo", "profile"), ("rating", "profile")),
-    "k_core": (("data", "k_core"),),
-    "max_history": (("data", "max_history"),),
-    "split": (("data", "split"),),
-    "window_start": (("data", "window_start"),),
-    "window_end": (("data", "window_end"),),
-    "title_filter": (("data", "title_filter"),),
-    "skip_bad_lines": (("data", "skip_bad_lines"),),
-    "seed": tuple((group, "seed") for group in CONFIGS),
-    "backbone": (("sft", "backbone"), ("pretrain", "backbone")),
-    "reasoning_tokens": (("sft", "reasoning_tokens"),),
-    "sft_epochs": (("sft", "epochs"),),
-    "sft_batch_size": (("sft", "batch_size"),),
-    "sft_learning_rate": (("sft", "learning_rate"),),
-    "grpo_epochs": (("grpo", "epochs"),),
-    "grpo_group_size": (("grpo", "group_size"),),
-    "grpo_noise_std": (("grpo", "noise_std"),),
-    "grpo_learning_rate": (("grpo", "learning_rate"),),
-    "sasrec_epochs": (("sequential", "max_epochs"),),
-    "lares_epochs": (("lares", "max_epochs"),),
-    "rpt_epochs": (("rpt", "epochs"),),
-    "rpt_learning_rate": (("rpt", "learning_rate"),),
-    "endpoint": (("traces", "endpoint"),),
-    "cold_start_epochs": (("cold_start", "epochs"),),
-    "cold_start_learning_rate": (("cold_start", "learning_rate"),),
-    "rating_steps": (("rating", "steps"),),
-    "rating_group_size": (("rating", "group_size"),),
-    "rating_learning_rate": (("rating", "learning_rate"),),
-    "eval_beam_width": (("evaluate", "beam_width"),),
-    "eval_decoding": (("evaluate", "decoding"),),
-    "promotion_margin": (("evaluate", "promotion_margin"),),
-}
-"""The configuration fields that a pipeline parameter fills."""
+STAGE_2 = {"default": "title_objective", "paper": "grpo"}
+"""What LatentR3's task ``stage_2`` runs, by profile; the parameter ``stage_2`` overrides it."""
+
+CONFIG_OUTPUTS = ("stage_2", *(step for step in STEPS if step not in ("train_sequential", *STAGE_2.values())))
+"""The steps of preflight's outputs ``<step>_config``."""
+
+RATING_SYSTEMS = ("reczero", "recone")
+
+GROUPS = {"data": "data_prep", "eval": "evaluate"}
+"""Prefixes of parameters that are shorter than their step's name; any other prefix is the step's name."""
+
+REVIEWS = "customer_reviews"
+"""The one required parameter. KFP's form sorts by name; this name comes before every other."""
+
+FLOOR = "registry_floor"
+"""What a model has to be above to be registered as champion: a field of the evaluation, which decides."""
+
+SHARED = ("seed", "profile")
+"""Parameters that fill the field of their name in every step that has it."""
 
 
-PROFILE_DECIDES = {
-    "sft": ("learning_rate",),
-    "grpo": ("learning_rate", "noise_std"),
-    "rating": ("learning_rate",),
-}
-"""Fields whose 0, as a pipeline parameter, leaves the choice to the profile."""
-
-
-def config_class(group: str) -> type:
-    """The configuration class of one group of options."""
-    module, _, name = CONFIGS[group].partition(":")
+def config_class(step: str) -> type[Config]:
+    """The configuration class of one step."""
+    module, _, name = STEPS[step].config.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
-def make_config(group: str, values: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Any:
-    """Build a step's configuration from a component's typed inputs and its further options.
+def make_config(step: str, values: Mapping[str, Any]) -> Config:
+    """Build a step's configuration.
 
     Raises:
-        UserError: a field is unknown, out of range, or given twice.
+        UserError: a field is unknown, of the wrong type or out of range.
     """
-    extra = dict(options or {})
-    twice = sorted(set(extra) & set(values))
-    if twice:
-        raise UserError(
-            f"options of '{group}' set {twice[0]!r}, which is a parameter of its own; set that parameter"
-        )
-    return config_from_dict(config_class(group), {**values, **extra})
+    return config_from_dict(config_class(step), values, step)
 
 
-def check_parameters(system: str, parameters: Mapping[str, Any], options: Any) -> dict[str, dict[str, Any]]:
-    """Check every step's configuration of a run; returns the options of each step (empty where none).
+def targets_of(parameter: str, system: str) -> list[tuple[str, str]]:
+    """The fields that a pipeline's parameter fills, as (step, field); none for what no step's field is."""
+    steps = SYSTEMS[system]
+    if parameter == REVIEWS:
+        return [("data_prep", "reviews")]
+    if parameter == FLOOR:
+        return [("evaluate", "floor")]
+    if parameter in SHARED:
+        return [(step, parameter) for step in steps if parameter in config_class(step).model_fields]
+    prefixes = {step: step for step in steps} | dict(GROUPS.items())
+    for prefix, step in sorted(prefixes.items(), key=lambda pair: -len(pair[0])):
+        name = parameter.removeprefix(f"{prefix}_")
+        if name != parameter and name in config_class(step).model_fields:
+            return [(step, name)]
+    return []
+
+
+def setting_names(system: str) -> list[str]:
+    """Every ``step.field`` of a pipeline that settings can reach."""
+    return [
+        f"{step}.{name}"
+        for step in SYSTEMS[system]
+        for name in config_class(step).model_fields
+        if name not in STEPS[step].fixed
+    ]
+
+
+def split_settings(system: str, settings: Any, source: str = "settings") -> dict[str, dict[str, Any]]:
+    """Settings by step.
+
+    Args:
+        system: name of the pipeline.
+        settings: ``step.field`` to value, or steps to mappings of fields.
+        source: file or parameter, for errors.
+
+    Raises:
+        UserError: not a mapping, or a name that is no field of a step of this pipeline.
+    """
+    if not isinstance(settings, Mapping):
+        raise UserError(f'{source} is {settings!r}, expected a JSON object such as {{"sft.seed": 1}}')
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in flatten(settings, source).items():
+        step, _, name = key.partition(".")
+        if step not in SYSTEMS[system] or not name:
+            raise UserError(f"{source}: {system} has no setting '{key}'{_guess(key, system)}")
+        fixed = STEPS[step].fixed
+        if name in fixed:
+            raise UserError(f"{source}: {key} is fixed: the step '{step}' has {name} = {fixed[name]!r}")
+        if name not in config_class(step).model_fields:
+            raise UserError(f"{source}: {system} has no setting '{key}'{_guess(key, system)}")
+        found.setdefault(step, {})[name] = value
+    return found
+
+
+def step_values(
+    system: str, parameters: Mapping[str, Any], settings: Any = None
+) -> dict[str, dict[str, Any]]:
+    """What a run gives each step's configuration: parameters, then settings, then what is fixed.
 
     Args:
         system: name of the pipeline.
         parameters: the pipeline's parameters by name; those that are ``None`` count as not given.
-        options: the JSON parameter, by group.
+        settings: as of :func:`split_settings`.
 
     Raises:
-        UserError: naming the first parameter or option that is wrong.
+        UserError: there is no such system, or a setting is unknown.
     """
     if system not in SYSTEMS:
-        raise UserError(f"there is no system '{system}'; there are: {', '.join(SYSTEMS)}")
-    groups = SYSTEMS[system]
-    if not isinstance(options, Mapping):
-        raise UserError(f'options is {options!r}, expected a JSON object such as {{"sft": {{…}}}}')
-    for group, entry in options.items():
-        if group not in groups:
-            raise UserError(f"options has no group '{group}' for {system}; there are: {', '.join(groups)}")
-        if not isinstance(entry, Mapping):
-            raise UserError(f"options['{group}'] is {entry!r}, expected a JSON object of fields")
-    devices = str(parameters.get("gpu_count") or 0).removesuffix(".0")
-    for group in groups:
-        config = make_config(group, values_of(group, parameters), options.get(group))
-        if hasattr(config, "check_world") and devices.isdigit() and int(devices) > 1:
-            config.check_world(int(devices))
-    return {group: dict(options.get(group, {})) for group in CONFIGS}
-
-
-def values_of(group: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of one configuration that a pipeline's parameters fill."""
-    values = {
-        field: _plain(parameters[name])
-        for name, targets in FIELDS.items()
-        for target, field in targets
-        if target == group and parameters.get(name) is not None
-    }
-    for name in PROFILE_DECIDES.get(group, ()):
-        if str(values.get(name)) in ("0", "0.0"):
-            values[name] = None
-    if group == "rating" and str(values.get("steps")) == "-1":
-        values["steps"] = None
-    if group == "data":
-        values |= {name: locations(parameters.get(name)) for name in ("reviews", "metadata")}
+        raise UserError(f"there is no system '{system}'{suggestion(system, SYSTEMS)}")
+    chosen = split_settings(system, settings or {})
+    values: dict[str, dict[str, Any]] = {step: {} for step in SYSTEMS[system]}
+    for name, value in parameters.items():
+        for step, target in targets_of(name, system) if value is not None else ():
+            values[step][target] = value
+    if system in RATING_SYSTEMS:
+        values["data_prep"]["task"] = "rating"
+    for step in values:
+        like = STEPS[step].like
+        inherited = {**values[like], **chosen.get(like, {})} if like else {}
+        values[step] = {**inherited, **values[step], **chosen.get(step, {}), **STEPS[step].fixed}
     return values
 
 
-def _plain(value: Any) -> Any:
-    """KFP may hand a whole number on as ``5.0`` or ``-1.0``."""
-    whole = isinstance(value, str) and value.endswith(".0") and value[:-2].removeprefix("-").isdigit()
-    return value[:-2] if whole else value
+def check_parameters(
+    system: str, parameters: Mapping[str, Any], settings: Any = None
+) -> dict[str, dict[str, Any]]:
+    """Check every step's configuration of a run; returns what was given to each, as JSON values.
+
+    Args:
+        system, parameters, settings: as of :func:`step_values`.
+
+    Raises:
+        UserError: lists every parameter or setting that is wrong.
+    """
+    values = step_values(system, parameters, settings)
+    origins = _origins(system, parameters, settings)
+    devices = str(parameters.get("gpu_count") or 0)
+    configs: dict[str, dict[str, Any]] = {}
+    faults: dict[str, None] = {}
+    for step, given in values.items():
+        try:
+            config = make_config(step, given)
+            if hasattr(config, "check_world") and devices.isdigit() and int(devices) > 1:
+                config.check_world(int(devices))
+        except UserError as error:
+            faults |= dict.fromkeys(_with_parameter(line, step, origins) for line in str(error).splitlines())
+            continue
+        plain = config.to_dict()
+        configs[step] = {name: plain[name] for name, value in given.items() if value not in (None, "")}
+    if faults:
+        raise UserError("\n".join(faults))
+    return configs
+
+
+def separate_operational(
+    configs: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Split configurations into what enters a cache key and what cannot change a result."""
+    result: dict[str, dict[str, Any]] = {}
+    operational: dict[str, dict[str, Any]] = {}
+    for step, values in configs.items():
+        aside = operational_fields(config_class(step))
+        result[step] = {name: value for name, value in values.items() if name not in aside}
+        kept = {name: value for name, value in values.items() if name in aside}
+        if kept:
+            operational[step] = kept
+    return result, operational
 
 
 def locations(value: Any) -> tuple[str, ...]:
     """The locations in a text with commas between them."""
     return tuple(part.strip() for part in str(value or "").split(",") if part.strip())
+
+
+def _origins(system: str, parameters: Mapping[str, Any], settings: Any) -> dict[tuple[str, str], str]:
+    """The parameter behind each field that no setting has changed."""
+    chosen = split_settings(system, settings or {})
+    found: dict[tuple[str, str], str] = {}
+    for name, value in parameters.items():
+        for step, target in targets_of(name, system) if value is not None else ():
+            heirs = [heir for heir in SYSTEMS[system] if heir == step or STEPS[heir].like == step]
+            for heir in heirs:
+                if not any(target in chosen.get(one, {}) for one in {heir, step}):
+                    found[heir, target] = name
+    return found
+
+
+def _with_parameter(line: str, step: str, origins: Mapping[tuple[str, str], str]) -> str:
+    """An error about ``step.field`` in the name of the parameter that the user sees."""
+    where, space, rest = line.partition(" ")
+    name = where.partition(".")[2]
+    return f"{origins[step, name]}{space}{rest}" if (step, name) in origins else line
+
+
+def _guess(key: str, system: str) -> str:
+    names = setting_names(system)
+    found = suggestion(key, names)
+    return found or f"; its steps are: {', '.join(SYSTEMS[system])}"
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings as MLflow and messages show them: sorted JSON."""
+    return json.dumps(settings, sort_keys=True)

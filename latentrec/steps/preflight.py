@@ -7,7 +7,6 @@ is a parameter of data preparation.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import uuid
@@ -17,7 +16,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from latentrec.core import UserError
+from latentrec.core import UserError, config_from_dict
+from latentrec.core.config_values import suggestion
 from latentrec.core.settings import (
     ALLOW_LOCAL_IMAGES_VARIABLE,
     ARTIFACT_ROOT_VARIABLE,
@@ -29,9 +29,22 @@ from latentrec.registry.model_registry import check_model_name
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.backend import ask_backend
 from latentrec.steps.links import kfp_tags
+from latentrec.steps.model_name import default_model_name
 from latentrec.steps.node_pools import Pool, choose_pool
-from latentrec.steps.parameters import CONFIGS, SYSTEMS, check_parameters, locations
+from latentrec.steps.operational import write_operational
+from latentrec.steps.parameters import (
+    REVIEWS,
+    STAGE_2,
+    SYSTEMS,
+    check_parameters,
+    locations,
+    separate_operational,
+    settings_text,
+    step_values,
+    targets_of,
+)
 from latentrec.steps.pods import POD_VARIABLE, KubernetesApi
+from latentrec.steps.run_config import RunConfig
 from latentrec.steps.step_run import WORKFLOW_TAG, end_abandoned_runs, ensure_parent_run
 from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
 from latentrec.storage import ABSENT, StorageError, join, store_for
@@ -43,9 +56,6 @@ _logger = logging.getLogger(__name__)
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
-OPTION_GROUPS = tuple(group for group in CONFIGS if any(group in groups for groups in SYSTEMS.values()))
-"""Groups of options that a pipeline's step takes, in the order of the preflight component's outputs."""
-
 
 @dataclass
 class PreflightResult:
@@ -53,22 +63,22 @@ class PreflightResult:
 
     Attributes:
         inputs_fingerprint: changes when the content behind the input locations does.
-        data_cutoff: day (UTC) that ends the data, ``YYYY-MM-DD``, or empty.
         known_content: of the dataset behind the newest registered version, where the run is to stop when it
             finds that again; else empty.
         start_from: version that holds the champion's alias now, where training is to begin there; else empty.
             A version and not the alias, so that the cache tells a new champion from an old one.
-        options: further configuration fields of each step, checked.
+        stage_2: the step that LatentR3's stage 2 runs; empty for other systems.
+        configs: what is set of each step's configuration, checked; without what cannot change a result.
         details: what the run summary shows.
         pool: nodes of the GPU steps.
         sizes: CPU and memory of the steps, by kind.
     """
 
     inputs_fingerprint: str = ""
-    data_cutoff: str = ""
     known_content: str = ""
     start_from: str = ""
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stage_2: str = ""
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     pool: Pool = field(default_factory=Pool)
     sizes: dict[str, Size] = field(default_factory=lambda: dict(PROFILES["default"]))
@@ -78,16 +88,20 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     """Check a run's parameters, inputs, storage, tracking server and backbone.
 
     Args:
-        parameters: the pipeline's parameters by name, ``system`` and ``options`` among them.
+        parameters: the pipeline's parameters by name, ``system`` and ``settings`` among them; those of other
+            pipelines are ignored.
 
     Raises:
         UserError: lists everything that is wrong, not only the first.
         StorageError: nothing is wrong but storage that does not answer: a later attempt may succeed.
     """
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
-    given |= dict(word.partition("=")[::2] for word in str(given.pop("numbers", "")).split())
-    system = str(given.get("system", ""))
-    checked = PreflightResult(options={group: {} for group in OPTION_GROUPS})
+    system = str(given.pop("system", ""))
+    if system not in SYSTEMS:
+        raise UserError(f"preflight: there is no system '{system}'{suggestion(system, SYSTEMS)}")
+    given = {k: v for k, v in given.items() if k in RunConfig.model_fields or targets_of(k, system)}
+    settings = given.pop("settings", {})
+    checked = PreflightResult()
     problems: list[str] = []
     kinds: set[type[Exception]] = set()
 
@@ -96,23 +110,29 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             found = check()
         except (UserError, StorageError, OSError) as error:
             kinds.add(UserError if isinstance(error, UserError) else StorageError)
-            if str(error) not in problems:
-                problems.append(str(error))
+            problems.extend(line for line in str(error).splitlines() if line not in problems)
             _logger.error("%s: %s", what, error, extra={"label": "preflight"})
             return None
         _logger.info("preflight: %s: %s", what, found if isinstance(found, str) else "ok")
         return found
 
-    options = attempt("parameters", lambda: check_parameters(system, given, given.get("options", {})))
-    checked.options |= options or {}
-    checked.pool = attempt("nodes", lambda: choose_pool(given)) or Pool()
-    checked.sizes = attempt("sizes", lambda: choose_sizes(given)) or checked.sizes
-    checked.data_cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
-    checked.inputs_fingerprint = (
-        attempt("inputs", lambda: check_inputs(given.get("reviews"), given.get("metadata"))) or ""
-    )
-    if system == "latentr3" and not locations(given.get("metadata")):
-        problems.append("metadata is empty; LatentR3 trains on titles, which come from there")
+    configs = attempt("parameters", lambda: check_parameters(system, given, settings)) or {}
+    checked_elsewhere = {"gpu_count", *(name for name in given if targets_of(name, system))}
+    run_values = {
+        k: v for k, v in given.items() if k in RunConfig.model_fields and k not in checked_elsewhere
+    }
+    attempt("run", lambda: config_from_dict(RunConfig, run_values))
+    placed = {"system": system, **given}
+    checked.pool = attempt("nodes", lambda: choose_pool(placed)) or Pool()
+    checked.sizes = attempt("sizes", lambda: choose_sizes(placed)) or checked.sizes
+    cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
+    data = configs.get("data_prep", {})
+    if cutoff and not data.get("window_end"):
+        data["window_end"] = cutoff
+    inputs = data.get("reviews") or given.get(REVIEWS), data.get("metadata") or given.get("data_metadata")
+    checked.inputs_fingerprint = attempt("inputs", lambda: check_inputs(*inputs)) or ""
+    if system == "latentr3" and not _listed(inputs[1]):
+        problems.append("data_metadata is empty; LatentR3 trains on titles, which come from there")
     in_pod = bool(os.environ.get(POD_VARIABLE))
     if in_pod:
         attempt("installation", check_installation)
@@ -122,19 +142,19 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         # MLflow's own server takes artifacts under this scheme; opening the run below asks it.
         if root and not root.startswith(SERVED_ARTIFACTS):
             attempt(f"{variable} {root}", partial(check_writable, root))
-    if system in SYSTEMS and {"sft", "rating"} & set(SYSTEMS[system]):
-        note = attempt("backbone", lambda: check_backbone(given, checked.options))
+    if {"sft", "rating_grpo"} & set(SYSTEMS[system]):
+        wanted = configs or _unchecked(system, given, settings)
+        note = attempt("backbone", lambda: check_backbone(system, given, wanted))
         if note:
             checked.details["backbone"] = note
-    name = str(given.get("model_name", ""))
-    if name:
-        attempt("model's name", lambda: check_model_name(name))
-    if _is_on(given, "only_new_data"):
+    name = str(given.get("registry_model_name", "")) or default_model_name(system, _listed(inputs[0]))
+    attempt("model's name", lambda: check_model_name(name))
+    checked.details["model_name"] = name
+    if _is_on(given, "data_only_new"):
         checked.known_content = attempt("registered data", lambda: known_content(name)) or ""
-    if _is_on(given, "warm_start"):
+    if _is_on(given, "sft_warm_start"):
         checked.start_from = attempt("champion", lambda: champion_version(name)) or ""
-    shown = {name: value for name, value in given.items() if name != "options"}
-    shown["options"] = json.dumps(options or {})
+    shown = {"system": system, **given, "settings": settings_text(settings)}
     workflow = _workflow() if in_pod else {}
     parent = attempt("tracking", lambda: ensure_parent_run(shown, {**kfp_tags(), **workflow}))
     if in_pod and parent:
@@ -143,12 +163,26 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise (StorageError if kinds == {StorageError} else UserError)(f"preflight: {listed}")
+    if "title_objective" in SYSTEMS[system]:
+        asked = str(given.get("stage_2", "profile"))
+        checked.stage_2 = STAGE_2[str(given.get("profile", "default"))] if asked == "profile" else asked
+    checked.configs, operational = separate_operational(configs)
+    if not write_operational(operational):
+        checked.configs = configs
     if checked.start_from:
         checked.details["start_from"] = checked.start_from
     if checked.known_content:
         checked.details["known_content"] = checked.known_content
     checked.details |= {"inputs_fingerprint": checked.inputs_fingerprint, "mlflow_parent_run_id": parent}
     return checked
+
+
+def _unchecked(system: str, given: Mapping[str, Any], settings: Any) -> dict[str, dict[str, Any]]:
+    """What was given to each step, so that one wrong value hides no other; none where a name is wrong."""
+    try:
+        return step_values(system, given, settings)
+    except UserError:
+        return {}
 
 
 def check_installation() -> str:
@@ -199,11 +233,15 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
     """
     from latentrec.data.reading.input_check import fingerprint_inputs, recognise_inputs
 
-    given = locations(reviews), locations(metadata)
+    given = _listed(reviews), _listed(metadata)
     if not given[0]:
-        raise UserError("reviews is empty; give a path, a gs:// or an https:// location of a review file")
+        raise UserError(f"{REVIEWS} is empty; give a path, a gs:// or an https:// location of a review file")
     recognise_inputs(*given)
     return fingerprint_inputs(*given)
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    return locations(value) if isinstance(value, str | None) else tuple(value)
 
 
 def champion_version(model_name: str) -> str:
@@ -215,7 +253,7 @@ def champion_version(model_name: str) -> str:
     from latentrec.registry.model_registry import CHAMPION, Registry
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise UserError("warm_start needs the model registry; MLFLOW_TRACKING_URI is not set")
+        raise UserError("sft_warm_start needs the model registry; MLFLOW_TRACKING_URI is not set")
     found = Registry().by_alias(model_name, CHAMPION)
     return found.uri if found is not None else ""
 
@@ -230,7 +268,7 @@ def known_content(model_name: str) -> str:
     from latentrec.registry.download import previous_dataset_manifest
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise UserError("only_new_data needs the model registry; MLFLOW_TRACKING_URI is not set")
+        raise UserError("data_only_new needs the model registry; MLFLOW_TRACKING_URI is not set")
     manifest = previous_dataset_manifest(model_name)
     return content_of(manifest) if manifest is not None else ""
 

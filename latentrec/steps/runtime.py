@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.registration import Registration, register_model
 from latentrec.steps.launch import check_accelerators, launch_worker
 from latentrec.steps.model_name import model_name_for
-from latentrec.steps.parameters import locations, make_config
+from latentrec.steps.operational import read_operational
+from latentrec.steps.parameters import CONFIG_OUTPUTS, STEPS, make_config
 from latentrec.steps.run_overview import show_evaluation
 from latentrec.steps.status import StepStatus, exit_code_on_error, step_status
 from latentrec.steps.step_run import StepRun, step_run
@@ -92,39 +93,54 @@ class Step:
 
 @contextmanager
 def open_step(
-    name: str,
-    group: str,
-    values: Mapping[str, Any],
-    options: Mapping[str, Any] | None = None,
+    step: str,
+    settings: Mapping[str, Any],
     *,
     dataset: str | None = None,
     distributed: bool = False,
 ) -> Iterator[Step]:
-    """Run a component's body as a step; ``LATENTREC_STEP`` replaces ``name`` where a DAG has it twice.
+    """Run a component's body as a step; ``LATENTREC_STEP`` replaces ``step`` where a DAG calls it otherwise.
 
     Args:
-        name: of the step, in statuses and MLflow.
-        group: of :data:`latentrec.steps.parameters.CONFIGS`: which configuration ``values`` fill.
-        values: the component's typed inputs, by field; locations of inputs may hold commas.
-        options: further fields.
+        step: of :data:`latentrec.steps.parameters.STEPS`, for a component that is run by itself.
+        settings: fields of the step's configuration; those that are absent have their default.
         dataset: dataset directory that the step reads.
         distributed: the trainer may have one process for each accelerator of the pod.
     """
-    fields = dict(values)
-    if group == "data":
-        fields |= {key: locations(fields.get(key)) for key in ("reviews", "metadata")}
+    name = os.environ.get(STEP_VARIABLE) or step
+    group = name if name in STEPS else step
     with exit_code_on_error():
         try:
             check_accelerators()
-            config = make_config(group, fields, options)
+            config = make_config(group, {**settings, **read_operational(group)})
         except UserError:
-            with step_status(os.environ.get(STEP_VARIABLE) or name):
+            with step_status(name):
                 raise
         launch_worker(distributed=distributed)
         with step_run(name, config=config, dataset=dataset) as run:
             yield Step(config, run)
     if not is_main_process():
         raise SystemExit(0)  # rank 0 alone writes the step's outputs
+
+
+def stage_2_trainer(objective: str) -> Callable[..., Manifest | None]:
+    """The trainer of LatentR3's stage 2.
+
+    Args:
+        objective: ``title_objective`` or ``grpo``.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if objective == "title_objective":
+        from latentrec.training.latentr3.title_objective import train_title_objective
+
+        return train_title_objective
+    if objective == "grpo":
+        from latentrec.training.latentr3.grpo import train_grpo
+
+        return train_grpo
+    raise UserError(f"objective is {objective!r}, expected title_objective or grpo")
 
 
 def checkpoint_root() -> str | None:
@@ -155,7 +171,7 @@ def run_preflight_step(parameters: dict[str, Any]) -> tuple[Any, ...]:
     Returns:
         The component's outputs, in order.
     """
-    from latentrec.steps.preflight import OPTION_GROUPS, run_preflight
+    from latentrec.steps.preflight import run_preflight
 
     with exit_code_on_error(), step_run("preflight") as run:
         checked = run_preflight(parameters)
@@ -164,9 +180,9 @@ def run_preflight_step(parameters: dict[str, Any]) -> tuple[Any, ...]:
     placed = (pool.node_selector, pool.tolerations, pool.one_gpu)
     kinds = (checked.sizes[kind] for kind in ("data", "train", "traces", "register"))
     sizes = (text for size in kinds for text in (size.cpu, size.memory))
-    options = (checked.options[group] for group in OPTION_GROUPS)
-    data = (checked.inputs_fingerprint, checked.data_cutoff, checked.known_content, checked.start_from)
-    return (*data, *placed, *sizes, *options)
+    data = (checked.inputs_fingerprint, checked.known_content, checked.start_from, checked.stage_2)
+    configs = checked.configs | {"stage_2": checked.configs.get(checked.stage_2, {})}
+    return (*data, *placed, *sizes, *(configs.get(step, {}) for step in CONFIG_OUTPUTS))
 
 
 def run_register_step(name: str, **directories: Any) -> Registration:

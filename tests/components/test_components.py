@@ -95,14 +95,29 @@ def test_release_takes_digests_of_this_registry_only(monkeypatch, tmp_path, lock
         image("train")
 
 
-def test_the_preflight_component_returns_the_option_groups_that_the_library_returns():
-    """A group that only a command has, and no pipeline, once made every run fail in its first step."""
+def test_the_preflight_component_returns_the_configurations_that_the_library_returns():
+    """One that only a command has, and no pipeline, once made every run fail in its first step."""
     from components.preflight.component import preflight
-    from latentrec.steps.preflight import OPTION_GROUPS
+    from latentrec.steps.parameters import CONFIG_OUTPUTS
 
-    outputs = [name for name in preflight.component_spec.outputs if name.endswith("_options")]
-    assert sorted(outputs) == sorted(f"{group}_options" for group in OPTION_GROUPS)
+    wanted = [f"{step}_config" for step in CONFIG_OUTPUTS]
+    assert sorted(n for n in preflight.component_spec.outputs if n.endswith("_config")) == sorted(wanted)
     annotated = inspect.signature(preflight.python_func).return_annotation._fields
-    assert [name for name in annotated if name.endswith("_options")] == [
-        f"{g}_options" for g in OPTION_GROUPS
-    ]
+    assert [name for name in annotated if name.endswith("_config")] == wanted
+
+
+def test_preflight_takes_every_parameter_of_every_pipeline_and_says_what_it_is():
+    from components.preflight.component import preflight
+    from pipeline.dags import SYSTEMS, pipeline_of
+    from pipeline.signatures import kfp_type, parameter_field
+
+    signature = inspect.signature(preflight.python_func).parameters
+    said = {name: spec.description for name, spec in preflight.component_spec.inputs.items()}
+    known = {"system"}
+    for system in SYSTEMS:
+        for name in inspect.signature(pipeline_of(system).pipeline_func).parameters:
+            field = parameter_field(system, name)
+            known.add(name)
+            assert signature[name].annotation is kfp_type(name, field), name
+            assert " ".join(said[name].split()) == field.description, name
+    assert set(signature) == known

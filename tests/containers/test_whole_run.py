@@ -37,19 +37,21 @@ from tests.pipeline.runs import ROOT
 
 pytestmark = pytest.mark.containers
 
-OPTIONS = {
-    "sft": {"max_train_samples": 256, "validation_samples": 64, "ranking_samples": 16, "save_every": 4},
-    "grpo": {"max_steps": 2},
-    "evaluate": {"n_resamples": 100, "cost_samples": 0, "max_users": 20, "example_users": 2},
-}
 PARAMETERS = (
-    "backbone=micro k_core=2 sft_epochs=2 sft_batch_size=16 sasrec_epochs=2 grpo_epochs=0.1 "
-    f"eval_beam_width=5 gpu_count=0 options={json.dumps(OPTIONS, separators=(',', ':'))}"
+    "sft_backbone=micro data_k_core=2 sft_epochs=2 sft_batch_size=16 sasrec_max_epochs=2 "
+    "title_objective.epochs=0.1 "
+    "eval_beam_width=5 gpu_count=0 sft.max_train_samples=256 sft.validation_samples=64 "
+    "sft.ranking_samples=16 sft.save_every=4 "
+    "title_objective.max_steps=2 evaluate.n_resamples=100 "
+    "evaluate.cost_samples=0 evaluate.max_users=20 evaluate.example_users=2"
 )
 
 
 def parameters(world: World) -> dict:
-    return parse_parameters("latentr3", PARAMETERS) | {"reviews": world.reviews, "metadata": world.metadata}
+    return parse_parameters("latentr3", PARAMETERS) | {
+        "customer_reviews": world.reviews,
+        "data_metadata": world.metadata,
+    }
 
 
 @dataclass
@@ -99,7 +101,7 @@ def test_every_container_found_itself_locked_down(first):
 def test_a_scheduled_run_without_new_data_stops_before_training(first, world, tmp_path):
     """Another day ends the window, as a schedule gives it, and yet the events are those of the first run."""
     folders = RunFolders(tmp_path / "runs")
-    given = parameters(world) | {"only_new_data": True, "data_cutoff": "2035-01-01T03:00:00Z"}
+    given = parameters(world) | {"data_only_new": True, "data_cutoff": "2035-01-01T03:00:00Z"}
     with container_runner(folders) as runner:
         outcome = run_pipeline("latentr3", given, folders, runner=runner)
     assert outcome.succeeded
@@ -117,13 +119,14 @@ def test_artifacts_between_steps_belong_to_the_images_user(first):
 
 
 def test_figures_are_in_mlflow_and_artifacts_in_object_storage(first, world):
+    name = first.outcome.details("preflight")["model_name"]
     code = (
         "import json, mlflow, sys\n"
         "client = mlflow.MlflowClient()\n"
         "runs = client.search_runs([e.experiment_id for e in client.search_experiments()],"
         f" \"tags.`pipeline.run_id` = '{first.outcome.run_id}'\")\n"
         "steps = {r.data.tags.get('latentrec.step'): r for r in runs}\n"
-        "version = client.get_model_version_by_alias('latentr3', 'challenger')\n"
+        f"version = client.get_model_version_by_alias({name!r}, 'challenger')\n"
         "states = sorted({r.info.status for r in runs})\n"
         "print(json.dumps({'steps': sorted(filter(None, steps)), 'states': states,"
         " 'figures': sorted(steps['sft'].data.metrics), 'artifacts': steps['sft'].info.artifact_uri,"
@@ -261,10 +264,15 @@ def test_two_processes_train_in_one_container(first, world, tmp_path):
     given = {
         "inputs": {
             "parameterValues": {
-                "backbone": "micro",
-                "epochs": 1,
-                "batch_size": 16,
-                "options": OPTIONS["sft"],
+                "config": {
+                    "backbone": "micro",
+                    "epochs": 1,
+                    "batch_size": 16,
+                    "max_train_samples": 256,
+                    "validation_samples": 64,
+                    "ranking_samples": 16,
+                    "save_every": 4,
+                }
             },
             "artifacts": {"dataset": artifact("dataset", dataset, "system.Dataset")},
         },

@@ -1,6 +1,5 @@
 """Whole local runs for tests: a small shop, small settings, the command that `make run` calls."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_OPTIONS = {
-    "sft": {"max_train_samples": 256, "validation_samples": 64},
-    "grpo": {"max_steps": 2},
-    "evaluate": {"n_resamples": 100, "cost_samples": 0, "max_users": 20, "example_users": 2},
-}
 QUICK = (
-    "backbone=micro k_core=2 sft_epochs=1 sasrec_epochs=2 grpo_epochs=0.1 eval_beam_width=5 "
-    f"options='{json.dumps(_OPTIONS)}'"
+    "sft_backbone=micro data_k_core=2 sft_epochs=1 sasrec_max_epochs=2 "
+    "title_objective.epochs=0.1 eval_beam_width=5 "
+    "sft.max_train_samples=256 sft.validation_samples=64 "
+    "title_objective.max_steps=2 evaluate.n_resamples=100 "
+    "evaluate.cost_samples=0 evaluate.max_users=20 evaluate.example_users=2"
 )
 
 

@@ -19,7 +19,7 @@ from tests.fakes.kfp_server import KfpServer
 from tests.fakes.web_server import WebServer
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = 'reviews=gs://b/reviews.json.gz k_core=3 options=\'{"sft": {"patience": 1}}\''
+PARAMS = "customer_reviews=gs://b/reviews.json.gz data_k_core=3 sft.patience=1"
 VARIABLES = ("TOKEN", "NAMESPACE", "EXPERIMENT", "SERVICE_ACCOUNT", "PIPELINE_ROOT", "CA_CERT")
 
 
@@ -68,9 +68,9 @@ def test_submit_uploads_a_version_and_starts_a_run_of_it(server, monkeypatch, ca
     assert only(server.pipelines)["display_name"] == "latentr3"
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert run["runtime_config"]["parameters"] == {
-        "reviews": "gs://b/reviews.json.gz",
-        "k_core": 3,
-        "options": {"sft": {"patience": 1}},
+        "customer_reviews": "gs://b/reviews.json.gz",
+        "data_k_core": 3,
+        "settings": {"sft.patience": "1"},
     }
     assert run["runtime_config"]["pipeline_root"] == "gs://b/root"
     assert run["service_account"] == "latentrec-steps"
@@ -78,8 +78,8 @@ def test_submit_uploads_a_version_and_starts_a_run_of_it(server, monkeypatch, ca
 
 
 def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_as_a_new_version(server, monkeypatch):
-    submit.main(["--system", "lares", "--params", PARAMS.split(" options")[0]])
-    submit.main(["--system", "lares", "--params", PARAMS.split(" options")[0]])
+    submit.main(["--system", "lares", "--params", PARAMS.split(" sft.")[0]])
+    submit.main(["--system", "lares", "--params", PARAMS.split(" sft.")[0]])
     assert (len(server.pipelines), len(server.versions), len(server.runs)) == (1, 1, 2)
     unchanged = submit.compile_pipelines
 
@@ -89,7 +89,7 @@ def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_as_a_new_version(s
         return [path]
 
     monkeypatch.setattr(submit, "compile_pipelines", changed)
-    submit.main(["--system", "lares", "--params", PARAMS.split(" options")[0]])
+    submit.main(["--system", "lares", "--params", PARAMS.split(" sft.")[0]])
     assert (len(server.pipelines), len(server.versions)) == (1, 2)
     latest = list(server.versions)[-1]
     assert list(server.runs.values())[-1]["pipeline_version_reference"]["pipeline_version_id"] == latest
@@ -103,12 +103,12 @@ def test_a_schedule_never_catches_up_and_never_overlaps(server):
     assert made["trigger"]["cron_schedule"]["cron"] == "0 30 4 * * MON-FRI"
     assert made["status"] == "ENABLED"
     given = made["runtime_config"]["parameters"]
-    assert (given["reviews"], given["only_new_data"]) == ("gs://b/reviews.json.gz", True)
+    assert (given["customer_reviews"], given["data_only_new"]) == ("gs://b/reviews.json.gz", True)
 
 
 def test_a_schedule_may_train_without_new_data_too(server):
-    schedule.main(["create", "--params", PARAMS + " only_new_data=false"])
-    assert only(server.recurring)["runtime_config"]["parameters"]["only_new_data"] is False
+    schedule.main(["create", "--params", PARAMS + " data_only_new=false"])
+    assert only(server.recurring)["runtime_config"]["parameters"]["data_only_new"] is False
 
 
 def cutoff_of(version: dict) -> dict:
@@ -178,7 +178,7 @@ def test_a_dead_host_is_one_line_and_exit_code_2(command, monkeypatch):
                 "--system",
                 "lares",
                 "--params",
-                "reviews=gs://b/r",
+                "customer_reviews=gs://b/r",
             ],
             cwd=ROOT,
             env={"PATH": "/usr/bin:/bin", "KFP_HOST": host, "HOME": "/nonexistent"},
@@ -196,13 +196,13 @@ def test_a_dead_host_is_one_line_and_exit_code_2(command, monkeypatch):
 def test_an_unauthorised_host_asks_for_a_token(server, monkeypatch):
     server.token = "right"
     with pytest.raises(UserError, match="wants a token; set KFP_TOKEN"):
-        submit.main(["--system", "lares", "--params", "reviews=gs://b/r"])
+        submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     monkeypatch.setenv("KFP_TOKEN", "wrong")
     with pytest.raises(UserError, match="refuses the token in KFP_TOKEN") as caught:
-        submit.main(["--system", "lares", "--params", "reviews=gs://b/r"])
+        submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     assert "wrong" not in str(caught.value)
     monkeypatch.setenv("KFP_TOKEN", "right")
-    submit.main(["--system", "lares", "--params", "reviews=gs://b/r"])
+    submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     assert len(server.runs) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_host_that_is_no_kfp_api_is_told_apart(monkeypatch, tmp_path):
     monkeypatch.setenv("KFP_HOST", web.url)
     try:
         with pytest.raises(UserError, match="no KFP v2 status"):
-            submit.main(["--system", "lares", "--params", "reviews=gs://b/r"])
+            submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     finally:
         web.shutdown()
         web.server_close()
@@ -222,10 +222,10 @@ def test_a_host_that_is_no_kfp_api_is_told_apart(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ("k_core=5", "PARAMS has no reviews"),
-        ("reviews=/tmp/reviews.json", "a path of this machine"),
-        ("reviews=gs://b/r k_core=-1", "k_core"),
-        ("reviews=gs://b/r k_cor=1", "no parameter 'k_cor'"),
+        ("data_k_core=5", "PARAMS has no customer_reviews"),
+        ("customer_reviews=/tmp/reviews.json", "a path of this machine"),
+        ("customer_reviews=gs://b/r data_k_core=-1", "data_k_core is -1, expected at least 1"),
+        ("customer_reviews=gs://b/r data_k_cor=1", "no parameter 'data_k_cor'; did you mean 'data_k_core'"),
     ],
 )
 def test_wrong_parameters_never_reach_the_cluster(server, params, message):

@@ -49,7 +49,7 @@ def test_parses_as_a_pipeline(system, compiled):
 def test_every_parameter_has_help(system):
     for name, entry in pipeline_of(system).component_spec.inputs.items():
         assert entry.description, f"{system}.{name}"
-        assert entry.optional or name == "reviews", f"{system}.{name} has no default"
+        assert entry.optional or name == "customer_reviews", f"{system}.{name} has no default"
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

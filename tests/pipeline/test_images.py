@@ -70,7 +70,7 @@ def test_data_preparation_s_door_opens_without_training_libraries():
         "from latentrec.data import prepare\n"
         "from latentrec.steps.runtime import open_step\n"
         "from latentrec.steps.parameters import make_config\n"
-        "make_config('data', {'reviews': ('r.json',)})\n"
+        "make_config('data_prep', {'reviews': ('r.json',)})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.steps.node_pools import choose_pool
+from latentrec.steps.parameters import CONFIG_OUTPUTS, check_parameters
 from latentrec.steps.status import StepStatus
 from latentrec.steps.step_sizes import choose_sizes
 from latentrec.steps.verdict import Outcome, decide
@@ -17,7 +18,7 @@ from tests.fakes.kfp.nodes import GPU, GPU_TAINT, Node
 GOLDEN = Path(__file__).parent / "golden"
 HOUR = 3600.0
 TRAINER = {"latentr3": "sft", "lares": "spt", "reczero": "rating_grpo", "recone": "cold_start_sft"}
-INPUTS = {"reviews": "gs://b/reviews.json.gz"}
+INPUTS = {"customer_reviews": "gs://b/reviews.json.gz"}
 SETTINGS = {
     "LATENTREC_MLFLOW_TRACKING_URI": "http://mlflow:5000",
     "LATENTREC_STATUS_ROOT": "gs://b/status",
@@ -30,14 +31,17 @@ CPUS = Node(15.0, 56.0)
 def preflight(given):
     """What our preflight decides of the pods, from the input that KFP hands it."""
     found = dict(given["inputs"]["parameterValues"])
-    found |= dict(word.partition("=")[::2] for word in str(found.pop("numbers", "")).split())
     pool, sizes = choose_pool(found), choose_sizes(found)
     texts = {
         f"{kind}_{what}": getattr(size, what) for kind, size in sizes.items() for what in ("cpu", "memory")
     }
-    known = "abc" if str(found.get("only_new_data")).lower() == "true" else ""
+    known = "abc" if str(found.get("data_only_new")).lower() == "true" else ""
     placed = {"node_selector": pool.node_selector, "tolerations": pool.tolerations, "one_gpu": pool.one_gpu}
-    return {**texts, **placed, "known_content": known, "inputs_fingerprint": "f"}
+    system, settings = found.pop("system"), found.pop("settings", {})
+    configs = check_parameters(system, found, settings)
+    configs["stage_2"] = configs.get("title_objective", {})
+    given_to = {f"{step}_config": configs.get(step, {}) for step in CONFIG_OUTPUTS}
+    return {**texts, **placed, **given_to, "known_content": known, "inputs_fingerprint": "f"}
 
 
 OUTPUTS = {"preflight": preflight, "data_prep": lambda _: {"content": "abc"}}
@@ -103,7 +107,7 @@ def test_a_gpu_reaches_the_pods_that_train_and_the_machine_holds_them(pipeline):
 def test_two_gpus_are_asked_for_by_the_trainers_and_one_by_the_evaluation():
     given = INPUTS | {"gpu_count": "2", "gpu_type": "nvidia-l4"}
     result = engine().run(Pipeline(GOLDEN / "latentr3.yaml"), given)
-    assert [result.pods[step][0].limits[GPU] for step in ("sft", "grpo", "evaluate")] == ["2", "2", "1"]
+    assert [result.pods[step][0].limits[GPU] for step in ("sft", "stage_2", "evaluate")] == ["2", "2", "1"]
 
 
 def test_a_pod_lost_after_two_hours_comes_back(pipeline):
@@ -144,7 +148,7 @@ def test_a_pod_that_no_node_takes_waits_for_ever_and_can_be_terminated(pipeline)
 
 
 def test_nothing_new_stops_after_data_preparation_and_is_a_success(pipeline):
-    result = engine().run(pipeline, INPUTS | {"gpu_count": "0", "only_new_data": True})
+    result = engine().run(pipeline, INPUTS | {"gpu_count": "0", "data_only_new": True})
     assert (result.state, result.handler_state) == ("SUCCEEDED", "RUNNING")
     ran = {step for step, phase in result.phases.items() if phase == "Succeeded"}
     assert ran == {"preflight", "data_prep", "run_summary"}

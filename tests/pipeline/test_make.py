@@ -43,16 +43,20 @@ def test_a_variable_that_make_has_not_is_refused(name):
     done = make("-n", "run", f"{name}=1")
     assert done.returncode != 0
     assert f"unknown variable: {name}." in done.stderr
-    assert "PARAMS='sft_epochs=2'" in done.stderr
+    assert "PARAMS='sft.learning_rate=1e-4'" in done.stderr
 
 
 def test_run_gets_its_variables_as_they_are(home):
-    odd = 'backbone=/o\'brien/"my model" options={"evaluate":{"n_resamples":200}}; touch X'
-    done = make("run", f"PARAMS={odd}", "REVIEWS=/o'brien/r.json", "SEED=7", home=home)
-    told, _ = eval_pair(done.stdout)
-    given = dict(zip(told[3::2], told[4::2], strict=True))
-    assert told[:3] == ["python", "-m", "pipeline.run_local"]
-    assert (given["--params"], given["--reviews"], given["--set"]) == (odd, "/o'brien/r.json", "seed=7")
+    odd = 'sft.backbone=/o\'brien/"my model" settings={"evaluate":{"n_resamples":200}}; touch X'
+    done = make("run", f"PARAMS={odd}", "REVIEWS=/o'brien/r.json", "SETTINGS=run.yaml", "SEED=7", home=home)
+    told, given = eval_pair(done.stdout)
+    assert told == ["python", "-m", "pipeline.run_local"]
+    assert {name: value for name, value in given.items() if value} == {
+        "PARAMS": odd,
+        "REVIEWS": "/o'brien/r.json",
+        "SETTINGS": "run.yaml",
+        "SEED": "7",
+    }
     assert not (home / "X").exists()
 
 

@@ -1,39 +1,75 @@
-"""Parameters: texts become typed values, and mean the same in a pipeline as in a step's configuration."""
-
-import inspect
+"""Parameters: texts become typed values, and every name reaches the field that it says."""
 
 import pytest
 
-from latentrec.core import UserError, config_to_dict
-from latentrec.steps.parameters import FIELDS, check_parameters, config_class, make_config, values_of
-from latentrec.steps.parameters import SYSTEMS as GROUPS
-from pipeline.dags import SYSTEMS, parse_parameters, pipeline_of
+from latentrec.core import UserError
+from latentrec.steps.parameters import SYSTEMS as STEPS_OF
+from latentrec.steps.parameters import check_parameters, config_class, make_config, step_values
+from pipeline.dags import SYSTEMS, merge, parameter_defaults, parse_parameters, pipeline_of
+
+REVIEWS = {"customer_reviews": "r.json"}
 
 
 def defaults_of(system: str) -> dict:
-    signature = inspect.signature(pipeline_of(system).pipeline_func)
-    return {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
+    return parameter_defaults(pipeline_of(system))
 
 
-def test_texts_become_typed_values():
-    found = parse_parameters("latentr3", "k_core=1 grpo_epochs=0.5 skip_bad_lines=true backbone='a b'")
-    assert found == {"k_core": 1, "grpo_epochs": 0.5, "skip_bad_lines": True, "backbone": "a b"}
+def test_texts_become_typed_values_without_quoting():
+    text = "data_k_core=1 eval_promotion_margin=0.5 data_skip_bad_lines=true sft_backbone=/o'brien/my model"
+    assert parse_parameters("latentr3", text) == {
+        "data_k_core": 1,
+        "eval_promotion_margin": 0.5,
+        "data_skip_bad_lines": True,
+        "sft_backbone": "/o'brien/my model",
+    }
 
 
-def test_options_are_json():
-    assert parse_parameters("latentr3", """options='{"sft": {"patience": 1}}'""") == {
-        "options": {"sft": {"patience": 1}}
+def test_step_field_goes_to_the_settings_and_to_its_parameter_where_there_is_one():
+    found = parse_parameters("latentr3", "sft.learning_rate=1e-4 sft.epochs=2 data_prep.k_core=1 sft.seed=7")
+    assert found == {
+        "settings": {"sft.learning_rate": "1e-4", "sft.seed": "7"},
+        "sft_epochs": 2,
+        "data_k_core": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'settings={"evaluate":{"n_resamples":200}}',
+        'settings=\'{"evaluate":{"n_resamples":200}}\'',
+        'settings={"evaluate.n_resamples": 200}',
+    ],
+)
+def test_settings_are_json_with_or_without_quotes(text):
+    assert parse_parameters("latentr3", text) == {"settings": {"evaluate.n_resamples": 200}}
+
+
+def test_settings_file_is_below_params(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("sft:\n  learning_rate: 1e-4\n  patience: 3\ndata_k_core: 2\nsft_epochs: 5\n")
+    found = parse_parameters("latentr3", "sft.patience=4 sft.epochs=1", str(path))
+    assert found == {
+        "settings": {"sft.learning_rate": 1e-4, "sft.patience": "4"},
+        "data_k_core": 2,
+        "sft_epochs": 1,
     }
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("k_cor=1", "no parameter 'k_cor'"),
-        ("k_core=five", "parameter k_core is 'five', expected a whole number"),
-        ("skip_bad_lines=perhaps", "expected true or false"),
-        ("options={", "expected JSON"),
-        ("k_core", "not name=value"),
+        ("data_k_cor=1", "no parameter 'data_k_cor'; did you mean 'data_k_core'"),
+        ("learning_rate=1", "did you mean '"),
+        ("sft.learning_rat=1", "no setting 'sft.learning_rat'; did you mean 'sft.learning_rate'"),
+        ("sftt.seed=1", "no setting 'sftt.seed'; did you mean 'sft.seed'"),
+        ("rpt.beta=1", "latentr3 has no setting 'rpt.beta'"),
+        ("sasrec.encoder=caser", "sasrec.encoder is fixed"),
+        ("data_k_core=five", "data_k_core is 'five', expected a whole number"),
+        ("data_skip_bad_lines=perhaps", "expected true or false"),
+        ("settings={", "expected a JSON object"),
+        ("data_k_core", "not name=value"),
+        ("data_k_core=1 data_prep.k_core=2", "gives data_k_core twice, once as data_prep.k_core"),
     ],
 )
 def test_a_wrong_parameter_is_named(text, message):
@@ -43,65 +79,75 @@ def test_a_wrong_parameter_is_named(text, message):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_step_accepts_the_pipeline_s_defaults(system):
-    options = check_parameters(system, {**defaults_of(system), "reviews": "r.json"}, {})
-    assert not any(options.values())
+    configs = check_parameters(system, {**defaults_of(system), **REVIEWS})
+    assert set(configs) == set(STEPS_OF[system])
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_pipeline_defaults_are_the_step_s_own(system):
     """Else a profile would take a pipeline's default for a choice of the user's."""
-    meant_otherwise = {"k_core", "split", "title_filter"}
-    given = {**defaults_of(system), "backbone": "tiny"}  # rates follow the backbone
-    for group in GROUPS[system]:
-        made = config_to_dict(make_config(group, values_of(group, {**given, "reviews": "r.json"})))
-        own = {"reviews": ("r.json",)} if group == "data" else {}
-        plain = config_to_dict(config_class(group)(**own))
-        for name in given:
-            for target, field in FIELDS.get(name, ()):
-                if target == group and name not in meant_otherwise:
-                    assert made[field] == plain[field], f"{system}.{name} differs from {group}.{field}"
+    on_purpose = {"split", "title_filter", "backbone", "encoder", "reasoning_tokens", "task"}
+    given = {**defaults_of(system), **REVIEWS}
+    given = {name: "tiny" if name.endswith("_backbone") else value for name, value in given.items()}
+    for step, values in step_values(system, given).items():
+        made = make_config(step, values).to_dict()
+        plain = config_class(step)(**({"reviews": ("r.json",)} if step == "data_prep" else {})).to_dict()
+        for name in set(values) - on_purpose:
+            assert made[name] == plain[name], f"{system}: {step}.{name}"
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("settings", "message"),
     [
-        ({"stf": {}}, "no group 'stf'"),
-        ({"sft": 3}, "expected a JSON object of fields"),
-        ({"sft": {"patients": 3}}, "no field 'patients'"),
-        ({"sft": {"patience": "many"}}, "sft.patience is 'many'"),
-        ({"sft": {"patience": -1}}, "patience is -1"),
-        ({"sft": {"epochs": 3}}, "'epochs', which is a parameter of its own"),
+        ({"stf": {"seed": 1}}, "no setting 'stf.seed'; did you mean 'sft.seed'"),
+        ({"sft": 3}, "no setting 'sft'"),
+        ({"sft": {"patients": 3}}, "no setting 'sft.patients'"),
+        ({"sft": {"patience": "many"}}, "sft.patience is 'many', expected a whole number"),
+        ({"sft": {"patience": -1}}, "sft.patience is -1, expected at least 0"),
+        ({"sft.seed": 1, "sft": {"seed": 2}}, "'sft.seed' is given twice"),
         ("x", "expected a JSON object"),
     ],
 )
-def test_wrong_options_are_refused_before_a_run_costs(options, message):
+def test_wrong_settings_are_refused_before_a_run_costs(settings, message):
     with pytest.raises(UserError, match=message):
-        check_parameters("latentr3", {**defaults_of("latentr3"), "reviews": "r.json"}, options)
+        check_parameters("latentr3", {**defaults_of("latentr3"), **REVIEWS}, settings)
 
 
-def test_a_parameter_out_of_range_is_refused_before_a_run_costs():
-    given = {**defaults_of("latentr3"), "reviews": "r.json", "grpo_group_size": 0}
-    with pytest.raises(UserError, match="group_size"):
-        check_parameters("latentr3", given, {})
+def test_everything_wrong_is_listed_with_the_names_that_the_user_gave():
+    given = {**defaults_of("latentr3"), **REVIEWS, "data_k_core": 0, "seed": -1, "sft_epochs": 0}
+    with pytest.raises(UserError) as caught:
+        check_parameters("latentr3", given, {"grpo.group_size": 0, "evaluate.alpha": float("nan")})
+    assert [line.split(",")[0] for line in str(caught.value).splitlines()] == [
+        "data_k_core is 0",
+        "seed is -1",
+        "sft_epochs is 0",
+        "grpo.group_size is 0",
+        "evaluate.alpha is nan",
+    ]
 
 
-def test_rates_left_at_zero_are_the_profile_s():
-    given = {**defaults_of("latentr3"), "profile": "paper"}
-    assert make_config("grpo", values_of("grpo", given)).noise_std == 1.5
-    assert make_config("grpo", values_of("grpo", {**given, "grpo_noise_std": 0.7})).noise_std == 0.7
-    default = {**given, "profile": "default"}
-    assert make_config("grpo", values_of("grpo", default)).estimator == "gaussian"
+def test_backbone_takes_stage_1_s_settings_unless_it_has_its_own():
+    settings = {"sft.learning_rate": 1e-3, "sft.patience": 3, "backbone.patience": 5}
+    values = step_values("latentr3", {**REVIEWS, "sft_epochs": 2, "sft_reasoning_tokens": 4}, settings)
+    assert values["backbone"] == {"learning_rate": 1e-3, "patience": 5, "epochs": 2, "reasoning_tokens": 0}
+    assert values["sft"] == {"learning_rate": 1e-3, "patience": 3, "epochs": 2, "reasoning_tokens": 4}
 
 
-@pytest.mark.parametrize("system", ["reczero", "recone"])
-def test_rating_defaults_pass_as_kfp_hands_them_on(system):
-    """KFP turns -1, 'as the profile says', into the text '-1.0'."""
-    given = {
-        "backbone": "tiny",
-        "rating_steps": "-1.0",
-        "rating_group_size": "8.0",
-        "rating_learning_rate": "0.0",
+def test_what_is_not_given_is_the_profile_s():
+    given = {**defaults_of("latentr3"), **REVIEWS, "profile": "paper"}
+    assert make_config("grpo", step_values("latentr3", given)["grpo"]).noise_std == 1.5
+
+
+def test_numbers_pass_as_kfp_hands_them_on():
+    """KFP's structures know no whole numbers: 5 arrives as 5.0."""
+    configs = check_parameters("reczero", {**REVIEWS, "seed": 42.0, "rating_grpo_group_size": "8.0"})
+    assert configs["rating_grpo"] == {"seed": 42, "group_size": 8}
+    assert make_config("rating_grpo", {"seed": 42.0, "group_size": 8.0}).group_size == 8
+
+
+def test_merging_keeps_settings_that_only_one_has():
+    first = {"seed": 1, "settings": {"sft.seed": 1, "sft.patience": 2}}
+    assert merge(first, {"settings": {"sft.seed": 3}}) == {
+        "seed": 1,
+        "settings": {"sft.seed": 3, "sft.patience": 2},
     }
-    check_parameters(system, {**given, "reviews": "r.json", "metadata": "m.json", "seed": "42.0"}, {})
-    assert values_of("rating", given)["steps"] is None
-    assert values_of("rating", {**given, "rating_steps": "0.0"})["steps"] == "0"

@@ -12,12 +12,11 @@ from latentrec.data import generate_sample
 from tests.pipeline.runs import Finished, make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-OPTIONS = {
-    "pretrain": {"steps": 150, "measured_prompts": 32},
-    "traces": {"samples": 160},
-    "rating": {"measured_prompts": 32},
-    "evaluate": {"n_resamples": 100, "max_users": 20, "example_users": 2},
-}
+QUICK = (
+    "pretrain_rating_backbone=tiny gpu_count=0 data_k_core=2 rating_grpo.steps=4 pretrain_rating.steps=150 "
+    "pretrain_rating.measured_prompts=32 rating_grpo.measured_prompts=32 evaluate.n_resamples=100 "
+    "evaluate.max_users=20 evaluate.example_users=2"
+)
 SERVE = """
 import json, sys
 import mlflow, pandas, pyarrow.parquet
@@ -34,10 +33,7 @@ def finished(request, tmp_path_factory) -> tuple[str, Finished]:
     reviews, metadata = generate_sample(
         tmp_path_factory.mktemp("shop"), users=60, items=72, events_per_user=15
     )
-    options = {
-        name: group for name, group in OPTIONS.items() if name != "traces" or request.param == "recone"
-    }
-    params = f"backbone=tiny gpu_count=0 k_core=2 rating_steps=4 options='{json.dumps(options)}'"
+    params = QUICK + (" traces.samples=160" if request.param == "recone" else "")
     runs = tmp_path_factory.mktemp("runs")
     return request.param, make_run(
         runs, reviews=reviews, metadata=metadata, params=params, system=request.param

@@ -33,13 +33,13 @@ def evaluation_of(run: Finished) -> Path:
 @pytest.mark.timeout(600)
 def test_run_ends_well_and_prints_a_table_with_every_model(finished):
     assert finished.code == 0, finished.text[-4000:]
-    for model in ("popularity", "sasrec", "backbone", "latentr3-sft", "latentr3-grpo"):
+    for model in ("popularity", "sasrec", "backbone", "latentr3-sft", "latentr3-stage-2"):
         assert re.search(rf"^{model} +0\.\d{{4}} \[0\.\d{{4}},0\.\d{{4}}\]", finished.text, re.M), model
 
 
 def test_metrics_hold_the_five_models_with_intervals(finished):
     table = json.loads((evaluation_of(finished) / "metrics.json").read_text())
-    assert {"popularity", "sasrec", "backbone", "latentr3-sft", "latentr3-grpo"} <= set(table)
+    assert {"popularity", "sasrec", "backbone", "latentr3-sft", "latentr3-stage-2"} <= set(table)
     for entry in (metrics["ndcg_at_10"] for metrics in table.values()):
         assert entry["low"] <= entry["value"] <= entry["high"]
 
@@ -88,7 +88,7 @@ def test_registered_model_serves_in_a_fresh_process(finished):
 
 def test_summary_lists_every_step_and_the_verdict(finished):
     summary = next(finished.runs.rglob("run-summary/summary")).read_text()
-    for step in ("preflight", "data_prep", "sasrec", "backbone", "sft", "grpo", "evaluate", "register"):
+    for step in ("preflight", "data_prep", "sasrec", "backbone", "sft", "stage_2", "evaluate", "register"):
         assert f"| {step} | ✓ succeeded |" in summary
     assert "Gate: **" in summary
 
@@ -109,7 +109,7 @@ def test_every_run_in_mlflow_hangs_below_the_pipeline_s(finished):
         text=True,
         check=True,
     )
-    expected = "backbone data_prep evaluate grpo popularity preflight register sasrec sft"
+    expected = "backbone data_prep evaluate popularity preflight register sasrec sft stage_2"
     assert run.stdout.strip().splitlines()[-1] == f"1 FINISHED {expected}"
 
 
@@ -130,7 +130,7 @@ def test_step_that_fails_stops_the_run_and_is_named(tmp_path, shop):
     assert "registered" not in run.text.split("=" * 78)[-1]
     summary = next(run.runs.rglob("run-summary/summary")).read_text()
     assert "**data_prep** met bad input" in summary
-    assert "| grpo | – |" in summary
+    assert "| stage_2 | – |" in summary
 
 
 def test_preflight_names_everything_that_is_wrong_at_once(tmp_path, shop):
@@ -138,13 +138,13 @@ def test_preflight_names_everything_that_is_wrong_at_once(tmp_path, shop):
         tmp_path / "runs",
         reviews=tmp_path / "nowhere.json",
         metadata=shop[1],
-        params=QUICK.replace("backbone=micro", "backbone=no-such-model grpo_group_size=0"),
+        params=QUICK.replace("backbone=micro", "backbone=no-such-model grpo.group_size=0"),
     )
     assert run.code == 2
     last = run.text.split("=" * 78)[-1]
     assert "nowhere.json: no such file" in last
     assert "backbone 'no-such-model'" in last
-    assert "group_size" in last
+    assert "grpo.group_size is '0'" in last
     assert run.artifacts == []
 
 
@@ -154,7 +154,7 @@ def test_a_run_that_finds_no_new_data_stops_after_data_preparation(finished, sho
     """Last in this file: it runs in the folder of the finished run, whose model has this data."""
     reviews, metadata = shop
     # Another end of the window, as a schedule would give, and yet the same events.
-    params = QUICK + " only_new_data=true data_cutoff=2035-01-01"
+    params = QUICK + " data_only_new=true data_cutoff=2035-01-01"
     again = make_run(finished.runs, reviews=reviews, metadata=metadata, params=params)
     assert again.code == 0, again.text[-4000:]
     assert "nothing new: the data is that of the newest registered version" in again.text

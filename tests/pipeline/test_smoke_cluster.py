@@ -60,7 +60,7 @@ def behave(server: KfpServer, *, cached: tuple[str, ...] = ("data-prep", "sft-2"
 
     def end(run: dict) -> None:
         given = run["runtime_config"]["parameters"]
-        if given["model_name"] != "latentr3-smoke":
+        if given["registry_model_name"] != "latentr3-smoke":
             run |= {"state": "RUNNING", "run_details": {"task_details": details({"sft": "RUNNING"})}}
             return
         again = len(server.runs) > 1
@@ -122,7 +122,7 @@ def test_a_good_cluster_passes_every_check_that_can_be_made(server, gcs_server, 
     assert not server.recurring, "the schedule is taken away again"
     given = next(iter(server.runs.values()))["runtime_config"]["parameters"]
     assert (given["gpu_count"], given["resources"]) == ("0", "small")
-    assert store_for(given["reviews"]).stat(given["reviews"]).size > 1000
+    assert store_for(given["customer_reviews"]).stat(given["customer_reviews"]).size > 1000
     report.write(tmp_path / "report.json")
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["versions"]["kfp backend"] == "2.17.0"
@@ -292,7 +292,7 @@ def test_a_backend_that_is_too_old_is_refused_before_anything_is_uploaded(server
 def test_images_of_this_machine_are_refused(server, monkeypatch):
     monkeypatch.delenv("LATENTREC_ALLOW_LOCAL_IMAGES")
     with pytest.raises(UserError, match=r"localhost/latentrec/.* cannot pull"):
-        submit.submit("latentr3", {"reviews": "gs://b/r"}, Cluster(host=server.url))
+        submit.submit("latentr3", {"customer_reviews": "gs://b/r"}, Cluster(host=server.url))
 
 
 def test_a_sample_on_this_machine_is_refused(server, tmp_path):

@@ -17,16 +17,16 @@ from pipeline.task_settings import CREDENTIALS, SETTINGS, STORE_KEYS, USER
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).resolve().parents[2]
 GPU_STEPS = {
-    "latentr3": {"backbone", "sft", "grpo", "evaluate"},
+    "latentr3": {"backbone", "sft", "stage_2", "evaluate"},
     "lares": {"sasrec", "spt", "rpt", "evaluate"},
-    "reczero": {"backbone", "rating_grpo", "evaluate"},
-    "recone": {"backbone", "cold_start_sft", "rating_grpo", "evaluate"},
+    "reczero": {"pretrain_rating", "rating_grpo", "evaluate"},
+    "recone": {"pretrain_rating", "cold_start_sft", "rating_grpo", "evaluate"},
 }
 TRAINING_STEPS = {
-    "latentr3": {"popularity", "sasrec", "backbone", "sft", "grpo"},
+    "latentr3": {"popularity", "sasrec", "backbone", "sft", "stage_2"},
     "lares": {"popularity", "sasrec", "spt", "rpt"},
-    "reczero": {"backbone", "rating_grpo"},
-    "recone": {"backbone", "cold_start_sft", "rating_grpo"},
+    "reczero": {"pretrain_rating", "rating_grpo"},
+    "recone": {"pretrain_rating", "cold_start_sft", "rating_grpo"},
 }
 RESUMABLE = {system: steps | {"traces"} for system, steps in TRAINING_STEPS.items()}
 PLAIN_VARIABLES = ("PIPELINE", "STEP", "IMAGE", "IMAGE_DIGEST", "MAX_RESTARTS")
@@ -242,11 +242,8 @@ def test_every_parameter_has_help_in_the_ui(compiled):
 
 
 def test_a_parameter_that_several_pipelines_have_is_the_same_in_all():
-    """KFP wants every signature written out in full; what differs between them differs on purpose."""
-    meant_otherwise = {
-        *("metadata", "profile", "backbone", "split", "title_filter", "model_name", "promotion_margin"),
-        *("gpu_count", "gpu_type", "options"),
-    }
+    """What differs between them differs on purpose."""
+    meant_otherwise = {"data_split", "data_title_filter", "gpu_count", "gpu_type"}
     found: dict[str, list[dict]] = {}
     for system in SYSTEMS:
         spec = Compiled(system, GOLDEN / f"{system}.yaml").spec
@@ -259,8 +256,9 @@ def test_a_parameter_that_several_pipelines_have_is_the_same_in_all():
 
 def test_data_preparation_s_cache_key_holds_the_content_of_its_inputs(compiled):
     given = compiled.tasks["data_prep"][1]["inputs"]["parameters"]
-    for name in ("inputs_fingerprint", "data_cutoff"):
-        assert given[name]["taskOutputParameter"] == {"producerTask": "preflight", "outputParameterKey": name}
+    for name, output in (("inputs_fingerprint", "inputs_fingerprint"), ("config", "data_prep_config")):
+        expected = {"producerTask": "preflight", "outputParameterKey": output}
+        assert given[name]["taskOutputParameter"] == expected
 
 
 def test_changed_content_behind_the_same_name_changes_data_preparation_s_cache_key(gcs_server, monkeypatch):
@@ -274,10 +272,10 @@ def test_changed_content_behind_the_same_name_changes_data_preparation_s_cache_k
 
     def fingerprint(rating: float) -> str:
         store_for(uri).write_bytes(uri, json.dumps({**line, "overall": rating}).encode())
-        return run_preflight({"system": "lares", "reviews": uri}).inputs_fingerprint
+        return run_preflight({"system": "lares", "customer_reviews": uri}).inputs_fingerprint
 
     first = fingerprint(5.0)
-    assert run_preflight({"system": "lares", "reviews": uri}).inputs_fingerprint == first
+    assert run_preflight({"system": "lares", "customer_reviews": uri}).inputs_fingerprint == first
     assert fingerprint(4.0) != first
 
 

@@ -8,7 +8,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.steps.backbone_check import (
     GPU_MEMORY_GB,
-    LORA_OPTIONS,
+    LORA_SETTINGS,
     check_backbone,
     parameter_count,
     training_gb,
@@ -43,9 +43,11 @@ def backbone(folder, sizes) -> str:
     return str(folder)
 
 
-def run(folder, system: str = "latentr3", sizes: dict = QWEN_1_5B, options=None, **more) -> str:
-    given = {"system": system, "backbone": backbone(folder, sizes), "gpu_count": "1", **more}
-    return check_backbone(given, options or {})
+def run(folder, system: str = "latentr3", sizes: dict = QWEN_1_5B, settings=None, **more) -> str:
+    step = "sft" if system == "latentr3" else "pretrain_rating"
+    parameters = {f"{step}_backbone": backbone(folder, sizes), "gpu_count": "1", **more}
+    given = {"customer_reviews": "r.json", **parameters}
+    return check_backbone(system, given, check_parameters(system, given, settings))
 
 
 def test_parameters_are_counted_from_the_sizes():
@@ -56,7 +58,9 @@ def test_parameters_are_counted_from_the_sizes():
 @pytest.mark.parametrize("system", [system for system in SYSTEMS if system != "lares"])
 def test_a_system_s_own_backbone_fits_its_own_accelerator(system):
     parameters = inspect.signature(pipeline_of(system).pipeline_func).parameters
-    need = training_gb(int(PUBLISHED[parameters["backbone"].default]))
+    need = training_gb(
+        int(PUBLISHED[next(p.default for name, p in parameters.items() if name.endswith("_backbone"))])
+    )
     assert need < GPU_MEMORY_GB[parameters["gpu_type"].default]
 
 
@@ -68,18 +72,17 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path):
     assert "1,544 M parameters" in run(tmp_path, gpu_type="nvidia-l4", gpu_count="0")
 
 
-@pytest.mark.parametrize("system", LORA_OPTIONS)
+@pytest.mark.parametrize("system", LORA_SETTINGS)
 def test_adapters_fit_where_all_weights_do_not(tmp_path, system):
     """With the very options that the refusal names, which the steps' own configurations take."""
-    options = LORA_OPTIONS[system]
+    settings = LORA_SETTINGS[system]
     with pytest.raises(UserError) as refused:
         run(tmp_path, system, QWEN_7B, gpu_type="nvidia-a100-80gb")
-    assert json.dumps(options) in str(refused.value)
-    assert run(tmp_path, system, QWEN_7B, options, gpu_type="nvidia-a100-80gb")
-    check_parameters(system, {"reviews": "r.json", "backbone": "tiny"}, options)
+    assert all(f"{name}={value}" in str(refused.value) for name, value in settings.items())
+    assert run(tmp_path, system, QWEN_7B, settings, gpu_type="nvidia-a100-80gb")
 
 
 def test_adapters_in_one_of_two_steps_do_not_count(tmp_path):
-    options = {"rating": {"lora_rank": 16}}
+    settings = {"rating_grpo.lora_rank": 16}
     with pytest.raises(UserError, match="158"):
-        run(tmp_path, "recone", QWEN_7B, options, gpu_type="nvidia-a100-80gb")
+        run(tmp_path, "recone", QWEN_7B, settings, gpu_type="nvidia-a100-80gb")

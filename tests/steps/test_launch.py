@@ -105,7 +105,7 @@ def test_rank_0_alone_comes_back_to_write_the_outputs(started, monkeypatch, rank
     reached = []
 
     def body():
-        with open_step("sft", "sft", SFT, distributed=True) as step:
+        with open_step("sft", SFT, distributed=True) as step:
             step.finish(SimpleNamespace(metadata={}, path="model"), None)
         reached.append(rank)
 
@@ -120,6 +120,6 @@ def test_rank_0_alone_comes_back_to_write_the_outputs(started, monkeypatch, rank
 
 def test_a_failure_in_a_worker_is_not_taken_for_its_orderly_leave(started, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(SystemExit) as left, open_step("sft", "sft", SFT, distributed=True):
+    with pytest.raises(SystemExit) as left, open_step("sft", SFT, distributed=True):
         raise UserError("no such dataset")
     assert left.value.code == 2

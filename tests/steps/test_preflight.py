@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from latentrec.core import UserError
+from latentrec.steps.operational import read_operational
 from latentrec.steps.preflight import check_inputs, check_writable, cutoff_day, run_preflight
 from tests.fixtures.shop import decision
 
@@ -24,17 +25,17 @@ def given(reviews, monkeypatch):
     """Parameters of a run that nothing is wrong with, on a machine where nothing is set."""
     for name in ("MLFLOW_TRACKING_URI", "LATENTREC_STATUS_ROOT", "LATENTREC_CHECKPOINT_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    return {"system": "lares", "reviews": str(reviews), "model_name": "lares"}
+    return {"system": "lares", "customer_reviews": str(reviews), "registry_model_name": "lares"}
 
 
-@pytest.mark.parametrize("switch", ["only_new_data", "warm_start"])
+@pytest.mark.parametrize("switch", ["data_only_new", "sft_warm_start"])
 def test_what_reads_the_registry_needs_one(given, switch):
     with pytest.raises(UserError, match=f"{switch} needs the model registry; MLFLOW_TRACKING_URI is not set"):
-        run_preflight({**given, "numbers": f"{switch}=True seed=42"})
+        run_preflight({**given, switch: True, "seed": 42})
 
 
 def test_a_run_by_hand_asks_no_registry(given):
-    checked = run_preflight({**given, "numbers": "only_new_data=False warm_start=False seed=42"})
+    checked = run_preflight({**given, "data_only_new": False, "sft_warm_start": False})
     assert (checked.known_content, checked.start_from) == ("", "")
 
 
@@ -43,7 +44,9 @@ def test_a_scheduled_run_is_told_what_is_known_and_where_to_begin(given, registe
     from latentrec.storage import read_manifest
 
     register(decision())
-    checked = run_preflight({**given, "model_name": "latentr3", "numbers": "only_new_data=true warm_start=1"})
+    checked = run_preflight(
+        {**given, "registry_model_name": "latentr3", "data_only_new": True, "sft_warm_start": True}
+    )
     assert checked.known_content == content_of(read_manifest(shop.dataset, "dataset"))
     assert checked.start_from == "models:/latentr3/1"
     assert checked.details["start_from"] == "models:/latentr3/1"
@@ -51,7 +54,9 @@ def test_a_scheduled_run_is_told_what_is_known_and_where_to_begin(given, registe
 
 def test_a_switch_of_another_model_finds_nothing_and_trains(given, register):
     register(decision())
-    checked = run_preflight({**given, "model_name": "other", "numbers": "only_new_data=true warm_start=true"})
+    checked = run_preflight(
+        {**given, "registry_model_name": "other", "data_only_new": True, "sft_warm_start": True}
+    )
     assert (checked.known_content, checked.start_from) == ("", "")
 
 
@@ -69,11 +74,47 @@ def test_everything_that_is_wrong_is_told_at_once(given, tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("LATENTREC_CHECKPOINT_ROOT", str(blocked / "below"))
-    bad = {"reviews": str(tmp_path / "none.json"), "data_cutoff": "Monday", "numbers": "seed=-1 k_core=0"}
+    bad = {"customer_reviews": str(tmp_path / "none.json"), "data_cutoff": "Monday", "seed": -1}
+    bad |= {"data_k_core": 0, "settings": {"rpt.beta": "much"}}
     with pytest.raises(UserError) as told:
         run_preflight({**given, **bad})
-    for part in ("none.json: no such file", "data_cutoff is 'Monday'", "k_core", "cannot be written"):
+    for part in (
+        "none.json: no such file",
+        "data_cutoff is 'Monday'",
+        "data_k_core is 0",
+        "cannot be written",
+    ):
         assert part in str(told.value), part
+    assert "rpt.beta is 'much'" in str(told.value)
+    assert "\n  - seed is -1, expected at least 0" in str(told.value)
+
+
+def test_each_step_gets_the_configuration_that_was_checked(given):
+    values = {"data_k_core": 3, "data_cutoff": "2026-01-05", "seed": 7}
+    checked = run_preflight({**given, **values, "settings": {"spt.dim": 32}})
+    assert checked.configs["data_prep"] == {
+        "reviews": [given["customer_reviews"]],
+        "k_core": 3,
+        "seed": 7,
+        "window_end": "2026-01-05",
+    }
+    assert checked.configs["spt"] == {"encoder": "lares", "seed": 7, "dim": 32}
+
+
+def test_settings_that_cannot_change_a_result_travel_beside_the_cache_key(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTREC_STATUS_ROOT", str(tmp_path / "status"))
+    monkeypatch.setenv("LATENTREC_RUN_ID", "run-1")
+    settings = {"cold_start_sft.checkpoint_every": 3, "cold_start_sft.epochs": 2}
+    checked = run_preflight({**given, "system": "recone", "settings": settings})
+    assert "checkpoint_every" not in checked.configs["cold_start_sft"]
+    assert checked.configs["cold_start_sft"]["epochs"] == 2
+    assert read_operational("cold_start_sft") == {"checkpoint_every": 3}
+    assert read_operational("traces") == {}
+
+
+def test_without_a_status_root_such_settings_stay_parameters(given):
+    checked = run_preflight({**given, "system": "recone", "settings": {"cold_start_sft.checkpoint_every": 3}})
+    assert checked.configs["cold_start_sft"]["checkpoint_every"] == 3
 
 
 def test_a_bucket_that_cannot_be_written_is_named(gcs_server):
@@ -105,7 +146,7 @@ def test_inputs_that_begin_like_something_else_are_refused(tmp_path, line, messa
 
 
 def test_no_inputs_at_all_say_what_to_give():
-    with pytest.raises(UserError, match="reviews is empty; give a path"):
+    with pytest.raises(UserError, match="customer_reviews is empty; give a path"):
         check_inputs("")
 
 
@@ -189,7 +230,7 @@ def test_a_title_model_needs_metadata(given):
 
 
 def test_a_pod_that_fits_no_node_is_refused_before_anything_waits_for_ever(given):
-    l4 = {"gpu_type": "nvidia-l4", "train_memory": "64Gi", "numbers": "gpu_count=1"}
+    l4 = {"gpu_type": "nvidia-l4", "train_memory": "64Gi", "gpu_count": "1"}
     with pytest.raises(UserError, match="fits no node of the pool"):
         run_preflight({**given, **l4})
 
@@ -223,12 +264,12 @@ BAD_NAMES = [
 )
 def test_a_model_s_name_that_cannot_be_registered_is_refused_before_the_training(given, name):
     with pytest.raises(UserError, match=r"the model's name is .*expected 1 to 200 letters"):
-        run_preflight({**given, "model_name": name})
+        run_preflight({**given, "registry_model_name": name})
 
 
 @pytest.mark.parametrize("name", ["latentr3-gift-cards", "Shop 1_v2.0", "магазин", "x" * 200])
 def test_a_name_that_mlflow_takes_passes(given, name):
-    run_preflight({**given, "model_name": name})
+    run_preflight({**given, "registry_model_name": name})
 
 
 @pytest.mark.parametrize(
@@ -241,24 +282,29 @@ def test_a_name_that_mlflow_takes_passes(given, name):
         ("latentr3", "seed", "1e400", "expected a whole number"),
         ("latentr3", "sft_learning_rate", "nan", "expected a finite number"),
         ("latentr3", "sft_learning_rate", "-inf", "expected a finite number"),
-        ("latentr3", "promotion_margin", "inf", "expected a finite number"),
-        ("latentr3", "reasoning_tokens", "100000", "expected at most 256"),
+        ("latentr3", "eval_promotion_margin", "inf", "expected a finite number"),
+        ("latentr3", "sft_reasoning_tokens", "100000", "expected at most 256"),
         ("latentr3", "eval_beam_width", "100000000", "expected 1 to 1,000 or 'exact'"),
         ("latentr3", "eval_beam_width", "²", "expected 1 to 1,000 or 'exact'"),
         ("latentr3", "gpu_count", "nan", "gpu_count is nan, expected 0 to 8"),
         ("latentr3", "gpu_count", "inf", "gpu_count is inf, expected 0 to 8"),
         ("latentr3", "gpu_count", "1e400", "gpu_count is 1e400, expected 0 to 8"),
         ("lares", "gpu_count", "2", "gpu_count is 2, expected 0 to 1 for lares"),
-        ("latentr3", "backbone", "~/no-such-folder", "is neither a preset"),
-        ("latentr3", "backbone", "x" * 5000, "printable characters, at most 1,000"),
-        ("latentr3", "backbone", "a\0b", "printable characters"),
-        ("recone", "endpoint", "file:///etc/passwd", "give the base URL of an OpenAI-compatible service"),
+        ("latentr3", "sft_backbone", "~/no-such-folder", "is neither a preset"),
+        ("latentr3", "sft_backbone", "x" * 5000, "printable characters, at most 1,000"),
+        ("latentr3", "sft_backbone", "a\0b", "printable characters"),
+        (
+            "recone",
+            "traces_endpoint",
+            "file:///etc/passwd",
+            "give the base URL of an OpenAI-compatible service",
+        ),
     ],
 )
 def test_a_value_that_fails_later_is_refused_now_in_one_line(given, tmp_path, system, name, value, told):
     metadata = tmp_path / "meta.json"
     metadata.write_text(json.dumps({"asin": "B", "title": "Oak Guitar"}) + "\n")
-    hostile = {**given, "system": system, "metadata": str(metadata), "backbone": "tiny", name: value}
+    hostile = {**given, "system": system, "data_metadata": str(metadata), name: value}
     with pytest.raises(UserError) as refused:
         run_preflight(hostile)
     assert told in str(refused.value)
@@ -271,5 +317,12 @@ def test_a_home_in_a_backbone_s_name_is_found(given, tmp_path, monkeypatch):
     (tmp_path / "backbone" / "config.json").write_text('{"hidden_size": 64, "vocab_size": 100}')
     metadata = tmp_path / "meta.json"
     metadata.write_text(json.dumps({"asin": "B", "title": "Oak Guitar"}) + "\n")
-    hostile = {**given, "system": "latentr3", "metadata": str(metadata), "backbone": "~/backbone"}
+    hostile = {**given, "system": "latentr3", "data_metadata": str(metadata), "sft_backbone": "~/backbone"}
     assert "M parameters" in run_preflight(hostile).details["backbone"]
+
+
+def test_a_run_without_a_name_registers_under_system_and_dataset(given, reviews):
+    toys = reviews.rename(reviews.with_name("Toys_and_Games_5.json"))
+    checked = run_preflight({**given, "customer_reviews": str(toys), "registry_model_name": ""})
+    assert checked.details["model_name"] == "lares-toys-and-games"
+    assert run_preflight({**given, "customer_reviews": str(toys)}).details["model_name"] == "lares"

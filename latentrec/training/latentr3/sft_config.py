@@ -113,7 +113,7 @@ class SFTConfig(Config):
     schedule: Literal["cosine", "linear", "constant_with_warmup"] | None = Field(
         None, description="what follows the warm-up (default cosine, paper linear)"
     )
-    weight_decay: NonNegativeFloat = Field(0.0, description="AdamW's decay")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of AdamW")
     max_grad_norm: NonNegativeFloat = Field(1.0, description="gradients are clipped to this norm; 0: not")
     precision: Literal["fp32", "bf16"] | None = Field(
         None, description="bf16: autocast, weights stay fp32 (default profile fp32, paper bf16)"
@@ -159,13 +159,13 @@ class SFTConfig(Config):
         2000, description="validation samples of an evaluation, a seeded draw; 0: all"
     )
     ranking_samples: NonNegativeInt = Field(
-        200, description="of these, how many are ranked by the real decoder; 0: none"
+        200, description="validation samples that are ranked by the real decoder; 0: none"
     )
     save_every: Annotated[PositiveInt, OPERATIONAL] = Field(
         200, description="steps between checkpoints, besides one at each evaluation"
     )
     log_every: Annotated[PositiveInt, OPERATIONAL] = Field(10, description="steps between figures")
-    seed: Seed = Field(42, description="of weights, order and draws")
+    seed: Seed = Field(42, description="seed of weights, order and draws")
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:

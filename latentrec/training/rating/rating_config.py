@@ -67,15 +67,15 @@ class PretrainRatingConfig(Config):
     max_history: NonNegativeInt = Field(3, description="most recent rated items in a prompt")
     max_review_tokens: NonNegativeInt = Field(6, description="tokens kept of each review text")
     max_completion_tokens: PositiveInt = Field(64, description="budget of an answer, in tokens")
-    rating_low: BoundedFloat = Field(1.0, description="lowest rating")
-    rating_high: BoundedFloat = Field(5.0, description="highest rating")
+    rating_low: BoundedFloat = Field(1.0, description="lowest rating of the scale")
+    rating_high: BoundedFloat = Field(5.0, description="highest rating of the scale")
     measured_prompts: PositiveInt = Field(
         256, description="validation prompts on which the starting format rate is measured"
     )
     checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
         100, description="steps between checkpoints, with --checkpoint-root"
     )
-    seed: Seed = Field(42, description="of tokenizer, weights, texts and sampling")
+    seed: Seed = Field(42, description="seed of tokenizer, weights, texts and sampling")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,20 +125,20 @@ class RatingGRPOConfig(Config):
     micro_batch: NonNegativeInt = Field(
         0, description="completions a forward pass; 0 for all of a step at once"
     )
-    temperature: PositiveFloat = Field(1.0, description="of the rollouts")
+    temperature: PositiveFloat = Field(1.0, description="sampling temperature of the rollouts")
     beta: NonNegativeFloat = Field(
         0.0, description="KL coefficient against the starting model; 0 keeps no reference"
     )
-    epsilon: NonNegativeFloat = Field(0.2, description="PPO clip")
+    epsilon: NonNegativeFloat = Field(0.2, description="clipping range of the probability ratio")
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = Field("grpo", description="trl's loss_type")
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "group", description="what the advantage is divided by"
     )
     mask_truncated: bool = Field(True, description="leave answers that the budget cut off out of the loss")
-    max_grad_norm: NonNegativeFloat = Field(1.0, description="gradient clip")
+    max_grad_norm: NonNegativeFloat = Field(1.0, description="gradients are clipped to this norm; 0: not")
     warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="of the rate after warm-up"
+        "linear", description="schedule of the learning rate after warm-up"
     )
     max_completion_tokens: PositiveInt | None = Field(
         None, description="budget of an answer; 64 default, 1024 paper"
@@ -171,11 +171,11 @@ class RatingGRPOConfig(Config):
     lora_rank: NonNegativeInt = Field(
         0, description="rank of LoRA adapters on every linear layer; 0 trains all weights"
     )
-    lora_alpha: PositiveInt = Field(32, description="LoRA's scale")
+    lora_alpha: PositiveInt = Field(32, description="scale of the adapters is lora_alpha / lora_rank")
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in backward, for large models"
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the weights")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="data type of the weights")
     vllm: Literal["off", "colocate", "server"] = Field(
         "off", description="rollouts by vLLM, where a GPU and vLLM are"
     )
@@ -186,7 +186,7 @@ class RatingGRPOConfig(Config):
     checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
         20, description="steps between checkpoints, with --checkpoint-root"
     )
-    seed: Seed = Field(42, description="of sample order and rollouts")
+    seed: Seed = Field(42, description="seed of sample order and rollouts")
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -262,18 +262,18 @@ class ColdStartConfig(Config):
     lora_rank: NonNegativeInt = Field(
         0, description="rank of LoRA adapters on every linear layer; 0 trains all weights"
     )
-    lora_alpha: PositiveInt = Field(32, description="LoRA's scale")
+    lora_alpha: PositiveInt = Field(32, description="scale of the adapters is lora_alpha / lora_rank")
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in backward, for large models"
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the weights")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="data type of the weights")
     measured_prompts: PositiveInt = Field(
         256, description="validation prompts on which validity is measured before and after"
     )
     checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
         20, description="steps between checkpoints, with --checkpoint-root"
     )
-    seed: Seed = Field(42, description="of the order of traces")
+    seed: Seed = Field(42, description="seed of the order of traces")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -47,7 +47,7 @@ class TracesConfig(Config):
     tolerance: NonNegativeFloat = Field(
         0.5, description="largest error of a trace's rating before the truth is given"
     )
-    temperature: NonNegativeFloat = Field(0.7, description="of the teacher")
+    temperature: NonNegativeFloat = Field(0.7, description="sampling temperature of the teacher")
     max_tokens: PositiveInt = Field(1024, description="budget of an answer")
     requests_per_minute: NonNegativeFloat = Field(60.0, description="rate limit; 0 for none")
     concurrency: PositiveInt = Field(4, description="requests in flight")
@@ -64,9 +64,9 @@ class TracesConfig(Config):
     max_prompt_words: PositiveInt = Field(
         1200, description="budget of a prompt in words, oldest history first to go"
     )
-    rating_low: BoundedFloat = Field(1.0, description="lowest rating")
-    rating_high: BoundedFloat = Field(5.0, description="highest rating")
-    seed: Seed = Field(42, description="of the samples drawn")
+    rating_low: BoundedFloat = Field(1.0, description="lowest rating of the scale")
+    rating_high: BoundedFloat = Field(5.0, description="highest rating of the scale")
+    seed: Seed = Field(42, description="seed of the samples drawn")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

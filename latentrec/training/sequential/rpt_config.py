@@ -73,8 +73,8 @@ class RPTConfig(Config):
     )
     hidden_dropout: Probability = Field(0.1, description="dropout of hidden states")
     attention_dropout: Probability = Field(0.1, description="dropout of attention")
-    learning_rate: PositiveFloat = Field(0.0005, description="of Adam")
-    weight_decay: NonNegativeFloat = Field(0.0, description="of Adam")
+    learning_rate: PositiveFloat = Field(0.0005, description="peak learning rate of Adam")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
     gradient_clip: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
     batch_size: PositiveInt = Field(400, description="targets a step")
     epochs: PositiveInt = Field(30, description="upper bound of epochs")
@@ -82,7 +82,7 @@ class RPTConfig(Config):
         10, description="epochs without a better validation NDCG@10 before it stops"
     )
     cpu_threads: NonNegativeInt = Field(1, description="threads of torch on a CPU (0: torch's own choice)")
-    seed: Seed = Field(42, description="of batches, initial states and dropout")
+    seed: Seed = Field(42, description="seed of batches, initial states and dropout")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

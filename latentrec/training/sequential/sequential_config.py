@@ -58,7 +58,7 @@ class SequentialConfig(Config):
     step_name: ClassVar[str] = "train_sequential"
 
     encoder: Annotated[str, OneOf("popularity", *sorted(ENCODERS))] = Field(
-        "sasrec", description="model to train"
+        "sasrec", description="which model to train"
     )
     profile: Literal["default", "paper"] = Field(
         "default", description="lares: what unset options become; paper: as published"
@@ -92,8 +92,8 @@ class SequentialConfig(Config):
     batch_size: PositiveInt | None = Field(
         None, description=f"targets a step (default: {STEPS_PER_EPOCH} steps an epoch, within 64 and 1024)"
     )
-    learning_rate: PositiveFloat = Field(0.001, description="of Adam")
-    weight_decay: NonNegativeFloat = Field(0.0, description="of Adam")
+    learning_rate: PositiveFloat = Field(0.001, description="peak learning rate of Adam")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
     gradient_clip: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
     max_epochs: PositiveInt = Field(200, description="upper bound of epochs")
     patience: PositiveInt = Field(
@@ -153,7 +153,7 @@ class SequentialConfig(Config):
         description="threads of torch on a CPU; matrices this small gain little from more (0: torch's own "
         "choice)",
     )
-    seed: Seed = Field(42, description="of initial weights, batches and dropout")
+    seed: Seed = Field(42, description="seed of initial weights, batches and dropout")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

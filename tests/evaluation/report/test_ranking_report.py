@@ -49,7 +49,7 @@ def report(tmp_path_factory):
             name: write_model(
                 folder / name, skill=skill, dataset_fingerprint=fingerprint, notes=["placeholder"]
             )
-            for name, skill in (("sasrec", 0.5), ("backbone", 0.45), ("latentr3-grpo", 0.6))
+            for name, skill in (("sasrec", 0.5), ("backbone", 0.45), ("latentr3-stage-2", 0.6))
         }
         held = write_model(folder / "held", skill=0.3, dataset_fingerprint=fingerprint)
         evaluate(
@@ -76,7 +76,7 @@ class Tags(HTMLParser):
 
 def test_verdict_stands_before_the_table_and_names_the_challenger(report):
     page = (report / "report.html").read_text()
-    assert "Promote latentr3-grpo" in page
+    assert "Promote latentr3-stage-2" in page
     assert page.index('id="verdict"') < page.index('id="results"')
 
 
@@ -88,13 +88,13 @@ def test_reader_is_told_when_another_model_beats_the_challenger(report, tmp_path
     fingerprint = Dataset(dataset).fingerprint
     models = {
         name: write_model(tmp_path / name, skill=skill, dataset_fingerprint=fingerprint)
-        for name, skill in (("sasrec", 0.9), ("latentr3-grpo", 0.4))
+        for name, skill in (("sasrec", 0.9), ("latentr3-stage-2", 0.4))
     }
     config = EvaluateConfig(n_resamples=200, cost_samples=0)
     evaluate(config, dataset=dataset, models=models, output=tmp_path / "e")
     for name in ("report.html", "report.md"):
         text = (tmp_path / "e" / name).read_text()
-        assert re.search(r"In the same evaluation sasrec \(\+0\.\d+\) stood above latentr3-grpo", text)
+        assert re.search(r"In the same evaluation sasrec \(\+0\.\d+\) stood above latentr3-stage-2", text)
     assert "stood above" not in (report / "report.html").read_text()
 
 
