@@ -28,7 +28,7 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 
 def settings_page() -> str:
     """Every field of every step: name, type, default, meaning."""
-    from latentrec.steps.parameters import CONFIGS, config_class
+    from latentrec.steps.parameters import STEPS, config_class
 
     lines = [
         "# Settings",
@@ -36,7 +36,7 @@ def settings_page() -> str:
         "One configuration class a step. The same fields are the command's flags (`latentrec STEP --help`),",
         "the keys of a settings file and, after the step's name (`sft.learning_rate`), pipeline settings.",
     ]
-    for group in CONFIGS:
+    for group in STEPS:
         cls = config_class(group)
         lines += ["", f"## {group}", "", (cls.__doc__ or "").strip().split("\n\n")[0], ""]
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from latentrec.cli import COMMANDS
-from latentrec.steps.parameters import CONFIGS
+from latentrec.steps.parameters import STEPS
 
 HEAVY = ("torch", "transformers", "trl", "mlflow", "pandas", "matplotlib", "scipy", "google.cloud.storage")
 
@@ -35,8 +35,8 @@ def test_what_every_component_imports_loads_no_heavy_library(module):
 
 
 def test_no_configuration_needs_torch():
-    code = "from latentrec.steps.parameters import CONFIGS, config_class\n[config_class(g) for g in CONFIGS]"
-    assert CONFIGS
+    code = "from latentrec.steps.parameters import STEPS, config_class\n[config_class(g) for g in STEPS]"
+    assert STEPS
     assert loaded(code) == []
 
 

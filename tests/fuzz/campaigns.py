@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # ruff: noqa: E501
 import gzip
+import inspect
 import json
 import os
 import random
@@ -245,27 +246,32 @@ def scoring_bodies(count: int, draw: random.Random, folder: Path) -> Iterator[st
 
 
 def parameters(count: int, draw: random.Random, folder: Path) -> Iterator[str]:
-    """A pipeline's parameters and options."""
-    from latentrec.steps.parameters import FIELDS, SYSTEMS, check_parameters, config_class
+    """A pipeline's parameters and settings."""
+    from latentrec.steps.parameters import REVIEWS, SYSTEMS, check_parameters, config_class
+    from pipeline.dags import pipeline_of
 
     hostile: list[Any] = [
         -1, 0, 1, 2**31, 2**63, 10**400, -(10**400), float("nan"), float("inf"), -0.0, 1e-320, 1e308, "", " ", "none",
         "None", "nan", "inf", "1e400", "-1", "1_000", "0x10", "١", "true", True, None, [], {}, [[]], "x" * 5000, "a\0b",
         "\ud83c", "../x", "~/x", "$(touch x)", "'; x", "\x1b[2J", "2017-13-40", "9999-12-31", "tiny", "temporal", {"a": 1},
     ]  # fmt: skip
-    names = sorted(FIELDS)
+    names = {
+        system: sorted(inspect.signature(pipeline_of(system).pipeline_func).parameters) for system in SYSTEMS
+    }
     for _ in range(count):
         system = draw.choice(sorted(SYSTEMS))
-        given_values = {draw.choice(names): draw.choice(hostile) for _ in range(draw.randrange(3))}
-        options: Any = {}
+        given_values = {draw.choice(names[system]): draw.choice(hostile) for _ in range(draw.randrange(3))}
+        settings: Any = {}
         if draw.random() < 0.7:
-            group = draw.choice(SYSTEMS[system])
-            field = draw.choice(sorted(config_class(group).model_fields))
-            options = {group: {field: draw.choice(hostile)}}
+            step = draw.choice(SYSTEMS[system])
+            field = draw.choice(sorted(config_class(step).model_fields))
+            settings = draw.choice(
+                ({step: {field: draw.choice(hostile)}}, {f"{step}.{field}": draw.choice(hostile)})
+            )
         elif draw.random() < 0.3:
-            options = draw.choice(hostile)
+            settings = draw.choice(hostile)
         try:
-            check_parameters(system, {"reviews": "x", **given_values}, options)
+            check_parameters(system, {REVIEWS: "x", **given_values}, settings)
             yield "used"
         except REFUSED:
             yield "refused"
