@@ -207,6 +207,7 @@ class Registry:
             UserError: the version was not made by ``latentrec register``, or has no such part.
         """
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         output.mkdir(parents=True, exist_ok=True)
         parts = self.parts(model)
@@ -215,7 +216,34 @@ class Registry:
             raise UserError(
                 f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`"
             )
-        return Path(mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output)))
+        try:
+            place = mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output))
+        except (MlflowException, OSError) as error:
+            raise self._unreadable(model, error) from None
+        return Path(place)
+
+    def load(self, model: RegisteredVersion) -> Any:
+        """The version as MLflow serves it (an :class:`mlflow.pyfunc.PyFuncModel`).
+
+        Raises:
+            UserError: its files cannot be read.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return mlflow.pyfunc.load_model(model.uri)
+        except (MlflowException, OSError) as error:
+            raise self._unreadable(model, error) from None
+
+    def _unreadable(self, model: RegisteredVersion, error: Exception) -> UserError:
+        """What a user is told of a version whose files are not where the registry says."""
+        place = self.client.get_model_version_download_uri(model.name, model.version)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return UserError(
+            f"{model.uri}: its files cannot be read ({reason}); they are looked for in {place}: put them "
+            "there, or register the model again"
+        )
 
     def _flavor(self, model: RegisteredVersion) -> dict[str, Any]:
         """The ``python_function`` entry of the version's MLmodel file, read without MLflow's model classes.
@@ -231,8 +259,7 @@ class Registry:
                 try:
                     path = mlflow.artifacts.download_artifacts(f"{model.uri}/MLmodel", dst_path=folder)
                 except (MlflowException, OSError) as error:
-                    reason = str(error).splitlines()[0]
-                    raise UserError(f"{model.uri}: its files cannot be read ({reason})") from None
+                    raise self._unreadable(model, error) from None
                 content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
             self._flavors[model.uri] = content.get("flavors", {}).get("python_function", {})
         return self._flavors[model.uri]

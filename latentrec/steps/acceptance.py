@@ -47,7 +47,6 @@ def try_registered_model(name: str, k: int = 3) -> str:
     Raises:
         LookupError: there is no version, or it recommends fewer than ``k`` items.
     """
-    import mlflow
     import pandas as pd
 
     from latentrec.registry.model_registry import CHAMPION, Registry
@@ -56,7 +55,7 @@ def try_registered_model(name: str, k: int = 3) -> str:
     version = registry.by_alias(name, "challenger") or registry.by_alias(name, CHAMPION)
     if version is None:
         raise LookupError(f"{name} has no version")
-    answer = mlflow.pyfunc.load_model(version.uri).predict(pd.DataFrame({"history": [[]]}), params={"k": k})
+    answer = registry.load(version).predict(pd.DataFrame({"history": [[]]}), params={"k": k})
     found = len(answer["item_keys"][0])
     if found != k:
         raise LookupError(f"{version.uri} recommends {found} items, asked for {k}")

@@ -74,10 +74,9 @@ def recommend(
         raise UserError(str(error)) from None
     registry = Registry()
     model = registry.resolve(uri or newest_model(registry))
-    import mlflow
     import pandas as pd
 
-    served = mlflow.pyfunc.load_model(model.uri)
+    served = registry.load(model)
     if "target" in served.metadata.get_input_schema().input_names():
         raise UserError(f"{model.uri} predicts ratings and does not recommend; see docs/using-the-model.md")
     frame = pd.DataFrame({name: pd.Series([value], dtype=object) for name, value in row.items()})

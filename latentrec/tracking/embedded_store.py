@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from latentrec.core import UserError
 from latentrec.storage import exclusive
+from latentrec.tracking.moved_store import artifact_root, former_root, relocate
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -76,6 +77,7 @@ def prepare_embedded_store(tracking_uri: str) -> None:
         if _state(path) != "sound":
             with exclusive(path.with_name(f".{path.name}.lock")):
                 _mend(path)
+                _relocate(path)
     except OSError as error:
         raise UserError(
             f"MLFLOW_TRACKING_URI {tracking_uri}: {path} cannot be made ({error.strerror or error}); "
@@ -89,7 +91,7 @@ def _mend(path: Path) -> None:
     for stale in path.parent.glob(f".{path.name}.making-*"):
         stale.unlink(missing_ok=True)
     state = _state(path)
-    if state == "sound":  # another process has made it meanwhile
+    if state in ("sound", "moved"):  # another process has made it meanwhile
         return
     made = path.with_name(f".{path.name}.making-{secrets.token_hex(4)}")
     try:
@@ -111,8 +113,14 @@ def _mend(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def _relocate(path: Path) -> None:
+    former = relocate(path)
+    if former is not None:
+        _logger.warning("%s was moved here from %s; its artifacts are now looked for here", path, former)
+
+
 def _state(path: Path) -> str:
-    """``absent``, ``sound``, or ``unfinished`` (not the schema that this MLflow needs).
+    """``absent``, ``sound``, ``moved`` (from another folder), or ``unfinished``: not this MLflow's schema.
 
     Raises:
         UserError: the file is no SQLite database.
@@ -133,11 +141,13 @@ def _state(path: Path) -> str:
             if not set(utils.Base.metadata.tables) <= tables or "alembic_version" not in tables:
                 return "unfinished"
             found = {row[0] for row in connection.execute("SELECT version_num FROM alembic_version")}
+            if found != {utils._get_latest_schema_revision()}:
+                return "unfinished"
+            return "moved" if former_root(connection, path) else "sound"
     except sqlite3.DatabaseError as error:
         raise UserError(
             f"{path} cannot be read as MLflow's database ({error}); move it away or choose another RUNS_DIR"
         ) from None
-    return "sound" if found == {utils._get_latest_schema_revision()} else "unfinished"
 
 
 def _migrate(made: Path, folder: Path) -> None:
@@ -146,7 +156,7 @@ def _migrate(made: Path, folder: Path) -> None:
 
     for name in ("alembic", "mlflow.store.db"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    store = SqlAlchemyStore(embedded_uri(made), (folder / "mlartifacts").as_uri())
+    store = SqlAlchemyStore(embedded_uri(made), artifact_root(folder / made.name))
     store.engine.dispose()
 
 
@@ -164,7 +174,7 @@ def _upgraded(made: Path, folder: Path) -> bool:
         return False
     finally:
         engine.dispose()
-    return _state(made) == "sound"
+    return _state(made) in ("sound", "moved")
 
 
 def _copy(path: Path, made: Path) -> None:

@@ -20,8 +20,9 @@ from latentrec.core.settings import (
     RUN_ID_VARIABLE,
     STATUS_ROOT_VARIABLE,
 )
-from latentrec.storage import is_local, join, local_path
+from latentrec.storage import is_local, local_path
 from latentrec.tracking.embedded_store import embedded_path
+from latentrec.tracking.moved_store import ARTIFACTS
 
 DEFAULT_EXPERIMENT = "latentrec"
 _INJECTED_VARIABLE = "MLFLOW_RUN_ID"
@@ -137,7 +138,7 @@ def artifact_location(tracking_uri: str) -> str | None:
     if root:
         return local_path(root).resolve().as_uri() if is_local(root) else root
     embedded = embedded_root(tracking_uri)
-    return Path(join(embedded, "mlartifacts")).as_uri() if embedded else None
+    return (Path(embedded) / ARTIFACTS).as_uri() if embedded else None
 
 
 def is_main_process() -> bool:
