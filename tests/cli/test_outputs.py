@@ -34,8 +34,9 @@ FREE = {"batch-score", "run-summary"}
 TAKEN = {
     "batch-score": {"a file", "below a file", "a dangling link", "a table of the user's", "read-only"},
     "run-summary": {
-        "a folder of the user's", "the home", "a file", "below a file", "a link", "a dangling link", "read-only",
-        "inside an input", "a file below the home", "a folder below the home", "a table of the user's",
+        "a folder of the user's", "the home", "a file", "below a file", "a link", "a dangling link",
+        "read-only", "inside an input", "a file below the home", "a folder below the home",
+        "a table of the user's",
     },
 }  # fmt: skip
 OUTPUTS = {

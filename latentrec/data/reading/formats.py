@@ -116,10 +116,16 @@ def recognise_reviews(block: Block) -> ReviewFormat:
 
 
 def first_lines(block: Block, n: int = 200) -> list[str]:
-    """The first whole lines that are not blank; what is not UTF-8 is replaced."""
+    """The first whole lines that are not blank; what is not UTF-8 is replaced.
+
+    Blank is what :func:`first_block` takes for blank, white space of ASCII: text has more of it (U+001F), and
+    a block of which one says that it holds a line and the other that it holds none would have no first line.
+    """
     whole = block.data if block.data.endswith(b"\n") else block.data + b"\n"
-    lines = (line.decode("utf-8", "replace").strip("\r\n") for line in whole.split(b"\n", n)[:n])
-    return [line for line in lines if line.strip()]
+    lines = [line for line in whole.split(b"\n", n)[:n] if line.strip()]
+    if not lines:  # n blank lines before the first
+        lines = [whole.lstrip().split(b"\n", 1)[0]]
+    return [line.decode("utf-8", "replace").strip("\r\n") for line in lines]
 
 
 def parse_object(text: str) -> dict[str, Any] | None:

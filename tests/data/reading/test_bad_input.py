@@ -77,6 +77,24 @@ def test_empty_file(refused, tmp_path):
     assert "reviews.json: the file is empty" in refused("--reviews", str(tmp_path / "reviews.json"))
 
 
+@pytest.mark.parametrize("line", [b"\x1f", "\u2003".encode(), b"\x85", b"\x1c\n" * 300])
+@pytest.mark.parametrize("which", ["--reviews", "--metadata"])
+def test_lines_that_text_calls_blank_and_bytes_do_not(refused, tmp_path, which, line):
+    path = write(tmp_path / "odd.json", line)
+    reviews = write(tmp_path / "reviews.json", lines(grid()))
+    given = ("--reviews", path) if which == "--reviews" else ("--reviews", reviews, which, path)
+    assert "odd.json: " in refused(*given)
+
+
+def test_many_blank_lines_before_the_first_are_no_matter(tmp_path):
+    from latentrec.data.reading.formats import recognise_reviews
+    from latentrec.data.reading.input_files import InputFile, first_block
+
+    path = tmp_path / "reviews.json"
+    path.write_bytes(b"\n \r\n" * 300 + lines(grid()))
+    assert recognise_reviews(first_block(InputFile(str(path), path.stat().st_size))).name == "amazon2018"
+
+
 def test_gzip_of_nothing(refused, tmp_path):
     path = write(tmp_path / "reviews.json.gz", b"")
     assert "reviews.json.gz: the file holds no line" in refused("--reviews", path)
