@@ -182,7 +182,7 @@ class MlflowMetricLogger:
             try:
                 if self._queue.is_empty:
                     self._delivery.open()
-                    if self._closing.is_set():
+                    if self._closing.is_set() and self._queue.is_empty:  # opening may have taken a minute
                         return
                     self._wake.wait(_POLL_S if self._away_since else 60)
                     self._wake.clear()

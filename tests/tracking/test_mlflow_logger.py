@@ -86,6 +86,23 @@ def test_every_point_arrives_in_order_after_an_outage(delivery, tmp_path, caplog
     assert warnings.count("the tracking server is back") == 1
 
 
+def test_a_step_that_ends_while_its_run_is_being_opened_loses_nothing(delivery, tmp_path):
+    ended = threading.Event()
+
+    def open_slowly():
+        ended.wait(10)
+        return ScriptedDelivery.open(delivery)
+
+    delivery.open = open_slowly
+    metric_logger = sink_on(delivery, tmp_path)
+    time.sleep(0.1)  # the thread has found nothing to send and is opening the run
+    metric_logger.log_metrics({"loss": 1.0}, 1)
+    threading.Timer(0.3, ended.set).start()
+    assert close(metric_logger) == b""
+    assert delivery.points() == [(1, 1.0)]
+    assert delivery.received[-1]["kind"] == "end"
+
+
 def test_logging_never_waits_for_a_server_that_is_away(delivery, tmp_path):
     delivery.away.set()
     metric_logger = sink_on(delivery, tmp_path)
