@@ -56,7 +56,7 @@ def experiment_page(uri: str) -> str:
     found = None if path and not path.exists() else open_client(uri).get_experiment_by_name(name)
     if found is None:
         raise UserError(f"{uri} has no experiment '{name}' yet; `make run` makes it (or give RUNS_DIR=)")
-    return f"#/experiments/{found.experiment_id}/runs"
+    return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
 
 
 def _is_up(server: subprocess.Popen[bytes], port: int) -> bool:

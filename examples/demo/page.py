@@ -35,7 +35,14 @@ def build(stage: Stage) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 answers = gr.HTML(_hint(), elem_id="answers")
 
-        query.input(lambda text: gr.Radio(choices=stage.search(text), value=None), query, found)
+        # always_last: by default an event is dropped while the one before is at work, and whoever types fast
+        # would see what was found for the first letter.
+        query.input(
+            lambda text: gr.Radio(choices=stage.search(text), value=None),
+            query,
+            found,
+            trigger_mode="always_last",
+        )
         found.input(
             lambda key, held, given: _added(stage, held, [(key, given)]),
             [found, history, stars],
@@ -50,7 +57,7 @@ def build(stage: Stage) -> gr.Blocks:
         history.input(lambda held: _added(stage, held, [])[0], history, history)
         show = _show_ratings(stage) if rating else _show_recommendations(stage)
         changing: list[Any] = [history, target] if rating else [history, k]
-        gr.on([part.change for part in changing], show, changing, answers)
+        gr.on([part.change for part in changing], show, changing, answers, trigger_mode="always_last")
     return page
 
 

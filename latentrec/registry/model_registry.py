@@ -271,5 +271,11 @@ class Registry:
             str(version.version),
             tuple(version.aliases or ()),
             dict(version.tags or {}),
-            version.model_id or "",
+            version.model_id or _logged_model(version.source or ""),
         )
+
+
+def _logged_model(source: str) -> str:
+    """Id of the logged model that a version's source names; SQL registries keep it nowhere else."""
+    prefix = "models:/m-"
+    return source.removeprefix("models:/").partition("/")[0] if source.startswith(prefix) else ""

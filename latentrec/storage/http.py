@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar, cast
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -35,6 +36,10 @@ from latentrec.storage.types import ObjectInfo, StorageError
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _BLOCK = 1 << 18
+_FIRST_S = 10.0
+"""How long a host is tried that has never answered."""
+_FIRST_S = 10.0
+"""How long a host is tried that has never answered."""
 _LONGEST_PAUSE = 8.0
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"latentrec/{__version__}"}
 T = TypeVar("T")
@@ -45,6 +50,7 @@ class HttpStore:
 
     def __init__(self, patience: Timeouts | None = None):
         self._patience = patience or Timeouts.from_environment()
+        self._answered: set[str] = set()  # hosts
         self._session = requests.Session()
         self._session.headers.update(_HEADERS)
 
@@ -208,6 +214,7 @@ class HttpStore:
 
     def _get(self, uri: str, headers: dict[str, str]) -> requests.Response:
         response = guarded_get(self._session, uri, headers, self._patience.timeout)
+        self._answered.add(urlsplit(uri).netloc)
         if response.status_code in _PASSING:
             response.close()
             pause = response.headers.get("Retry-After", "")
@@ -215,8 +222,12 @@ class HttpStore:
         return response
 
     def _patiently(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:
-        """Repeat ``action`` on passing faults until ``patience.retry`` seconds went by without progress."""
-        deadline = time.monotonic() + self._patience.retry
+        """Repeat ``action`` on passing faults until ``patience.retry`` seconds went by without progress.
+
+        A host that has never answered is given up much earlier: we are offline, or the name is wrong.
+        """
+        begin = time.monotonic()
+        deadline = begin + self._patience.retry
         pause = 0.2
 
         def progressed() -> None:
@@ -240,9 +251,13 @@ class HttpStore:
                 ConnectionError,
             ) as error:
                 wait = max(random.uniform(pause / 2, pause), getattr(error, "pause", 0.0))
-                if time.monotonic() + wait > deadline:
+                limit = (
+                    deadline if urlsplit(uri).netloc in self._answered else min(deadline, begin + _FIRST_S)
+                )
+                if time.monotonic() + wait > limit:
+                    seconds = min(self._patience.retry, max(limit - begin, 0))
                     raise StorageError(
-                        f"{redact(uri)}: no success for {self._patience.retry:g} s ({_reason(error)}); "
+                        f"{redact(uri)}: no success for {seconds:.3g} s ({_reason(error)}); "
                         "check the network or try again later (a download goes on where it stopped)"
                     ) from None
                 time.sleep(wait)

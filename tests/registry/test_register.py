@@ -61,6 +61,8 @@ def test_first_version_above_the_floor_becomes_champion(register):
     outcome = register(decision(promote=True))
     assert outcome.promoted
     assert aliases() == {"challenger": "1", "champion": "1"}
+    logged = mlflow.MlflowClient().get_logged_model(outcome.model.model_id)
+    assert logged.model_uri == f"models:/{outcome.model.model_id}"
 
 
 def test_refused_first_version_is_challenger_only_and_the_error_says_so(register, capsys):

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import socket
 import threading
 import time
 
@@ -284,3 +285,15 @@ def test_signature_is_in_no_message_and_in_no_file(web, store, tmp_path, caplog)
     for secret in ("hunter2", "s3cret"):
         assert secret not in told
         assert secret.encode() not in left
+
+
+def test_a_host_that_never_answers_is_given_up_within_seconds(monkeypatch):
+    monkeypatch.setattr("latentrec.storage.http._FIRST_S", 1.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    store = HttpStore(Timeouts(connect=5, answer=5, retry=120))
+    begin = time.monotonic()
+    with pytest.raises(StorageError, match=r"no success for 1 s \(.*check the network"):
+        store.stat(f"http://127.0.0.1:{port}/reviews.json")
+    assert time.monotonic() - begin < 10
