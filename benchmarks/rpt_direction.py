@@ -142,7 +142,7 @@ def _cross_entropy_gradient(
         logits_PN = policy.score(final_BLD[batch.counted_BL])
         return F.cross_entropy(logits_PN, batch.targets_BL[batch.counted_BL])
 
-    return _accumulate(policy, batches, config.group_size, config.seed, loss)
+    return _accumulate(policy, batches, config.num_generations, config.seed, loss)
 
 
 def _accumulate(

@@ -40,7 +40,7 @@ SIZES = {
     "prompts": PROMPTS,
     "prompt_tokens": PROMPT_TOKENS,
     "answer_tokens": ANSWER_TOKENS,
-    "precision": "fp32",
+    "bf16": False,
 }
 
 

@@ -63,7 +63,7 @@ def packed_epoch(model: LatentR3Model, suffix: str, window: int) -> None:
         "batch": 64,
         "window": window,
         "mean_prompt_tokens": round(float(tokens.prompt_lengths.mean()), 1),
-        "precision": "fp32",
+        "bf16": False,
     }
     note = (
         f"best of {REPEATS} epochs; Amazon Video Games, leave-one-out, users drawn with seed 0; "

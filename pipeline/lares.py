@@ -20,10 +20,10 @@ STEPS = ["preflight", "data_prep", "popularity", "sasrec", "spt", "rpt", "evalua
 @parameters(
     "lares",
     "profile",
-    "rpt_epochs",
+    "rpt_num_train_epochs",
     "rpt_learning_rate",
-    "sasrec_max_epochs",
-    "spt_max_epochs",
+    "sasrec_num_train_epochs",
+    "spt_num_train_epochs",
     data_split="leave_one_out",
     data_title_filter="none",
 )

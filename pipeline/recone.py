@@ -28,7 +28,7 @@ STEPS = [
 @parameters(
     "recone",
     "profile",
-    "rating_grpo_group_size",
+    "rating_grpo_num_generations",
     "traces_endpoint",
     gpu_count="1",
     gpu_type="nvidia-a100-80gb",

@@ -16,7 +16,7 @@ STEPS = ["preflight", "data_prep", "pretrain_rating", "rating_grpo", "evaluate",
 @parameters(
     "reczero",
     "profile",
-    "rating_grpo_group_size",
+    "rating_grpo_num_generations",
     gpu_count="1",
     gpu_type="nvidia-a100-80gb",
     pretrain_rating_backbone="Qwen/Qwen2.5-1.5B-Instruct",

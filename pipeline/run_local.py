@@ -32,13 +32,13 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
         "sft_backbone": "tiny",
         "gpu_count": "0",
         "sft_batch_size": 32,
-        "sft_epochs": 4,
-        "settings": {"sft.learning_rate": 3e-3, "title_objective.epochs": 0.5},
+        "sft_num_train_epochs": 4,
+        "settings": {"sft.learning_rate": 3e-3, "title_objective.num_train_epochs": 0.5},
     },
     "lares": {
-        "sasrec_max_epochs": 20,
-        "spt_max_epochs": 16,
-        "rpt_epochs": 2,
+        "sasrec_num_train_epochs": 20,
+        "spt_num_train_epochs": 16,
+        "rpt_num_train_epochs": 2,
         "rpt_learning_rate": 1e-4,
         "settings": {"spt.hidden_dropout": 0.2, "spt.attention_dropout": 0.2},
     },
@@ -49,16 +49,21 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
 
 SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
-        "sft_epochs": 1,
+        "sft_num_train_epochs": 1,
         "sft_batch_size": 16,
-        "sasrec_max_epochs": 40,
+        "sasrec_num_train_epochs": 40,
         "settings": {"sft.learning_rate": 2e-3},
     },
 }
 """And on the generated sample: epochs after which the whole run has taken a few minutes."""
 
 
-OF_PRESETS = ("sft_batch_size", "sft_epochs", "sft.learning_rate", "title_objective.epochs")
+OF_PRESETS = (
+    "sft_batch_size",
+    "sft_num_train_epochs",
+    "sft.learning_rate",
+    "title_objective.num_train_epochs",
+)
 """Settings that suit a small preset from scratch, and no other backbone."""
 
 

@@ -30,7 +30,7 @@ GIVEN_UP = "exceeded its deadline"
 """Argo's message on a pod of a terminated run that it did not wait for."""
 
 EVERY_MINUTE = "0 * * * * *"
-LONG = {"sft_epochs": 200, "seed": 4243, "registry_model_name": "latentr3-smoke-lost"}
+LONG = {"sft_num_train_epochs": 200, "seed": 4243, "registry_model_name": "latentr3-smoke-lost"}
 
 Answer = TypeVar("Answer")
 _NONE = TaskState("", False, 0)

@@ -5,18 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SFT = (
-    *("sft", "--backbone", "tiny", "--epochs", "3", "--batch-size", "32", "--learning-rate", "3e-3"),
-    *("--looks-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
-    *("--save-every", "100000", "--log-every", "100", "--max-title-tokens", "256"),
+    *(
+        "sft",
+        "--backbone",
+        "tiny",
+        "--num-train-epochs",
+        "3",
+        "--batch-size",
+        "32",
+        "--learning-rate",
+        "3e-3",
+    ),
+    *("--evals-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
+    *("--save-steps", "100000", "--logging-steps", "100", "--max-title-tokens", "256"),
 )
 """Stage 1 as in ``docs/results.md``: chosen on validation of Office and CDs, seed 1."""
 TITLES = (
-    *("title-objective", "--judge-every", "100000", "--keep", "last", "--validation-samples", "400"),
-    *("--ranking-samples", "0", "--collapse-below", "0", "--save-every", "100000", "--log-every", "100"),
+    *("title-objective", "--eval-steps", "100000", "--keep", "last", "--validation-samples", "400"),
+    *("--ranking-samples", "0", "--collapse-below", "0", "--save-steps", "100000", "--logging-steps", "100"),
 )
 """Stage 2 on titles: one pass, last weights, so that no trial gains by choosing among its own checkpoints."""
 PUBLISHED = (
-    *("grpo", "--profile", "paper", "--save-every", "100000", "--log-every", "100"),
+    *("grpo", "--profile", "paper", "--save-steps", "100000", "--logging-steps", "100"),
     *("--diagnostics-every", "0", "--validation-samples", "400"),
 )
 RATES = ("1e-4", "3e-4", "1e-3")
@@ -94,7 +104,12 @@ STAGE_1 = (
 STAGE_2 = (
     *(_stage_2(p, o) for p in PARENTS for o in OBJECTIVES if p != "pause" or o == "arcsin"),
     _stage_2(
-        "n0", "arcsin", "--epochs", str(EXTRA_COMPUTE), suffix="compute", note=", equal compute to N = 1"
+        "n0",
+        "arcsin",
+        "--num-train-epochs",
+        str(EXTRA_COMPUTE),
+        suffix="compute",
+        note=", equal compute to N = 1",
     ),
     _stage_2(
         "n0",
@@ -150,7 +165,7 @@ _IDEAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "wide": ("LatentRATT 512 wide", ("--latent-width", "512")),
     "last-hidden": ("the last hidden state is the latent", ("--latent", "last_hidden")),
 }
-_FROZEN = ("--init-from", "{parent}", "--train-backbone", "frozen", "--epochs", "2")
+_FROZEN = ("--init-from", "{parent}", "--train-backbone", "frozen", "--num-train-epochs", "2")
 IDEAS = (
     *(
         Trial(
@@ -199,8 +214,8 @@ IDEAS = (
         )
     ),
 )
-_SEQUENTIAL = ("train-sequential", "--max-epochs", "100", "--patience", "10")
-_RPT = ("rpt", "--profile", "paper", "--epochs", "20", "--patience", "5")
+_SEQUENTIAL = ("train-sequential", "--num-train-epochs", "100", "--patience", "10")
+_RPT = ("rpt", "--profile", "paper", "--num-train-epochs", "20", "--patience", "5")
 LARES = (
     Trial("sasrec", "SASRec", (*_SEQUENTIAL, "--encoder", "sasrec")),
     Trial(
@@ -222,7 +237,7 @@ LARES = (
             ("lr1e-3", "learning rate 1e-3", ("--learning-rate", "1e-3")),
             ("beta0", "β = 0", ("--beta", "0")),
             ("beta01", "β = 0.1", ("--beta", "0.1")),
-            ("g16", "G = 16", ("--group-size", "16")),
+            ("g16", "G = 16", ("--num-generations", "16")),
             ("ndcg", "reward NDCG", ("--reward", "ndcg")),
             ("all", "no hard-sample filter", ("--filter-passes", "0")),
             ("smoothed", "our smoothed estimator", ("--estimator", "smoothed")),

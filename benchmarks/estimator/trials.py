@@ -19,13 +19,13 @@ from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 
 COMMON: dict[str, Any] = {
     "max_steps": 120,
-    "judge_every": 40,
+    "eval_steps": 40,
     "validation_samples": 400,
     "ranking_samples": 0,
-    "log_every": 10,
+    "logging_steps": 10,
     "diagnostics_every": 10,
-    "keep": "last",
-    "clip_high": 0.28,
+    "load_best_model_at_end": False,
+    "epsilon_high": 0.28,
 }
 SCORE_FUNCTION: dict[str, Any] = {
     "estimator": "gaussian",
@@ -42,7 +42,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "sigma 0.3, lr 1e-3": SCORE_FUNCTION | {"noise_std": 0.3, "learning_rate": 1e-3},
     "group baseline, lr 1e-3": SCORE_FUNCTION | {"advantage": "group", "learning_rate": 1e-3},
     "NDCG reward, group baseline, lr 1e-3": SCORE_FUNCTION
-    | {"reward": "ndcg", "advantage": "group", "learning_rate": 1e-3, "max_steps": 30, "judge_every": 10},
+    | {"reward": "ndcg", "advantage": "group", "learning_rate": 1e-3, "max_steps": 30, "eval_steps": 10},
     "target likelihood, nll, own": SCORE_FUNCTION | {"estimator": "target_likelihood"},
     "target likelihood, nll, own, lr 1e-3": SCORE_FUNCTION
     | {"estimator": "target_likelihood", "learning_rate": 1e-3},

@@ -17,9 +17,18 @@ from benchmarks.gpu.context import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = (
-    *("--packing", "exact", "--looks-per-epoch", "1", "--patience", "0", "--select-on", "ndcg_at_10"),
-    *("--validation-samples", "400", "--ranking-samples", "400", "--save-every", "100000"),
-    *("--max-title-tokens", "256", "--max-prompt-tokens", "1024", "--log-every", "40"),
+    *(
+        "--packing",
+        "exact",
+        "--evals-per-epoch",
+        "1",
+        "--patience",
+        "0",
+        "--metric-for-best-model",
+        "ndcg_at_10",
+    ),
+    *("--validation-samples", "400", "--ranking-samples", "400", "--save-steps", "100000"),
+    *("--max-title-tokens", "256", "--max-prompt-tokens", "1024", "--logging-steps", "40"),
 )
 TRIALS = {
     "N=0, lr 1e-4": ("--reasoning-tokens", "0", "--learning-rate", "1e-4"),
@@ -43,9 +52,9 @@ def run(context: Context) -> None:
     if dataset is None or not dataset.is_dir():
         raise FileNotFoundError("give --datasets with a prepared 'office'")
     backbone = context.model or "micro"
-    size = ("--epochs", "3", "--batch-size", "64", "--precision", "bf16")
+    size = ("--num-train-epochs", "3", "--batch-size", "64", "--bf16")
     if context.toy:
-        size = ("--epochs", "1", "--batch-size", "64", "--max-train-samples", "200")
+        size = ("--num-train-epochs", "1", "--batch-size", "64", "--max-train-samples", "200")
     trials = dict(list(TRIALS.items())[:1]) if context.toy else TRIALS
     running = {}
     for name, flags in trials.items():

@@ -18,8 +18,8 @@ from latentrec.data import DataPrepConfig, generate_sample, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
-    *("--backbone", "micro", "--epochs", "1", "--batch-size", "16", "--max-train-samples", "320"),
-    *("--validation-samples", "32", "--ranking-samples", "0", "--looks-per-epoch", "1", "--save-every", "4"),
+    *("--backbone", "micro", "--num-train-epochs", "1", "--batch-size", "16", "--max-train-samples", "320"),
+    *("--validation-samples", "32", "--ranking-samples", "0", "--evals-per-epoch", "1", "--save-steps", "4"),
 )
 
 

@@ -209,7 +209,7 @@ def _ours(setup: Setup, dataset: Dataset, seed: int) -> Side:
     config = SequentialConfig(
         **SHAPE,  # type: ignore[arg-type]
         max_length=setup.max_history,
-        max_epochs=setup.max_epochs,
+        num_train_epochs=setup.max_epochs,
         patience=setup.patience,
         seed=seed,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 ON_LATENTS = (
-    *("--max-steps", "120", "--judge-every", "40", "--learning-rate", "1e-3"),
-    *("--validation-samples", "400", "--ranking-samples", "400", "--select-on", "ndcg_at_10"),
+    *("--max-steps", "120", "--eval-steps", "40", "--learning-rate", "1e-3"),
+    *("--validation-samples", "400", "--ranking-samples", "400", "--metric-for-best-model", "ndcg_at_10"),
     *("--diagnostics-every", "0"),
 )
 """Stage 2 on latents, chosen on validation (Office and CDs, seed 1): docs/estimator.md holds the trials."""

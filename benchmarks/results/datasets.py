@@ -41,16 +41,16 @@ class DatasetPlan:
 
 TEXT_LIMITS: dict[str, tuple[str, ...]] = {
     "sft": (
-        *("--epochs", "3", "--batch-size", "32", "--learning-rate", "3e-3"),
-        *("--looks-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
-        *("--save-every", "100000", "--log-every", "50"),
+        *("--num-train-epochs", "3", "--batch-size", "32", "--learning-rate", "3e-3"),
+        *("--evals-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
+        *("--save-steps", "100000", "--logging-steps", "50"),
     ),
 }
 TEXT_LIMITS |= dict.fromkeys(
     ("grpo", "title-objective"),
     (
-        *("--judge-every", "200", "--validation-samples", "1000", "--ranking-samples", "0"),
-        *("--save-every", "100000", "--log-every", "50"),
+        *("--eval-steps", "200", "--validation-samples", "1000", "--ranking-samples", "0"),
+        *("--save-steps", "100000", "--logging-steps", "50"),
     ),
 )
 """Chosen on validation (Office and CDs, seed 1): what a small model learns most from in a few processor
@@ -58,27 +58,27 @@ minutes; docs/estimator.md holds the trials of stage 2. Looks and checkpoints ar
 
 GAMES_LIMITS: dict[str, tuple[str, ...]] = {
     "sft": (*TEXT_LIMITS["sft"], "--max-title-tokens", "256"),
-    "train-sequential": ("--batch-size", "256", "--max-epochs", "16", "--patience", "2"),
-    "rpt": ("--batch-size", "256", "--epochs", "2", "--patience", "2", "--learning-rate", "1e-4"),
+    "train-sequential": ("--batch-size", "256", "--num-train-epochs", "16", "--patience", "2"),
+    "rpt": ("--batch-size", "256", "--num-train-epochs", "2", "--patience", "2", "--learning-rate", "1e-4"),
 }
 """Chosen on validation (Video Games, 4,000 users, histories of 20, seed 42; docs/lares.md). Its longest title
 has 207 tokens."""
 
 SMOLLM2_LIMITS: dict[str, tuple[str, ...]] = {
     "sft": (
-        *("--epochs", "1", "--batch-size", "32", "--learning-rate", "2e-4", "--precision", "bf16"),
-        *("--looks-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
+        *("--num-train-epochs", "1", "--batch-size", "32", "--learning-rate", "2e-4", "--bf16"),
+        *("--evals-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
         *("--max-title-tokens", "256", "--max-prompt-tokens", "1024"),
-        *("--save-every", "100000", "--log-every", "50"),
+        *("--save-steps", "100000", "--logging-steps", "50"),
     ),
     "grpo": (
-        *("--precision", "bf16", "--judge-every", "200", "--validation-samples", "400"),
-        *("--ranking-samples", "0", "--save-every", "100000", "--log-every", "50"),
+        *("--bf16", "--eval-steps", "200", "--validation-samples", "400"),
+        *("--ranking-samples", "0", "--save-steps", "100000", "--logging-steps", "50"),
     ),
     "title-objective": (
-        *("--precision", "bf16", "--judge-every", "200", "--validation-samples", "400"),
-        *("--learning-rate", "1e-4", "--batch-size", "64", "--epochs", "0.5"),
-        *("--ranking-samples", "0", "--save-every", "100000", "--log-every", "50"),
+        *("--bf16", "--eval-steps", "200", "--validation-samples", "400"),
+        *("--learning-rate", "1e-4", "--batch-size", "64", "--num-train-epochs", "0.5"),
+        *("--ranking-samples", "0", "--save-steps", "100000", "--logging-steps", "50"),
     ),
 }
 """With SmolLM2-135M: as much as the minutes of a lent GPU allow; nothing was tuned."""
@@ -147,10 +147,10 @@ DATASETS = {
             title_epochs=0,
             limits={
                 "sft": (
-                    *("--epochs", "5", "--batch-size", "128", "--learning-rate", "3e-4"),
-                    *("--precision", "bf16", "--warmup-steps", "500"),
+                    *("--num-train-epochs", "5", "--batch-size", "128", "--learning-rate", "3e-4"),
+                    *("--bf16", "--warmup-steps", "500"),
                 ),
-                "grpo": ("--precision", "bf16"),
+                "grpo": ("--bf16"),
             },
         ),
     )

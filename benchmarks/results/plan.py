@@ -96,7 +96,7 @@ ABLATIONS = (
     Cell(
         "ratt-exact",
         "control: LatentRATT alone goes on by the exact gradient, where stage 2 has noisy ones",
-        ratt_alone("latentr3-sft", "--epochs", "1", "--learning-rate", "1e-3"),
+        ratt_alone("latentr3-sft", "--num-train-epochs", "1", "--learning-rate", "1e-3"),
         table="ablation",
         needs=("latentr3-sft",),
     ),
@@ -109,7 +109,7 @@ ABLATIONS = (
     Cell(
         "ratt-held-out",
         "control: from there, LatentRATT by the exact gradient on the 20 % held out",
-        ratt_alone("sft-early", "--epochs", "1", "--learning-rate", "1e-3", "--train-from", "0.8"),
+        ratt_alone("sft-early", "--num-train-epochs", "1", "--learning-rate", "1e-3", "--train-from", "0.8"),
         table="ablation",
         needs=("sft-early",),
     ),
@@ -136,7 +136,7 @@ ABLATIONS = (
     Cell(
         "ratt-only",
         "LatentRATT alone on the frozen BIGRec model",
-        ratt_alone("bigrec", "--epochs", "2"),
+        ratt_alone("bigrec", "--num-train-epochs", "2"),
         table="ablation",
         needs=("bigrec",),
     ),

@@ -45,7 +45,7 @@ def measure(dataset: str, after: str, before: str, seed: int, work: Path) -> Pat
     catalogue, valid = Catalogue.from_dataset(data), data.split("valid")
     config = read_model(models[after])[0].config
     chosen_by = np.zeros(len(valid), bool)
-    ranked = config["select_on"] == "ndcg_at_10"
+    ranked = config["metric_for_best_model"] == "ndcg_at_10"
     looked_at = config["ranking_samples" if ranked else "validation_samples"]
     chosen_by[sample_at_most(len(valid), looked_at, config["seed"])] = True
     drawn = sample_at_most(len(valid), SAMPLES, SAMPLE_SEED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.results.cell import Cell, other_latents, sft, title_objective, under_d3
 
-CONTINUED = ("--epochs", "1", "--learning-rate", "3e-4")
+CONTINUED = ("--num-train-epochs", "1", "--learning-rate", "3e-4")
 """As long, and at the learning rate, of stage 2."""
 
 

@@ -30,13 +30,13 @@ VARIANTS = (
     Cell(
         "bigrec-long",
         "BIGRec, 10 epochs",
-        sft("--reasoning-tokens", "0", "--epochs", "10"),
+        sft("--reasoning-tokens", "0", "--num-train-epochs", "10"),
         table="long",
     ),
     Cell(
         "latentr3-sft-long",
         "BIGRec + LatentR³, SFT for 10 epochs",
-        sft("--reasoning-tokens", "1", "--epochs", "10"),
+        sft("--reasoning-tokens", "1", "--num-train-epochs", "10"),
         table="long",
     ),
     Cell(
@@ -86,13 +86,15 @@ VARIANTS = (
     by_catalogue(
         "catalogue-ratt-exact",
         "control: LatentRATT alone goes on by the exact gradient",
-        ratt_alone("catalogue-latentr3-sft", *CATALOGUE, "--epochs", "1", "--learning-rate", "1e-3"),
+        ratt_alone(
+            "catalogue-latentr3-sft", *CATALOGUE, "--num-train-epochs", "1", "--learning-rate", "1e-3"
+        ),
         needs="catalogue-latentr3-sft",
     ),
     by_catalogue(
         "catalogue-ratt-only",
         "LatentRATT alone on the frozen BIGRec model",
-        ratt_alone("catalogue-bigrec", *CATALOGUE, "--epochs", "2"),
+        ratt_alone("catalogue-bigrec", *CATALOGUE, "--num-train-epochs", "2"),
         needs="catalogue-bigrec",
     ),
     other_latents(

@@ -32,21 +32,21 @@ def preflight(
     gpu_type: str = "nvidia-l4",
     pretrain_rating_backbone: str = "tiny",
     profile: str = "default",
-    rating_grpo_group_size: int = 8,
+    rating_grpo_num_generations: int = 8,
     registry_floor: str = "strongest",
     registry_model_name: str = "",
     resources: str = "default",
-    rpt_epochs: int = 30,
+    rpt_num_train_epochs: int = 30,
     rpt_learning_rate: float = 0.0005,
-    sasrec_max_epochs: int = 200,
+    sasrec_num_train_epochs: int = 200,
     seed: int = 42,
     settings: dict = {},  # noqa: B006
     sft_backbone: str = "tiny",
     sft_batch_size: int = 128,
-    sft_epochs: int = 3,
+    sft_num_train_epochs: int = 3,
     sft_reasoning_tokens: int = 1,
     sft_warm_start: bool = False,
-    spt_max_epochs: int = 200,
+    spt_num_train_epochs: int = 200,
     stage_2: str = "profile",
     traces_endpoint: str = "template",
     train_cpu: str = "",
@@ -120,23 +120,23 @@ def preflight(
         pretrain_rating_backbone: 'tiny' pre-trains the placeholder; a directory or hub id is passed
             on as is
         profile: What fields left alone become in every step; paper is the published recipe
-        rating_grpo_group_size: rollouts a prompt
+        rating_grpo_num_generations: rollouts a prompt
         registry_floor: baselines that the challenger must not be below: strongest, any of the run;
             popularity, only popularity (ratings: the constants and biases)
         registry_model_name: Name in the model registry; empty: system and dataset
             (latentr3-gift-cards), so that every shop has champions of its own
         resources: Sizes of all steps; small is for a cluster of two cores and 8 GiB
-        rpt_epochs: upper bound of epochs
         rpt_learning_rate: peak learning rate of Adam
-        sasrec_max_epochs: upper bound of epochs
+        rpt_num_train_epochs: upper bound of epochs
+        sasrec_num_train_epochs: upper bound of epochs
         seed: Seed of everything random, in every step
         settings: Any field of any step, as {"sft.learning_rate": 1e-4, "evaluate.max_users": 2000}
         sft_backbone: preset (micro, tiny, small, medium, large), directory, gs://, hub id
         sft_batch_size: samples of an optimiser step, over all processes and accumulation
-        sft_epochs: passes over the training split; early stopping may end sooner
+        sft_num_train_epochs: passes over the training split; early stopping may end sooner
         sft_reasoning_tokens: N, latent tokens before the answer; 0 is the backbone alone
         sft_warm_start: Begin stage 1 at the champion, where there is one, instead of at the backbone
-        spt_max_epochs: upper bound of epochs
+        spt_num_train_epochs: upper bound of epochs
         stage_2: Stage 2: title_objective, grpo (on the latent), or as the profile says:
             title_objective by default, grpo for paper
         traces_endpoint: base URL of an OpenAI-compatible service, or 'template'

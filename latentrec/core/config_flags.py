@@ -43,7 +43,7 @@ def add_config_arguments(
         shown = "required" if default == "required" else f"default: {default}"
         text = f"{field.description} ({shown})".replace("%", "%%")
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text}
-        if kind.type is bool and not kind.optional:
+        if kind.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         elif kind.many:
             group.add_argument(flag, nargs="+", metavar="VALUE", **common)

@@ -16,8 +16,8 @@ from latentrec.core import UserError
 from latentrec.storage.names import check_file_entries, check_relative_name
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
-_READABLE_VERSIONS = (1, SCHEMA_VERSION)
+SCHEMA_VERSION = 3
+_READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
 _CHECKSUM_SINCE = 2
 MAX_MANIFEST_BYTES = 64 << 20
 

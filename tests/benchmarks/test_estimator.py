@@ -14,7 +14,7 @@ from tests.training.latentr3.latentr3_runs import sft
 def stage_1(tmp_path_factory):
     place = tmp_path_factory.mktemp("stage_1")
     dataset = write_dataset(place / "dataset", n_users=60, n_items=24, length=(4, 9))
-    sft(dataset, place / "model", epochs=4)
+    sft(dataset, place / "model", num_train_epochs=4)
     return dataset, place / "model"
 
 
@@ -31,7 +31,9 @@ def test_score_function_points_up_the_reward(stage_1):
 def test_trial_is_recorded_once_and_shown(stage_1, tmp_path, monkeypatch):
     dataset, model = stage_1
     monkeypatch.setattr(
-        trials, "COMMON", trials.COMMON | {"max_steps": 4, "judge_every": 2, "log_every": 1, "batch_size": 64}
+        trials,
+        "COMMON",
+        trials.COMMON | {"max_steps": 4, "eval_steps": 2, "logging_steps": 1, "batch_size": 64},
     )
     monkeypatch.setattr(page, "FIGURES", tmp_path / "docs/estimator")
     monkeypatch.setattr(page, "PAGE", tmp_path / "docs/estimator.md")

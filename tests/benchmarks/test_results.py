@@ -65,7 +65,7 @@ def test_flags_of_a_cell_come_after_those_of_its_dataset(tmp_path):
     plan = DATASETS["games-small"]
     words = runner._command(plan, CELLS["sasrec-deep"], "D", "O", 7)
     assert words[0] == "train-sequential"
-    assert words.index("--max-epochs") < words.index("--layers")
+    assert words.index("--num-train-epochs") < words.index("--layers")
     assert words[-2:] == ["--seed", "7"]
     shown = runner._command(plan, CELLS["latentr3"], "D", "O", 7, shown=True)
     assert shown[shown.index("--model") + 1] == "LATENTR3-SFT"
@@ -194,7 +194,7 @@ def test_page_tells_what_stage_2_chose_by_from_what_it_is_worth(own_records):
 @pytest.mark.parametrize(
     ("cell", "options"),
     [
-        ("latentr3", {"ranking_samples": 9, "select_on": "ndcg_at_10"}),
+        ("latentr3", {"ranking_samples": 9, "metric_for_best_model": "ndcg_at_10"}),
         ("titles-latentr3", {"validation_samples": 9, "ranking_samples": 0}),
     ],
 )
@@ -203,7 +203,7 @@ def test_stage_2_is_measured_on_validation_with_the_draw_that_it_chose_by(
 ):
     work = tmp_path / "work"
     dataset = write_dataset(work / "office" / "dataset", n_users=30, n_items=24)
-    sft(dataset, work / "office" / "seed1" / "latentr3-sft", epochs=1)
+    sft(dataset, work / "office" / "seed1" / "latentr3-sft", num_train_epochs=1)
     stage2.measure_all(["office"], [1], work, deadline=float("inf"))
     assert not validation.record_path("office", cell, 1).exists()
     places = [work / "office" / "seed1" / name for name in ("latentr3-sft", cell)]

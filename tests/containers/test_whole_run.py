@@ -38,10 +38,10 @@ from tests.pipeline.runs import ROOT
 pytestmark = pytest.mark.containers
 
 PARAMETERS = (
-    "sft_backbone=micro data_k_core=2 sft_epochs=2 sft_batch_size=16 sasrec_max_epochs=2 "
-    "title_objective.epochs=0.1 "
+    "sft_backbone=micro data_k_core=2 sft_num_train_epochs=2 sft_batch_size=16 sasrec_num_train_epochs=2 "
+    "title_objective.num_train_epochs=0.1 "
     "eval_beam_width=5 gpu_count=0 sft.max_train_samples=256 sft.validation_samples=64 "
-    "sft.ranking_samples=16 sft.save_every=4 "
+    "sft.ranking_samples=16 sft.save_steps=4 "
     "title_objective.max_steps=2 evaluate.n_resamples=100 "
     "evaluate.cost_samples=0 evaluate.max_users=20 evaluate.example_users=2"
 )
@@ -266,12 +266,12 @@ def test_two_processes_train_in_one_container(first, world, tmp_path):
             "parameterValues": {
                 "config": {
                     "backbone": "micro",
-                    "epochs": 1,
+                    "num_train_epochs": 1,
                     "batch_size": 16,
                     "max_train_samples": 256,
                     "validation_samples": 64,
                     "ranking_samples": 16,
-                    "save_every": 4,
+                    "save_steps": 4,
                 }
             },
             "artifacts": {"dataset": artifact("dataset", dataset, "system.Dataset")},

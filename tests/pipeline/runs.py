@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
-    "sft_backbone=micro data_k_core=2 sft_epochs=1 sasrec_max_epochs=2 "
-    "title_objective.epochs=0.1 eval_beam_width=5 "
+    "sft_backbone=micro data_k_core=2 sft_num_train_epochs=1 sasrec_num_train_epochs=2 "
+    "title_objective.num_train_epochs=0.1 eval_beam_width=5 "
     "sft.max_train_samples=256 sft.validation_samples=64 "
     "title_objective.max_steps=2 evaluate.n_resamples=100 "
     "evaluate.cost_samples=0 evaluate.max_users=20 evaluate.example_users=2"

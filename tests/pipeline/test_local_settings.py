@@ -9,7 +9,7 @@ def test_presets_get_settings_that_suit_a_small_model():
     assert chosen["sft_backbone"] == "tiny"
     on_sample = local_settings("latentr3", {"sft_backbone": "small"}, on_sample=True)
     assert on_sample["settings"]["sft.learning_rate"] == 2e-3
-    assert on_sample["settings"]["title_objective.epochs"] == 0.5
+    assert on_sample["settings"]["title_objective.num_train_epochs"] == 0.5
 
 
 def test_trained_backbones_keep_the_settings_of_the_pipeline():
@@ -22,4 +22,4 @@ def test_trained_backbones_keep_the_settings_of_the_pipeline():
 
 
 def test_other_systems_keep_theirs():
-    assert local_settings("lares", {}, on_sample=True)["sasrec_max_epochs"] == 20
+    assert local_settings("lares", {}, on_sample=True)["sasrec_num_train_epochs"] == 20

@@ -25,10 +25,12 @@ def test_texts_become_typed_values_without_quoting():
 
 
 def test_step_field_goes_to_the_settings_and_to_its_parameter_where_there_is_one():
-    found = parse_parameters("latentr3", "sft.learning_rate=1e-4 sft.epochs=2 data_prep.k_core=1 sft.seed=7")
+    found = parse_parameters(
+        "latentr3", "sft.learning_rate=1e-4 sft.num_train_epochs=2 data_prep.k_core=1 sft.seed=7"
+    )
     assert found == {
         "settings": {"sft.learning_rate": "1e-4", "sft.seed": "7"},
-        "sft_epochs": 2,
+        "sft_num_train_epochs": 2,
         "data_k_core": 1,
     }
 
@@ -48,11 +50,11 @@ def test_settings_are_json_with_or_without_quotes(text):
 def test_settings_file_is_below_params(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("sft:\n  learning_rate: 1e-4\n  patience: 3\ndata_k_core: 2\nsft_epochs: 5\n")
-    found = parse_parameters("latentr3", "sft.patience=4 sft.epochs=1", str(path))
+    found = parse_parameters("latentr3", "sft.patience=4 sft.num_train_epochs=1", str(path))
     assert found == {
         "settings": {"sft.learning_rate": 1e-4, "sft.patience": "4"},
         "data_k_core": 2,
-        "sft_epochs": 1,
+        "sft_num_train_epochs": 1,
     }
 
 
@@ -114,23 +116,35 @@ def test_wrong_settings_are_refused_before_a_run_costs(settings, message):
 
 
 def test_everything_wrong_is_listed_with_the_names_that_the_user_gave():
-    given = {**defaults_of("latentr3"), **REVIEWS, "data_k_core": 0, "seed": -1, "sft_epochs": 0}
+    given = {**defaults_of("latentr3"), **REVIEWS, "data_k_core": 0, "seed": -1, "sft_num_train_epochs": 0}
     with pytest.raises(UserError) as caught:
-        check_parameters("latentr3", given, {"grpo.group_size": 0, "evaluate.alpha": float("nan")})
+        check_parameters("latentr3", given, {"grpo.num_generations": 0, "evaluate.alpha": float("nan")})
     assert [line.split(",")[0] for line in str(caught.value).splitlines()] == [
         "data_k_core is 0",
         "seed is -1",
-        "sft_epochs is 0",
-        "grpo.group_size is 0",
+        "sft_num_train_epochs is 0",
+        "grpo.num_generations is 0",
         "evaluate.alpha is nan",
     ]
 
 
 def test_backbone_takes_stage_1_s_settings_unless_it_has_its_own():
     settings = {"sft.learning_rate": 1e-3, "sft.patience": 3, "backbone.patience": 5}
-    values = step_values("latentr3", {**REVIEWS, "sft_epochs": 2, "sft_reasoning_tokens": 4}, settings)
-    assert values["backbone"] == {"learning_rate": 1e-3, "patience": 5, "epochs": 2, "reasoning_tokens": 0}
-    assert values["sft"] == {"learning_rate": 1e-3, "patience": 3, "epochs": 2, "reasoning_tokens": 4}
+    values = step_values(
+        "latentr3", {**REVIEWS, "sft_num_train_epochs": 2, "sft_reasoning_tokens": 4}, settings
+    )
+    assert values["backbone"] == {
+        "learning_rate": 1e-3,
+        "patience": 5,
+        "num_train_epochs": 2,
+        "reasoning_tokens": 0,
+    }
+    assert values["sft"] == {
+        "learning_rate": 1e-3,
+        "patience": 3,
+        "num_train_epochs": 2,
+        "reasoning_tokens": 4,
+    }
 
 
 def test_what_is_not_given_is_the_profile_s():
@@ -140,9 +154,9 @@ def test_what_is_not_given_is_the_profile_s():
 
 def test_numbers_pass_as_kfp_hands_them_on():
     """KFP's structures know no whole numbers: 5 arrives as 5.0."""
-    configs = check_parameters("reczero", {**REVIEWS, "seed": 42.0, "rating_grpo_group_size": "8.0"})
-    assert configs["rating_grpo"] == {"seed": 42, "group_size": 8}
-    assert make_config("rating_grpo", {"seed": 42.0, "group_size": 8.0}).group_size == 8
+    configs = check_parameters("reczero", {**REVIEWS, "seed": 42.0, "rating_grpo_num_generations": "8.0"})
+    assert configs["rating_grpo"] == {"seed": 42, "num_generations": 8}
+    assert make_config("rating_grpo", {"seed": 42.0, "num_generations": 8.0}).num_generations == 8
 
 
 def test_merging_keeps_settings_that_only_one_has():

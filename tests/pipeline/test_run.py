@@ -138,13 +138,13 @@ def test_preflight_names_everything_that_is_wrong_at_once(tmp_path, shop):
         tmp_path / "runs",
         reviews=tmp_path / "nowhere.json",
         metadata=shop[1],
-        params=QUICK.replace("backbone=micro", "backbone=no-such-model grpo.group_size=0"),
+        params=QUICK.replace("backbone=micro", "backbone=no-such-model grpo.num_generations=0"),
     )
     assert run.code == 2
     last = run.text.split("=" * 78)[-1]
     assert "nowhere.json: no such file" in last
     assert "backbone 'no-such-model'" in last
-    assert "grpo.group_size is '0'" in last
+    assert "grpo.num_generations is '0'" in last
     assert run.artifacts == []
 
 

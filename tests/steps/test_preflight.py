@@ -104,17 +104,17 @@ def test_each_step_gets_the_configuration_that_was_checked(given):
 def test_settings_that_cannot_change_a_result_travel_beside_the_cache_key(given, tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTREC_STATUS_ROOT", str(tmp_path / "status"))
     monkeypatch.setenv("LATENTREC_RUN_ID", "run-1")
-    settings = {"cold_start_sft.checkpoint_every": 3, "cold_start_sft.epochs": 2}
+    settings = {"cold_start_sft.save_steps": 3, "cold_start_sft.num_train_epochs": 2}
     checked = run_preflight({**given, "system": "recone", "settings": settings})
-    assert "checkpoint_every" not in checked.configs["cold_start_sft"]
-    assert checked.configs["cold_start_sft"]["epochs"] == 2
-    assert read_operational("cold_start_sft") == {"checkpoint_every": 3}
+    assert "save_steps" not in checked.configs["cold_start_sft"]
+    assert checked.configs["cold_start_sft"]["num_train_epochs"] == 2
+    assert read_operational("cold_start_sft") == {"save_steps": 3}
     assert read_operational("traces") == {}
 
 
 def test_without_a_status_root_such_settings_stay_parameters(given):
-    checked = run_preflight({**given, "system": "recone", "settings": {"cold_start_sft.checkpoint_every": 3}})
-    assert checked.configs["cold_start_sft"]["checkpoint_every"] == 3
+    checked = run_preflight({**given, "system": "recone", "settings": {"cold_start_sft.save_steps": 3}})
+    assert checked.configs["cold_start_sft"]["save_steps"] == 3
 
 
 def test_a_bucket_that_cannot_be_written_is_named(gcs_server):

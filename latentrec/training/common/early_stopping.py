@@ -14,15 +14,16 @@ OBJECTIVE = "objective"
 SELECTIONS = (LOSS, "ndcg_at_10")
 
 
-def check_selection(config: str, select_on: str, ranking_samples: int) -> None:
+def check_selection(config: str, metric_for_best_model: str, ranking_samples: int) -> None:
     """Refuse to select on a figure that is not measured.
 
     Raises:
         UserError: a ranking figure is to decide, and nothing is ranked.
     """
-    if select_on in SELECTIONS[1:] and not ranking_samples:
+    if metric_for_best_model in SELECTIONS[1:] and not ranking_samples:
         raise UserError(
-            f"{config}.select_on is '{select_on}', but ranking_samples is 0; rank at least 100 samples"
+            f"{config}.metric_for_best_model is '{metric_for_best_model}', but ranking_samples is 0; rank at "
+            "least 100 samples"
         )
 
 
@@ -31,8 +32,8 @@ class EarlyStopping:
 
     Args:
         measure: gives the figures of the model as it stands (``loss``, ``ndcg_at_10``, ``objective``…).
-        select_on: the figure that decides which weights are kept: ``loss``, where less is better, or
-            another, where more is.
+        metric_for_best_model: the figure that decides which weights are kept: ``loss``, where less is better,
+            or another, where more is.
         patience: evaluations without improvement before training stops; 0: never.
         collapse_on: a figure that must not fall below ``collapse_below`` times its first value; ``None``:
             no guard.
@@ -43,15 +44,15 @@ class EarlyStopping:
         self,
         measure: Callable[[], Metrics],
         *,
-        select_on: str = "loss",
+        metric_for_best_model: str = "loss",
         patience: int = 0,
         collapse_on: str | None = None,
         collapse_below: float = 0.5,
     ):
         """Nothing seen yet."""
         self._measure = measure
-        self._select_on = select_on
-        self._sign = -1.0 if select_on == LOSS else 1.0
+        self._select_on = metric_for_best_model
+        self._sign = -1.0 if metric_for_best_model == LOSS else 1.0
         self._patience = patience
         self._collapse_on = collapse_on
         self._collapse_below = collapse_below

@@ -82,19 +82,21 @@ def train_grpo(
 
 def _best_of_rates(config: LatentGRPOConfig, stage: Stage2, output: str | Path) -> Manifest | None:
     """Train at each learning rate from the same stage 1; write the one that validation likes best."""
-    select_on = str(config.select_on)
-    sign = -1 if select_on == LOSS else 1
+    metric_for_best_model = str(config.metric_for_best_model)
+    sign = -1 if metric_for_best_model == LOSS else 1
     chosen: tuple[LatentGRPOConfig, TrainedStage, dict[str, torch.Tensor]] | None = None
     notes = []
     for index, trial in enumerate(trials := config.at_each_rate()):
         if index:
             stage.reopen()
         trained = stage.run(trial, partial(_engine, trial, stage))
-        figure = trained.metrics[select_on]
+        figure = trained.metrics[metric_for_best_model]
         if len(trials) > 1:
-            notes.append(f"learning rate {trial.learning_rate:g}: validation {select_on} {figure:.5f}")
+            notes.append(
+                f"learning rate {trial.learning_rate:g}: validation {metric_for_best_model} {figure:.5f}"
+            )
             _log.info(notes[-1])
-        if chosen is None or sign * figure > sign * chosen[1].metrics[select_on]:
+        if chosen is None or sign * figure > sign * chosen[1].metrics[metric_for_best_model]:
             chosen = trial, trained, _trained_weights(stage.loaded)
     assert chosen is not None
     best, trained, weights = chosen
@@ -121,20 +123,20 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
     plan = PromptPlan(
         stage.train_tokens.prompt_lengths,
         prompts_per_batch=config.prompts_per_step,
-        copies=config.group_size,
-        repeats=config.accumulation * config.iterations,
-        iterations=config.iterations,
+        copies=config.num_generations,
+        repeats=config.gradient_accumulation_steps * config.num_iterations,
+        iterations=config.num_iterations,
         seed=config.seed,
     )
-    parts = world_size() * config.accumulation
+    parts = world_size() * config.gradient_accumulation_steps
     with warnings.catch_warnings():  # trl's default for gradient_checkpointing has a new name in transformers
         warnings.simplefilter("ignore", FutureWarning)
         arguments: Any = TrlConfig(
-            **engine_options(config, scratch, epochs=config.epochs),
+            **engine_options(config, scratch, epochs=config.num_train_epochs),
             max_steps=config.max_steps or -1,
             per_device_train_batch_size=config.batch_size // parts,
-            num_generations=config.group_size,
-            num_iterations=config.iterations,
+            num_generations=config.num_generations,
+            num_iterations=config.num_iterations,
             beta=0.0,
             gradient_checkpointing=False,
             disable_dropout=not config.train_backbone,

@@ -25,11 +25,11 @@ PROFILES: dict[str, dict[str, Any]] = {
         "noise_std": 1.5,
         "learning_rates": (1e-5, 5e-5, 1e-4, 5e-4),
         "warmup_steps": 200,
-        "precision": "bf16",
-        "keep": "last",
+        "bf16": True,
+        "load_best_model_at_end": False,
         "collapse_below": 0.0,
-        "select_on": "ndcg_at_10",
-        "judge_every": 100_000,
+        "metric_for_best_model": "ndcg_at_10",
+        "eval_steps": 100_000,
         "ranking_samples": 1000,
     },
     "default": {
@@ -41,11 +41,11 @@ PROFILES: dict[str, dict[str, Any]] = {
         "noise_std": 0.1,
         "learning_rates": (3e-4,),
         "warmup_steps": 5,
-        "precision": "fp32",
-        "keep": "best",
+        "bf16": False,
+        "load_best_model_at_end": True,
         "collapse_below": 0.5,
-        "select_on": LOSS,
-        "judge_every": 20,
+        "metric_for_best_model": LOSS,
+        "eval_steps": 20,
         "ranking_samples": 200,
     },
 }
@@ -94,17 +94,17 @@ class LatentGRPOConfig(Stage2Config):
     noise_std: PositiveFloat | None = Field(
         None, description="sigma (default 0.1 relative, paper 1.5 absolute)"
     )
-    group_size: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
+    num_generations: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
         8, description="K, copies of a prompt; the first has no noise"
     )
     batch_size: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
-        256, description="copies of an optimizer step: prompts x group_size"
+        256, description="copies of an optimizer step: prompts x num_generations"
     )
-    iterations: PositiveInt = Field(
+    num_iterations: PositiveInt = Field(
         1, description="optimizer steps on the same copies; above 1 the ratio is live"
     )
-    clip_low: PositiveFloat = Field(0.2, description="ratio is clipped below 1 - clip_low")
-    clip_high: PositiveFloat = Field(0.28, description="ratio is clipped above 1 + clip_high")
+    epsilon: PositiveFloat = Field(0.2, description="ratio is clipped below 1 - epsilon")
+    epsilon_high: PositiveFloat = Field(0.28, description="ratio is clipped above 1 + epsilon_high")
     beta: NonNegativeFloat = Field(
         0.0, description="weight of the KL to the stage-1 model (a frozen copy of what learns)"
     )
@@ -114,29 +114,29 @@ class LatentGRPOConfig(Stage2Config):
     )
     learning_rates: tuple[PositiveFloat, ...] | None = Field(
         None,
-        description="peaks that are tried one after another from the same stage 1; validation (select_on) "
+        description="peaks that are tried one after another from the same stage 1; metric_for_best_model "
         "chooses (default 3e-4, paper 1e-5 5e-5 1e-4 5e-4)",
     )
     warmup_steps: NonNegativeInt | None = Field(
         None, description="steps of linear warm-up (default 5, paper 200)"
     )
-    precision: Literal["fp32", "bf16"] | None = Field(
+    bf16: bool | None = Field(
         None,
-        description="bf16: autocast, weights stay fp32; a CPU without bf16 computes in fp32 and says so "
-        "(default fp32, paper bf16)",
+        description="autocast to bf16, weights stay fp32; a CPU without bf16 computes in fp32 and says so "
+        "(default off, paper on)",
     )
-    judge_every: PositiveInt | None = Field(
+    eval_steps: PositiveInt | None = Field(
         None,
         description="steps between evaluations, besides first and last (default 20, paper: none)",
     )
-    select_on: Annotated[str, OneOf(*SELECTIONS)] | None = Field(
+    metric_for_best_model: Annotated[str, OneOf(*SELECTIONS)] | None = Field(
         None,
         description="validation figure that decides which weights and which learning rate are kept "
         "(default loss, paper ndcg_at_10)",
     )
-    keep: Literal["best", "last"] | None = Field(
+    load_best_model_at_end: bool | None = Field(
         None,
-        description="weights that training ends with: best on validation, or last (default best, paper last)",
+        description="end with the weights that were best on validation, else with the last (paper: last)",
     )
     collapse_below: NonNegativeFloat | None = Field(
         None,
@@ -168,18 +168,18 @@ class LatentGRPOConfig(Stage2Config):
         if len(rates) == 1:
             self.fill({"learning_rate": rates[0]})
         check_part("grpo", self.train_from, self.train_to)
-        if self.batch_size % self.group_size:
+        if self.batch_size % self.num_generations:
             raise UserError(
-                f"grpo.batch_size is {self.batch_size}, which is no multiple of group_size "
-                f"{self.group_size}; it counts copies, not prompts"
+                f"grpo.batch_size is {self.batch_size}, which is no multiple of num_generations "
+                f"{self.num_generations}; it counts copies, not prompts"
             )
-        check_selection("grpo", str(self.select_on), self.ranking_samples or 0)
+        check_selection("grpo", str(self.metric_for_best_model), self.ranking_samples or 0)
         return self
 
     @property
     def prompts_per_step(self) -> int:
         """Prompts of an optimizer batch."""
-        return self.batch_size // self.group_size
+        return self.batch_size // self.num_generations
 
     def at_each_rate(self) -> list[LatentGRPOConfig]:
         """This configuration at each of its learning rates."""
@@ -190,12 +190,12 @@ class LatentGRPOConfig(Stage2Config):
         """Refuse a batch that cannot be dealt out evenly.
 
         Raises:
-            UserError: the prompts of a batch are not divisible by processes × accumulation.
+            UserError: the prompts of a batch are not divisible by processes × gradient_accumulation_steps.
         """
-        parts = processes * self.accumulation
+        parts = processes * self.gradient_accumulation_steps
         if self.prompts_per_step % parts:
             raise UserError(
                 f"grpo.batch_size is {self.batch_size} copies of {self.prompts_per_step} prompts, which "
-                f"{processes} processes x accumulation {self.accumulation} cannot share evenly; use a "
-                f"multiple of {parts * self.group_size}"
+                f"{processes} processes x gradient_accumulation_steps {self.gradient_accumulation_steps} "
+                f"cannot share evenly; use a multiple of {parts * self.num_generations}"
             )

@@ -90,7 +90,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
 
     def may_save(self, step: int) -> bool:
         """Between two batches of copies; within one, its copies would be lost."""
-        return step % self._latent_config.iterations == 0
+        return step % self._latent_config.num_iterations == 0
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         return self._plan
@@ -101,7 +101,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
 
     def _make_copies(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         config, model = self._latent_config, self._latentr3
-        copies = config.group_size
+        copies = config.num_generations
         indices = [row["prompt"] for row in inputs][::copies]
         batch = {k: v.to(self.args.device) for k, v in plain_batch(self._tokens, indices).items()}
         labels_PL = batch["labels"][:, 0]
@@ -158,7 +158,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         return loss
 
     def _loss(self, latentr3: LatentR3Model, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        copies = self._latent_config.group_size
+        copies = self._latent_config.num_generations
         state = state_of_batch(latentr3, inputs)
         if self._latent_config.estimator == "target_likelihood":
             rollout = latentr3.roll_out(state, copies=copies, noise_BMND=inputs["noise"])
@@ -182,8 +182,8 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         surrogate, active = objective.clipped_surrogate(
             log_ratio,
             inputs["advantages"][..., None],
-            config.clip_low,
-            config.clip_high,
+            config.epsilon,
+            config.epsilon_high,
         )
         prompts = inputs["total_prompts"]
         loss = objective.prompt_token_means(surrogate, counted_PL).sum() / prompts
@@ -201,9 +201,9 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
             inputs["actions"], means, inputs["old_means"], inputs["sigma"]
         )
         surrogate, active = objective.clipped_surrogate(
-            log_ratio, inputs["advantages"], config.clip_low, config.clip_high
+            log_ratio, inputs["advantages"], config.epsilon, config.epsilon_high
         )
-        copies = inputs["total_prompts"] * config.group_size
+        copies = inputs["total_prompts"] * config.num_generations
         loss = surrogate.sum() / copies
         figures = {"clip_share": active.float().mean(), "ratio": log_ratio.exp().mean()}
         if config.beta:
@@ -218,8 +218,8 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         config = self._latent_config
         return (
             config.estimator == "target_likelihood"
-            and config.iterations == 1
-            and config.accumulation == 1
+            and config.num_iterations == 1
+            and config.gradient_accumulation_steps == 1
             and self.accelerator.num_processes == 1
             and not config.train_backbone
         )
@@ -231,8 +231,8 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         Drawn for (seed, rollout, sample), so it does not depend on how prompts are dealt out.
         """
         config, model = self._latent_config, self._latentr3
-        shape = (config.group_size, model.n_latents, model.backbone.hidden_size)
-        rollout = self.state.global_step // config.iterations
+        shape = (config.num_generations, model.n_latents, model.backbone.hidden_size)
+        rollout = self.state.global_step // config.num_iterations
         draws = []
         for index in indices:
             digest = hashlib.sha256(f"{config.seed} {rollout} {index}".encode()).digest()
@@ -275,7 +275,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         labels_PL: Tensor,
     ) -> dict[str, Tensor]:
         """What the stage-1 model gives in the same place: latents, or the answer's tokens."""
-        reference, copies = self._reference, self._latent_config.group_size
+        reference, copies = self._reference, self._latent_config.num_generations
         assert reference is not None
         if self._latent_config.train_backbone:
             state = reference.encode_prompt(batch["input_ids"], batch["attention_mask"])

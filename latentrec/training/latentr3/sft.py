@@ -199,18 +199,22 @@ def train_sft(
     train, valid = tokens_of(config, data, prompt)
     adapters = _choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
-    plan = plan_rows(train, rows, config.batch_size, world_size() * config.accumulation, config.seed)
+    plan = plan_rows(
+        train, rows, config.batch_size, world_size() * config.gradient_accumulation_steps, config.seed
+    )
     throughput = Throughput()
     rank = ranking_measure(
         model, prompt, data, config.ranking_samples, config.seed, HOST_OF[config.likelihood]
     )
     early_stopping = EarlyStopping(
-        make_measure(model, valid, rank), select_on=config.select_on, patience=config.patience or 0
+        make_measure(model, valid, rank),
+        metric_for_best_model=config.metric_for_best_model,
+        patience=config.patience or 0,
     )
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(
             model=model,
-            args=training_arguments(config, scratch, epochs=config.epochs),
+            args=training_arguments(config, scratch, epochs=config.num_train_epochs),
             plan=plan,
             collate=RowCollator(train, rows),
             throughput=throughput,
@@ -228,12 +232,12 @@ def train_sft(
                 early_stopping=early_stopping,
                 metric_logger=metric_logger,
                 interruption=interruption,
-                eval_steps=plan.batches_per_epoch // (config.looks_per_epoch or 1),
-                save_steps=config.save_every,
+                eval_steps=plan.batches_per_epoch // (config.evals_per_epoch or 1),
+                save_steps=config.save_steps,
                 plan=plan,
                 label="sft",
                 evaluate_first=parent is not None,
-                keep_best=config.keep == "best",
+                keep_best=config.load_best_model_at_end,
                 on_step=throughput.figures,
             )
             trainer.run()
@@ -259,7 +263,7 @@ def train_sft(
         parent=parent,
         parent_train_end=0 if init_from is None else read_model(init_from)[0].train_end,
         early_stopping=early_stopping,
-        keep=config.keep,
+        load_best=config.load_best_model_at_end,
         notes=notes,
         counts=counts,
     )

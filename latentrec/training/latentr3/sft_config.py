@@ -30,18 +30,18 @@ MOST_REASONING_TOKENS = 256
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "learning_rate": 3e-4,
-        "schedule": "linear",
-        "precision": "bf16",
+        "lr_scheduler_type": "linear",
+        "bf16": True,
         "packing": "none",
-        "looks_per_epoch": 1,
+        "evals_per_epoch": 1,
         "patience": 1,
     },
     "default": {
         "learning_rate": 3e-4,
-        "schedule": "cosine",
-        "precision": "fp32",
+        "lr_scheduler_type": "cosine",
+        "bf16": False,
         "packing": "exact",
-        "looks_per_epoch": 2,
+        "evals_per_epoch": 2,
         "patience": 2,
     },
 }
@@ -96,13 +96,13 @@ class SFTConfig(Config):
     )
     lora_rank: PositiveInt = Field(16, description="rank of the adapters (train_backbone lora)")
     lora_alpha: PositiveInt = Field(32, description="scale of the adapters is lora_alpha / lora_rank")
-    epochs: PositiveInt = Field(
+    num_train_epochs: PositiveInt = Field(
         3, description="passes over the training split; early stopping may end sooner"
     )
     batch_size: PositiveInt = Field(
         128, description="samples of an optimiser step, over all processes and accumulation"
     )
-    accumulation: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="micro-batches that each process takes for one optimiser step"
     )
     learning_rate: LearningRate | None = Field(
@@ -110,14 +110,12 @@ class SFTConfig(Config):
         description="peak of the schedule; unset: 2e-3 for presets, 3e-4 otherwise and in the paper profile",
     )
     warmup_steps: NonNegativeInt = Field(20, description="steps of linear warm-up")
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] | None = Field(
+    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] | None = Field(
         None, description="what follows the warm-up (default cosine, paper linear)"
     )
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of AdamW")
     max_grad_norm: NonNegativeFloat = Field(1.0, description="gradients are clipped to this norm; 0: not")
-    precision: Literal["fp32", "bf16"] | None = Field(
-        None, description="bf16: autocast, weights stay fp32 (default profile fp32, paper bf16)"
-    )
+    bf16: bool | None = Field(None, description="autocast to bf16, weights stay fp32 (default off, paper on)")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     packing: Literal["none", "exact"] | None = Field(
         None,
@@ -140,20 +138,20 @@ class SFTConfig(Config):
     max_train_samples: NonNegativeInt = Field(
         0, description="train on a seeded draw of so many samples; 0: all"
     )
-    looks_per_epoch: PositiveInt | None = Field(
+    evals_per_epoch: PositiveInt | None = Field(
         None, description="times an epoch that validation is looked at (default 2, paper 1)"
     )
     patience: NonNegativeInt | None = Field(
         None,
         description="evaluations without improvement before training stops; 0: never (default 2, paper 1)",
     )
-    select_on: Annotated[str, OneOf(*SELECTIONS)] = Field(
+    metric_for_best_model: Annotated[str, OneOf(*SELECTIONS)] = Field(
         LOSS,
         description="validation figure that decides which weights are kept, and when to stop; the loss is "
         "mostly spelling and may fall while the ranking gets worse",
     )
-    keep: Literal["best", "last"] = Field(
-        "best", description="weights that the model ends with: best on validation, or last"
+    load_best_model_at_end: bool = Field(
+        True, description="end with the weights that were best on validation, else with the last"
     )
     validation_samples: NonNegativeInt = Field(
         2000, description="validation samples of an evaluation, a seeded draw; 0: all"
@@ -161,10 +159,10 @@ class SFTConfig(Config):
     ranking_samples: NonNegativeInt = Field(
         200, description="validation samples that are ranked by the real decoder; 0: none"
     )
-    save_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+    save_steps: Annotated[PositiveInt, OPERATIONAL] = Field(
         200, description="steps between checkpoints, besides one at each evaluation"
     )
-    log_every: Annotated[PositiveInt, OPERATIONAL] = Field(10, description="steps between figures")
+    logging_steps: Annotated[PositiveInt, OPERATIONAL] = Field(10, description="steps between figures")
     seed: Seed = Field(42, description="seed of weights, order and draws")
 
     @model_validator(mode="after")
@@ -175,7 +173,7 @@ class SFTConfig(Config):
             values["learning_rate"] = SCRATCH_LEARNING_RATE
         self.fill(values)
         check_part("sft", self.train_from, self.train_to)
-        check_selection("sft", self.select_on, self.ranking_samples)
+        check_selection("sft", self.metric_for_best_model, self.ranking_samples)
         self._check_latent()
         if self.train_backbone == "frozen" and (self.reasoning_tokens == 0 or self.latent == "last_hidden"):
             raise UserError(
@@ -203,11 +201,11 @@ class SFTConfig(Config):
         """Refuse a batch that cannot be dealt out evenly.
 
         Raises:
-            UserError: ``batch_size`` is not divisible by processes × accumulation.
+            UserError: ``batch_size`` is not divisible by processes × gradient_accumulation_steps.
         """
-        parts = processes * self.accumulation
+        parts = processes * self.gradient_accumulation_steps
         if self.batch_size % parts:
             raise UserError(
-                f"sft.batch_size is {self.batch_size}, which {processes} processes x accumulation "
-                f"{self.accumulation} cannot share evenly; use a multiple of {parts}"
+                f"sft.batch_size is {self.batch_size}, which {processes} processes x "
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; use a multiple of {parts}"
             )

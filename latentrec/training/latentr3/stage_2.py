@@ -47,12 +47,12 @@ class TrainedStage:
 
     engine: StageEngine
     early_stopping: EarlyStopping
-    keep: str
+    load_best: bool
 
     @property
     def metrics(self) -> dict[str, float]:
         """Validation figures of the weights that it ended with."""
-        return self.early_stopping.best_metrics if self.keep == "best" else self.early_stopping.last_metrics
+        return self.early_stopping.best_metrics if self.load_best else self.early_stopping.last_metrics
 
 
 class Stage2:
@@ -142,7 +142,7 @@ class Stage2:
         rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed, host)
         early_stopping = EarlyStopping(
             make_measure(model, valid, rank, objective),
-            select_on=config.select_on,
+            metric_for_best_model=config.metric_for_best_model,
             patience=config.patience,
             collapse_on="hr_at_10" if config.collapse_below and rank is not None else None,
             collapse_below=config.collapse_below,
@@ -167,18 +167,18 @@ class Stage2:
                     early_stopping=early_stopping,
                     metric_logger=self.metric_logger,
                     interruption=interruption,
-                    eval_steps=int(config.judge_every or 1),
-                    save_steps=config.save_every,
+                    eval_steps=int(config.eval_steps or 1),
+                    save_steps=config.save_steps,
                     plan=engine.plan,
                     label=self.step,
                     evaluate_first=True,
-                    keep_best=config.keep == "best",
+                    keep_best=config.load_best_model_at_end,
                     on_step=engine.figures,
                 )
                 engine.trainer.run()
             finally:
                 checkpoints.close()
-        return TrainedStage(engine, early_stopping, config.keep)
+        return TrainedStage(engine, early_stopping, config.load_best_model_at_end)
 
     def write(
         self, config: Any, trained: TrainedStage, output: str | Path, notes: list[str] | None = None
@@ -199,7 +199,7 @@ class Stage2:
             parent=self.loaded.fingerprint,
             parent_train_end=self.loaded.info.train_end,
             early_stopping=trained.early_stopping,
-            keep=config.keep,
+            load_best=config.load_best_model_at_end,
             notes=[*self.loaded.info.notes, *(notes or [])],
             counts=counts,
         )

@@ -21,11 +21,11 @@ from latentrec.core.config import (
 class Stage2Config(Config):
     """Fields that :class:`LatentGRPOConfig` and :class:`TitleObjectiveConfig` share."""
 
-    accumulation: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="micro-batches that each process takes for one optimizer step"
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
-    epochs: PositiveFloat = Field(1.0, description="passes over the training split")
+    num_train_epochs: PositiveFloat = Field(1.0, description="passes over the training split")
     train_from: Share = Field(
         0.0,
         description="where the training samples used begin, as a share of them by time; a share held out "
@@ -35,7 +35,7 @@ class Stage2Config(Config):
         1.0, description="where the training samples used end, as a share of them by time"
     )
     max_steps: NonNegativeInt = Field(0, description="stop after so many optimizer steps; 0: epochs decide")
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = Field(
         "cosine", description="what follows the warm-up"
     )
     weight_decay: NonNegativeFloat = Field(0.0, description="AdamW's decay")
@@ -46,8 +46,8 @@ class Stage2Config(Config):
     validation_samples: NonNegativeInt = Field(
         1000, description="validation samples of an evaluation, a seeded draw; 0: all"
     )
-    save_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+    save_steps: Annotated[PositiveInt, OPERATIONAL] = Field(
         100, description="steps between checkpoints, besides one at each evaluation"
     )
-    log_every: Annotated[PositiveInt, OPERATIONAL] = Field(5, description="steps between figures")
+    logging_steps: Annotated[PositiveInt, OPERATIONAL] = Field(5, description="steps between figures")
     seed: Seed = Field(42, description="of order, draws and noise")

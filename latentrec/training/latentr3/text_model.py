@@ -119,7 +119,7 @@ def write_model(
     config: Any,
     parent: str | None,
     early_stopping: EarlyStopping,
-    keep: str,
+    load_best: bool,
     notes: list[str],
     counts: dict[str, Any],
     parent_train_end: int = 0,
@@ -130,7 +130,7 @@ def write_model(
     dataset or of the parent, whichever is later: what the parent has seen, its child has seen.
     """
     inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
-    metrics = early_stopping.best_metrics if keep == "best" else early_stopping.last_metrics
+    metrics = early_stopping.best_metrics if load_best else early_stopping.last_metrics
     if USER_SHARE in metrics and model.pause_tokens is None:
         collapsed = warn_if_collapsed(metrics[USER_SHARE])
         notes = [*notes, *([collapsed] if collapsed else [])]

@@ -126,7 +126,7 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
     """Trainer, order and extra figures."""
     tokens = stage.train_tokens
     rows = tokens.packed_rows() if config.estimator == "exact" else tokens.single_rows()
-    parts = world_size() * config.accumulation
+    parts = world_size() * config.gradient_accumulation_steps
     plan = plan_rows(tokens, rows, config.batch_size, parts, config.seed)
     sampler = None
     if config.estimator == "sampled":
@@ -135,7 +135,9 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
         config=config,
         sampler=sampler,
         model=loaded.model,
-        args=training_arguments(config, scratch, epochs=config.epochs, max_steps=config.max_steps or -1),
+        args=training_arguments(
+            config, scratch, epochs=config.num_train_epochs, max_steps=config.max_steps or -1
+        ),
         plan=plan,
         collate=RowCollator(tokens, rows),
         throughput=stage.throughput,

@@ -64,15 +64,15 @@ class TitleObjectiveConfig(Stage2Config):
     learning_rate: PositiveFloat = Field(3e-4, description="peak of the schedule")
     warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
     train_backbone: bool = Field(True, description="train the backbone too, jointly with LatentRATT")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights stay fp32")
-    judge_every: PositiveInt = Field(100, description="steps between evaluations")
-    select_on: Annotated[str, OneOf(*SELECTIONS, OBJECTIVE)] = Field(
+    bf16: bool = Field(False, description="autocast to bf16; weights stay fp32")
+    eval_steps: PositiveInt = Field(100, description="steps between evaluations")
+    metric_for_best_model: Annotated[str, OneOf(*SELECTIONS, OBJECTIVE)] = Field(
         OBJECTIVE,
         description="validation figure that decides which weights are kept; objective: what training "
         "maximizes",
     )
-    keep: Literal["best", "last"] = Field(
-        "best", description="weights that the model ends with: best on validation, or last"
+    load_best_model_at_end: bool = Field(
+        True, description="end with the weights that were best on validation, else with the last"
     )
     collapse_below: NonNegativeFloat = Field(
         0.5, description="stop when validation HR@10 falls below this share of stage 1's; 0: no guard"
@@ -96,19 +96,20 @@ class TitleObjectiveConfig(Stage2Config):
                 "the catalogue; leave it at 'catalogue'"
             )
         check_part("title_objective", self.train_from, self.train_to)
-        if self.select_on in SELECTIONS:
-            check_selection("title_objective", self.select_on, self.ranking_samples)
+        if self.metric_for_best_model in SELECTIONS:
+            check_selection("title_objective", self.metric_for_best_model, self.ranking_samples)
         return self
 
     def check_world(self, processes: int) -> None:
         """Refuse a batch that cannot be dealt out evenly.
 
         Raises:
-            UserError: ``batch_size`` is not divisible by processes × accumulation.
+            UserError: ``batch_size`` is not divisible by processes × gradient_accumulation_steps.
         """
-        parts = processes * self.accumulation
+        parts = processes * self.gradient_accumulation_steps
         if self.batch_size % parts:
             raise UserError(
                 f"title_objective.batch_size is {self.batch_size}, which {processes} processes x "
-                f"accumulation {self.accumulation} cannot share evenly; use a multiple of {parts}"
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
+                f"use a multiple of {parts}"
             )

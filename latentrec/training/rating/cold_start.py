@@ -169,9 +169,9 @@ def _train(
         pass
 
     disable_progress_bars()
-    steps = max(1, round(config.epochs * len(rows) / config.batch_size))
+    steps = max(1, round(config.num_train_epochs * len(rows) / config.batch_size))
     order = training_order(len(rows), steps, config.batch_size, config.seed)
-    micro_batch = config.micro_batch or config.batch_size
+    per_device_train_batch_size = config.per_device_train_batch_size or config.batch_size
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
         arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
@@ -180,11 +180,11 @@ def _train(
             args=SFTConfig(
                 **arguments,
                 max_steps=steps,
-                per_device_train_batch_size=micro_batch,
-                gradient_accumulation_steps=config.batch_size // micro_batch,
+                per_device_train_batch_size=per_device_train_batch_size,
+                gradient_accumulation_steps=config.batch_size // per_device_train_batch_size,
                 learning_rate=config.learning_rate,
                 lr_scheduler_type="cosine",
-                warmup_steps=max(1, round(config.warmup_share * steps)),
+                warmup_steps=max(1, round(config.warmup_ratio * steps)),
                 completion_only_loss=True,
                 max_length=None,
                 packing=False,
@@ -201,7 +201,7 @@ def _train(
             trainer,
             checkpoints,
             metric_logger,
-            save_steps=config.checkpoint_every,
+            save_steps=config.save_steps,
             metric_names=names,
             label="cold start",
         )

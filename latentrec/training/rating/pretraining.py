@@ -163,7 +163,7 @@ def _train(
             trainer,
             checkpoints,
             metric_logger,
-            save_steps=config.checkpoint_every,
+            save_steps=config.save_steps,
             metric_names={"loss": "loss", "learning_rate": "learning_rate"},
             label="pre-training",
         )

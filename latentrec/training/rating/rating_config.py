@@ -72,7 +72,7 @@ class PretrainRatingConfig(Config):
     measured_prompts: PositiveInt = Field(
         256, description="validation prompts on which the starting format rate is measured"
     )
-    checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+    save_steps: Annotated[PositiveInt, OPERATIONAL] = Field(
         100, description="steps between checkpoints, with --checkpoint-root"
     )
     seed: Seed = Field(42, description="seed of tokenizer, weights, texts and sampling")
@@ -115,14 +115,14 @@ class RatingGRPOConfig(Config):
     )
     learning_rate: PositiveFloat | None = Field(None, description="AdamW's rate; 1e-3 default, 2e-6 paper")
     steps: NonNegativeInt | None = Field(
-        None, description="optimiser steps; 0 for --epochs; 100 default, 0 paper"
+        None, description="optimiser steps; 0 for --num-train-epochs; 100 default, 0 paper"
     )
-    epochs: PositiveInt = Field(1, description="passes over the training samples where steps is 0")
+    num_train_epochs: PositiveInt = Field(1, description="passes over the training samples where steps is 0")
     prompts_per_step: PositiveInt | None = Field(
         None, description="prompts an optimiser step; 8 default, 16 paper"
     )
-    group_size: Annotated[int, Field(ge=2, le=LARGEST)] = Field(8, description="rollouts a prompt")
-    micro_batch: NonNegativeInt = Field(
+    num_generations: Annotated[int, Field(ge=2, le=LARGEST)] = Field(8, description="rollouts a prompt")
+    per_device_train_batch_size: NonNegativeInt = Field(
         0, description="completions a forward pass; 0 for all of a step at once"
     )
     temperature: PositiveFloat = Field(1.0, description="sampling temperature of the rollouts")
@@ -137,7 +137,7 @@ class RatingGRPOConfig(Config):
     mask_truncated: bool = Field(True, description="leave answers that the budget cut off out of the loss")
     max_grad_norm: NonNegativeFloat = Field(1.0, description="gradients are clipped to this norm; 0: not")
     warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
-    schedule: Literal["linear", "cosine", "constant"] = Field(
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="schedule of the learning rate after warm-up"
     )
     max_completion_tokens: PositiveInt | None = Field(
@@ -183,7 +183,7 @@ class RatingGRPOConfig(Config):
     measured_prompts: PositiveInt = Field(
         256, description="validation prompts on which validity is measured before and after"
     )
-    checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+    save_steps: Annotated[PositiveInt, OPERATIONAL] = Field(
         20, description="steps between checkpoints, with --checkpoint-root"
     )
     seed: Seed = Field(42, description="seed of sample order and rollouts")
@@ -196,10 +196,10 @@ class RatingGRPOConfig(Config):
             raise ValueError(
                 f"vllm is {self.vllm!r} and vllm_url is {self.vllm_url!r}; a server needs its URL"
             )
-        if self.micro_batch and self.completions_per_step % self.micro_batch:
+        if self.per_device_train_batch_size and self.completions_per_step % self.per_device_train_batch_size:
             raise ValueError(
-                f"micro_batch is {self.micro_batch}; it must divide prompts_per_step × group_size = "
-                f"{self.completions_per_step}"
+                f"per_device_train_batch_size is {self.per_device_train_batch_size}; it must divide "
+                f"prompts_per_step × num_generations = {self.completions_per_step}"
             )
         _ = self.reward
         return self
@@ -207,7 +207,7 @@ class RatingGRPOConfig(Config):
     @property
     def completions_per_step(self) -> int:
         """Rollouts of one optimiser step."""
-        return int(self.prompts_per_step or 0) * self.group_size
+        return int(self.prompts_per_step or 0) * self.num_generations
 
     @property
     def reward(self) -> RatingReward:
@@ -231,14 +231,16 @@ class ColdStartConfig(Config):
     learning_rate: PositiveFloat = Field(
         0.001, description="AdamW's peak rate; 1e-5 suits an instruct model of 0.5-7 B"
     )
-    epochs: PositiveInt = Field(2, description="passes over the traces")
+    num_train_epochs: PositiveInt = Field(2, description="passes over the traces")
     batch_size: PositiveInt = Field(16, description="traces an optimiser step")
-    micro_batch: NonNegativeInt = Field(0, description="traces a forward pass; 0 for all of a step at once")
+    per_device_train_batch_size: NonNegativeInt = Field(
+        0, description="traces a forward pass; 0 for all of a step at once"
+    )
     max_traces: NonNegativeInt = Field(0, description="use this many of the traces, drawn by seed; 0 for all")
     max_error: NonNegativeFloat = Field(
         0.5, description="refuse traces whose rating is further from the truth"
     )
-    warmup_share: Share = Field(0.05, description="share of the steps in linear warm-up, then cosine")
+    warmup_ratio: Share = Field(0.05, description="share of the steps in linear warm-up, then cosine")
     max_completion_tokens: NonNegativeInt = Field(
         0, description="budget of an answer; 0 for the model's own, or the longest trace"
     )
@@ -270,7 +272,7 @@ class ColdStartConfig(Config):
     measured_prompts: PositiveInt = Field(
         256, description="validation prompts on which validity is measured before and after"
     )
-    checkpoint_every: Annotated[PositiveInt, OPERATIONAL] = Field(
+    save_steps: Annotated[PositiveInt, OPERATIONAL] = Field(
         20, description="steps between checkpoints, with --checkpoint-root"
     )
     seed: Seed = Field(42, description="seed of the order of traces")
@@ -278,9 +280,10 @@ class ColdStartConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse what cannot be trained."""
-        if self.micro_batch and self.batch_size % self.micro_batch:
+        if self.per_device_train_batch_size and self.batch_size % self.per_device_train_batch_size:
             raise ValueError(
-                f"micro_batch is {self.micro_batch}; it must divide batch_size = {self.batch_size}"
+                f"per_device_train_batch_size is {self.per_device_train_batch_size}; it must divide "
+                f"batch_size = {self.batch_size}"
             )
         return self
 

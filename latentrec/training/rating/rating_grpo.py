@@ -155,7 +155,7 @@ def _train(
     rewards: list[Any] = [*reward_functions(reward)]
     examples = hide_means(task.examples("train"), config.hidden_means or 0.0, config.seed)
     per_step = int(config.prompts_per_step or 0)
-    steps = config.steps or max(1, config.epochs * len(examples) // per_step)
+    steps = config.steps or max(1, config.num_train_epochs * len(examples) // per_step)
     order = training_order(len(examples), steps, per_step, config.seed)
     shown = {int(index): prompt.as_input(prompt.render(examples[index])) for index in set(order.tolist())}
     rows = [
@@ -163,7 +163,7 @@ def _train(
         for i in order.tolist()
     ]
     completions = config.completions_per_step
-    micro_batch = config.micro_batch or completions
+    per_device_train_batch_size = config.per_device_train_batch_size or completions
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
         arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
         with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does
@@ -174,16 +174,16 @@ def _train(
                 args=GRPOConfig(
                     **{**arguments, "gradient_checkpointing": config.gradient_checkpointing},
                     max_steps=steps,
-                    per_device_train_batch_size=micro_batch,
-                    gradient_accumulation_steps=completions // micro_batch,
-                    num_generations=config.group_size,
+                    per_device_train_batch_size=per_device_train_batch_size,
+                    gradient_accumulation_steps=completions // per_device_train_batch_size,
+                    num_generations=config.num_generations,
                     max_completion_length=int(config.max_completion_tokens or 0),
                     temperature=config.temperature,
                     top_p=1.0,
                     top_k=0,
                     repetition_penalty=1.0,
                     learning_rate=float(config.learning_rate or 0),
-                    lr_scheduler_type=SCHEDULES[config.schedule],
+                    lr_scheduler_type=SCHEDULES[config.lr_scheduler_type],
                     warmup_steps=config.warmup_steps,
                     max_grad_norm=config.max_grad_norm,
                     beta=config.beta,
@@ -205,7 +205,7 @@ def _train(
             trainer,
             checkpoints,
             metric_logger,
-            save_steps=config.checkpoint_every,
+            save_steps=config.save_steps,
             metric_names=FIGURES,
             label="rating GRPO",
         )

@@ -47,7 +47,7 @@ class RPTConfig(Config):
         "recall", description="reward of the final step's ranking"
     )
     k: PositiveInt = Field(10, description="length of the list that the reward looks at")
-    group_size: PositiveInt = Field(4, description="stochastic forwards of each sample (G)")
+    num_generations: PositiveInt = Field(4, description="stochastic forwards of each sample (G)")
     beta: NonNegativeFloat = Field(
         1.0, description="weight of the drift from the frozen SPT model (0: no reference)"
     )
@@ -75,9 +75,9 @@ class RPTConfig(Config):
     attention_dropout: Probability = Field(0.1, description="dropout of attention")
     learning_rate: PositiveFloat = Field(0.0005, description="peak learning rate of Adam")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
-    gradient_clip: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
+    max_grad_norm: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
     batch_size: PositiveInt = Field(400, description="targets a step")
-    epochs: PositiveInt = Field(30, description="upper bound of epochs")
+    num_train_epochs: PositiveInt = Field(30, description="upper bound of epochs")
     patience: PositiveInt = Field(
         10, description="epochs without a better validation NDCG@10 before it stops"
     )
@@ -88,6 +88,8 @@ class RPTConfig(Config):
     def _check(self) -> Self:
         """Fill what the profile decides; the advantage of a group of one is always 0."""
         self.fill(PROFILES[self.profile])
-        if self.estimator == "target_likelihood" and self.group_size < 2:
-            raise ValueError(f"group_size is {self.group_size}, expected at least 2 for target_likelihood")
+        if self.estimator == "target_likelihood" and self.num_generations < 2:
+            raise ValueError(
+                f"num_generations is {self.num_generations}, expected at least 2 for target_likelihood"
+            )
         return self

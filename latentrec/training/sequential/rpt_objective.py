@@ -55,7 +55,7 @@ class RPTLoss:
     def __call__(self, indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
         """Loss of the rows at ``indices``, and the mean reward of its forwards."""
         batch = collate(self.rows, indices, self.policy.n_items, self.device)
-        groups = range(self.config.group_size)
+        groups = range(self.config.num_generations)
         steps = [sample_steps(self.step_sampler, self.mean_steps) for _ in groups]
         thoughts = [self._counted_thoughts(self.policy, batch, steps[g]) for g in groups]
         targets_P = batch.targets_BL[batch.counted_BL]

@@ -94,8 +94,8 @@ class SequentialConfig(Config):
     )
     learning_rate: PositiveFloat = Field(0.001, description="peak learning rate of Adam")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
-    gradient_clip: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
-    max_epochs: PositiveInt = Field(200, description="upper bound of epochs")
+    max_grad_norm: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
+    num_train_epochs: PositiveInt = Field(200, description="upper bound of epochs")
     patience: PositiveInt = Field(
         10, description="epochs without a better validation NDCG@10 before it stops"
     )

@@ -157,9 +157,9 @@ def train_encoder(
         LoopSettings(
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            max_epochs=config.max_epochs,
+            max_epochs=config.num_train_epochs,
             patience=config.patience,
-            gradient_clip=config.gradient_clip,
+            max_grad_norm=config.max_grad_norm,
             seed=config.seed,
         ),
         metric_logger,

@@ -37,7 +37,7 @@ class LoopSettings:
     weight_decay: float
     max_epochs: int
     patience: int
-    gradient_clip: float
+    max_grad_norm: float
     seed: int
 
 
@@ -99,7 +99,9 @@ def fit(
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state, best = Progress(), _copy(model)
     stopping = EarlyStopping(
-        lambda: _evaluated(model, validate), select_on=SELECTION_METRIC, patience=settings.patience
+        lambda: _evaluated(model, validate),
+        metric_for_best_model=SELECTION_METRIC,
+        patience=settings.patience,
     )
 
     def save() -> None:
@@ -207,8 +209,8 @@ def _step(
     check_finite(state.step + 1, number, None, settings.learning_rate)
     optimizer.zero_grad(set_to_none=True)
     value.backward()
-    if settings.gradient_clip > 0:
-        torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+    if settings.max_grad_norm > 0:
+        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
     optimizer.step()
     state.step += 1
     state.batch += 1

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.training.latentr3.latentr3_runs import grpo, sft, titles
 
-SFT_OPTIONS = {"epochs": 1, "looks_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
-GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "judge_every": 3, "keep": "last"}
+SFT_OPTIONS = {"num_train_epochs": 1, "evals_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
+GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "eval_steps": 3, "load_best_model_at_end": False}
 RUNS = {
     "sft_packed": ("sft", {"packing": "exact"}),
     "sft_plain": ("sft", {"packing": "none"}),

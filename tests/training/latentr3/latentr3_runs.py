@@ -14,32 +14,32 @@ from latentrec.training.latentr3.title_objective_config import TitleObjectiveCon
 
 SFT = {
     "backbone": "micro",
-    "epochs": 2,
+    "num_train_epochs": 2,
     "batch_size": 32,
     "learning_rate": 6e-3,
     "warmup_steps": 2,
     "validation_samples": 40,
     "ranking_samples": 20,
-    "save_every": 2,
-    "log_every": 1,
+    "save_steps": 2,
+    "logging_steps": 1,
 }
 GRPO = {
     "estimator": "gaussian",
     "batch_size": 64,
-    "group_size": 4,
+    "num_generations": 4,
     "max_steps": 8,
-    "judge_every": 4,
+    "eval_steps": 4,
     "validation_samples": 40,
     "ranking_samples": 20,
-    "save_every": 2,
-    "log_every": 1,
+    "save_steps": 2,
+    "logging_steps": 1,
     "diagnostics_every": 3,
-    "keep": "last",
+    "load_best_model_at_end": False,
 }
 
 
 TITLES = {
-    **{name: value for name, value in GRPO.items() if name not in ("estimator", "group_size")},
+    **{name: value for name, value in GRPO.items() if name not in ("estimator", "num_generations")},
     "batch_size": 16,
 }
 del TITLES["diagnostics_every"]

@@ -52,7 +52,7 @@ def our_step(model, prompts, answers, noise_PKD, **options):
     copies = noise_PKD.shape[1]
     config = LatentGRPOConfig(
         profile="paper",
-        group_size=copies,
+        num_generations=copies,
         batch_size=copies * len(prompts),
         diagnostics_every=0,
         learning_rate=1e-4,

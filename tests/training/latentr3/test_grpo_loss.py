@@ -189,15 +189,15 @@ def test_published_estimator_does_not_estimate_the_expected_reward_gradient(draw
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group_size": 1}, "group_size is 1"),
+        ({"num_generations": 1}, "num_generations is 1"),
         ({"noise_std": -0.5}, "noise_std is -0.5"),
         ({"noise_std": 0.0}, "noise_std is 0.0"),
-        ({"batch_size": 100}, "no multiple of group_size"),
+        ({"batch_size": 100}, "no multiple of num_generations"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"beta": -1.0}, "beta is -1.0"),
-        ({"iterations": 0}, "iterations is 0"),
-        ({"clip_low": 0.0}, "clip_low is 0"),
-        ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
+        ({"num_iterations": 0}, "iterations is 0"),
+        ({"epsilon": 0.0}, "epsilon is 0"),
+        ({"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
         ({"learning_rates": ()}, "give one or more"),
         ({"learning_rates": (1e-4, 1e-4)}, "give one or more different"),
         ({"learning_rate": 1e-3, "learning_rates": (1e-4, 1e-5)}, "give one of them"),
@@ -212,22 +212,31 @@ def test_default_profile_is_the_score_function_on_the_latent():
     config = LatentGRPOConfig()
     assert (config.estimator, config.reward, config.advantage) == ("gaussian", "nll", "own")
     assert (config.noise, config.noise_std, config.advantage_batch) == ("relative", 0.1, "optimizer")
-    assert (config.learning_rate, config.keep, config.select_on) == (3e-4, "best", "loss")
+    assert (config.learning_rate, config.load_best_model_at_end, config.metric_for_best_model) == (
+        3e-4,
+        True,
+        "loss",
+    )
     assert (config.train_backbone, config.likelihood) == (False, None)
 
 
 def test_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(UserError, match="use a multiple of 24"):
-        LatentGRPOConfig(batch_size=256, group_size=8).check_world(3)
+        LatentGRPOConfig(batch_size=256, num_generations=8).check_world(3)
 
 
 def test_paper_profile_is_the_publication():
     config = LatentGRPOConfig(profile="paper")
     assert (config.estimator, config.reward, config.advantage) == ("target_likelihood", "perplexity", "batch")
-    assert (config.noise, config.noise_std, config.group_size, config.batch_size) == ("absolute", 1.5, 8, 256)
-    assert (config.clip_low, config.clip_high, config.beta, config.iterations) == (0.2, 0.28, 0.0, 1)
-    assert (config.warmup_steps, config.schedule, config.epochs) == (200, "cosine", 1.0)
-    assert (config.advantage_batch, config.keep, config.precision) == ("microbatch", "last", "bf16")
+    assert (config.noise, config.noise_std, config.num_generations, config.batch_size) == (
+        "absolute",
+        1.5,
+        8,
+        256,
+    )
+    assert (config.epsilon, config.epsilon_high, config.beta, config.num_iterations) == (0.2, 0.28, 0.0, 1)
+    assert (config.warmup_steps, config.lr_scheduler_type, config.num_train_epochs) == (200, "cosine", 1.0)
+    assert (config.advantage_batch, config.load_best_model_at_end, config.bf16) == ("microbatch", False, True)
     assert config.learning_rates == (1e-5, 5e-5, 1e-4, 5e-4)
     assert (config.learning_rate, config.collapse_below) == (None, 0.0)
     rates = [(trial.learning_rate, trial.learning_rates) for trial in config.at_each_rate()]

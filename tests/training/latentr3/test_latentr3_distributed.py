@@ -21,7 +21,7 @@ def worlds(tmp_path_factory):
     """Folder with ``one`` and ``two``: the same runs by one process and by two."""
     folder = tmp_path_factory.mktemp("worlds")
     write_dataset(folder / "dataset", n_users=40, n_items=24, length=(4, 9))
-    sft(folder / "dataset", folder / "stage_1", epochs=1, ranking_samples=0)
+    sft(folder / "dataset", folder / "stage_1", num_train_epochs=1, ranking_samples=0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

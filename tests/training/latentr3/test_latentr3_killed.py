@@ -14,9 +14,9 @@ from tests.training.latentr3.latentr3_runs import same_weights
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = {
-    "sft": "--backbone micro --epochs 6 --batch-size 32 --save-every 2 --ranking-samples 10",
-    "grpo": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --ranking-samples 10",
-    "grpo-gaussian": "--batch-size 64 --group-size 4 --max-steps 24 --save-every 2 --ranking-samples 10 "
+    "sft": "--backbone micro --num-train-epochs 6 --batch-size 32 --save-steps 2 --ranking-samples 10",
+    "grpo": "--batch-size 64 --num-generations 4 --max-steps 24 --save-steps 2 --ranking-samples 10",
+    "grpo-gaussian": "--batch-size 64 --num-generations 4 --max-steps 24 --save-steps 2 --ranking-samples 10 "
     "--estimator gaussian",
 }
 

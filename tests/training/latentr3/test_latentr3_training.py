@@ -143,7 +143,7 @@ def test_title_objective_trains_all_of_the_model_and_streams_its_figures(stage_1
     assert [name for name in before if before[name].equal(after[name])] == []
     info, _ = read_model(titles[0])
     assert (info.stage, info.config["likelihood"]) == ("title-objective", "catalogue")
-    assert (info.config["train_backbone"], info.config["select_on"]) == (True, "objective")
+    assert (info.config["train_backbone"], info.config["metric_for_best_model"]) == (True, "objective")
     figures = titles[1].series("train/title_probability")
     assert len(figures) == 8
     assert all(0 < value < 1 for value in figures.values())
@@ -161,7 +161,7 @@ def test_title_objective_raises_what_it_maximizes_and_keeps_the_best_of_it(
     dataset, stage_1, options, tmp_path
 ):
     recorder = Recorder()
-    options = {**options, "max_steps": 60, "keep": "best", "learning_rate": 1e-2}
+    options = {**options, "max_steps": 60, "load_best_model_at_end": True, "learning_rate": 1e-2}
     train_titles(dataset, stage_1[0], tmp_path / "model", recorder, **options)
     rewards = list(recorder.series("train/title_probability").values())
     assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5])
@@ -173,7 +173,13 @@ def test_title_objective_raises_what_it_maximizes_and_keeps_the_best_of_it(
 def test_stage_2_never_ends_worse_on_validation_than_it_began(dataset, stage_1, estimator, tmp_path):
     recorder = Recorder()
     grpo(
-        dataset, stage_1[0], tmp_path / "model", recorder, keep="best", estimator=estimator, learning_rate=0.1
+        dataset,
+        stage_1[0],
+        tmp_path / "model",
+        recorder,
+        load_best_model_at_end=True,
+        estimator=estimator,
+        learning_rate=0.1,
     )
     losses = recorder.series("valid/loss")
     metrics = read_model(tmp_path / "model")[0].metrics
@@ -293,7 +299,7 @@ def test_checkpoints_hold_no_pickle(dataset, tmp_path):
 @pytest.mark.parametrize("n_latents", [0, 3])
 def test_stage_1_trains_with_any_number_of_latents(dataset, n_latents, tmp_path):
     recorder = Recorder()
-    sft(dataset, tmp_path / "model", recorder, reasoning_tokens=n_latents, epochs=1)
+    sft(dataset, tmp_path / "model", recorder, reasoning_tokens=n_latents, num_train_epochs=1)
     losses = recorder.series("train/loss")
     assert losses[max(losses)] < losses[min(losses)]
     assert (tmp_path / "model" / "latent_ratt.safetensors").exists() == (n_latents > 0)
@@ -301,19 +307,19 @@ def test_stage_1_trains_with_any_number_of_latents(dataset, n_latents, tmp_path)
 
 def test_paper_profile_and_gradient_checkpointing_train(dataset, tmp_path):
     recorder = Recorder()
-    options = {"profile": "paper", "gradient_checkpointing": True, "epochs": 1, "packing": "exact"}
+    options = {"profile": "paper", "gradient_checkpointing": True, "num_train_epochs": 1, "packing": "exact"}
     sft(dataset, tmp_path / "model", recorder, **options)
     losses = recorder.series("train/loss")
     assert losses[max(losses)] < losses[min(losses)]
     config = read_model(tmp_path / "model")[0].config
-    assert (config["precision"], config["schedule"], config["patience"]) == ("bf16", "linear", 1)
+    assert (config["bf16"], config["lr_scheduler_type"], config["patience"]) == (True, "linear", 1)
 
 
 @pytest.mark.parametrize("packing", [pytest.param("none", marks=pytest.mark.slow), "exact"])
 def test_accumulation_gives_what_one_large_batch_gives(dataset, packing, tmp_path):
-    options = {"packing": packing, "epochs": 1, "looks_per_epoch": 1}
+    options = {"packing": packing, "num_train_epochs": 1, "evals_per_epoch": 1}
     sft(dataset, tmp_path / "whole", **options)
-    sft(dataset, tmp_path / "parts", accumulation=8, **options)
+    sft(dataset, tmp_path / "parts", gradient_accumulation_steps=8, **options)
     largest, mean = weight_difference(tmp_path / "whole", tmp_path / "parts")
     assert largest < 5e-4, (largest, mean)
     assert mean < 2e-6, (largest, mean)
@@ -321,10 +327,10 @@ def test_accumulation_gives_what_one_large_batch_gives(dataset, packing, tmp_pat
 
 @pytest.mark.parametrize("estimator", ["target_likelihood", "gaussian", "exact"])
 def test_accumulation_does_not_change_stage_2(dataset, stage_1, estimator, tmp_path):
-    options = {"estimator": estimator, "max_steps": 4, "ranking_samples": 0, "keep": "last"}
+    options = {"estimator": estimator, "max_steps": 4, "ranking_samples": 0, "load_best_model_at_end": False}
     train = train_titles if estimator == "exact" else grpo
     train(dataset, stage_1[0], tmp_path / "whole", **options)
-    train(dataset, stage_1[0], tmp_path / "parts", accumulation=8, **options)
+    train(dataset, stage_1[0], tmp_path / "parts", gradient_accumulation_steps=8, **options)
     largest, mean = weight_difference(tmp_path / "whole", tmp_path / "parts")
     assert largest < 5e-5, (largest, mean)
     assert mean < 1e-7, (largest, mean)
@@ -342,7 +348,13 @@ def test_packing_takes_the_steps_of_separate_rows(dataset, tmp_path):
 
 
 def test_lora_trains_adapters_and_saves_a_whole_backbone(dataset, stage_1, tmp_path):
-    sft(dataset, tmp_path / "lora", backbone=str(stage_1[0] / "backbone"), train_backbone="lora", epochs=1)
+    sft(
+        dataset,
+        tmp_path / "lora",
+        backbone=str(stage_1[0] / "backbone"),
+        train_backbone="lora",
+        num_train_epochs=1,
+    )
     before, after = weights(stage_1[0]), weights(tmp_path / "lora")
     changed = {name for name in after if not name.startswith("ratt.") and not after[name].equal(before[name])}
     assert after.keys() == before.keys()
@@ -352,7 +364,11 @@ def test_lora_trains_adapters_and_saves_a_whole_backbone(dataset, stage_1, tmp_p
 
 def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):
     sft(
-        dataset, tmp_path / "frozen", backbone=str(stage_1[0] / "backbone"), train_backbone="frozen", epochs=1
+        dataset,
+        tmp_path / "frozen",
+        backbone=str(stage_1[0] / "backbone"),
+        train_backbone="frozen",
+        num_train_epochs=1,
     )
     before, after = weights(stage_1[0]), weights(tmp_path / "frozen")
     assert all(after[name].equal(before[name]) for name in before if not name.startswith("ratt."))
@@ -365,13 +381,18 @@ def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):
         {"reward": "ndcg", "advantage": "group"},
         {"reward": "exact_match", "advantage": "batch"},
         {"reward": "clipped_perplexity"},
-        {"estimator": "target_likelihood", "iterations": 2, "beta": 0.1, "accumulation": 2},
-        {"estimator": "gaussian", "iterations": 2, "beta": 0.1, "accumulation": 2},
+        {
+            "estimator": "target_likelihood",
+            "num_iterations": 2,
+            "beta": 0.1,
+            "gradient_accumulation_steps": 2,
+        },
+        {"estimator": "gaussian", "num_iterations": 2, "beta": 0.1, "gradient_accumulation_steps": 2},
         {"train_backbone": True},
         {"train_backbone": True, "estimator": "target_likelihood", "beta": 0.1},
         {"profile": "paper", "warmup_steps": 1, "learning_rate": 1e-4},
-        {"precision": "bf16"},
-        {"precision": "bf16", "estimator": "target_likelihood", "accumulation": 2},
+        {"bf16": True},
+        {"bf16": True, "estimator": "target_likelihood", "gradient_accumulation_steps": 2},
     ],
     ids=str,
 )
@@ -379,7 +400,7 @@ def test_every_option_of_grpo_trains(dataset, stage_1, options, tmp_path):
     recorder = Recorder()
     grpo(dataset, stage_1[0], tmp_path / "model", recorder, max_steps=4, **options)
     assert len(recorder.series("train/loss")) == 4
-    if options.get("iterations"):
+    if options.get("num_iterations"):
         assert any(ratio != 1 for ratio in recorder.series("train/ratio").values())
         assert max(recorder.series("train/kl").values()) > 0
 
@@ -388,8 +409,8 @@ def test_every_option_of_grpo_trains(dataset, stage_1, options, tmp_path):
     "options",
     [
         {"objective": "power", "exponent": 1.0, "gradient_checkpointing": True},
-        {"objective": "likelihood", "train_backbone": False, "accumulation": 2},
-        {"objective": "arcsin", "likelihood": "vocabulary", "precision": "bf16"},
+        {"objective": "likelihood", "train_backbone": False, "gradient_accumulation_steps": 2},
+        {"objective": "arcsin", "likelihood": "vocabulary", "bf16": True},
         {"objective": "grpo", "num_generations": 64},
         {"objective": "grpo", "estimator": "sampled", "loss_type": "bnpo", "num_generations": 4},
         {"objective": "grpo", "estimator": "sampled", "loss_type": "dr_grpo", "scale_rewards": False},
@@ -419,7 +440,7 @@ def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, s
     recorder = Recorder()
     scripted(monkeypatch, module, figure, series)
     root = str(tmp_path / "checkpoints")
-    options = {"patience": 2, "select_on": figure}
+    options = {"patience": 2, "metric_for_best_model": figure}
     manifest = sft(dataset, tmp_path / "model", recorder, root, **options)
     looks = sorted(recorder.series("valid/loss"))
     assert len(looks) == 4
@@ -434,7 +455,7 @@ def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypat
 
     recorder = Recorder()
     scripted(monkeypatch, module, "hr_at_10", [0.4, 0.3, 0.19, 0.4])
-    options = {"judge_every": 1, "keep": "best", "learning_rate": 0.3, "warmup_steps": 0}
+    options = {"eval_steps": 1, "load_best_model_at_end": True, "learning_rate": 0.3, "warmup_steps": 0}
     grpo(dataset, stage_1[0], tmp_path / "model", recorder, **options)
     assert sorted(recorder.series("valid/hr_at_10")) == [0, 1, 2]
     info, _ = read_model(tmp_path / "model")
@@ -468,7 +489,7 @@ def test_model_of_another_dataset_is_refused(stage_1, tmp_path):
 
 
 def test_model_without_latents_can_learn_by_titles_only(dataset, tmp_path):
-    sft(dataset, tmp_path / "plain", reasoning_tokens=0, epochs=1, max_train_samples=60)
+    sft(dataset, tmp_path / "plain", reasoning_tokens=0, num_train_epochs=1, max_train_samples=60)
     with pytest.raises(UserError, match="no latent to reinforce"):
         grpo(dataset, tmp_path / "plain", tmp_path / "model")
     with pytest.raises(UserError, match="nothing would learn"):
@@ -490,7 +511,7 @@ def test_stages_take_the_part_of_the_training_samples_that_they_are_told(dataset
 
 
 def test_learning_rate_is_chosen_on_validation_and_last_weights_are_kept(dataset, stage_1, tmp_path):
-    options = {"profile": "paper", "estimator": "gaussian", "reward": "nll", "select_on": "loss"}
+    options = {"profile": "paper", "estimator": "gaussian", "reward": "nll", "metric_for_best_model": "loss"}
     rates = (1e-5, 3e-3, 0.3)
     losses = {}
     options |= {"warmup_steps": 1}
@@ -524,7 +545,7 @@ def test_learning_rate_is_chosen_on_validation_and_last_weights_are_kept(dataset
 )
 def test_every_option_of_the_latent_trains_and_loads_as_it_was(dataset, options, tmp_path):
     recorder = Recorder()
-    sft(dataset, tmp_path / "model", recorder, epochs=1, **options)
+    sft(dataset, tmp_path / "model", recorder, num_train_epochs=1, **options)
     losses = recorder.series("train/loss")
     assert losses[max(losses)] < losses[min(losses)]
     share = recorder.series("valid/latent_user_share")
@@ -542,7 +563,7 @@ def test_every_option_of_the_latent_trains_and_loads_as_it_was(dataset, options,
 
 
 def test_a_constant_latent_is_said_in_the_log_and_in_the_model(dataset, tmp_path, caplog):
-    sft(dataset, tmp_path / "model", epochs=1, learning_rate=1e-5)
+    sft(dataset, tmp_path / "model", num_train_epochs=1, learning_rate=1e-5)
     info, _ = read_model(tmp_path / "model")
     collapsed = [note for note in info.notes if "nearly a constant" in note]
     assert bool(collapsed) == (info.metrics["latent_user_share"] < 0.01)

@@ -82,7 +82,7 @@ def test_a_title_outside_the_catalogue_has_no_probability(model):
 
 def test_both_stages_train_by_it_and_stage_2_follows_stage_1(tmp_path):
     dataset = write_dataset(tmp_path / "dataset", n_users=40, n_items=24, length=(4, 9))
-    options = {"epochs": 1, "likelihood": "catalogue"}
+    options = {"num_train_epochs": 1, "likelihood": "catalogue"}
     sft(dataset, tmp_path / "one", **options)
     sft(dataset, tmp_path / "unpacked", packing="none", **options)
     for n_latents in (0, 2):

@@ -8,9 +8,9 @@ from latentrec.training.latentr3.sft_config import SFTConfig
 
 def test_paper_profile_is_the_publication():
     config = SFTConfig(profile="paper", backbone="Qwen/Qwen2.5-1.5B")
-    assert (config.learning_rate, config.warmup_steps, config.epochs) == (3e-4, 20, 3)
-    assert (config.batch_size, config.max_prompt_tokens, config.precision) == (128, 512, "bf16")
-    assert (config.reasoning_tokens, config.patience, config.looks_per_epoch) == (1, 1, 1)
+    assert (config.learning_rate, config.warmup_steps, config.num_train_epochs) == (3e-4, 20, 3)
+    assert (config.batch_size, config.max_prompt_tokens, config.bf16) == (128, 512, True)
+    assert (config.reasoning_tokens, config.patience, config.evals_per_epoch) == (1, 1, 1)
 
 
 def test_preset_learns_faster_unless_told_otherwise():
@@ -23,12 +23,15 @@ def test_preset_learns_faster_unless_told_otherwise():
     ("options", "message"),
     [
         ({"reasoning_tokens": -1}, "reasoning_tokens is -1, expected at least 0"),
-        ({"epochs": 0}, "epochs is 0"),
+        ({"num_train_epochs": 0}, "num_train_epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"learning_rate": 2.0}, "learning_rate is 2.0"),
         ({"train_backbone": "frozen", "reasoning_tokens": 0}, "nothing would learn"),
         ({"train_backbone": "frozen", "latent": "last_hidden"}, "nothing would learn"),
-        ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "ranking_samples is 0; rank at least 100"),
+        (
+            {"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0},
+            "ranking_samples is 0; rank at least 100",
+        ),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, message):
@@ -38,7 +41,7 @@ def test_settings_that_cannot_be_meant_are_refused(options, message):
 
 def test_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(UserError, match=r"batch_size is 100, .* use a multiple of 8"):
-        SFTConfig(batch_size=100, accumulation=2).check_world(4)
+        SFTConfig(batch_size=100, gradient_accumulation_steps=2).check_world(4)
 
 
 def test_packing_can_be_switched_off_by_a_flag():

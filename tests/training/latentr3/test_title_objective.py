@@ -143,7 +143,7 @@ def test_losses_are_those_of_trl():
         ({"estimator": "sampled", "objective": "grpo", "likelihood": "vocabulary"}, "draws titles of"),
         ({"objective": "power", "exponent": 1.5}, "exponent is 1.5"),
         ({"num_generations": 1}, "num_generations is 1"),
-        ({"select_on": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
+        ({"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0}, "rank at least"),
         ({"objective": "reinforce"}, "objective is 'reinforce'"),
     ],
 )
@@ -159,7 +159,7 @@ def test_batch_that_processes_cannot_share_is_refused():
 
 def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     dataset = write_dataset(tmp_path / "dataset", n_users=12, n_items=24, length=(4, 9))
-    sft(dataset, tmp_path / "model", epochs=1, ranking_samples=0)
+    sft(dataset, tmp_path / "model", num_train_epochs=1, ranking_samples=0)
     loaded, data = load_latentr3(tmp_path / "model"), Dataset(dataset)
     model = loaded.model
     model.choices_of = CatalogueTokens(data, loaded.prompt)

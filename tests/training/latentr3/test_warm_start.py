@@ -26,14 +26,22 @@ def plain(dataset, tmp_path_factory):
 def latent(dataset, plain, tmp_path_factory):
     """LatentRATT alone, trained on the frozen backbone of ``plain``."""
     output = tmp_path_factory.mktemp("latent") / "model"
-    sft(dataset, output, init_from=plain[0], train_backbone="frozen", epochs=1)
+    sft(dataset, output, init_from=plain[0], train_backbone="frozen", num_train_epochs=1)
     return output
 
 
 def test_first_look_is_the_model_that_training_starts_from(dataset, plain, tmp_path):
     output, recorder = plain
     again = Recorder()
-    sft(dataset, tmp_path / "on", again, init_from=output, reasoning_tokens=0, epochs=1, learning_rate=1e-4)
+    sft(
+        dataset,
+        tmp_path / "on",
+        again,
+        init_from=output,
+        reasoning_tokens=0,
+        num_train_epochs=1,
+        learning_rate=1e-4,
+    )
     before = min(recorder.series("valid/loss").values())
     assert again.series("valid/loss")[0] == pytest.approx(before, abs=1e-6)
     assert read_model(tmp_path / "on")[0].metrics["loss"] <= before + 1e-6
@@ -51,7 +59,8 @@ def test_latent_ratt_can_be_added_to_a_model_without_one(plain, latent):
 def test_command_goes_on_with_latent_ratt(dataset, latent, tmp_path):
     output = tmp_path / "on"
     places = ["--dataset", str(dataset), "--output", str(output), "--init-from", str(latent)]
-    options = "--epochs 1 --learning-rate 1e-9 --batch-size 64 --validation-samples 20 --ranking-samples 0"
+    options = "--num-train-epochs 1 --learning-rate 1e-9 --batch-size 64 --validation-samples 20"
+    options += " --ranking-samples 0"
     main(["sft", *places, *options.split()])
     before, after = weights(latent), weights(output)
     assert all(after[name].allclose(before[name], atol=1e-6) for name in before)

@@ -25,12 +25,12 @@ from latentrec.training.rating.trainer_setup import hide_means
 GRPO = RatingGRPOConfig(
     steps=6,
     prompts_per_step=2,
-    group_size=4,
+    num_generations=4,
     max_completion_tokens=48,
     measured_prompts=8,
-    checkpoint_every=2,
+    save_steps=2,
 )
-COLD = ColdStartConfig(epochs=1, batch_size=8, learning_rate=3e-3, measured_prompts=8, checkpoint_every=3)
+COLD = ColdStartConfig(num_train_epochs=1, batch_size=8, learning_rate=3e-3, measured_prompts=8, save_steps=3)
 
 
 class Killed(BaseException):
@@ -214,8 +214,8 @@ def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_datas
 
 
 def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, base, traces, tmp_path):
-    config = tiny.replace(steps=6, checkpoint_every=2, measured_prompts=4)
-    cold = COLD.replace(checkpoint_every=2)
+    config = tiny.replace(steps=6, save_steps=2, measured_prompts=4)
+    cold = COLD.replace(save_steps=2)
     for name, prefix, train in (
         ("pretrain", "train/loss", lambda **to: pretrain_rating(config, dataset=rating_dataset, **to)),
         (
@@ -235,7 +235,7 @@ def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, 
 
 
 def test_cold_start_learns_its_traces_and_grpo_after_it_is_recone(rating_dataset, base, traces, tmp_path):
-    config = COLD.replace(epochs=4)
+    config = COLD.replace(num_train_epochs=4)
     train_cold_start(config, dataset=rating_dataset, traces=traces, model=base, output=tmp_path / "cold")
     info, _ = read_model(tmp_path / "cold")
     curve = json.loads((tmp_path / "cold" / "training_curve.json").read_text())
@@ -270,10 +270,10 @@ def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, tra
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"group_size": 1}, "group_size is 1, expected at least 2"),
+        ({"num_generations": 1}, "num_generations is 1, expected at least 2"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
-        ({"micro_batch": 7}, "micro_batch is 7; it must divide"),
+        ({"per_device_train_batch_size": 7}, "per_device_train_batch_size is 7; it must divide"),
         ({"max_error": 0.0}, "max_error is 0.0"),
         ({"hidden_means": 1.5}, "hidden_means is 1.5"),
         ({"reward_valid": -1.0}, "must be higher"),
@@ -288,8 +288,8 @@ def test_wrong_settings_are_refused_by_name(fields, complaint):
 
 def test_paper_profile_holds_the_published_settings():
     paper = RatingGRPOConfig(profile="paper")
-    assert (paper.learning_rate, paper.group_size, paper.temperature, paper.beta) == (2e-6, 8, 1.0, 0.0)
-    assert paper.epochs == 1
+    assert (paper.learning_rate, paper.num_generations, paper.temperature, paper.beta) == (2e-6, 8, 1.0, 0.0)
+    assert paper.num_train_epochs == 1
     assert paper.steps == 0
     assert RatingGRPOConfig(profile="paper", learning_rate=1e-5).learning_rate == 1e-5
 

@@ -23,14 +23,14 @@ from latentrec.training.sequential.train import SequentialConfig, SequentialData
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.killing import count_steps, kill_after_first_checkpoint
 
-FEW = {"epochs": 2, "batch_size": 100, "filter_top": 10, "group_size": 2}
+FEW = {"num_train_epochs": 2, "batch_size": 100, "filter_top": 10, "num_generations": 2}
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     root = tmp_path_factory.mktemp("rpt")
     dataset = write_dataset(root / "data", n_users=40)
-    config = SequentialConfig(encoder="lares", dim=8, inner_dim=16, max_epochs=4, batch_size=64)
+    config = SequentialConfig(encoder="lares", dim=8, inner_dim=16, num_train_epochs=4, batch_size=64)
     train_sequential(config, dataset=dataset, output=root / "spt")
     return dataset, root / "spt"
 
@@ -51,7 +51,7 @@ def test_published_loss_is_what_the_forwards_give_written_out(pretrained):
     dataset, model = pretrained
     parent, _ = read_model(model)
     config = RPTConfig(
-        estimator="target_likelihood", group_size=3, filter_passes=0, beta=0.5,
+        estimator="target_likelihood", num_generations=3, filter_passes=0, beta=0.5,
         hidden_dropout=0.0, attention_dropout=0.0,
     )  # fmt: skip
     data = SequentialData.read(dataset)
@@ -167,7 +167,7 @@ def test_the_filter_keeps_what_reaches_the_top_and_drops_the_rest(pretrained):
 
 def test_interrupted_post_training_resumes_bit_for_bit(pretrained, tmp_path, monkeypatch):
     dataset, model = pretrained
-    config = RPTConfig(**{**FEW, "epochs": 3})
+    config = RPTConfig(**{**FEW, "num_train_epochs": 3})
     whole = train_rpt(config, dataset=dataset, model=model, output=tmp_path / "whole")
     count = iter(range(100))
     real = training_loop._step
@@ -188,7 +188,7 @@ def test_interrupted_post_training_resumes_bit_for_bit(pretrained, tmp_path, mon
 def test_post_training_resumes_bit_for_bit_after_sigkill(pretrained, tmp_path, monkeypatch):
     """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
     dataset, model = pretrained
-    settings = {**FEW, "epochs": 10, "patience": 10}
+    settings = {**FEW, "num_train_epochs": 10, "patience": 10}
     paths = {"dataset": dataset, "model": model, "output": tmp_path / "m"}
     kill_after_first_checkpoint("rpt", {**settings, **paths}, tmp_path / "c")
     assert not (tmp_path / "m").exists()
@@ -214,7 +214,7 @@ def test_a_model_of_another_kind_or_dataset_is_refused(pretrained, tmp_path):
     other = write_dataset(tmp_path / "other", n_users=12, seed=5)
     with pytest.raises(UserError, match="pre-train on this dataset first"):
         train_rpt(RPTConfig(), dataset=other, model=model, output=tmp_path / "m")
-    config = SequentialConfig(dim=8, inner_dim=16, max_epochs=1)
+    config = SequentialConfig(dim=8, inner_dim=16, num_train_epochs=1)
     train_sequential(config, dataset=dataset, output=tmp_path / "sasrec")
     with pytest.raises(UserError, match="holds a sasrec model"):
         train_rpt(RPTConfig(), dataset=dataset, model=tmp_path / "sasrec", output=tmp_path / "m")
@@ -223,7 +223,7 @@ def test_a_model_of_another_kind_or_dataset_is_refused(pretrained, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"estimator": "target_likelihood", "group_size": 1}, "group_size"),
+        ({"estimator": "target_likelihood", "num_generations": 1}, "num_generations"),
         ({"noise_draws": 1}, "noise_draws"),
         ({"beta": -1.0}, "beta"),
         ({"smoothing": 0.0}, "smoothing"),

@@ -15,7 +15,7 @@ from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.train import SequentialConfig, train_sequential
 from tests.fixtures.sequential_data import write_dataset
 
-TINY = {"dim": 16, "inner_dim": 32, "max_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
+TINY = {"dim": 16, "inner_dim": 32, "num_train_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +55,13 @@ def test_sasrec_learns_order_that_popularity_cannot(dataset, tmp_path):
 
 def test_curves_are_streamed_one_validation_an_epoch(dataset, tmp_path):
     metric_logger = Curves()
-    config = SequentialConfig(**{**TINY, "max_epochs": 3})
+    config = SequentialConfig(**{**TINY, "num_train_epochs": 3})
     train_sequential(config, dataset=dataset, output=tmp_path / "m", metric_logger=metric_logger)
     assert sum("valid/ndcg_at_10" in metrics for _, metrics in metric_logger.points) == 3
 
 
 def test_the_same_seed_gives_the_same_model_and_another_gives_another(dataset, tmp_path):
-    config = {**TINY, "max_epochs": 2}
+    config = {**TINY, "num_train_epochs": 2}
     prints = [
         train_sequential(
             SequentialConfig(**config, seed=seed), dataset=dataset, output=tmp_path / name
@@ -85,7 +85,7 @@ def test_best_epoch_is_kept_and_training_stops_after_patience(dataset, tmp_path,
 
 
 def test_interrupted_in_the_middle_of_an_epoch_resumes_bit_for_bit(dataset, tmp_path, monkeypatch):
-    config = SequentialConfig(**{**TINY, "max_epochs": 3})
+    config = SequentialConfig(**{**TINY, "num_train_epochs": 3})
     whole = train_sequential(config, dataset=dataset, output=tmp_path / "whole")
     steps = iter(range(1000))
     real = training_loop._step
@@ -113,7 +113,7 @@ def test_interrupted_in_the_middle_of_an_epoch_resumes_bit_for_bit(dataset, tmp_
 
 def test_checkpoints_are_removed_when_the_step_has_succeeded(dataset, tmp_path):
     root = tmp_path / "checkpoints"
-    config = SequentialConfig(**{**TINY, "max_epochs": 2})
+    config = SequentialConfig(**{**TINY, "num_train_epochs": 2})
     train_sequential(config, dataset=dataset, output=tmp_path / "m", checkpoint_root=str(root))
     assert not list(root.rglob("*.safetensors"))
 
@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
 
 
 def test_tuning_keeps_the_best_variant_and_lists_all(dataset, tmp_path):
-    config = SequentialConfig(**{**TINY, "max_epochs": 2, "tune": 3})
+    config = SequentialConfig(**{**TINY, "num_train_epochs": 2, "tune": 3})
     train_sequential(config, dataset=dataset, output=tmp_path / "m")
     body = json.loads((tmp_path / "m/model.json").read_text())
     assert len(body["notes"]) == 3

@@ -196,7 +196,8 @@ def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path, monkeypatc
     """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
     dataset = write_dataset(tmp_path / "data", n_users=30)
     config = {
-        "encoder": "lares", "dim": 8, "inner_dim": 16, "max_epochs": 10, "batch_size": 64, "patience": 10,
+        "encoder": "lares", "dim": 8, "inner_dim": 16, "num_train_epochs": 10, "batch_size": 64,
+        "patience": 10,
     }  # fmt: skip
     paths = {"dataset": dataset, "output": tmp_path / "m"}
     kill_after_first_checkpoint("train-sequential", {**config, **paths}, tmp_path / "c")
