@@ -21,8 +21,8 @@ from latentrec.models import read_model
 from latentrec.models.sequential import LARES, at_last_position, pad_right, sample_steps
 from latentrec.training.sequential.rows import Rows, collate, plan_batches
 from latentrec.training.sequential.rpt import load_policy, training_rows
-from latentrec.training.sequential.rpt_config import RPTConfig
-from latentrec.training.sequential.rpt_loss import ESTIMATORS, rank_of, reward_of
+from latentrec.training.sequential.rpt_config import ESTIMATORS, RPTConfig
+from latentrec.training.sequential.rpt_loss import rank_of, reward_of
 from latentrec.training.sequential.rpt_objective import RPTLoss
 from latentrec.training.sequential.state import reseed
 from latentrec.training.sequential.train import SequentialData

@@ -33,7 +33,8 @@ from pipeline.submit import checked_parameters
 
 TINY = (
     "sft_backbone=tiny resources=small data_k_core=1 sft_num_train_epochs=1 "
-    "title_objective.num_train_epochs=0.1 sasrec_num_train_epochs=2 gpu_count=0 registry_model_name=latentr3-smoke"
+    "title_objective.num_train_epochs=0.1 sasrec_num_train_epochs=2 gpu_count=0 "
+    "registry_model_name=latentr3-smoke"
 )
 REPORT = Path("smoke-cluster.json")
 

@@ -21,7 +21,14 @@ SFT = (
 )
 """Stage 1 as in ``docs/results.md``: chosen on validation of Office and CDs, seed 1."""
 TITLES = (
-    *("title-objective", "--eval-steps", "100000", "--keep", "last", "--validation-samples", "400"),
+    *(
+        "title-objective",
+        "--eval-steps",
+        "100000",
+        "--no-load-best-model-at-end",
+        "--validation-samples",
+        "400",
+    ),
     *("--ranking-samples", "0", "--collapse-below", "0", "--save-steps", "100000", "--logging-steps", "100"),
 )
 """Stage 2 on titles: one pass, last weights, so that no trial gains by choosing among its own checkpoints."""

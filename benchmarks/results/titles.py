@@ -16,7 +16,7 @@ def on_titles(name: str, label: str, command: tuple[str, ...], parent: str) -> C
 def continued(parent: str, tokens: str) -> tuple[str, ...]:
     """The control: the same steps on the same probabilities, each sample counted alike."""
     start = ("--reasoning-tokens", tokens, "--init-from", f"{{model:{parent}}}")
-    return sft(*start, "--likelihood", "catalogue", "--keep", "last", *CONTINUED)
+    return sft(*start, "--likelihood", "catalogue", "--no-load-best-model-at-end", *CONTINUED)
 
 
 def with_sasrec(name: str, label: str, model: str) -> Cell:

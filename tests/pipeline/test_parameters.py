@@ -49,7 +49,7 @@ def test_settings_are_json_with_or_without_quotes(text):
 
 def test_settings_file_is_below_params(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text("sft:\n  learning_rate: 1e-4\n  patience: 3\ndata_k_core: 2\nsft_epochs: 5\n")
+    path.write_text("sft:\n  learning_rate: 1e-4\n  patience: 3\ndata_k_core: 2\nsft_num_train_epochs: 5\n")
     found = parse_parameters("latentr3", "sft.patience=4 sft.num_train_epochs=1", str(path))
     assert found == {
         "settings": {"sft.learning_rate": 1e-4, "sft.patience": "4"},

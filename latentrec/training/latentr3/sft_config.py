@@ -207,5 +207,6 @@ class SFTConfig(Config):
         if self.batch_size % parts:
             raise UserError(
                 f"sft.batch_size is {self.batch_size}, which {processes} processes x "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; use a multiple of {parts}"
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
+                f"use a multiple of {parts}"
             )

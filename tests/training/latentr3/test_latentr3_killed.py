@@ -30,7 +30,7 @@ def start(stage: str, folder: Path, output: Path, root: Path | None) -> subproce
         "--dataset",
         str(folder / "dataset"),
     ]
-    command += ["--output", str(output), *OPTIONS[stage].split(), "--keep", "last"]
+    command += ["--output", str(output), *OPTIONS[stage].split(), "--no-load-best-model-at-end"]
     command += ["--model", str(folder / "stage_1")] if stage != "sft" else []
     command += ["--checkpoint-root", str(root)] if root else []
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "LATENTREC_"))}
