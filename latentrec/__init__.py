@@ -1,4 +1,4 @@
-"""Latentrec: train, judge and ship recommenders that reason in latent space.
+"""Latentrec: train, evaluate and ship recommenders that reason in latent space.
 
 Each layer imports only layers before it: ``core`` ← ``storage`` ← ``metrics`` ← ``data`` ← ``catalog`` ←
 ``prompts`` ← ``models`` ← ``decoding`` ← ``training`` ← ``evaluation`` ← ``tracking`` ← ``serving`` ←

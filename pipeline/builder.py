@@ -104,7 +104,7 @@ class Run:
     def register(
         self,
         trained: dsl.PipelineTask,
-        judged: dsl.PipelineTask,
+        evaluated: dsl.PipelineTask,
         dataset: Any,
         assistant: dsl.PipelineTask | None = None,
     ) -> dsl.PipelineTask:
@@ -112,7 +112,7 @@ class Run:
         helped = {"assistant": assistant.outputs["model"]} if assistant is not None else {}
         task = register(
             model=trained.outputs["model"],
-            evaluation=judged.outputs["evaluation"],
+            evaluation=evaluated.outputs["evaluation"],
             dataset=dataset,
             name=self.parameters["registry_model_name"],
             **helped,

@@ -1,4 +1,4 @@
-"""A KFP installation as the commands see it: whatever fails is told in one line; pipelines are uploaded once.
+"""A KFP installation as the commands see it: every failure is one line; pipelines are uploaded once.
 
 Where it is and who asks comes from the environment: ``KFP_HOST``, ``KFP_TOKEN`` (a bearer token),
 ``KFP_NAMESPACE`` (multi-user installations), ``KFP_EXPERIMENT``, ``KFP_SERVICE_ACCOUNT``,

@@ -42,7 +42,7 @@ def lares(given: Mapping[str, Any]) -> None:
                 name="rpt",
                 title="LARES RPT",
             )
-            judged = run.evaluate(
+            evaluated = run.evaluate(
                 dataset, {"popularity": floor, "sasrec": baseline, "lares-spt": spt, "lares": post}
             )
-            run.register(post, judged, dataset)
+            run.register(post, evaluated, dataset)

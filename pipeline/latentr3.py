@@ -79,5 +79,5 @@ def latentr3(given: Mapping[str, Any]) -> None:
                 "latentr3-sft": stage_1,
                 "latentr3-stage-2": refined,
             }
-            judged = run.evaluate(dataset, tasks)
-            run.register(refined, judged, dataset, assistant=baseline)
+            evaluated = run.evaluate(dataset, tasks)
+            run.register(refined, evaluated, dataset, assistant=baseline)

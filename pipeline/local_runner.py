@@ -78,7 +78,7 @@ class Outcome:
     failed: str = ""
 
     def details(self, step: str) -> dict[str, Any]:
-        """What one step has told; empty where it did not run."""
+        """What one step has reported; empty where it did not run."""
         return next((status.details for status in self.statuses if status.step == step), {})
 
     @property

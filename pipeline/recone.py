@@ -59,5 +59,5 @@ def recone(given: Mapping[str, Any]) -> None:
                 title="Cold start",
             )
             trained = reinforce(run, dataset, cold)
-            judged = run.evaluate(dataset, {"start": start, "cold-start": cold, "recone": trained})
-            run.register(trained, judged, dataset)
+            evaluated = run.evaluate(dataset, {"start": start, "cold-start": cold, "recone": trained})
+            run.register(trained, evaluated, dataset)

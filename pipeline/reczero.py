@@ -29,5 +29,5 @@ def reczero(given: Mapping[str, Any]) -> None:
         with run.unless_known():
             start = starting_model(run, dataset)
             trained = reinforce(run, dataset, start)
-            judged = run.evaluate(dataset, {"start": start, "reczero": trained})
-            run.register(trained, judged, dataset)
+            evaluated = run.evaluate(dataset, {"start": start, "reczero": trained})
+            run.register(trained, evaluated, dataset)

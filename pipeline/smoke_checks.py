@@ -156,7 +156,7 @@ def two_runs(smoke: Smoke) -> bool:
     state, tasks = smoke.end_of(run_id)
     check = smoke.report.check
     failed = ", ".join(name for name, task in tasks.items() if task.state == "FAILED")
-    detail = "" if state == "SUCCEEDED" else f"it is {state}; failed tasks: {failed or 'none told'}"
+    detail = "" if state == "SUCCEEDED" else f"it is {state}; failed tasks: {failed or 'none reported'}"
     if not check("the run succeeded", state == "SUCCEEDED", detail):
         return False
     check("the run summary ran", smoke.ran(run_id, tasks, "run_summary"))

@@ -79,15 +79,15 @@ class StopRequest:
 def _end_children(seconds: float) -> None:
     """SIGTERM to all descendants, SIGKILL after ``seconds``; a step that begins meanwhile is ended too."""
     deadline = time.monotonic() + seconds
-    told: set[psutil.Process] = set()
+    reported: set[psutil.Process] = set()
     while children := psutil.Process().children(recursive=True):
         late = time.monotonic() >= deadline
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 if late:
                     child.kill()
-                elif child not in told:
-                    told.add(child)
+                elif child not in reported:
+                    reported.add(child)
                     child.terminate()
         alive = psutil.wait_procs(children, timeout=0.1)[1]
         if late and (

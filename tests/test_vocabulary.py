@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("latentrec", "components", "pipeline")
 METAPHORS = re.compile(
     r"(?<![a-z])"
-    r"(houses?|doors?|crowns?|sinks?|spools?|spooled|stand[-_]?ins?|equip|left_behind|hand_over)"
+    r"(houses?|doors?|crowns?|sinks?|spools?|spooled|stand[-_]?ins?|equip|left_behind|hand_over|judge[ds]?|judging|told)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
-"""Words that stood for a component's runtime, a trainer, a logger, a queue, a placeholder model."""
+"""Words that stood for a component's runtime, a trainer, a logger, a queue, a placeholder, evaluation."""
 
 PARALLEL = {"lares"}
 """Module names that two layers share by intent: the encoder and the pipeline of the same name."""

@@ -94,7 +94,7 @@ def record(context: Context, name: str, output: Path, seconds: float, code: int)
         tail = output.with_suffix(".log").read_text(encoding="utf-8").splitlines()[-3:]
         context.record("g trials on validation", name, state=f"failed ({code})", note=" | ".join(tail)[-400:])
         return
-    looks = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["looks"]
+    looks = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["evaluations"]
     shown = [" ".join(f"{key}={value:.4g}" for key, value in look.items()) for look in looks]
     best = max(looks, key=lambda look: look.get("ndcg_at_10", 0.0))
     context.record(

@@ -76,7 +76,7 @@ class Runner:
             "command": " ".join(self._command(plan, CELLS[cell], "DATASET", "OUTPUT", seed, shown=True)),
             "config": model_json["config"],
             "training_metrics": model_json["metrics"],
-            "curve": read_manifest(directory, verify=False).extra.get("looks", []),
+            "curve": read_manifest(directory, verify=False).extra.get("evaluations", []),
             "validation": verdict.validation,
             "alpha": verdict.alpha,
             "alphas_on_validation": verdict.alphas,

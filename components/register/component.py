@@ -22,7 +22,7 @@ def register(
         evaluation: The evaluation directory, with the gate's decision.
         name: Name of the registered model; empty: by system and dataset, such as latentr3-gift-cards.
         dataset: The dataset directory that it was trained on; the next run compares its data with it.
-        assistant: Model directory of the assistant, served along where the d3 hosts were judged.
+        assistant: Model directory of the assistant, served along where the d3 decodings were evaluated.
 
     Returns:
         uri: The registered version, models:/NAME/VERSION.

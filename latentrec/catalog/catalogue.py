@@ -154,13 +154,6 @@ class Catalogue:
         return [self.titles[item] for item in first]
 
     @cached_property
-    def title_train_counts(self) -> np.ndarray:
-        """int64 (n_titles,): training interactions of all items of each title."""
-        counts = np.zeros(self.n_titles, np.int64)
-        np.add.at(counts, self.title_ids, self.train_counts)
-        return counts
-
-    @cached_property
     def title_items(self) -> tuple[np.ndarray, np.ndarray]:
         """Items of all titles back to back (CSR): ``offsets`` int64 (n_titles + 1,) and ``items`` int32.
 
@@ -183,18 +176,6 @@ class Catalogue:
     @cached_property
     def _index(self) -> dict[str, int]:
         return {key: item for item, key in enumerate(self.item_keys)}
-
-    def index_of(self, item_key: str) -> int | None:
-        """Item id of a key, or ``None`` where the catalogue does not hold it."""
-        return self._index.get(item_key)
-
-    @cached_property
-    def _title_index(self) -> dict[str, int]:
-        return {title: title_id for title_id, title in enumerate(self.unique_titles)}
-
-    def title_id_of(self, title: str) -> int | None:
-        """Title id of a title's exact text, or ``None`` where the catalogue does not hold it."""
-        return self._title_index.get(title)
 
     def item_map_from(self, other: Catalogue) -> np.ndarray:
         """int32 (other.n_items,): the id here of each of ``other``'s items by key; −1 where it is gone.

@@ -1,7 +1,7 @@
 """Secrets in locations: a signed URL's query and a URL's password are never written or shown.
 
 Whatever a run leaves behind (manifest, report, status, MLflow, model card, log) passes through here first. A
-location that is used keeps its secret; a location that is told has none.
+location that is used keeps its secret; a location that is printed has none.
 """
 
 from __future__ import annotations

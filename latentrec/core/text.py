@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import io
 import re
 import sys
@@ -67,11 +66,6 @@ def printable_output() -> Iterator[None]:
     """Let everything printed meanwhile go through a :class:`PrintableStream`."""
     with contextlib.redirect_stdout(PrintableStream(sys.stdout)):
         yield
-
-
-def html_text(text: str) -> str:
-    """The text as HTML, for element content and quoted attributes."""
-    return html.escape(printable(text, lines=True), quote=True)
 
 
 def markdown_text(text: str) -> str:

@@ -26,7 +26,7 @@ class ModelInfo:
         dataset_fingerprint: of the dataset it was trained on.
         parent: fingerprint of the model it started from, or ``None``.
         train_end: UTC seconds of the latest event that training has seen (targets and histories).
-        notes: provenance that users must be told (a placeholder backbone, a collapse guard that fired).
+        notes: provenance that users must know (a placeholder backbone, a collapse guard that fired).
     """
 
     system: str

@@ -76,7 +76,7 @@ class RegisteredVersion:
 
 
 class Registry:
-    """One MLflow registry, at ``MLFLOW_TRACKING_URI`` unless told otherwise."""
+    """One MLflow registry, at ``MLFLOW_TRACKING_URI`` unless another is given."""
 
     def __init__(self, tracking_uri: str | None = None):
         from latentrec.tracking.client_limits import bound_http
@@ -237,7 +237,7 @@ class Registry:
             raise self._unreadable(model, error) from None
 
     def _unreadable(self, model: RegisteredVersion, error: Exception) -> UserError:
-        """What a user is told of a version whose files are not where the registry says."""
+        """The error message for a version whose files are not where the registry says."""
         place = self.client.get_model_version_download_uri(model.name, model.version)
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return UserError(

@@ -168,7 +168,7 @@ class Supervisor:
                 if code == 0 or reason is None:
                     return code
                 if self._stopping or not self._may_restart(code):
-                    close_lost_status(f"{reason}{self._told()}")
+                    close_lost_status(f"{reason}{self._reported()}")
                     return code
                 delay = _delay(len(self.history))
                 self.history.append({"reason": reason, "at": time.time(), "exit_code": code})
@@ -190,8 +190,8 @@ class Supervisor:
         """Exit code of one worker, and why it failed if that may be transient."""
         with tempfile.TemporaryDirectory(prefix="latentrec-worker-") as folder:
             report = Path(folder) / "failure.json"
-            told = json.dumps({"began": began, "restarts": self.history})
-            environment = {**os.environ, WORKER_REPORT_VARIABLE: str(report), RESTARTS_VARIABLE: told}
+            reported = json.dumps({"began": began, "restarts": self.history})
+            environment = {**os.environ, WORKER_REPORT_VARIABLE: str(report), RESTARTS_VARIABLE: reported}
             self._worker = subprocess.Popen(self.command, env=environment)
             code = self._worker.wait()
             failure = read_report(report)
@@ -211,7 +211,7 @@ class Supervisor:
             return False
         return len(self.history) < self.restarts
 
-    def _told(self) -> str:
+    def _reported(self) -> str:
         return f" (after {len(self.history)} restarts)" if self.history else ""
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:

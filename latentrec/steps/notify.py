@@ -1,9 +1,9 @@
-"""Told, not polled: one message to a webhook when a run fails, is terminated or promotes a model.
+"""Notifications: one message to a webhook when a run fails, is terminated or promotes a model.
 
 The body is what Slack's incoming webhooks take (Mattermost, Rocket.Chat and Google Chat read it too):
 ``{"text": "…"}``, with the same facts as fields under ``latentrec`` for receivers that are programs. The
 address is a secret (whoever knows it can post) and comes from a Kubernetes Secret: of it, only the host is
-ever told. A receiver that is away costs half a minute and spoils nothing.
+ever notified. A receiver that is away costs half a minute and spoils nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from latentrec.steps.verdict import Outcome, RunVerdict
 logger = logging.getLogger(__name__)
 
 EVENTS = ("failed", "terminated", "promoted", "succeeded", "nothing_new")
-"""What can be told of a run; a success that promotes a model is ``promoted``."""
+"""The events of a run; a success that promotes a model is ``promoted``."""
 DEFAULT_EVENTS = ("failed", "terminated", "promoted")
 ATTEMPTS, TIMEOUT_S, PAUSE_S = 2, 10, 5
 LONGEST_REASON = 500
@@ -52,7 +52,7 @@ _TOLD = {
 
 
 def notify(verdict: RunVerdict, statuses: Sequence[StepStatus], links: Mapping[str, str]) -> str:
-    """Tell the installation's webhook what a run came to, if it is to be told that.
+    """Send the installation's webhook the outcome of a run, if it subscribes to that event.
 
     Args:
         verdict: of the run.
@@ -68,18 +68,18 @@ def notify(verdict: RunVerdict, statuses: Sequence[StepStatus], links: Mapping[s
     try:
         event = event_of(verdict, statuses)
         if event not in wanted_events(os.environ.get(NOTIFY_ON_VARIABLE, "")):
-            return f"not told: {event} is not in {NOTIFY_ON_VARIABLE}"
+            return f"not sent: {event} is not in {NOTIFY_ON_VARIABLE}"
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            return f"not told: {NOTIFY_URL_VARIABLE} is no http or https address"
+            return f"not sent: {NOTIFY_URL_VARIABLE} is no http or https address"
         problem = _post(url, payload(event, verdict, statuses, links))
         return (
-            f"{event} was not told to {parts.hostname} ({problem})"
+            f"{event} was not sent to {parts.hostname} ({problem})"
             if problem
-            else (f"{event} told to {parts.hostname}")
+            else (f"{event} sent to {parts.hostname}")
         )
     except Exception as error:  # the run's verdict stands; the error's text may hold the address
-        return f"not told ({type(error).__name__})"
+        return f"not sent ({type(error).__name__})"
 
 
 def event_of(verdict: RunVerdict, statuses: Sequence[StepStatus]) -> str:
@@ -106,7 +106,7 @@ def payload(
     pipeline = os.environ.get(PIPELINE_VARIABLE) or "pipeline"
     run_id = os.environ.get(RUN_ID_VARIABLE, "")
     problems = [{"step": p.step, "state": p.state, "reason": _short(p.reason)} for p in verdict.problems]
-    judged, registered = _details(statuses, "evaluate"), _details(statuses, "register")
+    evaluated, registered = _details(statuses, "evaluate"), _details(statuses, "register")
     pages = {"KFP run": page} | dict(links) if (page := kfp_tags().get("kfp.url")) else dict(links)
     lines = [f"*{_slack(pipeline)}* {_TOLD[event]} (run {_slack(run_id)})"]
     lines += [
@@ -118,8 +118,8 @@ def payload(
         lines.append(
             f"{_slack(str(registered['registered']))}: {_slack(_short(str(registered.get('verdict', ''))))}"
         )
-    elif judged.get("verdict"):
-        lines.append(_slack(_short(str(judged["verdict"]))))
+    elif evaluated.get("verdict"):
+        lines.append(_slack(_short(str(evaluated["verdict"]))))
     lines += [f"{label}: {_slack(redact(address))}" for label, address in pages.items()]
     fields = {
         "event": event,
@@ -129,7 +129,7 @@ def payload(
         "reason": verdict.reason,
         "problems": problems,
         "model": registered.get("registered"),
-        "gate": registered.get("verdict") or judged.get("verdict"),
+        "gate": registered.get("verdict") or evaluated.get("verdict"),
         "links": pages,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -148,8 +148,8 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
     ended = state.get("terminated") or {}
     at = _seconds(ended.get("finishedAt"))
     if status.get("reason"):  # Evicted, Preempting, NodeLost, DeadlineExceeded, UnexpectedAdmissionError
-        told = " ".join(str(status.get("message") or "").split())
-        return PodFacts(f"{status['reason']}: {told}" if told else str(status["reason"]), at)
+        reported = " ".join(str(status.get("message") or "").split())
+        return PodFacts(f"{status['reason']}: {reported}" if reported else str(status["reason"]), at)
     if ended.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
         return PodFacts(f"out of memory{f' (limit {limit})' if limit else ''}: OOMKilled", at)
@@ -157,8 +157,8 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
         return PodFacts(_exit_reason(ended), at)
     waiting = state.get("waiting") or {}
     if waiting.get("reason") in ("ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError"):
-        told = " ".join(str(waiting.get("message") or "").split())
-        return PodFacts(f"its container could not start: {waiting['reason']}: {told}".rstrip(": "), at)
+        reported = " ".join(str(waiting.get("message") or "").split())
+        return PodFacts(f"its container could not start: {waiting['reason']}: {reported}".rstrip(": "), at)
     if status.get("phase") == "Pending":
         for condition in status.get("conditions") or []:
             if condition.get("type") == "PodScheduled" and condition.get("status") == "False":

@@ -1,4 +1,4 @@
-"""Preflight: what can be known before anything costs, checked in one go and told in one list.
+"""Preflight: what can be known before anything costs, checked in one go and reported in one list.
 
 It also returns what makes caching honest: KFP's cache key holds parameter values, not the content behind a
 ``gs://`` name, so ``inputs_fingerprint`` (generation and checksum, or size and time, of every input object)

@@ -42,7 +42,7 @@ def write_run_summary(
     Args:
         path: Markdown file to write.
         steps: names of the pipeline's steps in order.
-        state: KFP's own final status; ``None``: judged by the steps.
+        state: KFP's own final status; ``None``: derived from the steps.
         workflow: name of the Argo workflow; empty where there is none.
 
     Raises:
@@ -72,8 +72,8 @@ def write_run_summary(
         finish_parent_run(_MLFLOW_STATUS[verdict.outcome], Path(path), steps=_mlflow_steps(statuses, verdict))
     except Exception as error:  # the summary stands; a tracking server that is away does not spoil it
         logger.warning("run summary: the MLflow run could not be ended (%s)", error)
-    if told := notify(verdict, statuses, links):
-        logger.info("run summary: %s", told)
+    if reported := notify(verdict, statuses, links):
+        logger.info("run summary: %s", reported)
     return verdict
 
 
@@ -98,10 +98,10 @@ def render_summary(
         lines += [f"{verdict.reason[0].upper()}{verdict.reason[1:]}.", ""]
     for problem in verdict.problems:
         lines += [f"**{problem.step}** {_STATES[problem.state]}: {markdown_text(problem.reason)}", ""]
-    judged = found.get("evaluate", StepStatus("evaluate")).details
-    if "verdict" in judged:
-        word = "promote" if judged["promote"] else "do not promote"
-        lines += [f"Gate: **{word}**. {judged['verdict']}", ""]
+    evaluated = found.get("evaluate", StepStatus("evaluate")).details
+    if "verdict" in evaluated:
+        word = "promote" if evaluated["promote"] else "do not promote"
+        lines += [f"Gate: **{word}**. {evaluated['verdict']}", ""]
     registered = found.get("register", StepStatus("register")).details
     if registered.get("registered"):
         lines += [f"Registered: `{registered['registered']}`, served as `{registered['served_as']}`", ""]

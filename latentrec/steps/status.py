@@ -183,10 +183,10 @@ def close_lost_status(error: str) -> None:
 
 def _add_earlier_attempts(status: StepStatus) -> None:
     """Restarts of the worker within this pod, and pods before this one."""
-    told = json.loads(os.environ.get(RESTARTS_VARIABLE) or "{}")
-    status.started = told.get("began", status.started)
-    if told.get("restarts"):
-        status.details["restarts"] = [entry["reason"] for entry in told["restarts"]]
+    reported = json.loads(os.environ.get(RESTARTS_VARIABLE) or "{}")
+    status.started = reported.get("began", status.started)
+    if reported.get("restarts"):
+        status.details["restarts"] = [entry["reason"] for entry in reported["restarts"]]
     pods = os.environ.get(KFP_ATTEMPT_VARIABLE, "")
     if pods.isdecimal() and int(pods) > 0:
         status.details["earlier_pods"] = int(pods)

@@ -72,7 +72,7 @@ def decide(
     """Decide what a run came to.
 
     Args:
-        state: what KFP told the exit handler; ``None`` or empty where nobody told.
+        state: what KFP passed to the exit handler; ``None`` or empty where it passed nothing.
         statuses: of the steps that began; a step served from the cache has none.
         steps: names of the run's steps, in order.
         terminated: whether the workflow says that a user has terminated it.
@@ -88,7 +88,7 @@ def decide(
     if problems or state in _FAILED:
         reason = "" if problems else "no step reports a failure; see the pods' events and logs"
         return RunVerdict(Outcome.FAILED, problems, reason)
-    # KFP told nothing that could be used: RUNNING, a word of a later version, or nobody told at all.
+    # KFP passed nothing that can be used: RUNNING, a word of a later version, or nothing at all.
     if nothing_new(statuses, steps):
         return RunVerdict(Outcome.NOTHING_NEW)
     done = {status.step for status in statuses if status.state == "succeeded"}

@@ -67,7 +67,7 @@ def list_undelivered(root: str) -> list[tuple[str, str]]:
 def send_undelivered(uri: str, delivery: Delivery) -> int:
     """Deliver one hand-over and remove it; returns the number of records that the server has taken.
 
-    Records that are damaged, or that the server will never take, are told and left out.
+    Records that are damaged, or that the server will never take, are reported and left out.
 
     Raises:
         Exception: the server is away; the hand-over stays.

@@ -27,14 +27,6 @@ def test_title_identity_is_apart_from_item_identity(catalogue):
     assert (catalogue.n_items, catalogue.n_titles) == (5, 3)
     assert catalogue.unique_titles == ["Hits", "Blue", 'Quote "x"']
     assert catalogue.title_ids.tolist() == [0, 1, 0, 2, 0]
-    assert catalogue.title_train_counts.tolist() == [17, 9, 0]
-
-
-def test_keys_are_found_and_unknown_keys_are_none(catalogue):
-    assert catalogue.index_of("C") == 2
-    assert catalogue.index_of("Z") is None
-    assert catalogue.title_id_of("Blue") == 1
-    assert catalogue.title_id_of("blue") is None
 
 
 def test_written_catalogue_reads_back_the_same(catalogue, tmp_path):

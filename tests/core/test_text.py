@@ -1,10 +1,8 @@
 """What strangers wrote neither steers a terminal nor becomes markup."""
 
-import html
-
 import pytest
 
-from latentrec.core.text import html_text, markdown_code, markdown_text, printable
+from latentrec.core.text import markdown_code, markdown_text, printable
 
 NASTY = "\x1b[2Jred \u202eevil\u202c \u2066x\u2069 \x07\x9b31m \ud83c \u2028next\nline\x7f"
 
@@ -23,12 +21,6 @@ def test_ordinary_text_stays():
         assert printable(text) == text
     assert printable("a\n\tb", lines=True) == "a\n\tb"
     assert printable("a\nb") == "a\\x0ab"
-
-
-def test_html_holds_no_markup():
-    shown = html_text("<script>alert('x')</script>\x1b")
-    assert "<" not in shown
-    assert html.unescape(shown) == "<script>alert('x')</script>\\x1b"
 
 
 @pytest.mark.parametrize(

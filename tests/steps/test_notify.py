@@ -113,7 +113,7 @@ def test_a_failed_run_names_its_step_reason_and_page(webhook, tmp_path, caplog):
         {"step": "sft", "state": "failed", "reason": "no space on <device> & elsewhere"}
     ]
     assert fields["links"]["KFP run"] == "https://kfp.example/#/runs/details/run-1"
-    assert "failed told to 127.0.0.1" in caplog.text
+    assert "failed sent to 127.0.0.1" in caplog.text
 
 
 def test_a_terminated_run_is_told_as_such(webhook, tmp_path):
@@ -155,11 +155,11 @@ def test_a_success_without_promotion_is_told_only_where_that_is_asked_for(
 @pytest.mark.parametrize(
     ("answers", "requests", "said"),
     [
-        ([503, 200], 2, "failed told to 127.0.0.1"),
-        ([503], 2, "failed was not told to 127.0.0.1 (HTTP 503)"),
-        ([404], 1, "failed was not told to 127.0.0.1 (HTTP 404)"),
-        ([302], 1, "failed was not told to 127.0.0.1 (HTTP 302)"),
-        (["silence"], 2, "failed was not told to 127.0.0.1 (ReadTimeout)"),
+        ([503, 200], 2, "failed sent to 127.0.0.1"),
+        ([503], 2, "failed was not sent to 127.0.0.1 (HTTP 503)"),
+        ([404], 1, "failed was not sent to 127.0.0.1 (HTTP 404)"),
+        ([302], 1, "failed was not sent to 127.0.0.1 (HTTP 302)"),
+        (["silence"], 2, "failed was not sent to 127.0.0.1 (ReadTimeout)"),
     ],
 )
 def test_a_receiver_that_does_not_take_it_spoils_nothing(
@@ -179,7 +179,7 @@ def test_an_address_that_leads_nowhere_spoils_nothing(webhook, tmp_path, monkeyp
     monkeypatch.setenv("LATENTREC_NOTIFY_URL", url)
     summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen == []
-    assert "not told" in caplog.text
+    assert "not sent" in caplog.text
 
 
 @pytest.mark.parametrize("answers", [[200], [503], ["silence"], [302]])

@@ -229,7 +229,7 @@ def _order_without_header(block: Block, rows: list[list[str]]) -> tuple[str, ...
         return ("user", "item", "rating", "timestamp")
     raise UserError(
         f"{block.uri}: of the first lines, {first:.0%} begin with something like an item's key (ASIN); which "
-        "field is the user's cannot be told; put a header above: user_id,parent_asin,rating,timestamp in the "
+        "field is the user's is not clear; put a header above: user_id,parent_asin,rating,timestamp in the "
         "file's order"
     )
 

@@ -39,7 +39,7 @@ def against_the_floor(
         said = [f"{name} does not beat the {floor.name}, it is worse: {interval}."]
     else:
         said = [
-            f"{name} does not beat the {floor.name}; which of the two is better cannot be told: {interval}."
+            f"{name} does not beat the {floor.name}; which of the two is better is not decided: {interval}."
         ]
     return said + _what_it_does(challenger, median, truth) + ([] if high < 0 else _obstacles(floor, truth))
 

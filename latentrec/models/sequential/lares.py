@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentrec.models.sequential.blocks import BLOCKS, BlockShape
-from latentrec.models.sequential.encoder import SequenceEncoder, at_last_position, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialise
 from latentrec.models.sequential.encoders import INJECTIONS
 from latentrec.models.sequential.initial_state import noise_of_histories, sample_truncated_normal
 from latentrec.models.sequential.layers import LAYER_NORM_EPS, PositionedItems
@@ -138,11 +138,6 @@ class LARES(SequenceEncoder):
     def states(self, items_BL: Tensor) -> Tensor:
         """T_depth (B, L, d) from the repeatable initial state."""
         return self.trajectory(self.prelude(items_BL), self.depth, self.initial_of(items_BL))[-1]
-
-    def last_states_by_depth(self, items_BL: Tensor, lengths_B: Tensor, depths: list[int]) -> list[Tensor]:
-        """State (B, d) after the whole of each sequence at each of ``depths``, in one pass to the deepest."""
-        thoughts = self.trajectory(self.prelude(items_BL), max(depths), self.initial_of(items_BL))
-        return [at_last_position(thoughts[depth - 1], lengths_B) for depth in depths]
 
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments that rebuild it."""

@@ -66,7 +66,7 @@ class LatentGRPOConfig(Stage2Config):
         "answer's likelihood under the noised latent, as published (default gaussian)",
     )
     reward: Annotated[str, OneOf(*REWARDS)] | None = Field(
-        None, description="what a copy is judged by (default nll, paper perplexity)"
+        None, description="the reward of a copy (default nll, paper perplexity)"
     )
     perplexity_limit: PositiveFloat = Field(
         100.0, description="largest perplexity under reward clipped_perplexity"

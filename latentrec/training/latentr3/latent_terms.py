@@ -17,17 +17,8 @@ TEMPERATURE = 0.1
 _log = logging.getLogger(__name__)
 
 
-def user_share(latents: Tensor) -> float:
-    """Share of the latents' power that varies over users: ``1 − ‖mean r‖² / mean ‖r‖²``, from 0 to 1.
-
-    Args:
-        latents: (S, N, d), of S different prompts.
-    """
-    return UserShare().add(latents).value()
-
-
 class UserShare:
-    """:func:`user_share` over batches."""
+    """Share of the latents' power that varies over users, ``1 − ‖mean r‖² / mean ‖r‖²``: from 0 to 1."""
 
     def __init__(self) -> None:
         """Nothing seen yet."""

@@ -298,7 +298,7 @@ def tokenizer_texts(data: Dataset) -> list[str]:
 
 
 def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextItemPrompt, list[str]]:
-    """Backbone, LatentRATT and prompt as configured; and what users must be told of them."""
+    """Backbone, LatentRATT and prompt as configured; and notes for their users."""
     backbone, tokenizer = load_backbone(config.backbone, texts=tokenizer_texts(data), seed=config.seed)
     prompt = NextItemPrompt(
         tokenizer,

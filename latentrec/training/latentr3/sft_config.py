@@ -139,7 +139,7 @@ class SFTConfig(Config):
         0, description="train on a seeded draw of so many samples; 0: all"
     )
     evals_per_epoch: PositiveInt | None = Field(
-        None, description="times an epoch that validation is looked at (default 2, paper 1)"
+        None, description="evaluations on validation per epoch (default 2, paper 1)"
     )
     patience: NonNegativeInt | None = Field(
         None,

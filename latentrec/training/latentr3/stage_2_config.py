@@ -1,4 +1,4 @@
-"""What both ways of training stage 2 of LatentR³ are told: how long, how fast, what validation decides."""
+"""What both ways of training stage 2 of LatentR³ share: how long, how fast, what validation decides."""
 
 from __future__ import annotations
 

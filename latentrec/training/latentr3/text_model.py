@@ -126,8 +126,8 @@ def write_model(
 ) -> Manifest:
     """Write the model directory: weights, tokenizer, catalogue, ``model.json``, manifest last.
 
-    The manifest's ``looks`` are the figures of each evaluation on validation. ``train_end`` is that of the
-    dataset or of the parent, whichever is later: what the parent has seen, its child has seen.
+    The manifest's ``evaluations`` are the figures of each evaluation on validation. ``train_end`` is that
+    of the dataset or of the parent, whichever is later: what the parent has seen, its child has seen.
     """
     inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
     metrics = early_stopping.best_metrics if load_best else early_stopping.last_metrics
@@ -149,7 +149,7 @@ def write_model(
             notes=notes + early_stopping.notes,
         ).write(artifact.path)
         artifact.counts = counts
-        artifact.extra = {"looks": early_stopping.history}
+        artifact.extra = {"evaluations": early_stopping.history}
     assert artifact.manifest is not None
     return artifact.manifest
 

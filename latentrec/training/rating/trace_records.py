@@ -27,7 +27,7 @@ class Trace:
         rating: the true rating.
         row: of the target in ``interactions.parquet``; −1 where the trace belongs to no dataset.
         source: ``template`` or the model that wrote it.
-        regenerated: whether the teacher had to be told the true rating.
+        regenerated: whether the teacher was given the true rating.
     """
 
     prompt: str

@@ -32,7 +32,7 @@ from latentrec.training.rating.trace_records import Journal, Trace, is_trace_fil
 TEMPLATE = "template"
 HINT = (
     "\nFor your analysis only: the user's true rating was {truth:.1f}. Write the four sections as if you "
-    "had not been told, so that they lead to the rating {truth:.1f}."
+    "did not know it, so that they lead to the rating {truth:.1f}."
 )
 
 

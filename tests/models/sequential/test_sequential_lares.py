@@ -9,6 +9,7 @@ from torch import nn
 
 from latentrec.catalog import Catalogue
 from latentrec.models.sequential import LARES, STEP_SAMPLERS, SequentialRecommender, sample_steps
+from latentrec.models.sequential.encoder import at_last_position
 from latentrec.models.sequential.initial_state import noise_of_histories, sample_truncated_normal
 
 
@@ -56,10 +57,12 @@ def test_parameters_do_not_grow_with_the_number_of_steps():
 def test_deeper_thought_continues_the_shallower_one():
     encoder = make()
     items, lengths = torch.randint(15, (3, 6)), torch.tensor([6, 4, 1])
-    by_depth = encoder.last_states_by_depth(items, lengths, [1, 3, 5])
-    for depth, states in zip([1, 3, 5], by_depth, strict=True):
+    thoughts = encoder.trajectory(encoder.prelude(items), 5, encoder.initial_of(items))
+    for depth in (1, 3, 5):
         encoder.depth = depth
-        torch.testing.assert_close(encoder.last_states(items, lengths), states)
+        torch.testing.assert_close(
+            encoder.last_states(items, lengths), at_last_position(thoughts[depth - 1], lengths)
+        )
 
 
 def test_scoring_repeats_itself_and_follows_the_seed():
