@@ -42,7 +42,7 @@ _OUTCOMES = {
     Outcome.SUCCEEDED: "succeeded",
     Outcome.NOTHING_NEW: "nothing_new",
 }
-_TOLD = {
+_EVENT_TEXTS = {
     "failed": "failed",
     "terminated": "was terminated",
     "promoted": "promoted a model",
@@ -108,7 +108,7 @@ def payload(
     problems = [{"step": p.step, "state": p.state, "reason": _short(p.reason)} for p in verdict.problems]
     evaluated, registered = _details(statuses, "evaluate"), _details(statuses, "register")
     pages = {"KFP run": page} | dict(links) if (page := kfp_tags().get("kfp.url")) else dict(links)
-    lines = [f"*{_slack(pipeline)}* {_TOLD[event]} (run {_slack(run_id)})"]
+    lines = [f"*{_slack(pipeline)}* {_EVENT_TEXTS[event]} (run {_slack(run_id)})"]
     lines += [
         f"• *{_slack(p['step'])}* {p['state'].replace('_', ' ')}: {_slack(p['reason'])}" for p in problems
     ]
