@@ -16,8 +16,8 @@ PYTEST_WORKERS ?= 2
 # What a target takes on the command line. Make hands these to Python through the environment, never through the
 # text of a shell command: a value may hold quotes, spaces and semicolons. Any other variable is refused: it would
 # change nothing.
-export SYSTEM RUNNER REVIEWS META CATEGORY PARAMS SETTINGS K_CORE SPLIT SEED CRON ID MODEL HISTORY K PORT BENCH
-VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY PARAMS SETTINGS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
+export SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE SPLIT SEED CRON ID MODEL HISTORY K PORT BENCH
+VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
 	PYTEST_WORKERS IMAGE_REGISTRY IMAGE_TAG IMAGE_LOCK RELEASE TORCH_VARIANT BASE_IMAGE BUILD_ARGS PUSH_ARGS ENGINE \
 	CA_BUNDLE CRON ID MODEL HISTORY K PORT SMOKE_% PIP_% BENCH BENCH_% RESULTS_% KFP_% MLFLOW_% LATENTREC_% DOCS_% \
 	OVERLAYS SERVE
@@ -29,10 +29,11 @@ endif
 
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
-	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend clean
+	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend serve clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {n = split($$1, names, " "); \
+		for (i = 1; i <= n; i++) printf "  %-20s %s\n", names[i], $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## .venv with the pinned requirements
 
@@ -60,7 +61,7 @@ $(OVERLAYS)/%/.installed: docker/requirements/%.txt $(VENV)/.requirements | $(VE
 locks: ## resolve the hash-locked requirements again (needs uv)
 	docker/requirements/lock.sh
 
-run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= SYSTEM= PARAMS= SETTINGS= RUNNER=process|docker
+run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= CATEGORY_YEAR= SYSTEM= PARAMS= SETTINGS= RUNNER=process|docker
 	@$(BIN)/python -m pipeline.run_local
 
 test: setup ## unit, property, equivalence and end-to-end tests
@@ -138,6 +139,10 @@ demo: $(OVERLAYS)/demo/.installed ## a page to try a model beside its baseline: 
 recommend: setup ## recommendations of a registered model: MODEL= HISTORY= K=
 	@MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-$$($(TRACKING_URI))}" \
 		$(BIN)/latentrec recommend --model "$$MODEL" --history "$$HISTORY" $${K:+--k "$$K"}
+
+serve: setup ## a registered model over REST, without activating .venv: MODEL= PORT=5001
+	@PATH="$(abspath $(BIN)):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-$$($(TRACKING_URI))}" \
+		mlflow models serve --model-uri "$$MODEL" --env-manager local --host 127.0.0.1 --port "$${PORT:-5001}"
 
 clean: ## remove build outputs (not runs/, not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

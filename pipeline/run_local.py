@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError
-from latentrec.core.redact import redact
 from latentrec.models.presets import PRESETS
 from latentrec.steps.parameters import REVIEWS
 from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
@@ -78,7 +77,6 @@ def main(argv: list[str] | None = None) -> None:
     parameters = merge(local_settings(arguments.system, given, on_sample=on_sample), given)
     parameters |= _inputs(arguments, folders, parameters)
     print(heading(arguments.system, parameters, folders), flush=True)
-    print(f"settings: {_in_a_line(parameters)}", flush=True)
     if arguments.runner == "docker":
         outcome = _run_in_containers(arguments.system, parameters, folders)
     else:
@@ -108,11 +106,6 @@ def local_settings(system: str, given: Mapping[str, Any], *, on_sample: bool) ->
     return {**kept, **({"settings": fields} if fields else {})}
 
 
-def _in_a_line(parameters: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in sorted(parameters.items()) if value not in ("", None, {}, [])}
-    return redact(", ".join(f"{name}={value}" for name, value in shown.items()))
-
-
 SHORTHANDS = {"K_CORE": "data_k_core", "SPLIT": "data_split", "SEED": "seed"}
 """Variables of `make` that stand for one parameter."""
 
@@ -125,8 +118,11 @@ def _parser() -> argparse.ArgumentParser:
         ("reviews", "REVIEWS", "review files; default: a generated sample"),
         ("metadata", "META", "metadata files"),
         ("category", "CATEGORY", "fetch this category's public files"),
+        ("category_year", "CATEGORY_YEAR", "their edition: 2014, 2018 (default) or 2023"),
     ):
-        parser.add_argument(f"--{name}", default=os.environ.get(variable, ""), help=f"{variable}: {text}")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", default=os.environ.get(variable, ""), help=f"{variable}: {text}"
+        )
     return parser
 
 
@@ -143,14 +139,19 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict[str, Any]) -> dict[str, str]:
+    if arguments.category_year and not arguments.category:
+        raise UserError("CATEGORY_YEAR is given without CATEGORY")
     if arguments.category and (arguments.reviews or arguments.metadata):
         raise UserError("give either CATEGORY or REVIEWS and META, not both")
     if arguments.metadata and not arguments.reviews:
         raise UserError("META is given without REVIEWS")
     if arguments.category:
-        from latentrec.data.amazon_downloads import fetch_category
+        from latentrec.data.amazon_downloads import FILES, fetch_category
 
-        fetched = fetch_category(arguments.category, 2018, folders.root / "downloads")
+        year = arguments.category_year or "2018"
+        if year not in map(str, FILES):
+            raise UserError(f"CATEGORY_YEAR is '{year}'; allowed: {', '.join(map(str, FILES))}")
+        fetched = fetch_category(arguments.category, int(year), folders.root / "downloads")
         return dict(zip(INPUTS, fetched, strict=True))
     if arguments.reviews:
         return {REVIEWS: _absolute(arguments.reviews), "data_metadata": _absolute(arguments.metadata)}

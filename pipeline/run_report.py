@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from latentrec.core.redact import redact
 from latentrec.evaluation.report.console_table import results_table
 from latentrec.steps.parameters import REVIEWS
 from pipeline.dags import pipeline_of
@@ -28,7 +29,7 @@ def heading(system: str, parameters: Mapping[str, Any], folders: RunFolders) -> 
     lines = [f"pipeline  {system} on {', '.join(inputs)}"]
     lines.append(f"settings  {' '.join(changed) or 'all defaults'}")
     lines.append(f"into      {shown_path(str(folders.root))}/ (RUNS_DIR)")
-    return "\n".join(lines)
+    return redact("\n".join(lines))
 
 
 def report(outcome: Outcome, folders: RunFolders) -> str:

@@ -32,8 +32,11 @@ def run(namespace: argparse.Namespace) -> None:
         step.metric_logger.log_artifact(f"{namespace.output}/report.html")
     print(f"{'after':<12}{'interactions':>14}{'users':>12}{'items':>12}")
     for step in manifest.extra["funnel"]:
-        print(f"{step['name']:<12}{step['interactions']:>14,}{step['users']:>12,}{step['items']:>12,}")
+        name = "repeats" if step["name"] == "duplicates" else step["name"]
+        print(f"{name:<12}{step['interactions']:>14,}{step['users']:>12,}{step['items']:>12,}")
     counts = manifest.counts
+    kept = "kept" if config.duplicates == "keep" else "dropped"
+    print(f"repeats of user, item and time: {counts['repeats']:,} ({kept})")
     print(f"samples: train {counts['train']:,}, valid {counts['valid']:,}, test {counts['test']:,}")
     for check in manifest.extra["checks"]:
         if not check["ok"]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from latentrec.core import add_config_arguments
+from latentrec.core import UserError, add_config_arguments
 from latentrec.models import ModelInfo
 from latentrec.steps.step_run import step_run
-from latentrec.storage import Manifest
+from latentrec.storage import MANIFEST, Manifest, is_local
 
 
 def add_training_arguments(
@@ -32,6 +34,9 @@ def add_training_arguments(
     if model is not None:
         parser.add_argument("--model", required=model_required, metavar="DIR", help=model)
     parser.add_argument("--output", required=True, metavar="DIR", help="model directory to make")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a finished model there without asking on a terminal"
+    )
     parser.add_argument(
         "--checkpoint-root",
         metavar="DIR|gs://…",
@@ -61,6 +66,7 @@ def run_training(
     """
     from latentrec.models import read_model
 
+    confirm_replacing(arguments.output, overwrite=arguments.overwrite)
     with step_run(step_name, config=config, dataset=arguments.dataset) as step:
         manifest = train(
             config,
@@ -77,3 +83,19 @@ def run_training(
     figures = " ".join(f"{name} {value:.4f}" for name, value in info.metrics.items())
     print(f"{arguments.output}: {info.system}, validation {figures}; fingerprint {manifest.fingerprint[:12]}")
     return info
+
+
+def confirm_replacing(output: str, *, overwrite: bool) -> None:
+    """Ask before hours of work replace a finished model; a script, which nobody can ask, replaces it.
+
+    Raises:
+        UserError: the user says no.
+    """
+    standing = Path(output).expanduser() / MANIFEST
+    asked = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    if overwrite or not asked or not is_local(output) or not standing.is_file():
+        return
+    sys.stderr.write(f"{output} holds a finished model; replace it when the new one is whole? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError(f"--output {output}: kept as it is; choose another folder, or give --overwrite")

@@ -112,13 +112,21 @@ def targets_of(parameter: str, system: str) -> list[tuple[str, str]]:
     if parameter == FLOOR:
         return [("evaluate", "floor")]
     if parameter in SHARED:
-        return [(step, parameter) for step in steps if parameter in config_class(step).model_fields]
+        return [(step, parameter) for step in steps if _takes(step, parameter)]
     prefixes = {step: step for step in steps} | dict(GROUPS.items())
     for prefix, step in sorted(prefixes.items(), key=lambda pair: -len(pair[0])):
         name = parameter.removeprefix(f"{prefix}_")
         if name != parameter and name in config_class(step).model_fields:
             return [(step, name)]
     return []
+
+
+def _takes(step: str, shared: str) -> bool:
+    """Whether a step has a field that every step shares; of the sequential models only LARES has a paper."""
+    fixed = STEPS[step].fixed
+    if shared in fixed or (shared == "profile" and fixed.get("encoder", "lares") != "lares"):
+        return False
+    return shared in config_class(step).model_fields
 
 
 def setting_names(system: str) -> list[str]:

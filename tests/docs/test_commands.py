@@ -34,6 +34,13 @@ def test_documented_make_target_and_variables_exist(command):
             assert re.search(rf"\b{word.split('=')[0]}\b", MAKEFILE), f"{word}: make does not know it"
 
 
+def test_make_help_lists_every_target():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = {line.split()[0] for line in done.stdout.splitlines()}
+    phony = set(re.search(r"\.PHONY: ((?:.*\\\n)*.*)", MAKEFILE)[1].replace("\\\n", " ").split())
+    assert listed == phony
+
+
 @pytest.mark.docs
 @pytest.mark.parametrize("command", [one for one in ALL if one.startswith("latentrec ")])
 def test_documented_flags_exist(command):

@@ -165,3 +165,11 @@ def test_merging_keeps_settings_that_only_one_has():
         "seed": 1,
         "settings": {"sft.seed": 3, "sft.patience": 2},
     }
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_published_recipe_is_accepted_as_a_whole(system):
+    given = parse_parameters(system, "customer_reviews=r.json data_metadata=m.json profile=paper")
+    checked = check_parameters(system, given)
+    assert checked["data_prep"]["profile"] == "paper"
+    assert "profile" not in checked.get("sasrec", {})
