@@ -16,10 +16,10 @@ PYTEST_WORKERS ?= 2
 # What a target takes on the command line. Make hands these to Python through the environment, never through the
 # text of a shell command: a value may hold quotes, spaces and semicolons. Any other variable is refused: it would
 # change nothing.
-export SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE SPLIT SEED CRON ID MODEL HISTORY K PORT BENCH
+export SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE SPLIT SEED CRON ID NAME VERSION FORMAT MODEL HISTORY K PORT BENCH
 VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
 	PYTEST_WORKERS IMAGE_REGISTRY IMAGE_TAG IMAGE_LOCK RELEASE TORCH_VARIANT BASE_IMAGE BUILD_ARGS PUSH_ARGS ENGINE \
-	CA_BUNDLE CRON ID MODEL HISTORY K PORT SMOKE_% PIP_% BENCH BENCH_% RESULTS_% KFP_% MLFLOW_% LATENTREC_% DOCS_% \
+	CA_BUNDLE CRON ID NAME VERSION FORMAT MODEL HISTORY K PORT SMOKE_% PIP_% BENCH BENCH_% RESULTS_% KFP_% MLFLOW_% LATENTREC_% DOCS_% \
 	OVERLAYS SERVE
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES) MAKEFLAGS MAKEOVERRIDES SHELL -%,$(GIVEN))
@@ -88,7 +88,7 @@ format: setup ## apply the formatter and the linter's safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-pipeline-compile: setup ## build/pipelines/*.yaml (IMAGE_REGISTRY= IMAGE_TAG= RELEASE=1)
+pipeline-compile: setup ## build/pipelines/*.yaml (IMAGE_REGISTRY= IMAGE_TAG= RELEASE=1 FORMAT=yaml|crd)
 	$(BIN)/python -m pipeline.compile --output build/pipelines
 
 golden: setup ## write the reviewed copies of the compiled pipelines again (tests/pipeline/golden)

@@ -69,7 +69,9 @@ class Run:
 
     def preflight(self) -> dsl.PipelineTask:
         """Check everything before anything costs."""
-        task = preflight(system=self.system, **self.parameters)
+        # A constant of the task: KFP does not fill the placeholder in where it comes as a run's parameter.
+        time = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+        task = preflight(system=self.system, scheduled_time=time, **self.parameters)
         self.checked = self.step(task, placement.PREFLIGHT, name="preflight", title="Preflight")
         return self.checked
 

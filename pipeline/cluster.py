@@ -1,8 +1,10 @@
 """A KFP installation as the commands see it: every failure is one line; pipelines are uploaded once.
 
-Where it is and who asks comes from the environment: ``KFP_HOST``, ``KFP_TOKEN`` (a bearer token),
-``KFP_NAMESPACE`` (multi-user installations), ``KFP_EXPERIMENT``, ``KFP_SERVICE_ACCOUNT``,
-``KFP_PIPELINE_ROOT`` and ``KFP_CA_CERT``.
+Where it is comes from the environment: ``KFP_HOST``, ``KFP_NAMESPACE`` (multi-user installations),
+``KFP_EXPERIMENT``, ``KFP_SERVICE_ACCOUNT``, ``KFP_PIPELINE_ROOT`` and ``KFP_CA_CERT``. So does who asks:
+``KFP_TOKEN`` (a bearer token), ``KFP_TOKEN_FILE`` (a service account's token, as oauth2-proxy takes it),
+``KFP_COOKIES`` (of a session), or ``KFP_IAP_CLIENT_ID`` with ``KFP_IAP_OTHER_CLIENT_ID`` and
+``KFP_IAP_OTHER_CLIENT_SECRET`` (Google's Identity-Aware Proxy).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,11 @@ class Cluster:
         service_account: of the steps' pods; empty for the installation's own.
         pipeline_root: ``gs://`` location of artifacts; empty for the installation's own.
         ca_cert: file of the host's certificate authority; empty for the system's.
+        token_file: file with a token that is renewed there, read for every connection.
+        cookies: ``name=value`` of a session behind a login page.
+        iap_client_id: OAuth client of Identity-Aware Proxy.
+        iap_other_client_id: OAuth client of kind "desktop", where a person signs in.
+        iap_other_client_secret: its secret.
     """
 
     host: str
@@ -58,6 +65,11 @@ class Cluster:
     service_account: str = ""
     pipeline_root: str = ""
     ca_cert: str = ""
+    token_file: str = ""
+    cookies: str = ""
+    iap_client_id: str = ""
+    iap_other_client_id: str = ""
+    iap_other_client_secret: str = ""
 
     @classmethod
     def from_environment(cls) -> Cluster:
@@ -75,10 +87,8 @@ class Cluster:
             )
         if not host.startswith(("http://", "https://")):
             host = f"https://{host}"
-        found = {
-            name: os.environ.get(f"KFP_{name.upper()}", "")
-            for name in ("token", "namespace", "experiment", "service_account", "pipeline_root", "ca_cert")
-        }
+        names = [field.name for field in fields(cls) if field.name != "host"]
+        found = {name: os.environ.get(f"KFP_{name.upper()}", "") for name in names}
         found["experiment"] = found["experiment"] or cls.experiment
         return cls(host=host, **found)
 
@@ -97,9 +107,10 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     import kfp_server_api
     import urllib3
 
-    backend_version(cluster)
+    token = bearer_token(cluster)
+    backend_version(cluster, token)
     try:
-        yield _client(cluster)
+        yield _client(cluster, token)
     except kfp_server_api.ApiException as error:
         kind = Unreachable if error.status in _AWAY else UserError
         raise kind(_refusal(cluster, error)) from None
@@ -107,28 +118,72 @@ def connect(cluster: Cluster) -> Iterator[Any]:
         raise Unreachable(f"KFP_HOST {cluster.host}: connection lost ({type(error).__name__})") from None
 
 
-def _client(cluster: Cluster) -> Any:
+def _client(cluster: Cluster, token: str) -> Any:
     from kfp import Client
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return Client(
             host=cluster.host,
-            existing_token=cluster.token or None,
+            existing_token=token or None,
+            cookies=cluster.cookies or None,
             namespace=cluster.namespace or "kubeflow",
             ssl_ca_cert=cluster.ca_cert or None,
         )
 
 
-def backend_version(cluster: Cluster) -> str:
+def bearer_token(cluster: Cluster) -> str:
+    """The token that requests carry; empty for none.
+
+    Raises:
+        UserError: a token file cannot be read; Identity-Aware Proxy gives none.
+    """
+    if cluster.token:
+        return cluster.token
+    if cluster.token_file:
+        try:
+            return Path(cluster.token_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"KFP_TOKEN_FILE is {cluster.token_file!r}, which cannot be read ({type(error).__name__})"
+            ) from None
+    if cluster.iap_client_id:
+        from kfp.client import auth
+
+        try:
+            token, _ = auth.get_auth_token(
+                cluster.iap_client_id,
+                cluster.iap_other_client_id or None,
+                cluster.iap_other_client_secret or None,
+            )
+        except Exception as error:  # whatever Google's libraries raise
+            raise UserError(
+                f"KFP_IAP_CLIENT_ID: no token from Google ({type(error).__name__}: {str(error)[:200]})"
+            ) from None
+        if not token:
+            raise UserError(
+                "KFP_IAP_CLIENT_ID: no token from Google; run where a service account is at hand, or give "
+                "KFP_IAP_OTHER_CLIENT_ID and KFP_IAP_OTHER_CLIENT_SECRET to sign in"
+            )
+        return str(token)
+    return ""
+
+
+def backend_version(cluster: Cluster, token: str | None = None) -> str:
     """Version of the backend, ``unknown`` where it reports none.
 
     One request with a short timeout: the client itself would retry for half a minute.
 
+    Args:
+        cluster: which.
+        token: that the request carries; ``None``: the one that ``cluster`` leads to.
+
     Raises:
         UserError: nothing answers, or no KFP API, or one that refuses us or is too old.
     """
-    headers = {"Authorization": f"Bearer {cluster.token}"} if cluster.token else {}
+    token = bearer_token(cluster) if token is None else token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Cookie": cluster.cookies} if cluster.cookies else {}
     try:
         with requests.Session() as session:
             session.trust_env = False  # as the client: no proxies from the environment
@@ -137,6 +192,7 @@ def backend_version(cluster: Cluster) -> str:
                 headers=headers,
                 timeout=PROBE_SECONDS,
                 verify=cluster.ca_cert or True,
+                allow_redirects=False,  # to a login page
             )
     except requests.RequestException as error:
         raise Unreachable(
@@ -156,13 +212,16 @@ def backend_version(cluster: Cluster) -> str:
     if not isinstance(health, dict):
         raise UserError(
             f"KFP_HOST {cluster.host} answers {HEALTH_PATH} with HTTP {answer.status_code} and no KFP v2 "
-            "status; is it the KFP API (2.0 or later), or a login page in front of it (then set KFP_TOKEN)?"
+            "status; is it the KFP API (2.0 or later), or a login page in front of it (then set KFP_TOKEN, "
+            "KFP_TOKEN_FILE, KFP_COOKIES or KFP_IAP_CLIENT_ID)?"
         )
     return check_backend(health)
 
 
 def _unauthorised(cluster: Cluster, status: int) -> str:
-    held = "refuses the token in KFP_TOKEN" if cluster.token else "wants a token; set KFP_TOKEN"
+    names = ("token", "token_file", "iap_client_id", "cookies")
+    given = next((f"KFP_{name.upper()}" for name in names if getattr(cluster, name)), "")
+    held = f"refuses what {given} gives" if given else "wants a token; set KFP_TOKEN"
     space = f" (namespace {cluster.namespace})" if cluster.namespace else ""
     return f"KFP_HOST {cluster.host}{space} {held} (HTTP {status})"
 
@@ -227,23 +286,29 @@ def check_images(package: Path) -> None:
             )
 
 
-def upload(client: Any, system: str, package: Path, *, description: str = "") -> PipelineVersion:
+def upload(client: Any, system: str, package: Path, *, namespace: str = "") -> PipelineVersion:
     """Upload a compiled pipeline as a version of the pipeline ``system``; the same bytes only once.
 
     Args:
         client: of :func:`connect`.
         system: name of the pipeline; made when it is not there.
         package: the compiled YAML.
-        description: of the version.
+        namespace: of a multi-user installation, where the pipeline belongs; empty: shared, or single-user.
     """
     import kfp_server_api
 
     check_images(package)
     name = version_name(package)
-    pipeline_id = client.get_pipeline_id(system)
+    pipeline_id = _pipeline_id(client, system, namespace)
     if pipeline_id is None:
+        spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
         made = client.pipelines.pipeline_service_create_pipeline(
-            pipeline=kfp_server_api.V2beta1Pipeline(display_name=system, name=system)
+            pipeline=kfp_server_api.V2beta1Pipeline(
+                display_name=system,
+                name=system,
+                description=spec.get("pipelineInfo", {}).get("description"),
+                namespace=namespace or None,
+            )
         )
         pipeline_id = made.pipeline_id
     same = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
@@ -253,9 +318,45 @@ def upload(client: Any, system: str, package: Path, *, description: str = "") ->
             return PipelineVersion(pipeline_id, version.pipeline_version_id, name, created=False)
     with quiet():
         version = client.upload_pipeline_version(
-            str(package), name, pipeline_id=pipeline_id, description=description or None
+            str(package), name, pipeline_id=pipeline_id, description=version_description(package)
         )
     return PipelineVersion(pipeline_id, version.pipeline_version_id, name, created=True)
+
+
+def find_version(client: Any, system: str, name: str, *, namespace: str = "") -> PipelineVersion:
+    """A version that is there, by its name; ``latest`` is the newest.
+
+    Raises:
+        UserError: the pipeline or the version is not there.
+    """
+    pipeline_id = _pipeline_id(client, system, namespace)
+    if pipeline_id is None:
+        raise UserError(f"VERSION is {name!r}, and the installation has no pipeline '{system}'")
+    listed = client.list_pipeline_versions(pipeline_id, sort_by="created_at desc", page_size=100)
+    versions = listed.pipeline_versions or []
+    for version in versions:
+        if name in ("latest", version.display_name):
+            return PipelineVersion(
+                pipeline_id, version.pipeline_version_id, version.display_name, created=False
+            )
+    known = ", ".join(version.display_name for version in versions[:10]) or "none"
+    raise UserError(f"VERSION is {name!r}; {system} has: {known}")
+
+
+def version_description(package: Path) -> str:
+    """What a version is made of: release, images, and the hash that its name carries."""
+    spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+    executors = spec["deploymentSpec"]["executors"].values()
+    images = sorted({entry["container"]["image"] for entry in executors if "container" in entry})
+    return f"latentrec {__version__}; {spec.get('sdkVersion', '')}; images {', '.join(images)}"[:1000]
+
+
+def _pipeline_id(client: Any, name: str, namespace: str) -> str | None:
+    """Id of the pipeline of a name in a namespace; ``None`` where there is none."""
+    wanted = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+    given = {"namespace": namespace} if namespace else {}
+    found = client.pipelines.pipeline_service_list_pipelines(filter=json.dumps(wanted), **given)
+    return next((entry.pipeline_id for entry in found.pipelines or []), None)
 
 
 def experiment_id(client: Any, cluster: Cluster) -> str:
@@ -265,9 +366,23 @@ def experiment_id(client: Any, cluster: Cluster) -> str:
     return made.experiment_id
 
 
-def run_settings(cluster: Cluster) -> Mapping[str, Any]:
-    """What every run takes from the environment, as arguments of the client's calls."""
+def run_body(cluster: Cluster, parameters: Mapping[str, Any], pipeline: str, version: str) -> dict[str, Any]:
+    """What a run and a recurring run have in common, as fields of the API's objects.
+
+    Args:
+        cluster: where; its service account and pipeline root are the run's.
+        parameters: of the run.
+        pipeline: id of the pipeline.
+        version: id of its version; empty for the newest of the moment that a run starts.
+    """
+    import kfp_server_api as api
+
     return {
         "service_account": cluster.service_account or None,
-        "pipeline_root": cluster.pipeline_root or None,
+        "runtime_config": api.V2beta1RuntimeConfig(
+            parameters=dict(parameters), pipeline_root=cluster.pipeline_root or None
+        ),
+        "pipeline_version_reference": api.V2beta1PipelineVersionReference(
+            pipeline_id=pipeline, pipeline_version_id=version or None
+        ),
     }

@@ -18,11 +18,12 @@ class Pod:
     """A pod of a step.
 
     Attributes:
-        name: of the pod.
+        name: of the pod; Argo may give it again to the pod that takes a lost one's place.
         step: from its label.
         phase: ``Pending``, ``Running``, ``Succeeded`` or ``Failed``.
         gpus: limit of accelerators of its main container; ``None`` where it has none.
-        running_s: whether its main container runs now.
+        running: whether its main container runs now.
+        uid: Kubernetes' own identity of the pod, never given again.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Pod:
     phase: str
     gpus: str | None
     running: bool
+    uid: str = ""
 
 
 class Kubectl:
@@ -102,6 +104,7 @@ def _pod(item: Mapping[str, Any]) -> Pod:
         step=metadata["labels"]["latentrec/step"],
         phase=status.get("phase", ""),
         gpus=main.get("resources", {}).get("limits", {}).get(GPU),
+        uid=metadata.get("uid", ""),
         running=bool(states and "running" in states[0].get("state", {})),
     )
 

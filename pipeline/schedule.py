@@ -1,110 +1,45 @@
-"""``make pipeline-schedule``: recurring runs, and pausing, resuming, listing and deleting them.
+"""``make pipeline-schedule``: recurring runs by name, and pausing, resuming, listing and deleting them.
 
 A recurring run never catches up on times that it missed, never overlaps itself, and trains on the data up
-to the time it was scheduled for. That time is a constant of the preflight step in the scheduled version of
-the pipeline (``{{$.pipeline_job_schedule_time_utc}}``): KFP fills it in where a task has it as a constant,
-not where it comes as a parameter of the run. An installation that does not know the placeholder leaves it
-as it is, and preflight stops the run with a message before anything costs.
+to the time it was scheduled for (``data_cutoff=scheduled``; preflight is given that time by KFP). Made again
+under the same name it is replaced, and a run in progress goes on (``pipeline.recurring``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
+import time
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
-import yaml
-from kfp import dsl
-
 from latentrec.core import UserError
+from latentrec.core.redact import redact
+from latentrec.steps.preflight import SCHEDULED
 from latentrec.steps.status import exit_code_on_error
-from pipeline.cluster import Cluster, connect, experiment_id, run_settings, upload
+from pipeline.cluster import Cluster, connect, experiment_id, find_version, run_body, upload
 from pipeline.compile import compile_pipelines
+from pipeline.cron import DEFAULT_CRON, check_cron
+from pipeline.recurring import MADE_BY, Schedules, ScheduleState, contents
 from pipeline.submit import BUILD, add_run_arguments, checked_parameters
 
-DEFAULT_CRON = "0 0 3 * * 1"
-"""Mondays at 03:00 UTC: second, minute, hour, day of month, month, day of week."""
-
-_RANGES = (
-    ("second", 0, 59),
-    ("minute", 0, 59),
-    ("hour", 0, 23),
-    ("day of month", 1, 31),
-    ("month", 1, 12),
-    ("day of week", 0, 6),
-)
-_NAMES = {
-    "month": ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
-    "day of week": ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
-}
+NEWEST = "latest"
+"""As ``VERSION``: every run takes the version that is the newest when it starts."""
+WAIT_S = 30.0
 
 
-def check_cron(text: str) -> str:
-    """A cron expression of six fields, as KFP reads it; returned with single spaces.
-
-    Raises:
-        UserError: naming the field that is wrong. Five fields, which most other programs take, would shift
-            every field by one.
-    """
-    fields = text.split()
-    if len(fields) != 6:
-        hint = f"; for the usual five fields write '0 {text.strip()}'" if len(fields) == 5 else ""
-        raise UserError(
-            f"CRON is {text!r}, which has {len(fields)} fields, expected six: second minute hour "
-            f"day-of-month month day-of-week, for example '{DEFAULT_CRON}'{hint}"
-        )
-    for value, (name, low, high) in zip(fields, _RANGES, strict=True):
-        for part in value.split(","):
-            _check_part(text, name, part, low, high)
-    return " ".join(fields)
-
-
-def _check_part(text: str, name: str, part: str, low: int, high: int) -> None:
-    problem = UserError(
-        f"CRON is {text!r}: {name} is {part!r}, expected *, numbers from {low} to {high}, ranges, "
-        "lists or steps"
-    )
-    body, slash, step = part.partition("/")
-    if slash and not (step.isdigit() and int(step) > 0):
-        raise problem
-    if body in ("*", "?"):
-        if body == "?" and name not in ("day of month", "day of week"):
-            raise problem
-        return
-    names = {word: index + low for index, word in enumerate(_NAMES.get(name, []))}
-    ends = [names.get(end.upper(), end) for end in body.split("-")]
-    if len(ends) > 2 or not all(re.fullmatch(r"\d+", str(end)) for end in ends):
-        raise problem
-    numbers = [int(end) for end in ends]
-    if not all(low <= number <= high for number in numbers) or numbers != sorted(numbers):
-        raise problem
-
-
-def scheduled_package(package: Path) -> Path:
-    """A copy of a compiled pipeline whose data ends at the time it was scheduled for.
-
-    Args:
-        package: the compiled YAML; the copy ``<name>-scheduled.yaml`` is written beside it.
-    """
-    documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
-    for component in documents[0]["components"].values():
-        task = component.get("dag", {}).get("tasks", {}).get("preflight")
-        if task is not None:
-            constant = {"constant": dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER}
-            task["inputs"]["parameters"]["data_cutoff"] = {"runtimeValue": constant}
-            break
-    else:
-        raise AssertionError(f"{package} has no preflight")
-    output = package.with_name(f"{package.stem}-scheduled.yaml")
-    output.write_text(yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8")
-    return output
-
-
-def create(system: str, cron: str, parameters: Mapping[str, Any], cluster: Cluster) -> str:
-    """Upload the scheduled version and start a recurring run; returns its id.
+def create(
+    system: str,
+    cron: str,
+    parameters: Mapping[str, Any],
+    cluster: Cluster,
+    *,
+    name: str = "",
+    version: str = "",
+) -> str:
+    """Have one recurring run of a name; returns its id. The same one made twice is one.
 
     With ``data_cutoff`` among the parameters, that is kept and the schedule's time is not used. A scheduled
     run that finds no new data stops after data preparation, unless ``data_only_new=false`` is given.
@@ -114,97 +49,155 @@ def create(system: str, cron: str, parameters: Mapping[str, Any], cluster: Clust
         cron: six fields, UTC.
         parameters: those that differ from the pipeline's defaults.
         cluster: where.
+        name: of the recurring run; empty: the pipeline's.
+        version: ``latest`` to follow the newest, the name of one that is there, or empty for this checkout's.
 
     Raises:
         UserError: the cron expression is wrong; the cluster cannot be reached or refuses.
     """
-    expression = check_cron(cron)
+    import kfp_server_api as api
+
+    expression, name = check_cron(cron), name or system
+    given = {"data_only_new": True, "data_cutoff": SCHEDULED, **parameters}
     with connect(cluster) as client:
-        (package,) = compile_pipelines(BUILD, (system,))
-        parameters = {"data_only_new": True, **parameters}
-        if not parameters.get("data_cutoff"):
-            package = scheduled_package(package)
-        version = upload(client, system, package, description="ends its data at the scheduled time")
-        made = client.create_recurring_run(
-            experiment_id(client, cluster),
-            f"{system} {expression}",
-            cron_expression=expression,
-            max_concurrency=1,
-            no_catchup=True,
-            params=dict(parameters),
-            pipeline_id=version.pipeline_id,
-            version_id=version.version_id,
-            **run_settings(cluster),
+        if version in ("", NEWEST):
+            (package,) = compile_pipelines(BUILD, (system,))
+            found = upload(client, system, package, namespace=cluster.namespace)
+        else:
+            found = find_version(client, system, version, namespace=cluster.namespace)
+        experiment = experiment_id(client, cluster)
+        pinned = "" if version == NEWEST else found.version_id
+
+        def make() -> Any:
+            return client.recurring_runs.recurring_run_service_create_recurring_run(
+                recurring_run=api.V2beta1RecurringRun(
+                    experiment_id=experiment,
+                    display_name=name,
+                    description=f"{MADE_BY}: {system}, version {NEWEST if not pinned else found.name}",
+                    trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=expression)),
+                    mode=api.RecurringRunMode.ENABLE,
+                    no_catchup=True,
+                    max_concurrency="1",
+                    **run_body(cluster, given, found.pipeline_id, pinned),
+                )
+            )
+
+        schedules = Schedules(client, experiment)
+        same = contents(expression, found.pipeline_id, pinned, given)
+        made, waiting = schedules.make(name, same, make)
+        in_progress = [run for entry in waiting for run in schedules.in_progress(entry)]
+    shown = f"{NEWEST}, now {found.name}" if version == NEWEST else found.name
+    print(f"pipeline:   {system}, version {shown}")
+    print(f"schedule:   {name}, cron '{expression}' (UTC), no catch-up, one run at a time")
+    print(f"id:         {made.recurring_run_id}")
+    for run_id in in_progress:
+        print(
+            f"goes on:    {cluster.run_link(run_id)} of the one that is replaced, which is paused until then"
         )
-    print(f"pipeline:   {system}, version {version.name}")
-    print(f"schedule:   {made.recurring_run_id}, cron '{expression}' (UTC), no catch-up, one run at a time")
-    print(f"pause:      make pipeline-pause KFP_HOST={cluster.host} ID={made.recurring_run_id}")
+    print(f"pause:      make pipeline-pause KFP_HOST={cluster.host} ID={name}")
     return made.recurring_run_id
 
 
-def list_schedules(cluster: Cluster) -> list[Any]:
-    """Every recurring run of the experiment, page after page."""
-    found: list[Any] = []
+def list_schedules(cluster: Cluster) -> list[ScheduleState]:
+    """What every recurring run of the experiment does; replaced ones whose runs have ended are deleted."""
     with connect(cluster) as client:
-        experiment, token = experiment_id(client, cluster), ""
-        while True:
-            page = client.list_recurring_runs(page_token=token, page_size=100, experiment_id=experiment)
-            found += page.recurring_runs or []
-            token = page.next_page_token or ""
-            if not token:
-                return found
+        schedules = Schedules(client, experiment_id(client, cluster))
+        schedules.sweep()
+        return schedules.states()
 
 
-def change(action: str, schedule_id: str, cluster: Cluster) -> None:
-    """Pause, resume or delete a recurring run.
+def change(action: str, name_or_id: str, cluster: Cluster, *, every_s: float = WAIT_S) -> None:
+    """Pause, resume or delete a recurring run; deleting waits until its runs have ended.
 
     Args:
         action: ``pause``, ``resume`` or ``delete``.
-        schedule_id: its id.
+        name_or_id: its name or id.
         cluster: where.
+        every_s: seconds between two looks.
 
     Raises:
-        UserError: no id is given, or the cluster does not know it.
+        UserError: none is given, or the cluster does not know it.
     """
-    if not schedule_id:
+    if not name_or_id:
         raise UserError(f"no ID is given; `make pipeline-schedules` lists them, then ID=… for {action}")
     with connect(cluster) as client:
-        call = {
-            "pause": client.disable_recurring_run,
-            "resume": client.enable_recurring_run,
-            "delete": client.delete_recurring_run,
-        }[action]
-        call(recurring_run_id=schedule_id)
-    print(f"{schedule_id}: {action}d")
+        schedules = Schedules(client, experiment_id(client, cluster))
+        entry = schedules.find(name_or_id)
+        key = entry.recurring_run_id
+        if action == "resume":
+            client.enable_recurring_run(recurring_run_id=key)
+        else:
+            client.disable_recurring_run(recurring_run_id=key)
+        if action == "delete":
+            _delete_when_idle(schedules, entry, cluster, every_s)
+    print(f"{entry.display_name} ({key}): {action}d")
 
 
-def _print_schedules(cluster: Cluster) -> None:
-    found = list_schedules(cluster)
-    if not found:
-        print(f"no recurring runs in experiment '{cluster.experiment}'")
-    for entry in found:
-        cron = entry.trigger.cron_schedule.cron if entry.trigger and entry.trigger.cron_schedule else "-"
-        print(f"{entry.recurring_run_id}  {entry.status or '-':<9} '{cron}'  {entry.display_name}")
+def _delete_when_idle(schedules: Schedules, entry: Any, cluster: Cluster, every_s: float) -> None:
+    reported: tuple[str, ...] = ()
+    while not schedules.retire(entry):
+        running = schedules.in_progress(entry)
+        if running != reported:
+            reported = running
+            for run_id in running:
+                print(f"waits for   {cluster.run_link(run_id)}", flush=True)
+            print(
+                "paused; it is deleted when they have ended, because KFP would take their workflows away "
+                "with it (interrupt to leave it paused)",
+                flush=True,
+            )
+        time.sleep(every_s)
+
+
+def describe(state: ScheduleState, cluster: Cluster) -> list[str]:
+    """A recurring run in a few lines: what, when, with which parameters, and how it went."""
+    lines = [f"{state.name}  {'enabled' if state.enabled else 'PAUSED'}  '{state.cron or '-'}'  {state.id}"]
+    lines.append(f"    version     {state.version}")
+    lines.append(f"    next run    {_when(state.next_run) if state.next_run else 'none'}")
+    last = state.last_run
+    shown = f"{_when(last.created_at)} {last.state} {cluster.run_link(last.run_id)}" if last else "none yet"
+    lines.append(f"    last run    {shown}")
+    for name, value in sorted(state.parameters.items()):
+        text = value if isinstance(value, str) else json.dumps(value)
+        lines.append(f"    {name}={redact(text)}")
+    return lines
+
+
+def _when(moment: datetime | None) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC") if moment else "-"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse and act."""
+    variable = os.environ.get
     parser = argparse.ArgumentParser(prog="make pipeline-schedule", description=__doc__)
     parser.add_argument("action", choices=("create", "list", "pause", "resume", "delete"))
     add_run_arguments(parser)
     parser.add_argument(
-        "--cron", default=os.environ.get("CRON", ""), help=f"six fields, UTC; default '{DEFAULT_CRON}'"
+        "--cron", default=variable("CRON", ""), help=f"CRON: six fields, UTC; default '{DEFAULT_CRON}'"
     )
+    parser.add_argument("--name", default=variable("NAME", ""), help="NAME: of the schedule; default: SYSTEM")
     parser.add_argument(
-        "--id", default=os.environ.get("ID", ""), help="recurring run to pause, resume or delete"
+        "--version", default=variable("VERSION", ""), help="VERSION: 'latest', or one that is there"
     )
+    parser.add_argument("--id", default=variable("ID", ""), help="ID: recurring run, by its name or id")
     arguments = parser.parse_args(argv)
     cluster = Cluster.from_environment()
     if arguments.action == "create":
-        parameters = checked_parameters(arguments.system, arguments.params, arguments.settings)
-        create(arguments.system, arguments.cron or DEFAULT_CRON, parameters, cluster)
+        create(
+            arguments.system,
+            arguments.cron or DEFAULT_CRON,
+            checked_parameters(arguments.system, arguments.params, arguments.settings),
+            cluster,
+            name=arguments.name,
+            version=arguments.version,
+        )
     elif arguments.action == "list":
-        _print_schedules(cluster)
+        states = list_schedules(cluster)
+        if not states:
+            print(f"no recurring runs in experiment '{cluster.experiment}'")
+        for state in states:
+            print("\n".join(describe(state, cluster)))
     else:
         change(arguments.action, arguments.id, cluster)
 

@@ -88,6 +88,23 @@ def kfp_default(name: str, field: FieldInfo) -> Any:
     return str(field.default) if name in TEXTS else field.default
 
 
+def choices(system: str, name: str) -> tuple[Any, ...]:
+    """The values that a parameter may have, where they can be listed; else empty.
+
+    Args:
+        system: name of the pipeline.
+        name: of its parameter.
+    """
+    field = parameter_field(system, name)
+    kind = kind_of(field)
+    type_ = kfp_type(name, field)
+    if type_ is bool:
+        return (True, False)
+    if not kind.choices or kind.many:
+        return ()
+    return (*(("",) if kind.optional else ()), *(type_(one) for one in kind.choices))
+
+
 def parameters(
     system: str, *names: str, **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:

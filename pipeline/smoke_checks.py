@@ -29,6 +29,7 @@ TRAIN_S = 30.0
 GIVEN_UP = "exceeded its deadline"
 """Argo's message on a pod of a terminated run that it did not wait for."""
 
+SCHEDULE = "latentr3-smoke"
 EVERY_MINUTE = "0 * * * * *"
 LONG = {"sft_num_train_epochs": 200, "seed": 4243, "registry_model_name": "latentr3-smoke-lost"}
 
@@ -185,15 +186,14 @@ def registered_model(smoke: Smoke) -> None:
 def schedule_without_new_data(smoke: Smoke) -> None:
     """A recurring run without catch-up, whose first run finds nothing new and says so."""
     check = smoke.report.check
-    made = smoke.patiently(
-        lambda: schedule.create("latentr3", EVERY_MINUTE, dict(smoke.parameters), smoke.cluster)
-    )
+
+    def make() -> str:
+        return schedule.create("latentr3", EVERY_MINUTE, dict(smoke.parameters), smoke.cluster, name=SCHEDULE)
+
+    made = smoke.patiently(make)
     try:
-        entries = smoke.patiently(lambda: schedule.list_schedules(smoke.cluster))
-        listed = {entry.recurring_run_id: entry for entry in entries}
-        check(
-            "a schedule without catch-up was made", bool(made in listed and _no_catchup(smoke, listed[made]))
-        )
+        check("a schedule without catch-up was made", smoke.patiently(lambda: _no_catchup(smoke, made)))
+        check("the same schedule made twice is one", smoke.patiently(make) == made)
         run_id = smoke.until(lambda: _first_run_of(smoke, made), 300)
         _scheduled_run(smoke, made, run_id)
     finally:
@@ -290,7 +290,7 @@ def _delete_a_pod(smoke: Smoke, kubectl: Kubectl, run_id: str, what: str) -> Non
 
     def back() -> Pod | None:
         pod = running()
-        return pod if pod and pod.name != first.name else None
+        return pod if pod and (pod.name, pod.uid) != (first.name, first.uid) else None
 
     second = smoke.until(back, smoke.timeout_s)
     smoke.report.check(what, second is not None, second.name if second else "no second pod was started")
@@ -325,9 +325,7 @@ def _first_run_of(smoke: Smoke, recurring: str) -> str | None:
     return runs[-1].run_id if runs else None
 
 
-def _no_catchup(smoke: Smoke, entry: Any) -> bool:
-    """The list leaves the field out on some backends; then the recurring run itself is asked."""
-    if entry.no_catchup is not None:
-        return bool(entry.no_catchup)
+def _no_catchup(smoke: Smoke, recurring: str) -> bool:
+    """Asked of the recurring run itself: the list leaves the field out on some backends."""
     with connect(smoke.cluster) as client:
-        return bool(client.get_recurring_run(entry.recurring_run_id).no_catchup)
+        return bool(client.get_recurring_run(recurring).no_catchup)

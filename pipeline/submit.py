@@ -6,6 +6,7 @@ Parameters are checked here, with the same code as the preflight step, before an
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.redact import redact
 from latentrec.steps.parameters import REVIEWS, check_parameters, locations
 from latentrec.steps.status import exit_code_on_error
 from latentrec.storage import is_local
-from pipeline.cluster import Cluster, connect, experiment_id, quiet, run_settings, upload
+from pipeline.cluster import Cluster, connect, experiment_id, find_version, run_body, upload
 from pipeline.compile import compile_pipelines
 from pipeline.dags import SYSTEMS, parameter_defaults, parse_parameters, pipeline_of
 
@@ -47,34 +49,61 @@ def checked_parameters(system: str, text: str, settings_file: str = "") -> dict[
     return given
 
 
-def submit(system: str, parameters: Mapping[str, Any], cluster: Cluster) -> str:
+def submit(
+    system: str, parameters: Mapping[str, Any], cluster: Cluster, *, name: str = "", version: str = ""
+) -> str:
     """Upload and start a run; returns its id.
 
     Args:
         system: name of the pipeline.
         parameters: those that differ from the pipeline's defaults.
         cluster: where.
+        name: of the run; empty: system, file of the reviews, and time.
+        version: name of a version that is there; empty: this checkout's.
 
     Raises:
         UserError: the cluster cannot be reached or refuses.
     """
+    import kfp_server_api as api
+
     with connect(cluster) as client:
-        (package,) = compile_pipelines(BUILD, (system,))
-        version = upload(client, system, package)
-        reported = "uploaded" if version.created else "already there"
-        print(f"pipeline:   {system}, version {version.name} ({reported})")
-        with quiet():
-            run = client.run_pipeline(
-                experiment_id(client, cluster),
-                f"{system}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
-                params=dict(parameters),
-                pipeline_id=version.pipeline_id,
-                version_id=version.version_id,
-                **run_settings(cluster),
+        if version:
+            found = find_version(client, system, version, namespace=cluster.namespace)
+        else:
+            (package,) = compile_pipelines(BUILD, (system,))
+            found = upload(client, system, package, namespace=cluster.namespace)
+        print(
+            f"pipeline:   {system}, version {found.name} ({'uploaded' if found.created else 'already there'})"
+        )
+        run = client.runs.run_service_create_run(
+            run=api.V2beta1Run(
+                experiment_id=experiment_id(client, cluster),
+                display_name=name or run_name(system, parameters),
+                description=run_description(system, parameters, found.name),
+                **run_body(cluster, parameters, found.pipeline_id, found.version_id),
             )
+        )
     print(f"run:        {run.run_id}")
     print(f"watch:      {cluster.run_link(run.run_id)}")
     return run.run_id
+
+
+def run_name(system: str, parameters: Mapping[str, Any]) -> str:
+    """What a run is called in KFP's lists: what runs, on which data, since when (UTC)."""
+    first = next(iter(locations(parameters.get(REVIEWS))), "")
+    data = first.partition("?")[0].rstrip("/").rpartition("/")[2].partition(".")[0]
+    return " ".join(
+        word for word in (system, data, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())) if word
+    )
+
+
+def run_description(system: str, parameters: Mapping[str, Any], version: str) -> str:
+    """What a run was asked for, for its page."""
+    given = [
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in sorted(parameters.items())
+    ]
+    return redact(f"{system}, version {version}: {' '.join(given)}")[:1000]
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +124,14 @@ def main(argv: list[str] | None = None) -> None:
     """Parse and submit."""
     parser = argparse.ArgumentParser(prog="make pipeline-submit", description=__doc__)
     add_run_arguments(parser)
+    parser.add_argument("--name", default=os.environ.get("NAME", ""), help="NAME: of the run")
+    parser.add_argument(
+        "--version", default=os.environ.get("VERSION", ""), help="VERSION: of the pipeline, one that is there"
+    )
     arguments = parser.parse_args(argv)
     cluster = Cluster.from_environment()
     given = checked_parameters(arguments.system, arguments.params, arguments.settings)
-    submit(arguments.system, given, cluster)
+    submit(arguments.system, given, cluster, name=arguments.name, version=arguments.version)
 
 
 if __name__ == "__main__":

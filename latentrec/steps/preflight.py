@@ -54,6 +54,8 @@ from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_a
 _logger = logging.getLogger(__name__)
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
+SCHEDULED = "scheduled"
+"""As ``data_cutoff``: the data ends when the run was to start."""
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -125,7 +127,8 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     placed = {"system": system, **given}
     checked.pool = attempt("nodes", lambda: choose_pool(placed)) or Pool()
     checked.sizes = attempt("sizes", lambda: choose_sizes(placed)) or checked.sizes
-    cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""))) or ""
+    when = str(parameters.get("scheduled_time") or "")
+    cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""), when)) or ""
     data = configs.get("data_prep", {})
     if cutoff and not data.get("window_end"):
         data["window_end"] = cutoff
@@ -294,19 +297,31 @@ def check_writable(root: str) -> str:
     return "writable"
 
 
-def cutoff_day(value: str) -> str:
-    """The UTC day of a cut-off: a day, or a time as the schedule gives it (RFC 3339).
+def cutoff_day(value: str, scheduled_time: str = "") -> str:
+    """The UTC day of a cut-off: a day, or a time (RFC 3339), or ``scheduled`` for the schedule's own time.
+
+    Args:
+        value: as given; empty: none.
+        scheduled_time: when KFP was to start the run; an installation that does not know that placeholder
+            leaves it as it is.
 
     Raises:
-        UserError: neither.
+        UserError: none of these.
     """
     if not value:
         return ""
+    if value == SCHEDULED and (not scheduled_time or scheduled_time.startswith("{{")):
+        raise UserError(
+            f"data_cutoff is {SCHEDULED}, and nobody tells when this run was scheduled for (found "
+            f"{scheduled_time!r}; KFP 2.16 or later does); give a day, YYYY-MM-DD"
+        )
     try:
-        return datetime.fromisoformat(str(value).replace("Z", "+00:00")).date().isoformat()
+        given = scheduled_time if value == SCHEDULED else str(value)
+        return datetime.fromisoformat(given.replace("Z", "+00:00")).date().isoformat()
     except ValueError:
         raise UserError(
-            f"data_cutoff is {value!r}, expected YYYY-MM-DD or a time like 2026-01-05T03:00:00Z"
+            f"data_cutoff is {value!r}, expected YYYY-MM-DD, a time like 2026-01-05T03:00:00Z, or "
+            f"{SCHEDULED} (the time that a schedule starts its run)"
         ) from None
 
 

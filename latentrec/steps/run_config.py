@@ -20,7 +20,9 @@ class RunConfig(Config):
     step_name: ClassVar[str] = "run"
 
     data_cutoff: str = Field(
-        "", description="Day or time that ends the data where data_window_end is empty; a schedule's time"
+        "",
+        description="Day or time that ends the data where data_window_end is empty; scheduled: when the run "
+        "was to start, which schedules use",
     )
     data_only_new: bool = Field(
         False, description="Stop after data preparation where the newest registered version had the same data"

@@ -1,5 +1,6 @@
 """Submitting and scheduling, through the commands that `make` calls, against a server of the KFP API."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -14,13 +15,23 @@ from latentrec.core import UserError
 from latentrec.steps.preflight import cutoff_day
 from pipeline import schedule, submit
 from pipeline.compile import compile_pipelines
-from pipeline.schedule import check_cron
+from pipeline.cron import check_cron
 from tests.fakes.kfp_server import KfpServer
 from tests.fakes.web_server import WebServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "customer_reviews=gs://b/reviews.json.gz data_k_core=3 sft.patience=1"
-VARIABLES = ("TOKEN", "NAMESPACE", "EXPERIMENT", "SERVICE_ACCOUNT", "PIPELINE_ROOT", "CA_CERT")
+VARIABLES = (
+    "TOKEN",
+    "TOKEN_FILE",
+    "COOKIES",
+    "IAP_CLIENT_ID",
+    "NAMESPACE",
+    "EXPERIMENT",
+    "SERVICE_ACCOUNT",
+    "PIPELINE_ROOT",
+    "CA_CERT",
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,28 +122,142 @@ def test_a_schedule_may_train_without_new_data_too(server):
     assert only(server.recurring)["runtime_config"]["parameters"]["data_only_new"] is False
 
 
-def cutoff_of(version: dict) -> dict:
-    tasks = version["pipeline_spec"]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
-    return tasks["preflight"]["inputs"]["parameters"]["data_cutoff"]
-
-
 def test_a_scheduled_run_ends_its_data_at_the_scheduled_time(server):
+    """KFP fills its placeholder in where a task has it as a constant, not where it is a run's parameter."""
     schedule.main(["create", "--params", PARAMS])
-    assert cutoff_of(only(server.versions)) == {
+    tasks = only(server.versions)["pipeline_spec"]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert tasks["preflight"]["inputs"]["parameters"]["scheduled_time"] == {
         "runtimeValue": {"constant": "{{$.pipeline_job_schedule_time_utc}}"}
     }
-    assert cutoff_day("2026-01-05T03:00:00Z") == "2026-01-05"
+    assert only(server.recurring)["runtime_config"]["parameters"]["data_cutoff"] == "scheduled"
+    assert cutoff_day("scheduled", "2026-01-05T03:00:00Z") == "2026-01-05"
 
 
-def test_an_installation_that_leaves_the_placeholder_alone_is_found_by_preflight():
-    with pytest.raises(UserError, match="pipeline_job_schedule_time_utc"):
-        cutoff_day("{{$.pipeline_job_schedule_time_utc}}")
+@pytest.mark.parametrize("time", ["{{$.pipeline_job_schedule_time_utc}}", ""])
+def test_an_installation_that_leaves_the_placeholder_alone_is_found_by_preflight(time):
+    with pytest.raises(UserError, match="data_cutoff is scheduled, and nobody tells when"):
+        cutoff_day("scheduled", time)
+    assert cutoff_day("", time) == "", "a run by hand does not care"
 
 
 def test_a_cut_off_given_by_hand_wins_over_the_schedule(server):
     schedule.main(["create", "--params", PARAMS + " data_cutoff=2026-01-01"])
-    assert "componentInputParameter" in cutoff_of(only(server.versions))
     assert only(server.recurring)["runtime_config"]["parameters"]["data_cutoff"] == "2026-01-01"
+
+
+def test_one_version_serves_runs_and_schedules(server):
+    submit.main(["--params", PARAMS])
+    schedule.main(["create", "--params", PARAMS])
+    reference = only(server.recurring)["pipeline_version_reference"]
+    assert only(server.versions)["pipeline_version_id"] == reference["pipeline_version_id"]
+    assert only(server.runs)["pipeline_version_reference"] == reference
+
+
+def test_a_run_s_name_and_description_say_what_runs(server, monkeypatch):
+    submit.main(["--params", PARAMS])
+    run = only(server.runs)
+    assert re.fullmatch(r"latentr3 reviews \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", run["display_name"])
+    assert run["description"].startswith(f"latentr3, version {only(server.versions)['display_name']}: ")
+    assert "customer_reviews=gs://b/reviews.json.gz data_k_core=3" in run["description"]
+    assert "images " in only(server.versions)["description"]
+    monkeypatch.setenv("NAME", "first try")
+    submit.main(["--params", PARAMS])
+    assert list(server.runs.values())[-1]["display_name"] == "first try"
+
+
+def test_the_description_of_a_run_tells_no_secret(server):
+    given = "customer_reviews=https://user:hidden@host/r.json?X-Signature=abc123 data_k_core=3"
+    submit.main(["--params", given])
+    shown = only(server.runs)["description"] + only(server.runs)["display_name"]
+    assert "https://host/r.json" in shown
+    assert not re.search("hidden|abc123", shown)
+
+
+def test_a_version_may_be_chosen_by_name(server):
+    submit.main(["--params", PARAMS])
+    name = only(server.versions)["display_name"]
+    submit.main(["--params", PARAMS, "--version", name])
+    assert len(server.versions) == 1
+    with pytest.raises(UserError, match=rf"VERSION is '0\.0\.9'; latentr3 has: {re.escape(name)}"):
+        submit.main(["--params", PARAMS, "--version", "0.0.9"])
+    with pytest.raises(UserError, match="no pipeline 'lares'"):
+        schedule.main(["create", "--system", "lares", "--params", PARAMS.split(" sft")[0], "--version", "1"])
+
+
+def test_the_same_schedule_made_twice_is_one(server):
+    for _ in range(2):
+        schedule.main(["create", "--params", PARAMS])
+    assert len(server.recurring) == 1
+
+
+def test_a_schedule_of_the_same_name_is_replaced(server, capsys):
+    schedule.main(["create", "--params", PARAMS])
+    first = only(server.recurring)["recurring_run_id"]
+    schedule.main(["create", "--params", PARAMS, "--cron", "0 0 4 * * *"])
+    assert first not in server.recurring
+    assert only(server.recurring)["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
+    schedule.main(["create", "--params", PARAMS, "--name", "another"])
+    assert len(server.recurring) == 2
+
+
+def test_a_run_in_progress_lives_through_the_replacement_of_its_schedule(server, capsys):
+    """KFP deletes a recurring run's workflows with it; such a run stays RUNNING for ever."""
+    schedule.main(["create", "--params", PARAMS])
+    old = only(server.recurring)
+    key, experiment = old["recurring_run_id"], old["experiment_id"]
+    run = server.add_run(recurring_run_id=key, experiment_id=experiment, state="RUNNING")
+    schedule.main(["create", "--params", PARAMS, "--cron", "0 0 4 * * *"])
+    assert server.recurring[key]["status"] == "DISABLED", "it starts nothing more, and keeps its run"
+    assert [entry["status"] for entry in server.recurring.values()] == ["DISABLED", "ENABLED"]
+    assert f"goes on:    {server.url}/#/runs/details/{run['run_id']}" in capsys.readouterr().out
+    schedule.main(["list"])
+    assert key in server.recurring
+    run["state"] = "SUCCEEDED"
+    schedule.main(["list"])
+    assert key not in server.recurring, "whichever command comes next takes it away"
+    assert len(server.recurring) == 1
+
+
+def test_the_old_schedule_goes_on_where_the_new_one_is_refused(server):
+    schedule.main(["create", "--params", PARAMS])
+    server.refuse_cron = True
+    with pytest.raises(UserError, match="Cron string"):
+        schedule.main(["create", "--params", PARAMS, "--cron", "0 0 4 * * *"])
+    assert only(server.recurring)["status"] == "ENABLED"
+
+
+def test_a_recurring_run_made_in_kfp_s_page_is_left_alone(server):
+    schedule.main(["create", "--params", PARAMS])
+    only(server.recurring)["description"] = "by hand"
+    with pytest.raises(UserError, match="'latentr3' exists that was not made by this command"):
+        schedule.main(["create", "--params", PARAMS, "--cron", "0 0 4 * * *"])
+    assert only(server.recurring)["status"] == "ENABLED"
+
+
+def test_a_schedule_may_follow_the_newest_version(server, capsys):
+    schedule.main(["create", "--params", PARAMS, "--version", "latest"])
+    made = only(server.recurring)
+    assert made["pipeline_version_reference"] == {"pipeline_id": only(server.pipelines)["pipeline_id"]}
+    capsys.readouterr()
+    schedule.main(["list"])
+    assert "    version     latest" in capsys.readouterr().out
+
+
+def test_deleting_a_schedule_waits_for_its_runs(server, capsys):
+    schedule.main(["create", "--params", PARAMS])
+    old = only(server.recurring)
+    run = server.add_run(
+        recurring_run_id=old["recurring_run_id"], experiment_id=old["experiment_id"], state="RUNNING"
+    )
+    threading.Timer(0.3, lambda: run.update(state="SUCCEEDED")).start()
+    schedule.change("delete", "latentr3", schedule.Cluster.from_environment(), every_s=0.05)
+    assert not server.recurring
+    told = capsys.readouterr().out
+    assert f"waits for   {server.url}/#/runs/details/{run['run_id']}" in told
+    paused = next(i for i, entry in enumerate(server.requests) if entry.endswith(":disable"))
+    deleted = next(i for i, entry in enumerate(server.requests) if entry.startswith("DELETE"))
+    looks = [entry for entry in server.requests[paused:deleted] if entry.endswith("/runs")]
+    assert len(looks) > 1, "looked at until the run has ended"
 
 
 def test_schedules_are_listed_paused_resumed_and_deleted(server, capsys):
@@ -142,12 +267,27 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, capsys):
     assert only(server.recurring)["status"] == "DISABLED"
     capsys.readouterr()
     schedule.main(["list"])
-    assert f"{key}  DISABLED  '0 0 3 * * 1'" in capsys.readouterr().out
-    schedule.main(["resume", "--id", key])
+    told = capsys.readouterr().out
+    assert f"latentr3  PAUSED  '0 0 3 * * 1'  {key}" in told
+    assert "    next run    none" in told
+    assert "    last run    none yet" in told
+    assert "    customer_reviews=gs://b/reviews.json.gz" in told
+    assert "    data_k_core=3" in told
+    assert f"    version     {only(server.versions)['display_name']}" in told
+    schedule.main(["resume", "--id", "latentr3"])
     assert only(server.recurring)["status"] == "ENABLED"
+    server.add_run(
+        recurring_run_id=key,
+        experiment_id=only(server.recurring)["experiment_id"],
+        state="SUCCEEDED",
+    )
+    schedule.main(["list"])
+    told = capsys.readouterr().out
+    assert re.search(r"    next run    20\d\d-\d\d-\d\d 03:00 UTC", told)
+    assert f"    last run    2026-01-05 03:00 UTC SUCCEEDED {server.url}/#/runs/details/run-" in told
     schedule.main(["delete", "--id", key])
     assert not server.recurring
-    with pytest.raises(UserError, match=f"HTTP 404.*{key} not found"):
+    with pytest.raises(UserError, match=f"ID is '{key}': no such schedule"):
         schedule.main(["pause", "--id", key])
     with pytest.raises(UserError, match="no ID is given"):
         schedule.main(["pause"])
@@ -198,12 +338,61 @@ def test_an_unauthorised_host_asks_for_a_token(server, monkeypatch):
     with pytest.raises(UserError, match="wants a token; set KFP_TOKEN"):
         submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     monkeypatch.setenv("KFP_TOKEN", "wrong")
-    with pytest.raises(UserError, match="refuses the token in KFP_TOKEN") as caught:
+    with pytest.raises(UserError, match="refuses what KFP_TOKEN gives") as caught:
         submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     assert "wrong" not in str(caught.value)
     monkeypatch.setenv("KFP_TOKEN", "right")
     submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
     assert len(server.runs) == 1
+
+
+def test_tokens_of_a_file_and_sessions_of_a_login_page_are_taken(server, monkeypatch, tmp_path):
+    """oauth2-proxy takes a service account's token, which is renewed in its file; others want cookies."""
+    server.token = "right"
+    file = tmp_path / "token"
+    file.write_text("right\n")
+    monkeypatch.setenv("KFP_TOKEN_FILE", str(file))
+    submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+    file.write_text("late")
+    with pytest.raises(UserError, match="refuses what KFP_TOKEN_FILE gives"):
+        submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+    monkeypatch.setenv("KFP_TOKEN_FILE", str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"KFP_TOKEN_FILE is .*absent.*cannot be read"):
+        submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+    monkeypatch.delenv("KFP_TOKEN_FILE")
+    server.token, server.cookie = "", "session=42"
+    with pytest.raises(UserError, match="wants a token"):
+        submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+    monkeypatch.setenv("KFP_COOKIES", "session=42")
+    submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+
+
+def test_a_token_of_identity_aware_proxy_comes_from_kfp_s_own_client(server, monkeypatch):
+    from kfp.client import auth
+
+    asked = []
+
+    def google(*clients):
+        asked.append(clients)
+        return "from-google", False
+
+    monkeypatch.setattr(auth, "get_auth_token", google)
+    server.token = "from-google"
+    monkeypatch.setenv("KFP_IAP_CLIENT_ID", "proxy.apps.googleusercontent.com")
+    submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+    assert set(asked) == {("proxy.apps.googleusercontent.com", None, None)}
+    monkeypatch.setattr(auth, "get_auth_token", lambda *_: (None, False))
+    with pytest.raises(UserError, match="KFP_IAP_CLIENT_ID: no token from Google"):
+        submit.main(["--system", "lares", "--params", "customer_reviews=gs://b/r"])
+
+
+def test_in_a_multi_user_installation_everything_is_made_in_the_namespace(server, monkeypatch):
+    monkeypatch.setenv("KFP_NAMESPACE", "team-a")
+    submit.main(["--params", PARAMS])
+    schedule.main(["create", "--params", PARAMS])
+    assert only(server.pipelines)["namespace"] == "team-a"
+    assert only(server.experiments)["namespace"] == "team-a"
+    assert len(server.versions) == 1
 
 
 def test_a_host_that_is_no_kfp_api_is_told_apart(monkeypatch, tmp_path):

@@ -111,6 +111,7 @@ def test_a_good_cluster_passes_every_check_that_can_be_made(server, gcs_server, 
         "its registration did not": "ok",
         "the registered model loads and recommends": "skipped",
         "a schedule without catch-up was made": "ok",
+        "the same schedule made twice is one": "ok",
         "the scheduled run found nothing new and ended well": "ok",
         "MLflow says that it succeeded": "skipped",
         "a training pod asks for its accelerator": "skipped",
@@ -141,8 +142,9 @@ class Nodes:
         self.deleted: list[str] = []
 
     def pods(self, run_id: str) -> list[Pod]:
-        number = len(self.deleted) if self.comes_back else 0
-        return [Pod(f"{run_id}-{number}", "sft", "Running", self.limit, running=True)]
+        # Seen on Argo 4: the pod that takes a deleted one's place has its name.
+        uid = str(len(self.deleted) if self.comes_back else 0)
+        return [Pod(run_id, "sft", "Running", self.limit, running=True, uid=uid)]
 
     def delete_pod(self, name: str) -> bool:
         self.deleted.append(name)
