@@ -16,7 +16,8 @@ from typing import Any
 
 from kfp import local
 
-from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, LOCAL_RUN_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.steps.local_run import local_identity
 from latentrec.steps.status import StepStatus, read_step_statuses
 from pipeline.dags import pipeline_of
 from pipeline.kfp_compat import (
@@ -125,6 +126,8 @@ def run_pipeline(
     folders.root.mkdir(parents=True, exist_ok=True)
     run_id = new_run_id(system)
     os.environ.update(folders.environment, LATENTREC_RUN_ID=run_id, LATENTREC_PIPELINE=system)
+    if runner is None:  # a container knows no process of this machine
+        os.environ[LOCAL_RUN_VARIABLE] = local_identity()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait take five times the CPU where other work shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

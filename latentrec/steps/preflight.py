@@ -23,9 +23,11 @@ from latentrec.core.settings import (
     ARTIFACT_ROOT_VARIABLE,
     CHECKPOINT_ROOT_VARIABLE,
     IMAGE_VARIABLE,
+    LOCAL_RUN_VARIABLE,
     STATUS_ROOT_VARIABLE,
 )
 from latentrec.registry.model_registry import check_model_name
+from latentrec.steps import local_run
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.backend import ask_backend
 from latentrec.steps.links import kfp_tags
@@ -158,11 +160,13 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     if _is_on(given, "sft_warm_start"):
         checked.start_from = attempt("champion", lambda: champion_version(name)) or ""
     shown = {"system": system, **given, "settings": settings_text(settings)}
-    workflow = _workflow() if in_pod else {}
+    workflow = _workflow() if in_pod else _local_run()
     parent = attempt("tracking", lambda: ensure_parent_run(shown, {**kfp_tags(), **workflow}))
     if in_pod and parent:
         attempt("artifacts", partial(_check_artifacts, parent))
         attempt("earlier runs", _end_abandoned)
+    elif parent and workflow:
+        attempt("earlier runs", lambda: _told(end_abandoned_runs(local_run.is_over)))
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise (StorageError if kinds == {StorageError} else UserError)(f"preflight: {listed}")
@@ -224,7 +228,16 @@ def _check_artifacts(parent: str) -> str:
 
 def _end_abandoned() -> str:
     api = KubernetesApi.from_pod()
-    ended = end_abandoned_runs(api.is_over) if api else []
+    return _told(end_abandoned_runs(api.is_over) if api else [])
+
+
+def _local_run() -> dict[str, str]:
+    """Tag with the process of a run on this machine."""
+    run = os.environ.get(LOCAL_RUN_VARIABLE)
+    return {WORKFLOW_TAG: run} if run else {}
+
+
+def _told(ended: list[str]) -> str:
     return f"ended in MLflow: {', '.join(ended)}" if ended else "none left running"
 
 

@@ -30,6 +30,7 @@ from latentrec.core.settings import (
 )
 from latentrec.core.text import printable
 from latentrec.steps.failures import report_failure
+from latentrec.steps.local_run import end_with_run
 from latentrec.storage.checkpoints import StaleAttempt
 from latentrec.storage.types import StorageError
 from latentrec.storage.uri import join, store_for
@@ -75,6 +76,7 @@ class StepStatus:
 @contextmanager
 def step_status(step: str) -> Iterator[StepStatus]:
     """Record the step's beginning and end; yields the status so that ``details`` can be filled in."""
+    end_with_run()
     status = StepStatus(step=step, started=time.time())
     began = time.monotonic()  # the machine's clock may be set back while the step runs
     _add_earlier_attempts(status)

@@ -131,7 +131,9 @@ class Delivery:
                 for record in group:
                     client.log_outputs(run_id, models=[LoggedModelOutput(record["model_id"], step=0)])
             elif kind == "end":
-                client.set_terminated(run_id, status=group[-1]["status"], end_time=group[-1]["time"])
+                began = client.get_run(run_id).info.start_time  # the clock may have been set back since
+                ended = max(group[-1]["time"], began)
+                client.set_terminated(run_id, status=group[-1]["status"], end_time=ended)
 
 
 def passes(error: BaseException) -> bool:

@@ -114,15 +114,19 @@ class RunTree:
         Returns:
             Names of the runs below it that were still running.
         """
-        experiment = self.client.get_run(parent).info.experiment_id
+        own = self.client.get_run(parent).info
+        experiment, ends = own.experiment_id, [int(time.time() * 1000), own.start_time]
         below = f"tags.`mlflow.parentRunId` = '{_quoted(parent)}'"
         ended = []
         for run in self.client.search_runs([experiment], below, max_results=1000):
             step = run.data.tags.get(STEP_TAG, "")
             if run.info.status == "RUNNING" and step != SUMMARY_STEP:
-                self.client.set_terminated(run.info.run_id, status=steps.get(step, status))
+                end = max(ends[0], run.info.start_time)
+                self.client.set_terminated(run.info.run_id, status=steps.get(step, status), end_time=end)
                 ended.append(step or run.info.run_name)
-        self.client.set_terminated(parent, status=status)
+            ends.append(run.info.end_time or run.info.start_time)
+        # The machine's clock may have been set back since: nothing ends before it began.
+        self.client.set_terminated(parent, status=status, end_time=max(ends))
         return ended
 
     def running_parents(self) -> list[Run]:
