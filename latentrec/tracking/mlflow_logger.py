@@ -246,7 +246,7 @@ class MlflowMetricLogger:
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            _logger.info("the tracking server is back after %.0f s", seconds)
+            _logger.warning("the tracking server is back after %.0f s", seconds)
 
 
 def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
