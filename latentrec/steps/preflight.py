@@ -166,7 +166,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         attempt("artifacts", partial(_check_artifacts, parent))
         attempt("earlier runs", _end_abandoned)
     elif parent and workflow:
-        attempt("earlier runs", lambda: _told(end_abandoned_runs(local_run.is_over)))
+        attempt("earlier runs", lambda: _ended_in_mlflow(end_abandoned_runs(local_run.is_over)))
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         raise (StorageError if kinds == {StorageError} else UserError)(f"preflight: {listed}")
@@ -228,7 +228,7 @@ def _check_artifacts(parent: str) -> str:
 
 def _end_abandoned() -> str:
     api = KubernetesApi.from_pod()
-    return _told(end_abandoned_runs(api.is_over) if api else [])
+    return _ended_in_mlflow(end_abandoned_runs(api.is_over) if api else [])
 
 
 def _local_run() -> dict[str, str]:
@@ -237,7 +237,7 @@ def _local_run() -> dict[str, str]:
     return {WORKFLOW_TAG: run} if run else {}
 
 
-def _told(ended: list[str]) -> str:
+def _ended_in_mlflow(ended: list[str]) -> str:
     return f"ended in MLflow: {', '.join(ended)}" if ended else "none left running"
 
 
