@@ -20,7 +20,7 @@ export SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE 
 VARIABLES := SYSTEM RUNNER REVIEWS META CATEGORY CATEGORY_YEAR PARAMS SETTINGS K_CORE SPLIT SEED RUNS_DIR PYTHON PYTEST_ARGS \
 	PYTEST_WORKERS IMAGE_REGISTRY IMAGE_TAG IMAGE_LOCK RELEASE TORCH_VARIANT BASE_IMAGE BUILD_ARGS PUSH_ARGS ENGINE \
 	CA_BUNDLE CRON ID NAME VERSION FORMAT MODEL HISTORY K PORT SMOKE_% PIP_% BENCH BENCH_% RESULTS_% KFP_% MLFLOW_% LATENTREC_% DOCS_% \
-	OVERLAYS SERVE
+	OVERLAYS SERVE SERVE_%
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES) MAKEFLAGS MAKEOVERRIDES SHELL -%,$(GIVEN))
 ifneq ($(strip $(UNKNOWN)),)
@@ -29,7 +29,7 @@ endif
 
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
-	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend serve clean
+	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend serve serve-manifest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {n = split($$1, names, " "); \
@@ -143,6 +143,9 @@ recommend: setup ## recommendations of a registered model: MODEL= HISTORY= K=
 serve: setup ## a registered model over REST, without activating .venv: MODEL= PORT=5001
 	@PATH="$(abspath $(BIN)):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-$$($(TRACKING_URI))}" \
 		mlflow models serve --model-uri "$$MODEL" --env-manager local --host 127.0.0.1 --port "$${PORT:-5001}"
+
+serve-manifest: setup ## build/serving/*.yaml for KServe (MODEL=models:/NAME@champion FORMAT=image|mlflow SERVE_CANARY=10)
+	@$(BIN)/python -m pipeline.serve_manifest
 
 clean: ## remove build outputs (not runs/, not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

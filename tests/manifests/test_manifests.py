@@ -243,7 +243,7 @@ def test_the_database_is_reached_by_mlflow_only(objects):
 
 def test_accounts_on_gke_are_bound_by_workload_identity(objects, overlay):
     accounts = {entry["metadata"]["name"]: entry for entry in objects if entry["kind"] == "ServiceAccount"}
-    assert set(accounts) == {"latentrec-steps", "mlflow"}
+    assert set(accounts) == {"latentrec-steps", "latentrec-serving", "mlflow"}
     bound = [name for name, entry in accounts.items() if "annotations" in entry["metadata"]]
     assert bound == ([] if overlay == "local" else list(accounts))
 
