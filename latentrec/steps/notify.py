@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from latentrec.core.redact import redact, redact_values
+from latentrec.core.retry import Retries
 from latentrec.core.settings import (
     NOTIFY_ON_VARIABLE,
     NOTIFY_URL_VARIABLE,
@@ -140,10 +141,8 @@ def _post(url: str, body: Mapping[str, Any]) -> str:
     """Send; the reason why it did not arrive, or empty. An answer of 4xx is final, others are tried again."""
     import requests
 
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(PAUSE_S)
+    retries = Retries(attempts=ATTEMPTS, first_pause=PAUSE_S, longest_pause=PAUSE_S)
+    while True:
         try:
             with _without_debug_logs(), requests.Session() as session:
                 # A redirect could lead the message elsewhere; the answer's body is of no interest.
@@ -151,13 +150,14 @@ def _post(url: str, body: Mapping[str, Any]) -> str:
                 answer.close()
         except requests.RequestException as error:  # its text holds the address
             problem = type(error).__name__
-            continue
-        if answer.ok and not answer.is_redirect:
-            return ""
-        problem = f"HTTP {answer.status_code}"
-        if answer.status_code < 500:
+        else:
+            if answer.ok and not answer.is_redirect:
+                return ""
+            problem = f"HTTP {answer.status_code}"
+            if answer.status_code < 500:
+                return problem
+        if not retries.wait():
             return problem
-    return problem
 
 
 @contextmanager

@@ -7,9 +7,7 @@ import hashlib
 import io
 import json
 import os
-import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar, cast
@@ -21,6 +19,7 @@ import urllib3
 from latentrec import __version__
 from latentrec.core import UserError
 from latentrec.core.redact import redact
+from latentrec.core.retry import PASSING, Retries
 from latentrec.core.text import printable
 from latentrec.storage.http_guard import (
     MAX_SMALL,
@@ -34,13 +33,9 @@ from latentrec.storage.http_guard import (
 from latentrec.storage.transfer import PIECE, RangeReader, Timeouts, transfer_progress
 from latentrec.storage.types import ObjectInfo, StorageError
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 _BLOCK = 1 << 18
 _FIRST_S = 10.0
 """How long a host is tried that has never answered."""
-_FIRST_S = 10.0
-"""How long a host is tried that has never answered."""
-_LONGEST_PAUSE = 8.0
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"latentrec/{__version__}"}
 T = TypeVar("T")
 
@@ -215,10 +210,9 @@ class HttpStore:
     def _get(self, uri: str, headers: dict[str, str]) -> requests.Response:
         response = guarded_get(self._session, uri, headers, self._patience.timeout)
         self._answered.add(urlsplit(uri).netloc)
-        if response.status_code in _PASSING:
+        if response.status_code in PASSING:
             response.close()
-            pause = response.headers.get("Retry-After", "")
-            raise _TransientError(f"HTTP {response.status_code}", float(pause) if pause.isdecimal() else 0.0)
+            raise _TransientError(f"HTTP {response.status_code}", response.headers.get("Retry-After"))
         return response
 
     def _patiently(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:
@@ -226,17 +220,10 @@ class HttpStore:
 
         A host that has never answered is given up much earlier: we are offline, or the name is wrong.
         """
-        begin = time.monotonic()
-        deadline = begin + self._patience.retry
-        pause = 0.2
-
-        def progressed() -> None:
-            nonlocal deadline, pause
-            deadline, pause = time.monotonic() + self._patience.retry, 0.2
-
+        retries = Retries(seconds=self._patience.retry)
         while True:
             try:
-                return action(progressed)
+                return action(retries.progressed)
             except (
                 requests.exceptions.InvalidURL,
                 requests.exceptions.MissingSchema,
@@ -250,26 +237,21 @@ class HttpStore:
                 urllib3.exceptions.HTTPError,
                 ConnectionError,
             ) as error:
-                wait = max(random.uniform(pause / 2, pause), getattr(error, "pause", 0.0))
-                limit = (
-                    deadline if urlsplit(uri).netloc in self._answered else min(deadline, begin + _FIRST_S)
-                )
-                if time.monotonic() + wait > limit:
-                    seconds = min(self._patience.retry, max(limit - begin, 0))
+                within = None if urlsplit(uri).netloc in self._answered else _FIRST_S
+                asked = retries.asked_pause(getattr(error, "retry_after", None))
+                if not retries.wait(asked, within=within):
                     raise StorageError(
-                        f"{redact(uri)}: no success for {seconds:.3g} s ({_reason(error)}); "
+                        f"{redact(uri)}: no success for {retries.bound(within):.3g} s ({_reason(error)}); "
                         "check the network or try again later (a download goes on where it stopped)"
                     ) from None
-                time.sleep(wait)
-                pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class _TransientError(Exception):
     """A fault that may pass."""
 
-    def __init__(self, message: str, pause: float = 0.0):
+    def __init__(self, message: str, retry_after: str | None = None):
         super().__init__(message)
-        self.pause = min(pause, 30.0)
+        self.retry_after = retry_after
 
 
 def _range_headers(info: ObjectInfo, start: int, end: int | None) -> dict[str, str]:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,12 +22,12 @@ from xml.etree import ElementTree
 import requests
 
 from latentrec.core import UserError
+from latentrec.core.retry import PASSING, Retries
 from latentrec.core.settings import S3_ACCESS_KEY_VARIABLE, S3_ENDPOINT_VARIABLE, S3_SECRET_KEY_VARIABLE
 from latentrec.storage.transfer import Timeouts
 from latentrec.storage.types import PreconditionFailed, StorageError
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-_PASSING = (408, 429, 500, 502, 503, 504)
 _REFUSED = (401, 403)
 
 
@@ -113,9 +111,10 @@ class S3Client:
         )
         url = f"{self.settings.endpoint}{path}" + (f"?{text}" if text else "")
         where = f"s3://{bucket}/{key} at {self.settings.endpoint}"
-        end, wait = time.monotonic() + self._timeouts.retry, 0.2
+        retries = Retries(seconds=self._timeouts.retry, longest_pause=10.0)
         while True:
             problem: str
+            asked: float | None = None
             data = body() if callable(body) else body
             try:
                 signed = sign(self.settings, method, path, text, headers or {}, sha256, datetime.now(UTC))
@@ -130,17 +129,16 @@ class S3Client:
                 if answer.status_code < 300 or (missing_ok and answer.status_code == 404):
                     return answer
                 problem = f"HTTP {answer.status_code} {error_code(answer)}".rstrip()
-                if answer.status_code not in _PASSING:
+                asked = retries.asked_pause(answer.headers.get("Retry-After"))
+                if answer.status_code not in PASSING:
                     _raise(answer.status_code, where, problem)
             except requests.RequestException as error:
                 problem = type(error).__name__
             finally:
                 if hasattr(data, "close"):
                     data.close()
-            if time.monotonic() + wait > end:
+            if not retries.wait(asked):
                 raise StorageError(f"{where}: no success within {self._timeouts.retry:.0f} s ({problem})")
-            time.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, 10.0)
 
 
 def sign(

@@ -1,6 +1,7 @@
 """A client of OpenAI-compatible chat endpoints: rate-limited, retrying, counting what it costs.
 
-Only the standard library is used. The key comes from an environment variable and is never logged.
+Over ``requests``, without the ``openai`` package, which no image carries. The key comes from an environment
+variable and is never logged.
 """
 
 from __future__ import annotations
@@ -8,33 +9,25 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+import requests
+import urllib3
+
 from latentrec.core import UserError
 from latentrec.core.redact import redact
+from latentrec.core.retry import PASSING, Retries
 from latentrec.core.text import printable
+from latentrec.storage.http_guard import Overrun, raw_blocks
 
 MAX_ANSWER_BYTES = 8 << 20
 _CODE = re.compile(r"[a-z][a-z_]{1,40}")
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The standard handler would take the key along to another host."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None: the redirect comes back as an HTTP error."""
-        return
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
+RETRIED = PASSING | {409}
+_BLOCK = 1 << 16
 
 
 class EndpointError(RuntimeError):
@@ -99,7 +92,8 @@ class ChatEndpoint:
         timeout: seconds for one request.
         attempts: requests made for one answer before giving up.
         rate: shared limit.
-        backoff: seconds before the first retry; doubled each time, with jitter, at most a minute.
+        backoff: seconds before the first retry; doubled each time, with jitter, at most a minute. What the
+            endpoint asks for with ``Retry-After`` comes first, for at most five minutes.
     """
 
     def __init__(
@@ -112,7 +106,6 @@ class ChatEndpoint:
         attempts: int = 6,
         rate: RateLimit | None = None,
         backoff: float = 1.0,
-        seed: int = 0,
     ):
         if not url.startswith(("http://", "https://")):
             raise UserError(
@@ -122,7 +115,7 @@ class ChatEndpoint:
         self._model, self._key = model, os.environ.get(key_variable)
         self._timeout, self._attempts, self._backoff = timeout, attempts, backoff
         self._rate = rate or RateLimit(0)
-        self._random = random.Random(seed)
+        self._threads = threading.local()
         self._lock = threading.Lock()
         self.usage = Usage()
 
@@ -144,12 +137,12 @@ class ChatEndpoint:
             }
         ).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        reason = ""
-        for attempt in range(self._attempts):
+        retries = Retries(
+            attempts=self._attempts, first_pause=self._backoff, longest_pause=60.0, longest_asked=300.0
+        )
+        while True:
             self._rate.wait()
-            pause = min(60.0, self._backoff * 2**attempt) * (0.5 + self._random.random())
+            asked = None
             try:
                 self._count(requests=1)
                 answer = _read_answer(self._post(body, headers), self._model)
@@ -159,42 +152,69 @@ class ChatEndpoint:
                     completion_tokens=answer.completion_tokens,
                 )
                 return answer
-            except urllib.error.HTTPError as error:
-                if 300 <= error.code < 400:
-                    raise UserError(
-                        f"{self._url}: redirects (HTTP {error.code}); give the endpoint's final address, the "
-                        "key is sent nowhere else"
-                    ) from None
-                if error.code not in RETRIED:
-                    raise UserError(
-                        f"{self._url}: HTTP {error.code} {http.client.responses.get(error.code, '')}"
-                        f"{_error_code(error)}; check address, model and key"
-                    ) from None
-                reason = f"HTTP {error.code}"
-                asked = _retry_after(error.headers.get("Retry-After"))
+            except _TurnedAway as error:
+                reason = f"HTTP {error.status}"
+                asked = retries.asked_pause(error.retry_after)
                 if asked is not None:
-                    pause = asked
                     self._rate.hold(asked)
-            except TimeoutError:
-                reason = "timeout"
             except _Malformed as error:
                 reason = f"malformed answer ({error})"
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
-                reason = (
-                    "timeout" if isinstance(getattr(error, "reason", None), TimeoutError) else "no connection"
-                )
+            except (
+                requests.exceptions.InvalidURL,
+                requests.exceptions.MissingSchema,
+                requests.exceptions.InvalidSchema,
+                UnicodeError,
+            ):
+                raise UserError(
+                    f"{redact(self._url)}: not an address; give the endpoint's base URL"
+                ) from None
+            except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+                reason = "timeout"
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError):
+                reason = "no connection"
             self._count_retry(reason)
-            if attempt + 1 < self._attempts:
-                time.sleep(pause)
-        raise EndpointError(f"{redact(self._url)}: {self._attempts} attempts failed, the last with {reason}")
+            if not retries.wait(asked):
+                raise EndpointError(
+                    f"{redact(self._url)}: {self._attempts} attempts failed, the last with {reason}"
+                )
 
     def _post(self, body: bytes, headers: dict[str, str]) -> bytes:
-        request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
-        with _OPENER.open(request, timeout=self._timeout) as response:
-            answer = response.read(MAX_ANSWER_BYTES + 1)
-        if len(answer) > MAX_ANSWER_BYTES:
-            raise _Malformed("longer than any answer")
-        return answer
+        # A redirect would take the key along to another host.
+        with self._session().post(
+            self._url, data=body, headers=headers, timeout=self._timeout, stream=True, allow_redirects=False
+        ) as response:
+            status = response.status_code
+            if status in RETRIED:
+                raise _TurnedAway(status, response.headers.get("Retry-After"))
+            if 300 <= status < 400:
+                raise UserError(
+                    f"{redact(self._url)}: redirects (HTTP {status}); give the endpoint's final address, the "
+                    "key is sent nowhere else"
+                )
+            if not 200 <= status < 300:
+                raise UserError(
+                    f"{redact(self._url)}: HTTP {status} {http.client.responses.get(status, '')}"
+                    f"{_error_code(response)}; check address, model and key"
+                )
+            try:
+                return b"".join(raw_blocks(response, MAX_ANSWER_BYTES, _BLOCK))
+            except Overrun:
+                raise _Malformed("longer than any answer") from None
+
+    def _session(self) -> requests.Session:
+        """One a thread: sessions are not promised to be safe for several."""
+        if not hasattr(self._threads, "session"):
+            session = requests.Session()
+            session.headers["Accept-Encoding"] = "identity"
+            session.auth = self._authorize
+            self._threads.session = session
+        return self._threads.session
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Set the key, or nothing: without an ``auth``, requests would send what a ``.netrc`` holds."""
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
 
     def _count(self, **amounts: int) -> None:
         with self._lock:
@@ -205,6 +225,14 @@ class ChatEndpoint:
         kind = reason.split(" (")[0]
         with self._lock:
             self.usage.retries[kind] = self.usage.retries.get(kind, 0) + 1
+
+
+class _TurnedAway(Exception):
+    """An answer with a status that another try may change."""
+
+    def __init__(self, status: int, retry_after: str | None):
+        super().__init__(f"HTTP {status}")
+        self.status, self.retry_after = status, retry_after
 
 
 class _Malformed(ValueError):
@@ -235,18 +263,19 @@ def _tokens(value: Any) -> int:
     return max(0, int(value or 0))
 
 
-def _error_code(error: urllib.error.HTTPError) -> str:
+def _error_code(response: requests.Response) -> str:
     """The error's short code, if the body has one; the body itself may echo the key and is not shown."""
     try:
-        record = json.loads(error.read(1 << 16))["error"]
+        record = json.loads(response.raw.read(_BLOCK, decode_content=False))["error"]
         code = record.get("code") or record.get("type")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OSError,
+        urllib3.exceptions.HTTPError,
+    ):
         return ""
     return f" ({code})" if isinstance(code, str) and _CODE.fullmatch(code) else ""
-
-
-def _retry_after(value: str | None) -> float | None:
-    try:
-        return min(300.0, max(0.0, float(value))) if value is not None else None
-    except ValueError:
-        return None

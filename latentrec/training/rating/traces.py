@@ -197,7 +197,6 @@ def _ask_all(
         attempts=config.attempts,
         rate=RateLimit(config.requests_per_minute),
         backoff=config.backoff,
-        seed=config.seed,
     )
     journal = Journal(output)
     report = TraceReport()

@@ -240,6 +240,17 @@ def test_key_is_sent_and_named_in_no_error(monkeypatch):
     assert "(invalid_api_key)" in str(error.value)
 
 
+def test_no_login_of_this_machine_is_sent_in_place_of_the_key(monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
+    with Teacher(lambda *_: (200, chat("x"), {})) as teacher:
+        ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
+        ask(endpoint(teacher.url, key_variable="NO_SUCH_KEY"))
+        sent = [headers.get("Authorization") for _, _, headers in teacher.requests]
+    assert sent == ["Bearer sk-very-secret", None]
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_key_does_not_follow_a_redirect(monkeypatch, status):
     monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
