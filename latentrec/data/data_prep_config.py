@@ -36,6 +36,9 @@ NOT_IDENTITY = (
 )
 """Fields that say where things are or what to do with the result: they do not enter the fingerprint."""
 
+AFTER_FILTERS = ("window", "title", "duplicates", "k_core")
+"""Counts of a dataset's manifest that say how many events a filter has left: none of duplicates, say."""
+
 
 class DataPrepConfig(Config):
     """What to read, which events to keep, and how to split them.

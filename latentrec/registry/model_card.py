@@ -9,6 +9,7 @@ from typing import Any
 
 from latentrec.core.redact import redact
 from latentrec.core.text import markdown_code
+from latentrec.data.data_prep_config import AFTER_FILTERS
 from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.roles import ALONE
@@ -146,8 +147,8 @@ def _serving(options: DecodingOptions, info: ModelInfo) -> str:
 def _data(info: ModelInfo, dataset: Manifest | None) -> str:
     lines = [f"Dataset `{info.dataset_fingerprint[:16]}`."]
     if dataset is not None:
-        whole = ((key, value) for key, value in dataset.counts.items() if isinstance(value, int))
-        counts = ", ".join(f"{key} {value:,}" for key, value in whole)
+        kept = {key: value for key, value in dataset.counts.items() if key not in AFTER_FILTERS}
+        counts = ", ".join(f"{key} {value:,}" for key, value in kept.items() if isinstance(value, int))
         lines.append(f"Counts: {counts}." if counts else "")
         window = dataset.extra.get("window")
         lines.append(f"Window: {json.dumps(window)}." if window else "")

@@ -16,6 +16,7 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.core.text import markdown_text
+from latentrec.data.data_prep_config import AFTER_FILTERS
 from latentrec.steps.links import mlflow_links
 from latentrec.steps.notify import notify
 from latentrec.steps.pods import KubernetesApi
@@ -146,7 +147,8 @@ def _row(name: str, status: StepStatus | None) -> str:
 
 def _note(details: dict[str, Any]) -> str:
     counts = details.get("counts") or {}
-    flat = [f"{key} {value:,}" for key, value in counts.items() if isinstance(value, int)][:4]
+    whole = {key: value for key, value in counts.items() if isinstance(value, int)}
+    flat = [f"{key} {value:,}" for key, value in whole.items() if key not in AFTER_FILTERS][:4]
     if details.get("restarts"):
         flat.append(f"restarted {len(details['restarts'])}×: {'; '.join(details['restarts'])}")
     if details.get("earlier_pods"):

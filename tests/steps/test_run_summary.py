@@ -7,7 +7,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.steps.run_summary import render_summary, write_run_summary
 from latentrec.steps.status import StepStatus
-from latentrec.steps.verdict import decide
+from latentrec.steps.verdict import Outcome, RunVerdict, decide
 
 STEPS = ["preflight", "data_prep", "sft", "evaluate", "register"]
 
@@ -103,3 +103,11 @@ def test_outside_of_a_run_there_is_nothing_to_summarise(tmp_path, monkeypatch):
     monkeypatch.delenv("LATENTREC_RUN_ID", raising=False)
     with pytest.raises(UserError, match="no run to summarise"):
         write_run_summary(tmp_path / "summary.md")
+
+
+def test_a_filter_s_count_is_not_told_as_a_count_of_duplicates(tmp_path):
+    details = {"counts": {"duplicates": 2308, "k_core": 2293, "repeats": 18, "users": 161}}
+    statuses = [StepStatus("data_prep", "succeeded", 1.0, 2.0, details=details)]
+    text = render_summary("run-1", statuses, RunVerdict(Outcome.SUCCEEDED))
+    assert "repeats 18, users 161" in text
+    assert "duplicates" not in text
