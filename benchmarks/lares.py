@@ -63,7 +63,7 @@ def _measure() -> None:
             "items": N_ITEMS,
             "max_length": MAX_LENGTH,
             "batch": BATCH,
-            "dim": 64,
+            "hidden_size": 64,
             "pre_layers": 2,
             "core_layers": 2,
             "mean_steps": 4,

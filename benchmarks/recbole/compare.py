@@ -21,7 +21,7 @@ from latentrec.models.sequential import SequentialRecommender
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.train import train_sequential
 
-SHAPE = {"dim": 64, "inner_dim": 256, "layers": 2, "heads": 2}
+SHAPE = {"hidden_size": 64, "inner_dim": 256, "layers": 2, "heads": 2}
 GAMES = "amazon2018/Video_Games_sequences"
 FILES = "games"
 METRICS = {"HR@10": hit_rate_at_k, "NDCG@10": ndcg_at_k}
@@ -149,7 +149,7 @@ def recbole_config(setup: Setup, batch: int, seed: int) -> dict[str, Any]:
         "load_col": {"inter": ["user_id", "item_id_list", "item_id"], "item": ["item_id"]},
         "alias_of_item_id": ["item_id_list"],
         "MAX_ITEM_LIST_LENGTH": setup.max_history,
-        "hidden_size": SHAPE["dim"],
+        "hidden_size": SHAPE["hidden_size"],
         "inner_size": SHAPE["inner_dim"],
         "n_layers": SHAPE["layers"],
         "n_heads": SHAPE["heads"],

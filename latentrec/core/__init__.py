@@ -3,7 +3,7 @@
 from latentrec.core.config import Config, config_from_dict, config_to_dict
 from latentrec.core.config_flags import add_config_arguments, config_from_namespace
 from latentrec.core.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
-from latentrec.core.progress import progress, track
+from latentrec.core.progress import progress
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -16,5 +16,4 @@ __all__ = [
     "config_from_namespace",
     "config_to_dict",
     "progress",
-    "track",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,13 +81,3 @@ def progress(
         yield bar
     finally:
         bar.close()
-
-
-def track(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
-    """Iterate over ``items`` and show progress; ``total`` defaults to ``len(items)`` where that exists."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with progress(description, total) as bar:
-        for item in items:
-            yield item
-            bar.update(1)

@@ -12,7 +12,7 @@ from tests.fixtures.sequential_data import write_dataset
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("direction")
     dataset = write_dataset(root / "data", n_users=40)
-    config = SequentialConfig(encoder="lares", dim=8, inner_dim=16, num_train_epochs=6, batch_size=64)
+    config = SequentialConfig(encoder="lares", hidden_size=8, inner_dim=16, num_train_epochs=6, batch_size=64)
     train_sequential(config, dataset=dataset, output=root / "spt")
     return study_directions(
         RPTConfig(k=3, filter_top=10, batch_size=100), dataset=dataset, model=root / "spt", steps=(0.01,)

@@ -91,14 +91,14 @@ def test_everything_that_is_wrong_is_told_at_once(given, tmp_path, monkeypatch):
 
 def test_each_step_gets_the_configuration_that_was_checked(given):
     values = {"data_k_core": 3, "data_cutoff": "2026-01-05", "seed": 7}
-    checked = run_preflight({**given, **values, "settings": {"spt.dim": 32}})
+    checked = run_preflight({**given, **values, "settings": {"spt.hidden_size": 32}})
     assert checked.configs["data_prep"] == {
         "reviews": [given["customer_reviews"]],
         "k_core": 3,
         "seed": 7,
         "window_end": "2026-01-05",
     }
-    assert checked.configs["spt"] == {"encoder": "lares", "seed": 7, "dim": 32}
+    assert checked.configs["spt"] == {"encoder": "lares", "seed": 7, "hidden_size": 32}
 
 
 def test_settings_that_cannot_change_a_result_travel_beside_the_cache_key(given, tmp_path, monkeypatch):

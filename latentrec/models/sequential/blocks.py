@@ -19,7 +19,7 @@ from latentrec.models.sequential.layers import LAYER_NORM_EPS, Dropout, Transfor
 class BlockShape:
     """Sizes of one layer."""
 
-    dim: int
+    hidden_size: int
     inner_dim: int
     heads: int
     hidden_dropout: float
@@ -37,12 +37,12 @@ class FilterLayer(nn.Module):
 
     def __init__(self, shape: BlockShape):
         super().__init__()
-        self.kernel = nn.Parameter(torch.zeros(shape.max_length, shape.dim))
+        self.kernel = nn.Parameter(torch.zeros(shape.max_length, shape.hidden_size))
         nn.init.normal_(self.kernel, std=0.02)
-        self.inner = nn.Linear(shape.dim, shape.inner_dim)
-        self.outer = nn.Linear(shape.inner_dim, shape.dim)
-        self.filter_norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
-        self.output_norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
+        self.inner = nn.Linear(shape.hidden_size, shape.inner_dim)
+        self.outer = nn.Linear(shape.inner_dim, shape.hidden_size)
+        self.filter_norm = nn.LayerNorm(shape.hidden_size, eps=LAYER_NORM_EPS)
+        self.output_norm = nn.LayerNorm(shape.hidden_size, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(shape.hidden_dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ class GRULayer(nn.Module):
 
     def __init__(self, shape: BlockShape):
         super().__init__()
-        self.gru = nn.GRU(shape.dim, shape.dim, batch_first=True)
-        self.norm = nn.LayerNorm(shape.dim, eps=LAYER_NORM_EPS)
+        self.gru = nn.GRU(shape.hidden_size, shape.hidden_size, batch_first=True)
+        self.norm = nn.LayerNorm(shape.hidden_size, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(shape.hidden_dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class GRULayer(nn.Module):
 
 def _transformer(shape: BlockShape) -> nn.Module:
     return TransformerLayer(
-        dim=shape.dim,
+        hidden_size=shape.hidden_size,
         inner_dim=shape.inner_dim,
         heads=shape.heads,
         hidden_dropout=shape.hidden_dropout,

@@ -29,7 +29,7 @@ class Caser(SequenceEncoder):
         self,
         *,
         n_items: int,
-        dim: int = 64,
+        hidden_size: int = 64,
         window: int = 5,
         horizontal_filters: int = 16,
         vertical_filters: int = 4,
@@ -37,7 +37,7 @@ class Caser(SequenceEncoder):
         max_length: int = 20,
         scoring: str = "dot",
     ):
-        super().__init__(n_items=n_items, dim=dim, max_length=max_length, scoring=scoring)
+        super().__init__(n_items=n_items, hidden_size=hidden_size, max_length=max_length, scoring=scoring)
         self._shape = {
             "window": window,
             "horizontal_filters": horizontal_filters,
@@ -46,10 +46,10 @@ class Caser(SequenceEncoder):
         }
         self.window = window
         self.horizontal = nn.ModuleList(
-            nn.Linear(height * dim, horizontal_filters) for height in range(1, window + 1)
+            nn.Linear(height * hidden_size, horizontal_filters) for height in range(1, window + 1)
         )
         self.vertical = nn.Linear(window, vertical_filters, bias=False)
-        self.output = nn.Linear(horizontal_filters * window + vertical_filters * dim, dim)
+        self.output = nn.Linear(horizontal_filters * window + vertical_filters * hidden_size, hidden_size)
         self.dropout = Dropout(hidden_dropout)
         self.apply(initialise)
 

@@ -24,15 +24,20 @@ class SequenceEncoder(nn.Module):
 
     Args:
         n_items: size of the catalogue trained on; ids are 0 … n_items − 1, padding is ``n_items``.
-        dim: width d of item vectors and states.
+        hidden_size: width d of item vectors and states.
         max_length: longest history that the encoder reads; callers cut longer ones from the left.
         scoring: ``dot``, or ``cosine`` (unit vectors, times a fixed scale of 16).
     """
 
-    def __init__(self, *, n_items: int, dim: int, max_length: int, scoring: str = "dot"):
+    def __init__(self, *, n_items: int, hidden_size: int, max_length: int, scoring: str = "dot"):
         super().__init__()
-        self.n_items, self.dim, self.max_length, self.scoring = n_items, dim, max_length, scoring
-        self.item_embedding = nn.Embedding(n_items + 1, dim, padding_idx=n_items)
+        self.n_items, self.hidden_size, self.max_length, self.scoring = (
+            n_items,
+            hidden_size,
+            max_length,
+            scoring,
+        )
+        self.item_embedding = nn.Embedding(n_items + 1, hidden_size, padding_idx=n_items)
 
     def states(self, items_BL: Tensor) -> Tensor:
         """State (B, L, d) at every position: what the encoder knows after reading that prefix."""
@@ -53,7 +58,7 @@ class SequenceEncoder(nn.Module):
         """What rebuilds this module: the keyword arguments of its class."""
         return {
             "n_items": self.n_items,
-            "dim": self.dim,
+            "hidden_size": self.hidden_size,
             "max_length": self.max_length,
             "scoring": self.scoring,
         }

@@ -21,20 +21,24 @@ class GRU4Rec(SequenceEncoder):
         self,
         *,
         n_items: int,
-        dim: int = 64,
+        hidden_size: int = 64,
         inner_dim: int = 128,
         layers: int = 1,
         hidden_dropout: float = 0.3,
         max_length: int = 20,
         scoring: str = "dot",
     ):
-        super().__init__(n_items=n_items, dim=dim, max_length=max_length, scoring=scoring)
+        super().__init__(n_items=n_items, hidden_size=hidden_size, max_length=max_length, scoring=scoring)
         self._shape = {"inner_dim": inner_dim, "layers": layers, "hidden_dropout": hidden_dropout}
         self.dropout = Dropout(hidden_dropout)
         self.gru = nn.GRU(
-            dim, inner_dim, num_layers=layers, batch_first=True, dropout=hidden_dropout if layers > 1 else 0.0
+            hidden_size,
+            inner_dim,
+            num_layers=layers,
+            batch_first=True,
+            dropout=hidden_dropout if layers > 1 else 0.0,
         )
-        self.output = nn.Linear(inner_dim, dim)
+        self.output = nn.Linear(inner_dim, hidden_size)
         self.apply(initialise)
 
     def states(self, items_BL: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ def sample_truncated_normal(shape: tuple[int, ...], device: torch.device) -> Ten
     return _quantile(torch.rand(shape, device=device))
 
 
-def noise_of_histories(items_BL: Tensor, dim: int, seed: int) -> Tensor:
-    """N(0, 1) restricted to ±3, (B, L, dim), as a function of ``seed`` and of each prefix of items."""
+def noise_of_histories(items_BL: Tensor, hidden_size: int, seed: int) -> Tensor:
+    """N(0, 1) restricted to ±3, (B, L, d), as a function of ``seed`` and of each prefix of items."""
     items = items_BL.cpu().numpy().astype(np.uint64)
     with np.errstate(over="ignore"):
         state_B = np.full(len(items), _mix(np.array([seed], dtype=np.uint64))[0])
@@ -36,7 +36,7 @@ def noise_of_histories(items_BL: Tensor, dim: int, seed: int) -> Tensor:
         for position in range(items.shape[1]):
             state_B = _mix(state_B ^ (items[:, position] + np.uint64(1)))
             prefix_BL[:, position] = state_B
-        counters_D = np.arange(1, dim + 1, dtype=np.uint64) * _GOLDEN
+        counters_D = np.arange(1, hidden_size + 1, dtype=np.uint64) * _GOLDEN
         bits_BLD = _mix(prefix_BL[..., None] + counters_D)
     uniform_BLD = (bits_BLD >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
     return _quantile(torch.from_numpy(uniform_BLD).to(items_BL.device))

@@ -27,15 +27,15 @@ class Injection(nn.Module):
     ``linear`` has a weight for each dimension, ``linear_scalar`` one for all (as the authors' code has it).
     """
 
-    def __init__(self, kind: str, dim: int):
+    def __init__(self, kind: str, hidden_size: int):
         super().__init__()
         if kind not in INJECTIONS:
             raise ValueError(f"injection is {kind!r}; there are: {', '.join(INJECTIONS)}")
         self.kind = kind
         if kind == "concat":
-            self.merge = nn.Linear(2 * dim, dim)
+            self.merge = nn.Linear(2 * hidden_size, hidden_size)
         if kind in ("linear", "linear_scalar"):
-            self.weight = nn.Parameter(torch.zeros(dim if kind == "linear" else 1))
+            self.weight = nn.Parameter(torch.zeros(hidden_size if kind == "linear" else 1))
 
     def forward(self, thought_BLD: Tensor, hidden_BLD: Tensor) -> Tensor:
         """(B, L, d), (B, L, d) → (B, L, d)."""
@@ -65,7 +65,7 @@ class LARES(SequenceEncoder):
         self,
         *,
         n_items: int,
-        dim: int = 64,
+        hidden_size: int = 64,
         inner_dim: int = 256,
         heads: int = 2,
         block: str = "transformer",
@@ -79,7 +79,7 @@ class LARES(SequenceEncoder):
         scoring: str = "dot",
         state_seed: int = 0,
     ):
-        super().__init__(n_items=n_items, dim=dim, max_length=max_length, scoring=scoring)
+        super().__init__(n_items=n_items, hidden_size=hidden_size, max_length=max_length, scoring=scoring)
         if block not in BLOCKS:
             raise ValueError(f"block is {block!r}; there are: {', '.join(BLOCKS)}")
         self._given = {
@@ -95,7 +95,7 @@ class LARES(SequenceEncoder):
             "state_seed": state_seed,
         }
         shape = BlockShape(
-            dim=dim,
+            hidden_size=hidden_size,
             inner_dim=inner_dim,
             heads=heads,
             hidden_dropout=hidden_dropout,
@@ -103,10 +103,10 @@ class LARES(SequenceEncoder):
             max_length=max_length,
         )
         self.depth, self.state_seed = mean_steps, state_seed
-        self.embed = PositionedItems(dim, max_length, hidden_dropout)
+        self.embed = PositionedItems(hidden_size, max_length, hidden_dropout)
         self.pre_block = nn.Sequential(*(BLOCKS[block](shape) for _ in range(pre_layers)))
-        self.inject = Injection(injection, dim)
-        self.inject_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.inject = Injection(injection, hidden_size)
+        self.inject_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
         self.core_block = nn.Sequential(*(BLOCKS[block](shape) for _ in range(core_layers)))
         self.apply(initialise)
 
@@ -133,7 +133,7 @@ class LARES(SequenceEncoder):
 
     def initial_of(self, items_BL: Tensor) -> Tensor:
         """The repeatable T_0 used for scoring."""
-        return STATE_SCALE * noise_of_histories(items_BL, self.dim, self.state_seed)
+        return STATE_SCALE * noise_of_histories(items_BL, self.hidden_size, self.state_seed)
 
     def states(self, items_BL: Tensor) -> Tensor:
         """T_depth (B, L, d) from the repeatable initial state."""

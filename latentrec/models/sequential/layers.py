@@ -40,23 +40,27 @@ class Dropout(nn.Module):
 class CausalAttention(nn.Module):
     """Multi-head self-attention in which position p sees positions ≤ p only."""
 
-    def __init__(self, dim: int, heads: int, dropout: float):
+    def __init__(self, hidden_size: int, heads: int, dropout: float):
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
+        if hidden_size % heads:
+            raise ValueError(f"hidden_size {hidden_size} is not a multiple of heads {heads}")
         self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.output = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """(B, L, d) → (B, L, d)."""
-        batch, length, dim = x_BLD.shape
-        q, k, v = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        batch, length, hidden_size = x_BLD.shape
+        q, k, v = (
+            self.qkv(x_BLD)
+            .view(batch, length, 3, self.heads, hidden_size // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         if self.training and self.dropout:
             mixed = attention_with_dropout(q, k, v, self.dropout)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.output(mixed.transpose(1, 2).reshape(batch, length, dim))
+        return self.output(mixed.transpose(1, 2).reshape(batch, length, hidden_size))
 
 
 def attention_with_dropout(q: Tensor, k: Tensor, v: Tensor, share: float) -> Tensor:
@@ -72,14 +76,14 @@ class TransformerLayer(nn.Module):
     """Attention and a gelu feed-forward, each with dropout, residual and layer norm after it (post-norm)."""
 
     def __init__(
-        self, *, dim: int, inner_dim: int, heads: int, hidden_dropout: float, attention_dropout: float
+        self, *, hidden_size: int, inner_dim: int, heads: int, hidden_dropout: float, attention_dropout: float
     ):
         super().__init__()
-        self.attention = CausalAttention(dim, heads, attention_dropout)
-        self.inner = nn.Linear(dim, inner_dim)
-        self.outer = nn.Linear(inner_dim, dim)
-        self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.output_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attention = CausalAttention(hidden_size, heads, attention_dropout)
+        self.inner = nn.Linear(hidden_size, inner_dim)
+        self.outer = nn.Linear(inner_dim, hidden_size)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
+        self.output_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(hidden_dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -91,10 +95,10 @@ class TransformerLayer(nn.Module):
 class PositionedItems(nn.Module):
     """``E = Dropout(LN(item vector + position embedding))``; positions count from the oldest item read."""
 
-    def __init__(self, dim: int, max_length: int, dropout: float):
+    def __init__(self, hidden_size: int, max_length: int, dropout: float):
         super().__init__()
-        self.position_embedding = nn.Embedding(max_length, dim)
-        self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.position_embedding = nn.Embedding(max_length, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(dropout)
 
     def forward(self, items_BLD: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class SASRec(SequenceEncoder):
         self,
         *,
         n_items: int,
-        dim: int = 64,
+        hidden_size: int = 64,
         inner_dim: int = 256,
         layers: int = 2,
         heads: int = 2,
@@ -30,12 +30,12 @@ class SASRec(SequenceEncoder):
         max_length: int = 20,
         scoring: str = "dot",
     ):
-        super().__init__(n_items=n_items, dim=dim, max_length=max_length, scoring=scoring)
+        super().__init__(n_items=n_items, hidden_size=hidden_size, max_length=max_length, scoring=scoring)
         self._shape = {"inner_dim": inner_dim, "layers": layers, "heads": heads}
         self._dropout = {"hidden_dropout": hidden_dropout, "attention_dropout": attention_dropout}
-        self.embed = PositionedItems(dim, max_length, hidden_dropout)
+        self.embed = PositionedItems(hidden_size, max_length, hidden_dropout)
         self.layers = nn.ModuleList(
-            TransformerLayer(dim=dim, inner_dim=inner_dim, heads=heads, **self._dropout)
+            TransformerLayer(hidden_size=hidden_size, inner_dim=inner_dim, heads=heads, **self._dropout)
             for _ in range(layers)
         )
         self.apply(initialise)

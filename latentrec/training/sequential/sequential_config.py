@@ -66,7 +66,7 @@ class SequentialConfig(Config):
     popularity_days: PositiveFloat | None = Field(
         None, description="popularity: count only the last so many days of training (default: all of it)"
     )
-    dim: PositiveInt = Field(64, description="width of item vectors and states")
+    hidden_size: PositiveInt = Field(64, description="width of item vectors and states")
     inner_dim: PositiveInt | None = Field(
         None, description="width of the feed-forward layers, or of the GRU (default: the encoder's own)"
     )
@@ -164,8 +164,10 @@ class SequentialConfig(Config):
             for name, coded in _AS_CODED.items():
                 self.__dict__[name] = coded.get(getattr(self, name), getattr(self, name))
         self.fill(PROFILES[self.profile])
-        if self.dim % self.heads:
-            raise ValueError(f"dim is {self.dim}, expected a multiple of heads ({self.heads})")
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, expected a multiple of heads ({self.heads})"
+            )
         return self
 
     def architecture(self, n_items: int, longest_history: int) -> dict[str, Any]:
@@ -189,7 +191,7 @@ class SequentialConfig(Config):
         return [fixed, *(fixed.replace(**change) for change in TUNING[: max(0, self.tune - 1)])]
 
 
-_COMMON = ("dim", "scoring", "hidden_dropout")
+_COMMON = ("hidden_size", "scoring", "hidden_dropout")
 _TRANSFORMER = (*_COMMON, "inner_dim", "heads", "attention_dropout")
 ARCHITECTURE_FIELDS: dict[str, tuple[str, ...]] = {
     "sasrec": (*_TRANSFORMER, "layers"),

@@ -22,7 +22,9 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("depth")
     dataset = write_dataset(root / "data", n_users=30)
     for encoder in ("lares", "sasrec"):
-        config = SequentialConfig(encoder=encoder, dim=8, inner_dim=16, num_train_epochs=2, batch_size=64)
+        config = SequentialConfig(
+            encoder=encoder, hidden_size=8, inner_dim=16, num_train_epochs=2, batch_size=64
+        )
         train_sequential(config, dataset=dataset, output=root / encoder)
     return dataset, root
 

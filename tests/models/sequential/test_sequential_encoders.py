@@ -15,7 +15,7 @@ KINDS = [(name, {}) for name in sorted(ENCODERS)] + [("lares", {"block": block})
 
 def make(name, extra=None, seed=0):
     torch.manual_seed(seed)
-    shape = {"n_items": N_ITEMS, "dim": 16, "max_length": LENGTH, **(extra or {})}
+    shape = {"n_items": N_ITEMS, "hidden_size": 16, "max_length": LENGTH, **(extra or {})}
     encoder = build_encoder(name, shape).eval()
     with torch.no_grad():  # away from the small initial weights, so that leaks would show
         for parameter in encoder.parameters():
@@ -80,7 +80,7 @@ def test_an_unknown_encoder_or_argument_is_named():
     with pytest.raises(UserError, match="wide"):
         build_encoder("sasrec", {"n_items": 3, "wide": 1})
     with pytest.raises(UserError, match="multiple of heads"):
-        build_encoder("sasrec", {"n_items": 3, "dim": 15})
+        build_encoder("sasrec", {"n_items": 3, "hidden_size": 15})
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])

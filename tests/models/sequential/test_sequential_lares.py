@@ -15,7 +15,7 @@ from latentrec.models.sequential.initial_state import noise_of_histories, sample
 
 def make(**extra) -> LARES:
     torch.manual_seed(0)
-    return LARES(n_items=15, dim=8, inner_dim=16, max_length=6, **extra).eval()
+    return LARES(n_items=15, hidden_size=8, inner_dim=16, max_length=6, **extra).eval()
 
 
 @pytest.mark.parametrize("injection", ["add", "concat", "linear"])

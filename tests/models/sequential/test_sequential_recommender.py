@@ -18,7 +18,9 @@ def catalogue_of(keys, counts):
 def trained():
     torch.manual_seed(0)
     keys = [f"k{i}" for i in range(12)]
-    return SASRec(n_items=12, dim=16, inner_dim=32, max_length=5).eval(), catalogue_of(keys, [3] * 11 + [0])
+    return SASRec(n_items=12, hidden_size=16, inner_dim=32, max_length=5).eval(), catalogue_of(
+        keys, [3] * 11 + [0]
+    )
 
 
 def brute_force(encoder, history):

@@ -30,7 +30,7 @@ FEW = {"num_train_epochs": 2, "batch_size": 100, "filter_top": 10, "num_generati
 def pretrained(tmp_path_factory):
     root = tmp_path_factory.mktemp("rpt")
     dataset = write_dataset(root / "data", n_users=40)
-    config = SequentialConfig(encoder="lares", dim=8, inner_dim=16, num_train_epochs=4, batch_size=64)
+    config = SequentialConfig(encoder="lares", hidden_size=8, inner_dim=16, num_train_epochs=4, batch_size=64)
     train_sequential(config, dataset=dataset, output=root / "spt")
     return dataset, root / "spt"
 
@@ -214,7 +214,7 @@ def test_a_model_of_another_kind_or_dataset_is_refused(pretrained, tmp_path):
     other = write_dataset(tmp_path / "other", n_users=12, seed=5)
     with pytest.raises(UserError, match="pre-train on this dataset first"):
         train_rpt(RPTConfig(), dataset=other, model=model, output=tmp_path / "m")
-    config = SequentialConfig(dim=8, inner_dim=16, num_train_epochs=1)
+    config = SequentialConfig(hidden_size=8, inner_dim=16, num_train_epochs=1)
     train_sequential(config, dataset=dataset, output=tmp_path / "sasrec")
     with pytest.raises(UserError, match="holds a sasrec model"):
         train_rpt(RPTConfig(), dataset=dataset, model=tmp_path / "sasrec", output=tmp_path / "m")

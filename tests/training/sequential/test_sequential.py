@@ -15,7 +15,7 @@ from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.train import SequentialConfig, train_sequential
 from tests.fixtures.sequential_data import write_dataset
 
-TINY = {"dim": 16, "inner_dim": 32, "num_train_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
+TINY = {"hidden_size": 16, "inner_dim": 32, "num_train_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
 
 
 @pytest.fixture(scope="module")

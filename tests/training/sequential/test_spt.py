@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 def make_lares(n_items=30, dropout=0.0, **extra):
     torch.manual_seed(0)
     return LARES(
-        n_items=n_items, dim=8, inner_dim=16, max_length=10, hidden_dropout=dropout,
+        n_items=n_items, hidden_size=8, inner_dim=16, max_length=10, hidden_dropout=dropout,
         attention_dropout=dropout, **extra,
     ).train()  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_buckets_hold_the_prefixes_that_end_at_the_positions(data):
 def test_packed_rows_give_the_loss_and_gradient_of_separate_samples(data, encoder, monkeypatch):
     """No dropout, and for LARES the repeatable initial state in place of the drawn one."""
     config = SequentialConfig(
-        encoder=encoder, dim=8, inner_dim=16, hidden_dropout=0.0, attention_dropout=0.0,
+        encoder=encoder, hidden_size=8, inner_dim=16, hidden_dropout=0.0, attention_dropout=0.0,
         trajectory_weight=0.0, step_weight=0.0, step_sampler="constant",
     )  # fmt: skip
     from latentrec.models.sequential import build_encoder
@@ -196,7 +196,7 @@ def test_lares_trains_and_resumes_bit_for_bit_after_sigkill(tmp_path, monkeypatc
     """A child process is killed between two checkpoints; the next attempt ends with the same fingerprint."""
     dataset = write_dataset(tmp_path / "data", n_users=30)
     config = {
-        "encoder": "lares", "dim": 8, "inner_dim": 16, "num_train_epochs": 10, "batch_size": 64,
+        "encoder": "lares", "hidden_size": 8, "inner_dim": 16, "num_train_epochs": 10, "batch_size": 64,
         "patience": 10,
     }  # fmt: skip
     paths = {"dataset": dataset, "output": tmp_path / "m"}
