@@ -92,7 +92,12 @@ def test_rank_counts_the_items_above_the_target():
 def test_both_sides_get_the_same_shape_and_stopping_rule(setup):
     theirs = compare.recbole_config(setup, 64, seed=1)
     ours = SequentialConfig(**compare.SHAPE)
-    names = {"hidden_size": "hidden_size", "inner_size": "inner_dim", "n_layers": "layers", "n_heads": "heads"}
+    names = {
+        "hidden_size": "hidden_size",
+        "inner_size": "inner_dim",
+        "n_layers": "layers",
+        "n_heads": "heads",
+    }
     assert {name: theirs[name] for name in names} == {k: getattr(ours, v) for k, v in names.items()}
     assert (theirs["stopping_step"], theirs["epochs"], theirs["MAX_ITEM_LIST_LENGTH"]) == (2, 3, 10)
     assert theirs["loss_type"] == "CE"
