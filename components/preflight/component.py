@@ -93,7 +93,8 @@ def preflight(
         system: Name of the pipeline.
         customer_reviews: review files: paths, folders, gs:// or https:// locations; plain, gzip or
             zstd
-        data_cutoff: Day or time that ends the data where data_window_end is empty; a schedule's time
+        data_cutoff: Day or time that ends the data where data_window_end is empty; scheduled: when
+            the run was to start, which schedules use
         data_k_core: repeat until every user and every item has at least so many events
         data_max_history: events of a user's past that a sample carries at most
         data_metadata: product metadata files, like --reviews; may be absent
@@ -130,7 +131,6 @@ def preflight(
         rpt_learning_rate: peak learning rate of Adam
         rpt_num_train_epochs: upper bound of epochs
         sasrec_num_train_epochs: upper bound of epochs
-        scheduled_time: When KFP was to start the run; the data ends there with data_cutoff=scheduled
         seed: Seed of everything random, in every step
         settings: Any field of any step, as {"sft.learning_rate": 1e-4, "evaluate.max_users": 2000}
         sft_backbone: preset (micro, tiny, small, medium, large), directory, gs://, hub id
