@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/engine.sh
 export IMAGE_REGISTRY=${IMAGE_REGISTRY:-localhost/latentrec} IMAGE_TAG=${IMAGE_TAG:-test}
-BASE_IMAGE=${BASE_IMAGE:-$(docker/base.sh)}
+BASE_IMAGE=${BASE_IMAGE:-$(.ci/base_image)}
 export BASE_IMAGE
 docker/build.sh
 exec "$@"

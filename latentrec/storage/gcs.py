@@ -24,7 +24,7 @@ from google.cloud import storage
 from latentrec.core import UserError
 from latentrec.storage.gcs_client import Corrupted, GcsConnection, explained
 from latentrec.storage.local import temporary_beside
-from latentrec.storage.ranges import FileMetricLogger, FileWindow, crc32c_of
+from latentrec.storage.ranges import FileRangeWriter, FileWindow, crc32c_of
 from latentrec.storage.transfer import (
     PIECE,
     RangeReader,
@@ -254,11 +254,11 @@ class GcsStore:
         ranges = pieces(info.size)
         with target.open("r+b") as stream:
             stream.truncate(info.size)
-            metric_loggers = [FileMetricLogger(stream.fileno(), start) for start, _ in ranges]
+            writers = [FileRangeWriter(stream.fileno(), start) for start, _ in ranges]
 
             def piece(index: int) -> None:
-                self._fetch(blob, info, *ranges[index], metric_loggers[index])
-                moved(metric_loggers[index].done)
+                self._fetch(blob, info, *ranges[index], writers[index])
+                moved(writers[index].done)
 
             with ThreadPoolExecutor(workers(), thread_name_prefix="download") as pool:
                 futures = [pool.submit(piece, index) for index in range(len(ranges))]
@@ -269,7 +269,7 @@ class GcsStore:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
         crc = 0
-        for writer in metric_loggers:
+        for writer in writers:
             crc = crc32c_combine(crc, writer.crc, writer.done)
         return crc
 

@@ -42,7 +42,7 @@ class FileWindow(io.RawIOBase):
         super().close()
 
 
-class FileMetricLogger:
+class FileRangeWriter:
     """Writes a range into an open file at its place, and keeps its crc32c."""
 
     def __init__(self, descriptor: int, start: int):
