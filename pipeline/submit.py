@@ -23,6 +23,8 @@ from pipeline.compile import compile_pipelines
 from pipeline.dags import SYSTEMS, parameter_defaults, parse_parameters, pipeline_of
 
 BUILD = Path("build/pipelines")
+LONGEST_DESCRIPTION = 255
+"""Signs that KFP's database keeps of a run's description; a longer one is refused with HTTP 500."""
 
 
 def checked_parameters(system: str, text: str, settings_file: str = "") -> dict[str, Any]:
@@ -103,7 +105,8 @@ def run_description(system: str, parameters: Mapping[str, Any], version: str) ->
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in sorted(parameters.items())
     ]
-    return redact(f"{system}, version {version}: {' '.join(given)}")[:1000]
+    text = redact(f"{system}, version {version}: {' '.join(given)}")
+    return text if len(text) <= LONGEST_DESCRIPTION else text[: LONGEST_DESCRIPTION - 1] + "…"
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 NOT_FOUND, INVALID, EXISTS, UNAUTHENTICATED = (404, 5), (400, 3), (409, 6), (401, 16)
-UNAVAILABLE = (503, 14)
+UNAVAILABLE, INTERNAL = (503, 14), (500, 13)
 RUN_FIELDS = {"experiment_id", "display_name", "pipeline_version_reference", "runtime_config"}
 RUN_FIELDS |= {"service_account", "description", "pipeline_spec"}
 RECURRING_FIELDS = RUN_FIELDS | {"max_concurrency", "trigger", "mode", "no_catchup", "namespace"}
@@ -237,6 +237,8 @@ class KfpServer(ThreadingHTTPServer):
 
     def _checked_run(self, given: dict) -> dict:
         self._get(self.experiments, "Experiment", given.get("experiment_id", ""))
+        if len(given.get("description") or "") > 255:
+            raise Refused(INTERNAL, "Error 1406 (22001): Data too long for column 'Description' at row 1")
         reference = given.get("pipeline_version_reference") or {}
         own = [v for v in self.versions.values() if v["pipeline_id"] == reference.get("pipeline_id")]
         if reference.get("pipeline_version_id") or not own:

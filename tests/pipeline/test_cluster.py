@@ -173,6 +173,13 @@ def test_the_description_of_a_run_tells_no_secret(server):
     assert not re.search("hidden|abc123", shown)
 
 
+def test_a_long_description_is_cut_to_what_kfp_keeps(server):
+    submit.main(["--params", PARAMS + " data_metadata=gs://bucket/" + "m" * 400])
+    described = only(server.runs)["description"]
+    assert len(described) == 255
+    assert described.endswith("…")
+
+
 def test_a_version_may_be_chosen_by_name(server):
     submit.main(["--params", PARAMS])
     name = only(server.versions)["display_name"]
