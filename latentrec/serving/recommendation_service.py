@@ -157,6 +157,7 @@ class RecommendationService:
         self._loaded = loaded
         self._max_batch = max_batch
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._queueing = threading.Lock()
         threading.Thread(target=self._work, name="recommender", daemon=True).start()
         self.warm_up()
 
@@ -182,6 +183,7 @@ class RecommendationService:
         loaded = self._loaded
         found = [_known_history(row, loaded) for row in rows]
         waiting: list[Future[tuple[np.ndarray, np.ndarray]] | None] = []
+        jobs: list[_Job] = []
         for row, history in zip(rows, found, strict=True):
             readable = bool(history.titles) if history.titles is not None else len(history.items) > 0
             if not readable or (
@@ -190,8 +192,11 @@ class RecommendationService:
                 waiting.append(None)
                 continue
             job = _Job(loaded, history, row, parameters, Future())
-            self._jobs.put(job)
+            jobs.append(job)
             waiting.append(job.result)
+        with self._queueing:
+            for job in jobs:
+                self._jobs.put(job)
         answers = []
         for row, history, result in zip(rows, found, waiting, strict=True):
             ranked = _popularity(row, history, parameters, loaded) if result is None else result.result()
@@ -202,15 +207,18 @@ class RecommendationService:
         held: _Job | None = None
         while True:
             jobs, held = [held or self._jobs.get()], None
-            while len(jobs) < self._max_batch:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job.parameters != jobs[0].parameters or job.loaded is not jobs[0].loaded:
-                    held = job
-                    break
-                jobs.append(job)
+            with (
+                self._queueing
+            ):  # a caller's rows are all there: what is ranked together is no matter of timing
+                while len(jobs) < self._max_batch:
+                    try:
+                        job = self._jobs.get_nowait()
+                    except queue.Empty:
+                        break
+                    if job.parameters != jobs[0].parameters or job.loaded is not jobs[0].loaded:
+                        held = job
+                        break
+                    jobs.append(job)
             _rank(jobs)
 
 

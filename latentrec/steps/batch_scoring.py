@@ -18,19 +18,10 @@ from latentrec.decoding import DecodingOptions
 from latentrec.registry.model_registry import RegisteredVersion, Registry
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import MAX_HISTORY, MAX_ROWS, BadRequest, Parameters, parse_rows
+from latentrec.steps.score_shards import BATCH_KEY, COMPRESSION, SCHEMA, SHARD_KEY, WHOLE, Shard, is_scored
 from latentrec.storage import check_output_file, is_local, join, local_path, store_for
 
 FILE_NAME = "recommendations.parquet"
-_SCHEMA = pa.schema(
-    [
-        ("user_key", pa.string()),
-        ("item_keys", pa.list_(pa.string())),
-        ("titles", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float64())),
-        ("unknown_items", pa.int64()),
-        ("fallback", pa.bool_()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -51,6 +42,7 @@ def batch_score(
     k: int = 10,
     exclude_history: bool | None = None,
     batch_size: int = 256,
+    shard: Shard = WHOLE,
 ) -> BatchResult:
     """Write the ``k`` best items of every user.
 
@@ -63,13 +55,17 @@ def batch_score(
         k: list length.
         exclude_history: leave out what the user has; ``None``: as the model was evaluated.
         batch_size: users ranked together.
+        shard: score these batches only, to a file of the shard's own in the folder ``output``
+            (:func:`latentrec.steps.score_shards.merge_shards`).
 
     Raises:
         UserError: no such model or file, or a row that is malformed (the message names it).
     """
-    target = output if output.endswith(".parquet") else join(output, FILE_NAME)
+    if shard.count > 1 and output.endswith(".parquet"):
+        raise UserError(f"--output is {output!r}; expected a folder, where each shard has a file of its own")
+    target = output if output.endswith(".parquet") else join(output, shard.file_name(FILE_NAME))
     if is_local(target):
-        target = str(check_output_file(target, _is_scored, inputs=[users]))
+        target = str(check_output_file(target, is_scored, inputs=[users]))
     registered, loaded = load_registered(model)
     service = RecommendationService(loaded, max_batch=batch_size)
     parameters = Parameters(k, loaded.options.exclude_history if exclude_history is None else exclude_history)
@@ -80,14 +76,21 @@ def batch_score(
             {"k": parameters.k, "exclude_history": parameters.exclude_history}
         ),
     }
-    schema = _SCHEMA.with_metadata(metadata)
-    count = fallbacks = 0
+    if shard.count > 1:
+        metadata[SHARD_KEY.decode()] = f"{shard.number}/{shard.count}"
+        metadata[BATCH_KEY.decode()] = str(batch_size)
+    schema = SCHEMA.with_metadata(metadata)
+    seen = count = fallbacks = 0
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / FILE_NAME
-        written = pq.ParquetWriter(made, schema, compression="zstd")
+        written = pq.ParquetWriter(made, schema, compression=COMPRESSION)
         with written as writer, progress("users", unit="users") as bar:
-            for keys, histories in _batches(_read_users(users, Path(folder)), batch_size):
-                rows = _checked(users, count, histories)
+            batches = _batches(_read_users(users, Path(folder)), batch_size)
+            for number, (keys, histories) in enumerate(batches):
+                seen += len(keys)
+                if not shard.has(number):
+                    continue
+                rows = _checked(users, seen - len(keys), histories)
                 answers = service.recommend(rows, parameters)
                 columns: dict[str, Any] = {"user_key": keys}
                 for name in schema.names[1:]:
@@ -96,17 +99,10 @@ def batch_score(
                 count += len(keys)
                 fallbacks += sum(answer.fallback for answer in answers)
                 bar.update(len(keys))
-        if count == 0:
+        if seen == 0:
             raise UserError(f"{users} has no users")
         store_for(target).upload_file(made, target)
     return BatchResult(target, count, fallbacks, registered)
-
-
-def _is_scored(path: Path) -> bool:
-    try:
-        return b"latentrec.model" in (pq.read_schema(path).metadata or {})
-    except (pa.ArrowException, OSError):
-        return False
 
 
 def load_registered(uri: str) -> tuple[RegisteredVersion, ServingModel]:

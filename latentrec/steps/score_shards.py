@@ -1,0 +1,146 @@
+"""Batch scoring in shards: which users one shard scores, and one file of all shards, byte for byte.
+
+Users are dealt out in the batches that are ranked together, batch ``b`` to shard ``b mod count``: every shard
+ranks the very batches that one process would, so its scores are the same to the last bit, and the merged file
+is the one that a run without shards writes. A shard is deterministic and appears whole or not at all, so one
+that was lost is simply scored again.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from latentrec.core import UserError
+from latentrec.storage import check_output_file, is_local, join, store_for
+
+SHARD_KEY, BATCH_KEY = b"latentrec.shard", b"latentrec.batch_size"
+"""In the metadata of a shard's file, and not in the whole one's."""
+
+COMPRESSION = "zstd"
+SCHEMA = pa.schema(
+    [
+        ("user_key", pa.string()),
+        ("item_keys", pa.list_(pa.string())),
+        ("titles", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
+        ("unknown_items", pa.int64()),
+        ("fallback", pa.bool_()),
+    ]
+)
+"""One row a user. Parquet names the values of a list its own way: what is read is cast back to this."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` parts; ``number`` counts from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """``"2/4"``: the second of four.
+
+        Raises:
+            UserError: not of that form, or no such part.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise UserError(f"--shard is {text!r}, expected I/N with I from 1 to N, for example 2/4")
+        return cls(int(found[1]), int(found[2]))
+
+    def has(self, batch: int) -> bool:
+        """Whether the batch of this index, from 0, is this shard's."""
+        return batch % self.count == self.number - 1
+
+    def file_name(self, whole: str) -> str:
+        """Name of this shard's file, of the whole file's name; the same for one of one."""
+        if self.count == 1:
+            return whole
+        return f"{whole.removesuffix('.parquet')}-{self.number:05d}-of-{self.count:05d}.parquet"
+
+
+WHOLE = Shard()
+"""All users."""
+
+
+def merge_shards(folder: str, count: int, name: str) -> tuple[str, int]:
+    """Write ``name`` in a folder from its ``count`` shards, one batch in memory at a time.
+
+    Args:
+        folder: local or ``gs://``; the shards lie in it, and stay.
+        count: how many shards there are.
+        name: of the whole file.
+
+    Returns:
+        Its location, and how many users it has.
+
+    Raises:
+        UserError: a shard is missing, unreadable, cut off, or of another model, other options or count.
+    """
+    target = join(folder, name)
+    locations = [join(folder, Shard(number, count).file_name(name)) for number in range(1, count + 1)]
+    if is_local(target):
+        target = str(check_output_file(target, is_scored, inputs=locations))
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [_shard(place, number, count, Path(scratch)) for number, place in enumerate(locations, 1)]
+        schema = files[0].schema_arrow
+        for place, file in zip(locations, files, strict=True):
+            if _without(file.schema_arrow, SHARD_KEY) != _without(schema, SHARD_KEY):
+                raise UserError(
+                    f"{place} is of another model or other options than {locations[0]}; score it again"
+                )
+        batches = sum(file.num_row_groups for file in files)
+        for number, (place, file) in enumerate(zip(locations, files, strict=True), 1):
+            expected = len(range(number - 1, batches, count))
+            if file.num_row_groups != expected:
+                raise UserError(
+                    f"{place} has {file.num_row_groups} batches of users, expected {expected}: the shards "
+                    "are not of the same users; score them again"
+                )
+        if batches == 0:
+            raise UserError(f"the {count} shards in {folder} have no users")
+        made = Path(scratch) / "merged"
+        users = 0
+        whole = SCHEMA.with_metadata(_without(schema, SHARD_KEY, BATCH_KEY))
+        with pq.ParquetWriter(made, whole, compression=COMPRESSION) as writer:
+            for batch in range(batches):
+                table = files[batch % count].read_row_group(batch // count)
+                writer.write_table(table.cast(whole))
+                users += table.num_rows
+        store_for(target).upload_file(made, target)
+    return target, users
+
+
+def is_scored(path: Path) -> bool:
+    """Whether a file is one that batch scoring wrote."""
+    try:
+        return b"latentrec.model" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _without(schema: pa.Schema, *keys: bytes) -> dict[bytes, bytes]:
+    return {key: value for key, value in (schema.metadata or {}).items() if key not in keys}
+
+
+def _shard(place: str, number: int, count: int, scratch: Path) -> pq.ParquetFile:
+    path = scratch / f"shard-{number}"
+    try:
+        store_for(place).download_file(place, path)
+    except FileNotFoundError:
+        raise UserError(f"{place}: no such file; score it with --shard {number}/{count}") from None
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{place}: not readable Parquet ({error}); score it again") from None
+    written = (file.schema_arrow.metadata or {}).get(SHARD_KEY, b"").decode("utf-8", "replace")
+    if written != f"{number}/{count}":
+        raise UserError(f"{place} is shard {written or 'none'}, expected {number}/{count}; score it again")
+    return file
