@@ -22,6 +22,7 @@ from latentrec.core.settings import (
     IMAGE_VARIABLE,
     KFP_API_VARIABLE,
     KFP_UI_VARIABLE,
+    LOG_FORMAT_VARIABLE,
     MAX_RESTARTS_VARIABLE,
     MLFLOW_EXPERIMENT_NAME_VARIABLE,
     MLFLOW_TRACKING_URI_VARIABLE,
@@ -56,6 +57,7 @@ SETTING_NAMES = (
     KFP_UI_VARIABLE,
     MLFLOW_UI_VARIABLE,
     NOTIFY_ON_VARIABLE,
+    LOG_FORMAT_VARIABLE,
 )
 STORE_KEYS = "mlpipeline-minio-artifact"
 """Secret with the keys of KFP's own object store; KFP makes it, an installation on ``gs://`` may lack it."""
