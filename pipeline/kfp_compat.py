@@ -11,10 +11,12 @@ Failures: after a failed task it goes on with every task that does not depend on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
+from kfp import dsl
 from kfp.local import executor_input_utils, status, task_dispatcher
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
 
@@ -87,6 +89,7 @@ def stopped_by_first_failure(
         if stopped() or (failed and step != always):
             return {}, status.Status.FAILURE
         announce(step)
+        arguments["arguments"] = _with_schedule_time(arguments["arguments"])
         outputs, state = original(**arguments)
         if state == status.Status.FAILURE:
             failed.append(step)
@@ -97,3 +100,14 @@ def stopped_by_first_failure(
         yield failed
     finally:
         task_dispatcher.run_single_task_implementation = original
+
+
+def _with_schedule_time(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's inputs with now in the place of the schedule's time.
+
+    KFP's backend gives a run without a schedule the time that it was made at; the local runner of kfp 2.17 takes
+    the placeholder for a reference to an input (``placeholder_utils.resolve_io_placeholders``) and fails.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    placeholder = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
+    return {name: now if value == placeholder else value for name, value in arguments.items()}

@@ -89,13 +89,13 @@ def test_a_sample_that_others_read_is_left_as_it_is(tmp_path):
     assert generate_sample(tmp_path / "shop", seed=8, users=20)[0].stat().st_ino != inode
 
 
-def test_samples_of_two_seeds_placeholder_two_folders(tmp_path):
+def test_samples_of_two_seeds_are_two_folders(tmp_path):
     from argparse import Namespace
 
     from pipeline.local_runner import RunFolders
     from pipeline.run_local import _inputs
 
-    nothing = Namespace(category="", reviews="", metadata="")
-    made = [_inputs(nothing, RunFolders(tmp_path), {"seed": seed})["reviews"] for seed in (42, 43)]
+    nothing = Namespace(category="", category_year="", reviews="", metadata="")
+    made = [_inputs(nothing, RunFolders(tmp_path), {"seed": seed})["customer_reviews"] for seed in (42, 43)]
     assert made[0] != made[1]
     assert digest(map(Path, made[:1])) != digest(map(Path, made[1:]))

@@ -35,7 +35,9 @@ def test_documented_make_target_and_variables_exist(command):
 
 
 def test_make_help_lists_every_target():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     listed = {line.split()[0] for line in done.stdout.splitlines()}
     phony = set(re.search(r"\.PHONY: ((?:.*\\\n)*.*)", MAKEFILE)[1].replace("\\\n", " ").split())
     assert listed == phony

@@ -99,6 +99,7 @@ def train_through_an_outage(store: str, root: Path) -> tuple[str, str]:
     errors_text = (root / "step.err").read_text()
     try:
         assert step.wait(120) == 0, errors_text
+        print(errors_text)  # shown where a check fails
         check_every_point(server.url)
     finally:
         server.kill()
