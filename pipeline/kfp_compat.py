@@ -105,8 +105,9 @@ def stopped_by_first_failure(
 def _with_schedule_time(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A task's inputs with now in the place of the schedule's time.
 
-    KFP's backend gives a run without a schedule the time that it was made at; the local runner of kfp 2.17 takes
-    the placeholder for a reference to an input (``placeholder_utils.resolve_io_placeholders``) and fails.
+    KFP's backend gives a run without a schedule the time that it was made at; the local runner of kfp 2.17
+    takes the placeholder for a reference to an input (``placeholder_utils.resolve_io_placeholders``) and
+    fails.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     placeholder = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER
