@@ -1,5 +1,7 @@
 """Fixtures shared by all tests: the real data beside the repository, the generated sample, its dataset."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,20 @@ from latentrec.data import DataPrepConfig, generate_sample, prepare
 pytest_plugins = ["tests.fakes.fixtures", "tests.fixtures.tracked_run"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def settings_stay_in_their_test() -> Iterator[None]:
+    """A step that runs in a test makes the installation's settings MLflow's own, for its whole process."""
+
+    def settings() -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "LATENTREC_"))}
+
+    before = settings()
+    yield
+    for name in settings().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
