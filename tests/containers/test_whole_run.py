@@ -20,6 +20,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 from kfp import components as kfp_components
+from kfp import dsl
 
 from latentrec.steps.status import read_step_statuses
 from latentrec.storage import join, store_for
@@ -207,6 +208,9 @@ def second(world, tmp_path_factory) -> Second:
     run_id = "latentr3-launched"
     told = {"LATENTREC_CHECKPOINT_ROOT": killed.checkpoints, "LATENTREC_RUN_ID": run_id}
     text = re.sub(r"backoffDuration: \d+s", "backoffDuration: 1s", path.read_text(encoding="utf-8"))
+    text = text.replace(
+        dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, "2026-01-05T03:00:00Z"
+    )  # KFP's backend
     spec, _ = yaml.safe_load_all(text)
     pipeline = kfp_components.load_component_from_text(yaml.safe_dump(spec))
     with pytest.MonkeyPatch.context() as patch, launcher_around_each_container(launcher):
@@ -221,7 +225,7 @@ def test_launched_run_goes_from_object_storage_to_object_storage(second, world):
     assert sorted(status.step for status in statuses) == sorted(STEPS)
     assert {status.state for status in statuses} == {"succeeded"}
     names = {info.uri for info in store_for("gs://bucket").list("gs://bucket/pipelines/")}
-    for artifact in ("data-prep/dataset/manifest.json", "grpo/model/model.json", "evaluate/report"):
+    for artifact in ("data-prep/dataset/manifest.json", "stage-2/model/model.json", "evaluate/report"):
         assert any(name.endswith(artifact) for name in names), artifact
     assert len(second.launcher.launched) == len(STEPS) + 2, "each step, the killed one again, the summary"
 
@@ -325,6 +329,7 @@ def test_a_step_that_fails_in_its_container_fails_the_run(world, tmp_path):
     broken.write_text("\n".join(lines))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "LATENTREC_"))}
     command = [sys.executable, "-m", "pipeline.run_local", "--runner", "docker", "--reviews", str(broken)]
+    command += ["--metadata", str(next(world.folder.glob("*meta*")))]
     done = subprocess.run(
         [*command, "--params", PARAMETERS],
         cwd=ROOT,
