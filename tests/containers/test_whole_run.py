@@ -345,7 +345,7 @@ def test_a_step_that_fails_in_its_container_fails_the_run(world, tmp_path):
     assert "line 501" in told
     summary = next((tmp_path / "runs").rglob("run-summary/summary")).read_text()
     assert "**data_prep** met bad input" in summary
-    assert "| grpo | – |" in summary
+    assert "| stage_2 | – |" in summary
 
 
 def test_pushed_image_is_the_one_that_its_digest_in_the_lock_names(world, tmp_path):
