@@ -1,4 +1,4 @@
-"""When a schedule comes next, by the rules of the cron library that KFP uses."""
+"""Which texts are a schedule, and when it comes next, by the rules of the cron library that KFP uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.cron import next_time
+from latentrec.core import UserError
+from pipeline.cron import check_cron, next_time
 
 NOW = datetime(2026, 11, 27, 19, 15, 30, tzinfo=UTC)  # a Friday
 
@@ -33,3 +34,27 @@ def test_the_next_time(expression, expected):
 
 def test_a_day_that_never_comes():
     assert next_time("0 0 0 31 2 *", NOW) is None
+
+
+@pytest.mark.parametrize("text", ["0 0 3 * * 1", "*/30 0-15 3,4 ? JAN-MAR MON", "0 0 0 1 1 ?"])
+def test_six_fields_are_a_schedule(text):
+    assert check_cron(f" {text} ") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 3 * * 1", "5 fields, expected six.*write '0 0 3"),
+        ("", "0 fields"),
+        ("0 0 24 * * 1", "hour is '24'"),
+        ("0 0 3 * * 7", "day of week is '7'"),
+        ("0 0 3 * 0 1", "month is '0'"),
+        ("0 0 5-3 * * 1", "hour is '5-3'"),
+        ("0 */0 3 * * 1", "minute is"),
+        ("? 0 3 * * 1", "second is"),
+        ("0 0 3 * * LUN", "day of week is 'LUN'"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_here(text, message):
+    with pytest.raises(UserError, match=message):
+        check_cron(text)

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,81 +16,11 @@ import pytest
 from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating_examples import RatingTask
-from latentrec.prompts.rating_format import RatingAnswer, RatingScale, parse_answer, render_answer
-from latentrec.training.rating.chat_endpoint import ChatEndpoint, EndpointError, RateLimit
+from latentrec.prompts.rating_format import RatingAnswer, parse_answer, render_answer
+from latentrec.training.rating.chat_endpoint import EndpointError
 from latentrec.training.rating.trace_records import Journal, Trace, read_traces, write_traces
 from latentrec.training.rating.traces import TracesConfig, make_traces
-
-SCALE = RatingScale()
-GOOD = render_answer("u", "i", "m", 4.0)
-
-
-class Teacher:
-    """A chat endpoint scripted by a test: ``script(prompt, attempt)`` gives status, body and headers."""
-
-    def __init__(self, script):
-        self.script = script
-        self.asked = Counter()
-        self.requests = []
-        self.lock = threading.Lock()
-        teacher = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                prompt = body["messages"][0]["content"]
-                with teacher.lock:
-                    teacher.asked[prompt] += 1
-                    attempt = teacher.asked[prompt]
-                    teacher.requests.append((time.monotonic(), prompt, dict(self.headers)))
-                status, answer, headers = teacher.script(prompt, attempt)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                try:
-                    self.send_response(status)
-                    for name, value in headers.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def chat(text, prompt_tokens=100, completion_tokens=20):
-    return {
-        "model": "teacher-1",
-        "choices": [{"message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
-    }
-
-
-def endpoint(url, **settings):
-    return ChatEndpoint(url, "teacher", **{"attempts": 4, "backoff": 0.01, "timeout": 5.0, **settings})
-
-
-def ask(client):
-    return client.ask("hello", key="k", temperature=0.0, max_tokens=10)
-
-
-def config(url, **settings):
-    fast = {"requests_per_minute": 0.0, "backoff": 0.01, "concurrency": 3, "samples": 12, "attempts": 3}
-    return TracesConfig(endpoint=url, model="teacher", **{**fast, **settings})
+from tests.training.rating.teacher import GOOD, SCALE, Teacher, chat, config
 
 
 @pytest.fixture
@@ -158,136 +87,6 @@ def test_traces_survive_a_round_trip(tmp_path):
     traces = [Trace("p “é”", GOOD, 4.0, 7, "x", True), Trace("q", GOOD, 4.0)]
     write_traces(traces, str(tmp_path / "t"))
     assert sorted(read_traces(str(tmp_path / "t"), SCALE), key=lambda t: -t.row) == traces
-
-
-def test_endpoint_answers_are_read_with_their_usage():
-    with Teacher(lambda *_: (200, chat("hi"), {})) as teacher:
-        client = endpoint(teacher.url)
-        assert ask(client).text == "hi"
-        assert (client.usage.prompt_tokens, client.usage.completion_tokens) == (100, 20)
-        assert client.usage.cost(2.0, 10.0) == pytest.approx((100 * 2 + 20 * 10) / 1e6)
-
-
-def test_too_many_requests_waits_as_long_as_the_endpoint_asks():
-    def script(_, attempt):
-        return (429, b"slow down", {"Retry-After": "0.4"}) if attempt == 1 else (200, chat("hi"), {})
-
-    with Teacher(script) as teacher:
-        client = endpoint(teacher.url)
-        assert ask(client).text == "hi"
-        first, second = (moment for moment, _, _ in teacher.requests)
-        assert second - first >= 0.4
-        assert client.usage.retries == {"HTTP 429": 1}
-
-
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_server_errors_are_retried(status):
-    with Teacher(lambda _, n: (status, b"", {}) if n < 3 else (200, chat("hi"), {})) as teacher:
-        assert ask(endpoint(teacher.url)).text == "hi"
-        assert teacher.asked["hello"] == 3
-
-
-def test_timeout_is_retried():
-    def script(_, attempt):
-        if attempt == 1:
-            time.sleep(0.6)
-        return 200, chat("hi"), {}
-
-    with Teacher(script) as teacher:
-        client = endpoint(teacher.url, timeout=0.3)
-        assert ask(client).text == "hi"
-        assert client.usage.retries == {"timeout": 1}
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [b"", b"not json", b"[]", {}, {"choices": []}, {"choices": [{}]}, chat(""), chat(None), chat(["x"])],
-    ids=str,
-)
-def test_malformed_answer_is_retried_and_given_up_after_the_attempts_allowed(answer):
-    with Teacher(lambda *_: (200, answer, {})) as teacher:
-        client = endpoint(teacher.url, attempts=2)
-        with pytest.raises(EndpointError, match="2 attempts failed, the last with malformed answer"):
-            ask(client)
-        assert teacher.asked["hello"] == 2
-
-
-def test_dead_endpoint_is_given_up():
-    with Teacher(lambda *_: (200, chat("hi"), {})) as teacher:
-        url = teacher.url
-    with pytest.raises(EndpointError, match="no connection"):
-        ask(endpoint(url, attempts=2))
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_refused_request_is_the_users_to_mend_and_not_repeated(status):
-    with Teacher(lambda *_: (status, b"no such model", {})) as teacher:
-        with pytest.raises(UserError, match=f"HTTP {status} "):
-            ask(endpoint(teacher.url))
-        assert teacher.asked["hello"] == 1
-
-
-def test_key_is_sent_and_named_in_no_error(monkeypatch):
-    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
-    echo = {"error": {"code": "invalid_api_key", "message": "\x1b[2J Bearer sk-very-secret is wrong"}}
-    for body in (b"Bearer sk-very-secret", echo):
-        with Teacher(lambda *_, body=body: (401, body, {})) as teacher:
-            with pytest.raises(UserError) as error:
-                ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
-            assert teacher.requests[0][2]["Authorization"] == "Bearer sk-very-secret"
-            assert "sk-very-secret" not in str(error.value)
-            assert "\x1b" not in str(error.value)
-    assert "(invalid_api_key)" in str(error.value)
-
-
-def test_no_login_of_this_machine_is_sent_in_place_of_the_key(monkeypatch, tmp_path):
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password secret\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
-    with Teacher(lambda *_: (200, chat("x"), {})) as teacher:
-        ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
-        ask(endpoint(teacher.url, key_variable="NO_SUCH_KEY"))
-        sent = [headers.get("Authorization") for _, _, headers in teacher.requests]
-    assert sent == ["Bearer sk-very-secret", None]
-
-
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_key_does_not_follow_a_redirect(monkeypatch, status):
-    monkeypatch.setenv("SECRET_KEY", "sk-very-secret")
-    with Teacher(lambda *_: (200, chat("x"), {})) as other:
-        to_other = (status, b"", {"Location": other.url + "/chat/completions"})
-        with Teacher(lambda *_: to_other) as teacher, pytest.raises(UserError, match="redirects"):
-            ask(endpoint(teacher.url, key_variable="SECRET_KEY"))
-        assert other.requests == []
-
-
-@pytest.mark.parametrize("usage", [-1_000_000, "-5", None, True, -1e300])
-def test_usage_below_zero_does_not_lower_the_spend(usage):
-    with Teacher(lambda *_: (200, chat("x", usage, usage), {})) as teacher:
-        client = endpoint(teacher.url)
-        ask(client)
-        assert client.usage.cost(1.0, 1.0) >= 0
-
-
-@pytest.mark.parametrize("body", [b"x" * (9 << 20), b"[" * 200_000, chat("x", float("inf")), {"choices": 7}])
-def test_answer_without_bounds_is_malformed(body):
-    with Teacher(lambda *_: (200, body, {})) as teacher, pytest.raises(EndpointError, match="malformed"):
-        ask(endpoint(teacher.url, attempts=1))
-
-
-def test_rate_limit_spaces_requests_of_all_threads():
-    limit, moments, start = RateLimit(per_minute=1200), [], time.monotonic()
-
-    def go():
-        limit.wait()
-        moments.append(time.monotonic() - start)
-
-    threads = [threading.Thread(target=go) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(moment >= 0.05 * place for place, moment in enumerate(sorted(moments)))
 
 
 def test_wrong_rating_is_asked_again_with_the_truth(rating_dataset, truths, tmp_path):
