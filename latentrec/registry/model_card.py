@@ -13,7 +13,7 @@ from latentrec.data.data_prep_config import AFTER_FILTERS
 from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.roles import ALONE
-from latentrec.evaluation.report.ranking_report import gate_facts
+from latentrec.evaluation.report.gate_facts import gate_facts
 from latentrec.models import ModelInfo
 from latentrec.storage import Manifest
 

@@ -117,7 +117,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             problems.extend(line for line in str(error).splitlines() if line not in problems)
             _logger.error("%s: %s", what, error, extra={"label": "preflight"})
             return None
-        _logger.info("preflight: %s: %s", what, found if isinstance(found, str) else "ok")
+        _logger.info("preflight: %s: %s", what, found if isinstance(found, str) and found else "ok")
         return found
 
     configs = attempt("parameters", lambda: check_parameters(system, given, settings)) or {}

@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from latentrec.core.html_page import page_loader, shown
 from latentrec.core.text import markdown_text
-from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE
 from latentrec.evaluation.ranking.scoring import K_MAX
 from latentrec.evaluation.ranking.tables import against, lift_by_taste
 from latentrec.evaluation.report import plots
+from latentrec.evaluation.report.gate_facts import gate_facts, gate_sentence
 from latentrec.metrics import Interval, hit_rate_at_k
 
 TITLE_COLUMNS = (
@@ -126,43 +126,10 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any]:
         headline = f"Do not promote {gate.challenger_name}"
     return {
         "headline": headline,
-        "sentence": gate.reason[:1].upper() + gate.reason[1:] + ".",
+        "sentence": gate_sentence(gate),
         "facts": gate_facts(gate),
         "caution": _caution(evaluation),
     }
-
-
-def gate_facts(gate: GateDecision) -> list[tuple[str, str]]:
-    """The figures of the decision, all over the same samples, as pairs of label and text."""
-    facts = [(f"challenger {gate.challenger_name}, {gate.metric_label}", f"{gate.challenger:.4f}")]
-    if gate.champion is not None and gate.difference is not None and gate.low is not None:
-        facts += [
-            (f"champion {gate.champion_name}", f"{gate.champion:.4f}"),
-            ("challenger − champion", f"{gate.difference:+.4f}"),
-            ("at least (one-sided 95 %)", f"{gate.low:+.4f}"),
-            ("margin to beat", f"{gate.margin:g}"),
-            ("champion cannot score", f"{gate.champion_unscorable_share:.1%}"),
-        ]
-    elif gate.champion_name is None:
-        facts.append(("champion", "none yet"))
-    if gate.champion_overlap is not None:
-        facts.append(("catalogue in common with the champion", f"{gate.champion_overlap:.0%}"))
-    facts += [
-        (
-            f"baseline {row.name}",
-            f"{row.value:.4f} ({row.difference:+.4f}, one-sided 95 %: {row.low:+.4f} to {row.high:+.4f}): "
-            f"{row.stands}",
-        )
-        for row in gate.baselines
-    ]
-    if gate.readable_share is not None:
-        facts.append(("answers that can be read", f"{gate.readable_share:.1%}"))
-    facts.append(("over", f"{gate.n_samples:,} samples, {gate.n_users:,} users"))
-    if gate.n_left_out:
-        facts.append(("left out (seen in training)", f"{gate.n_left_out:,} samples"))
-    if gate.n_runs > 1:
-        facts.append(("training runs compared", str(gate.n_runs)))
-    return facts
 
 
 def _caution(evaluation: Evaluation) -> str:

@@ -22,7 +22,8 @@ from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.rating.findings import against_the_floor, by_name, where_it_began
 from latentrec.evaluation.rating.rating_scores import RatingScores
-from latentrec.evaluation.report.ranking_report import gate_facts, plots
+from latentrec.evaluation.report import plots
+from latentrec.evaluation.report.gate_facts import gate_facts, gate_sentence
 from latentrec.metrics import Interval
 from latentrec.metrics.ratings import confusion
 from latentrec.models import ModelInfo
@@ -86,7 +87,7 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
         "gate": gate,
         "headline": f"{gate.challenger_name} "
         + ("may become the champion" if gate.promote else "is not promoted"),
-        "sentence": gate.reason[:1].upper() + gate.reason[1:] + ".",
+        "sentence": gate_sentence(gate),
         "facts": gate_facts(gate),
         "warnings": evaluation.warnings,
         "readable": f"{gate.min_readable_share:.0%}",
