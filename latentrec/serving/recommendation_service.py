@@ -5,12 +5,14 @@ Knows nothing of MLflow: the pyfunc (``pyfunc_model.py``) wraps it.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +158,7 @@ class RecommendationService:
     def __init__(self, loaded: ServingModel, max_batch: int = MAX_BATCH):
         self._loaded = loaded
         self._max_batch = max_batch
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._queueing = threading.Lock()
+        self._callers: queue.SimpleQueue[list[_Job]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="recommender", daemon=True).start()
         self.warm_up()
 
@@ -194,9 +195,8 @@ class RecommendationService:
             job = _Job(loaded, history, row, parameters, Future())
             jobs.append(job)
             waiting.append(job.result)
-        with self._queueing:
-            for job in jobs:
-                self._jobs.put(job)
+        if jobs:
+            self._callers.put(jobs)  # at once: which of them are ranked together is no matter of timing
         answers = []
         for row, history, result in zip(rows, found, waiting, strict=True):
             ranked = _popularity(row, history, parameters, loaded) if result is None else result.result()
@@ -204,22 +204,22 @@ class RecommendationService:
         return answers
 
     def _work(self) -> None:
-        held: _Job | None = None
+        waiting: list[_Job] = []
         while True:
-            jobs, held = [held or self._jobs.get()], None
-            with (
-                self._queueing
-            ):  # a caller's rows are all there: what is ranked together is no matter of timing
-                while len(jobs) < self._max_batch:
-                    try:
-                        job = self._jobs.get_nowait()
-                    except queue.Empty:
-                        break
-                    if job.parameters != jobs[0].parameters or job.loaded is not jobs[0].loaded:
-                        held = job
-                        break
-                    jobs.append(job)
+            waiting = waiting or self._callers.get()
+            while len(waiting) < self._max_batch:
+                try:
+                    waiting = waiting + self._callers.get_nowait()
+                except queue.Empty:
+                    break
+            alike = itertools.takewhile(partial(_is_ranked_with, waiting[0]), waiting)
+            jobs = list(itertools.islice(alike, self._max_batch))
+            waiting = waiting[len(jobs) :]
             _rank(jobs)
+
+
+def _is_ranked_with(first: _Job, other: _Job) -> bool:
+    return other.parameters == first.parameters and other.loaded is first.loaded
 
 
 def _rank(jobs: list[_Job]) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,6 +94,68 @@ def test_users_of_one_batch_have_their_own_candidates(service):
     ]
     answers = service.recommend(rows, Parameters(2))
     assert [answer.item_keys for answer in answers] == [[KEYS[9]], KEYS[1:3], KEYS[2:4]]
+
+
+class SlowQueue(queue.SimpleQueue):
+    """Holds whoever puts something up until that has been ranked, or for long enough that it could be."""
+
+    ranked = threading.Event()
+
+    def put(self, item):
+        self.ranked.clear()
+        super().put(item)
+        self.ranked.wait(0.3)
+
+
+def test_rows_of_one_caller_are_ranked_together_however_fast_the_model_is(monkeypatch):
+    """One that ranks its first row alone gives it other last bits: shards of users would differ."""
+    monkeypatch.setattr("latentrec.serving.recommendation_service.queue.SimpleQueue", SlowQueue)
+    sizes = []
+
+    class Model(Popularity):
+        def rank(self, histories, k, **more):
+            sizes.append(len(histories))
+            SlowQueue.ranked.set()
+            return super().rank(histories, k, **more)
+
+    loaded = ServingModel.of(Model(COUNTS.astype(np.float32)), catalogue_of(KEYS, COUNTS))
+    service = RecommendationService(loaded, max_batch=4)
+    sizes.clear()  # of the warm-up
+    rows = [RequestRow([key]) for key in KEYS[:10]]
+    rows.insert(2, RequestRow(["unknown"]))  # answered by popularity, without the model
+    answers = service.recommend(rows, Parameters(3))
+    assert sizes == [4, 4, 2]
+    assert [answer.fallback for answer in answers] == [row.history == ["unknown"] for row in rows]
+    assert service.recommend([RequestRow(["unknown"])], Parameters(3))[0].fallback
+    assert sizes == [4, 4, 2]
+
+
+def test_callers_who_wait_together_get_each_what_they_asked_for():
+    free, begun, sizes = threading.Event(), threading.Event(), []
+    free.set()
+
+    class Model(Popularity):
+        def rank(self, histories, k, **more):
+            begun.set()
+            free.wait(30)
+            sizes.append(len(histories))
+            return super().rank(histories, k, **more)
+
+    loaded = ServingModel.of(Model(COUNTS.astype(np.float32)), catalogue_of(KEYS, COUNTS))
+    service = RecommendationService(loaded)
+    free.clear()
+    begun.clear()
+    sizes.clear()
+    with ThreadPoolExecutor(8) as pool:
+        asked = []
+        for number, k in enumerate((2, 3, 3, 2, 2, 5, 2)):
+            asked.append(pool.submit(ask, service, RequestRow([KEYS[0]]), k))
+            assert begun.wait(30)  # the first is being ranked, the others wait
+            while service._callers.qsize() < number:
+                time.sleep(0.001)
+        free.set()
+        assert [len(one.result().item_keys) for one in asked] == [2, 3, 3, 2, 2, 5, 2]
+    assert sizes == [1, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(
