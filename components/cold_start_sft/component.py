@@ -11,6 +11,8 @@ def cold_start_sft(
     parent: dsl.Input[dsl.Model],
     traces: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
+    report: dsl.Output[dsl.HTML],
+    report_markdown: dsl.Output[dsl.Markdown],
     config: dict = {},  # noqa: B006
 ) -> None:
     """Fine-tune on verified reasoning traces, from which reinforcement learning then starts.
@@ -23,6 +25,8 @@ def cold_start_sft(
 
     Returns:
         model: The model directory.
+        report: Loss, figures on validation, settings.
+        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import train_cold_start
@@ -37,4 +41,4 @@ def cold_start_sft(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish(model, manifest)
+        step.finish_training(model, manifest, report, report_markdown)

@@ -10,6 +10,8 @@ def stage_2(
     dataset: dsl.Input[dsl.Dataset],
     parent: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
+    report: dsl.Output[dsl.HTML],
+    report_markdown: dsl.Output[dsl.Markdown],
     objective: str = "title_objective",
     config: dict = {},  # noqa: B006
 ) -> None:
@@ -23,6 +25,8 @@ def stage_2(
 
     Returns:
         model: The model directory.
+        report: Loss, figures on validation, settings.
+        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step, stage_2_trainer
 
@@ -35,4 +39,4 @@ def stage_2(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish(model, manifest)
+        step.finish_training(model, manifest, report, report_markdown)

@@ -9,6 +9,8 @@ from components.images import image
 def train_sequential(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    report: dsl.Output[dsl.HTML],
+    report_markdown: dsl.Output[dsl.Markdown],
     config: dict = {},  # noqa: B006
 ) -> None:
     """Train one encoder on item ids.
@@ -19,6 +21,8 @@ def train_sequential(
 
     Returns:
         model: The model directory.
+        report: Loss, figures on validation, settings.
+        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.sequential.train import train_sequential
@@ -31,4 +35,4 @@ def train_sequential(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish(model, manifest)
+        step.finish_training(model, manifest, report, report_markdown)

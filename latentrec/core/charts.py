@@ -92,14 +92,26 @@ def curve_chart(
 
 
 def line_chart(
-    title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x_label: str = "step"
+    title: str,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str = "step",
+    holds: tuple[float, float] | None = (0.0, 1.0),
 ) -> str:
-    """Lines of (steps, values) with a legend below; the axis holds 0 and 1."""
+    """Lines of (steps, values) with a legend below.
+
+    Args:
+        title: read out by screen readers.
+        lines: by name; the same count of steps and values each.
+        x_label: what a step is.
+        holds: values that the axis shows whatever the lines do; ``None``: the lines alone decide.
+    """
     with _chart(title, 260) as (axes, svg):
         for (name, (steps, values)), color in zip(lines.items(), itertools.cycle(COLORS), strict=False):
             axes.plot(steps, values, color=color, linewidth=1.6, label=name)
-        everything = [value for _, values in lines.values() for value in values]
-        axes.set_ylim(min(0.0, *everything) - 0.03, max(1.0, *everything) + 0.03)
+        if holds is not None:
+            everything = [*holds, *(value for _, values in lines.values() for value in values)]
+            axes.set_ylim(min(everything) - 0.03, max(everything) + 0.03)
         axes.set_xlabel(x_label)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return svg[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from latentrec.core import UserError
 from latentrec.storage import Manifest, read_manifest
 
 MODEL_JSON = "model.json"
+TRAINING_CURVE = "training_curve.json"
+"""Figures over training, beside the weights; a log, which enters no fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,27 @@ def read_model(directory: str | Path, *, verify: bool = True) -> tuple[ModelInfo
         raise UserError(
             f"{path}: not a model description ({error}); run the step that makes it again"
         ) from None
+
+
+def write_curve(
+    directory: Path, logged: Sequence[Mapping[str, float]], evaluations: Sequence[Mapping[str, float]] = ()
+) -> None:
+    """Write how training went into a model directory that is being made.
+
+    Args:
+        directory: of the model.
+        logged: figures at each logged step, with that ``step``.
+        evaluations: figures on validation, with their ``step``; written as ``valid/…``.
+    """
+    measured = [
+        {name if name == "step" else f"valid/{name}": value for name, value in entry.items()}
+        for entry in evaluations
+    ]
+    curve = sorted([*logged, *measured], key=lambda entry: entry["step"])
+    (directory / TRAINING_CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+
+
+def read_curve(directory: str | Path) -> list[dict[str, float]]:
+    """What :func:`write_curve` wrote; empty for a model that no training made (popularity)."""
+    path = Path(directory) / TRAINING_CURVE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []

@@ -31,6 +31,7 @@ from latentrec.steps.step_run import StepRun, step_run
 from latentrec.storage import Manifest
 from latentrec.tracking.run_context import is_main_process
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.training_report import training_report
 
 
 @dataclass
@@ -66,6 +67,20 @@ class Step:
         if report.is_file():
             self.run.log_report(report, f"{self.status.step}.html")
         self.status.details["counts"] = manifest.counts
+
+    def finish_training(self, artifact: Any, manifest: Manifest | None, html: Any, markdown: Any) -> None:
+        """The same for a model directory, with the report of its training.
+
+        Args:
+            artifact: KFP's output that is the directory.
+            manifest: of the directory; ``None`` in the ranks above 0.
+            html: KFP's output for the report as a page.
+            markdown: KFP's output for its tables.
+        """
+        self.finish(artifact, manifest)
+        if manifest is not None:
+            training_report(artifact.path).write(html.path, markdown.path)
+            self.run.log_report(html.path, f"{self.status.step}.html")
 
     def finish_evaluation(
         self, artifact: Any, manifest: Manifest, *, reports: Mapping[str, Any], metrics: Any

@@ -54,7 +54,7 @@ class ArtifactWriter:
         kind: str,
         config: Any,
         inputs: dict[str, str] | None = None,
-        unhashed: Iterable[str] = ("report.html",),
+        unhashed: Iterable[str] = ("report.html", "training_curve.json"),
         identity: dict[str, Any] | None = None,
         sources: Iterable[str | Path | None] = (),
         keep_equal: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import Counter
@@ -26,7 +25,7 @@ from latentrec.evaluation.report import plots
 from latentrec.evaluation.report.gate_facts import gate_facts, gate_sentence
 from latentrec.metrics import Interval
 from latentrec.metrics.ratings import confusion
-from latentrec.models import ModelInfo
+from latentrec.models import ModelInfo, read_curve
 from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import FAULTS
 
@@ -39,7 +38,6 @@ COLUMNS = (
     ("seconds_per_prediction", "seconds", ".4f"),
 )
 OF_LANGUAGE_MODELS = {"unparsable_rate", "tokens_per_prediction", "seconds_per_prediction"}
-CURVE = "training_curve.json"
 
 
 @dataclass(frozen=True)
@@ -229,8 +227,7 @@ def _curves(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
     """Reward and format validity over training, of each model that was trained by reinforcement."""
     found = []
     for name, directory in evaluation.directories.items():
-        path = directory / CURVE
-        curve = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        curve = read_curve(directory)
         lines = {
             label: ([entry["step"] for entry in curve if key in entry], [e[key] for e in curve if key in e])
             for key, label in (("format_valid", "format validity"), ("reward", "mean reward"))

@@ -266,6 +266,7 @@ def train_sft(
         load_best=config.load_best_model_at_end,
         notes=notes,
         counts=counts,
+        curve=trainer.training_curve(),
     )
     checkpoints.clear()
     return manifest

@@ -202,6 +202,7 @@ class Stage2:
             load_best=config.load_best_model_at_end,
             notes=[*self.loaded.info.notes, *(notes or [])],
             counts=counts,
+            curve=trained.engine.trainer.training_curve(),
         )
         for checkpoints in self.opened:
             checkpoints.clear()

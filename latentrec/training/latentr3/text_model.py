@@ -18,7 +18,7 @@ from latentrec.catalog import Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, architecture, save_latentr3
-from latentrec.models.model_directory import ModelInfo
+from latentrec.models.model_directory import ModelInfo, write_curve
 from latentrec.prompts import NextItemPrompt
 from latentrec.storage import ArtifactWriter, Manifest
 from latentrec.training.common.early_stopping import OBJECTIVE, EarlyStopping
@@ -122,12 +122,14 @@ def write_model(
     load_best: bool,
     notes: list[str],
     counts: dict[str, Any],
+    curve: list[dict[str, float]],
     parent_train_end: int = 0,
 ) -> Manifest:
     """Write the model directory: weights, tokenizer, catalogue, ``model.json``, manifest last.
 
-    The manifest's ``evaluations`` are the figures of each evaluation on validation. ``train_end`` is that
-    of the dataset or of the parent, whichever is later: what the parent has seen, its child has seen.
+    ``curve`` has an entry for each logged step. The manifest's ``evaluations`` are the figures of each
+    evaluation on validation. ``train_end`` is that of the dataset or of the parent, whichever is later: what
+    the parent has seen, its child has seen.
     """
     inputs = {"dataset": dataset.fingerprint} | ({"model": parent} if parent else {})
     metrics = early_stopping.best_metrics if load_best else early_stopping.last_metrics
@@ -148,6 +150,7 @@ def write_model(
             train_end=max(int(dataset.manifest.extra.get("train_end", 0)), parent_train_end),
             notes=notes + early_stopping.notes,
         ).write(artifact.path)
+        write_curve(artifact.path, curve, early_stopping.history)
         artifact.counts = counts
         artifact.extra = {"evaluations": early_stopping.history}
     assert artifact.manifest is not None

@@ -16,7 +16,7 @@ import numpy as np
 
 from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_directory import ModelInfo
+from latentrec.models.model_directory import ModelInfo, write_curve
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt, RenderedPrompt
@@ -27,7 +27,6 @@ from latentrec.training.rating.rating_config import ColdStartConfig
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trace_records import Trace, read_traces
 from latentrec.training.rating.trainer_setup import (
-    CURVE,
     lora,
     measure_validity,
     open_checkpoints,
@@ -116,7 +115,7 @@ def train_cold_start(
         }
         with ArtifactWriter(output, "model", config, inputs) as writer:
             write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
-            (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+            write_curve(writer.path, curve)
             writer.counts = {"steps": len(curve), "traces": len(records)}
     assert writer.manifest is not None
     return writer.manifest

@@ -18,7 +18,7 @@ import torch
 
 from latentrec.core import config_to_dict
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_directory import ModelInfo
+from latentrec.models.model_directory import ModelInfo, write_curve
 from latentrec.models.rating.placeholder_model import PLACEHOLDER_NOTE, build_model, build_tokenizer
 from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
@@ -30,7 +30,6 @@ from latentrec.training.rating.pretraining_corpus import Instruction, Instructio
 from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trainer_setup import (
-    CURVE,
     RATING_ITEMS,
     measure_validity,
     open_checkpoints,
@@ -114,7 +113,7 @@ def pretrain_rating(
         )
         with ArtifactWriter(output, "model", config, {"dataset": data.fingerprint}) as writer:
             write_rating_model(writer, model=model, tokenizer=tokenizer, info=info, dataset=data)
-            _write_curve(writer.path, curve)
+            write_curve(writer.path, curve)
             writer.counts = {"parameters": sum(p.numel() for p in model.parameters()), "texts": len(texts)}
     assert writer.manifest is not None
     return writer.manifest
@@ -215,9 +214,3 @@ def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path)
         write_items(task.dataset, writer.path / RATING_ITEMS)
     assert writer.manifest is not None
     return writer.manifest
-
-
-def _write_curve(directory: Path, curve: list[dict[str, float]]) -> None:
-    import json
-
-    (directory / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,6 @@ how checkpoints are stored is ours. The profile ``default`` is sized for the sma
 from __future__ import annotations
 
 import importlib.util
-import json
 import tempfile
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
-from latentrec.models.model_directory import ModelInfo
+from latentrec.models.model_directory import ModelInfo, write_curve
 from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt
@@ -27,7 +26,6 @@ from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogg
 from latentrec.training.rating.rating_config import RatingGRPOConfig
 from latentrec.training.rating.rewards import RatingReward, reward_functions
 from latentrec.training.rating.trainer_setup import (
-    CURVE,
     hide_means,
     lora,
     measure_validity,
@@ -128,7 +126,7 @@ def train_rating_grpo(
         }
         with ArtifactWriter(output, "model", config, inputs) as writer:
             write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
-            (writer.path / CURVE).write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+            write_curve(writer.path, curve)
             writer.counts = {"steps": len(curve), "completions": len(curve) * config.completions_per_step}
     assert writer.manifest is not None
     return writer.manifest

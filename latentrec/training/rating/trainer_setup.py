@@ -34,7 +34,6 @@ from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.rating.rewards import RatingReward
 
 RATING_ITEMS = "items.parquet"
-CURVE = "training_curve.json"
 
 
 @contextmanager

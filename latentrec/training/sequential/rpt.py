@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentrec.core import UserError, config_from_dict, config_to_dict
-from latentrec.models import ModelInfo, read_model
+from latentrec.models import ModelInfo, read_model, write_curve
 from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
@@ -103,6 +103,7 @@ def train_rpt(
             parent=manifest.fingerprint,
             train_end=data.train_end,
         ).write(artifact.path)
+        write_curve(artifact.path, result.curve, result.early_stopping.history)
         artifact.counts = {"parameters": sum(value.numel() for value in policy.parameters())}
     if checkpoints is not None:
         checkpoints.clear()

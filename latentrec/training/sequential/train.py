@@ -16,7 +16,7 @@ from latentrec.catalog import Catalogue
 from latentrec.core import UserError, config_to_dict
 from latentrec.data import Dataset, Samples
 from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
-from latentrec.models import ModelInfo
+from latentrec.models import ModelInfo, write_curve
 from latentrec.models.popularity import Popularity, count_items
 from latentrec.models.sequential import (
     LARES,
@@ -127,6 +127,7 @@ def train_sequential(
             train_end=data.train_end,
             notes=_tuning_notes(config, trials),
         ).write(artifact.path)
+        write_curve(artifact.path, result.curve, result.early_stopping.history)
         artifact.counts = {"parameters": sum(value.numel() for value in encoder.parameters())}
     for checkpoints in opened:
         checkpoints.clear()

@@ -55,6 +55,14 @@ class LoopResult:
         return self.early_stopping.best_metrics.get(SELECTION_METRIC, -1.0)
 
     @property
+    def curve(self) -> list[dict[str, float]]:
+        """The mean loss of each epoch; ``step`` counts epochs, as validation's does."""
+        return [
+            {"step": float(epoch), "loss": entry["loss"]}
+            for epoch, entry in enumerate(self.progress.curve, start=1)
+        ]
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Validation metrics of the weights kept, with the epoch that they are from."""
         best = self.early_stopping
