@@ -19,7 +19,7 @@ from latentrec.core.text import markdown_text
 from latentrec.models import ModelInfo, read_curve, read_model
 
 MOST_POINTS = 400
-"""Of a line; more cannot be told apart on a page, and make it slow."""
+"""Of a line; a page is no wider, and more points make it slow."""
 MOST_ROWS = 20
 """Of the table of evaluations."""
 
