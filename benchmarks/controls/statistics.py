@@ -81,32 +81,49 @@ class Resampler:
         self._drawn = self._rng.multinomial(self._count, even, size=RESAMPLES).astype(np.float32)
         self._samples = self._drawn @ np.bincount(self._code, minlength=self._count).astype(np.float32)
 
-    def difference(self, first: np.ndarray, second: np.ndarray) -> Difference:
+    def difference(
+        self, first: np.ndarray, second: np.ndarray, counted: np.ndarray | None = None
+    ) -> Difference:
         """The difference of two (seeds, S) tables of the same samples; seeds are drawn with replacement too,
-        those of a pair together."""
+        those of a pair together.
+
+        Args:
+            first, second: a metric of each sample.
+            counted: bool (seeds, S), samples that a seed counts, at least one each. ``None``: all.
+        """
         seeds = len(first)
-        sums = np.stack(
-            [np.bincount(self._code, row, self._count) for table in (first, second) for row in table]
-        )
-        of_seeds = (self._drawn @ sums.T.astype(np.float32)) / self._samples[:, None]
+        if counted is not None:
+            first, second = (np.where(counted, table, 0.0) for table in (first, second))
+        sums = self._sums(np.concatenate([first, second]))
+        samples = self._samples[:, None]
+        if counted is not None:
+            samples = np.tile(np.maximum(self._sums(counted.astype(float)), 1e-12), 2)
+        of_seeds = sums / samples
         rng = np.random.default_rng(SEED)
         weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
         one, other = ((part * weights).sum(axis=1) for part in np.split(of_seeds, 2, axis=1))
         draws = one / np.maximum(other, 1e-12) - 1
         low, high = np.percentile(one - other, [2.5, 97.5])
         relative_low, relative_high = np.percentile(draws, [2.5, 97.5])
+        share = 1.0 if counted is None else first.shape[1] / counted.sum(axis=1)
+        firsts, seconds = (table.mean(axis=1) * share for table in (first, second))
         return Difference(
-            first=float(first.mean()),
-            second=float(second.mean()),
-            value=float(first.mean() - second.mean()),
+            first=float(firsts.mean()),
+            second=float(seconds.mean()),
+            value=float(firsts.mean() - seconds.mean()),
             low=float(low),
             high=float(high),
-            relative=float(first.mean() / max(second.mean(), 1e-12) - 1),
+            relative=float(firsts.mean() / max(seconds.mean(), 1e-12) - 1),
             relative_low=float(relative_low),
             relative_high=float(relative_high),
-            by_seed=tuple((first - second).mean(axis=1).tolist()),
+            by_seed=tuple((firsts - seconds).tolist()),
             draws=draws,
         )
+
+    def _sums(self, table: np.ndarray) -> np.ndarray:
+        """(resamples, rows): the sum of each row over the users of each draw."""
+        of_users = np.stack([np.bincount(self._code, row, self._count) for row in table])
+        return self._drawn @ of_users.T.astype(np.float32)
 
 
 def difference(first: np.ndarray, second: np.ndarray, users: np.ndarray) -> Difference:

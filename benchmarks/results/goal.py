@@ -29,6 +29,8 @@ class Goal:
 OVER_BIGREC = Goal("LatentR³ (SFT, then arcsin) over BIGRec", "titles-latentr3", "bigrec-catalogue", 0.170)
 OBJECTIVE = Goal("the objective alone: N = 0, then arcsin, over BIGRec", "titles-bigrec", "bigrec-catalogue")
 OVER_SAME = Goal("LatentR³ over N = 0, both with the objective", "titles-latentr3", "titles-bigrec")
+RPT_OVER_SPT = ("lares-rpt-published", "lares-spt-long")
+CATALOGUE_DECODING = ("bigrec-catalogue", "bigrec")
 GOALS = (
     OVER_BIGREC,
     OBJECTIVE,
@@ -38,11 +40,21 @@ GOALS = (
     Goal("LatentR³ over D3, both over the catalogue's titles", "d3-titles-latentr3", "d3-catalogue", 0.084),
     Goal("D3: LatentR³ over N = 0, both with the objective", "d3-titles-latentr3", "d3-titles-bigrec"),
     Goal("D3 + LatentR³ over SASRec", "d3-titles-latentr3", "sasrec"),
+    Goal("D3 + LatentR³ over LatentR³ alone", "d3-titles-latentr3", "titles-latentr3"),
     Goal("stage 1 alone: LatentRATT over N = 0", "latentr3-sft", "bigrec"),
     Goal("RL on latents over stage 1", "latentr3", "latentr3-sft"),
+    Goal("ranked by the title's probability in the catalogue over BIGRec's score", *CATALOGUE_DECODING),
+    Goal("trained on that probability too, N = 0", "catalogue-bigrec", "bigrec-catalogue"),
+    Goal("the same, LatentR³ (SFT)", "catalogue-latentr3-sft", "latentr3-sft-catalogue"),
+    Goal("LatentR³ (SFT) over N = 0, both trained on it", "catalogue-latentr3-sft", "catalogue-bigrec"),
     Goal("LARES: SPT over SASRec", "lares-spt", "sasrec"),
     Goal("LARES: RPT over SPT", "lares", "lares-spt"),
     Goal("LARES: RPT over as much more SPT", "lares", "lares-spt-long"),
+    Goal("LARES: SPT for as long as SPT + RPT, over SASRec", "lares-spt-long", "sasrec"),
+    Goal("LARES: SPT over as many layers without recurrence", "lares-spt", "sasrec-deep"),
+    Goal("LARES: RPT by the published estimator over SPT", "lares-rpt-published", "lares-spt"),
+    Goal("LARES: RPT by the published estimator over as much more SPT", *RPT_OVER_SPT),
+    Goal("LARES: SPT + RPT by the published estimator over SASRec", "lares-rpt-published", "sasrec"),
 )
 METRICS = ("HR@5", "NDCG@10")
 

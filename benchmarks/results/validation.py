@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.controls.statistics import Resampler
 from benchmarks.results import records
-from latentrec.metrics import ClusterBootstrap, ndcg_at_k
+from latentrec.metrics import ndcg_at_k
 
 PAIRS = (
     ("titles-latentr3", "latentr3-sft-catalogue"),
@@ -52,22 +53,19 @@ def stage_2_on_validation(dataset: str) -> str:
 
 
 def _row(stage: str, tables: list, chosen: bool) -> str:
-    """One line: means over the seeds, a sample that a seed does not count left out there."""
+    """One line: mean over the seeds of each one's mean over the samples that it counts; the interval is over
+    seeds and users."""
     users = tables[0]["user_id"].to_numpy()
     counted = np.stack([one["chosen_by"].to_numpy() == chosen for one in tables])
     before, after = (
-        np.where(counted, np.stack([ndcg_at_k(one[role].to_numpy().astype(int), 10) for one in tables]), 0.0)
+        np.stack([ndcg_at_k(one[role].to_numpy().astype(int), 10) for one in tables])
         for role in ("before", "after")
     )
-    seen = counted.sum(axis=0)
-    used = seen > 0
-    means = [values[:, used].sum(axis=0) / seen[used] for values in (before, after)]
-    compared = ClusterBootstrap(users[used], n_resamples=2000, seed=42).compare(means[1], means[0])
-    by_seed = [(a - b).sum() / c.sum() for a, b, c in zip(after, before, counted, strict=True)]
+    compared = Resampler(users).difference(after, before, counted)
     return (
         f"| {stage} | "
         f"{'the draw that it chose by' if chosen else 'all others'} ({int(counted.sum(axis=1).mean()):,}) | "
-        f"{means[0].mean():.5f} | {means[1].mean():.5f} | "
-        f"{compared.difference:+.5f} [{compared.low:+.5f}, {compared.high:+.5f}] | "
-        f"{', '.join(f'{value:+.5f}' for value in by_seed)} |"
+        f"{compared.second:.5f} | {compared.first:.5f} | "
+        f"{compared.value:+.5f} [{compared.low:+.5f}, {compared.high:+.5f}] | "
+        f"{', '.join(f'{value:+.5f}' for value in compared.by_seed)} |"
     )

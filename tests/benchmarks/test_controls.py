@@ -164,3 +164,20 @@ def test_page_shows_every_objective_with_the_rate_that_validation_chose(own_reco
         write_record(dataset, "n0", seed, [2, 0, 0, 2])
     text = page.objective_table()
     assert text.count(RATES[1]) >= len(OBJECTIVES)
+
+
+def test_each_seed_counts_its_own_samples():
+    """A seed's mean is over the samples that it counts; with all counted it is the plain difference."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(20), 5)
+    first, second = rng.random((2, 3, 100))
+    counted = rng.random((3, 100)) < 0.4
+    one = statistics.Resampler(users).difference(first, second, counted)
+    expected = [(a[c].mean() - b[c].mean()) for a, b, c in zip(first, second, counted, strict=True)]
+    assert one.by_seed == pytest.approx(expected)
+    assert one.value == pytest.approx(np.mean(expected))
+    assert one.low < one.value < one.high
+    everything = statistics.Resampler(users).difference(first, second, np.ones_like(counted))
+    plain = statistics.Resampler(users).difference(first, second)
+    assert (everything.low, everything.high) == pytest.approx((plain.low, plain.high))
+    assert everything.by_seed == pytest.approx(plain.by_seed)
