@@ -90,7 +90,7 @@ def small_model(
     config._attn_implementation = "sdpa"
     model = LatentR3Model(Qwen2ForCausalLM(config), n_latents=n_latents)
     prompt = NextItemPrompt(tokenizer)
-    optimiser = torch.optim.AdamW(model.backbone.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.backbone.parameters(), lr=3e-3)
     rng = np.random.default_rng(0)
     with torch.enable_grad():
         for _ in range(steps):
@@ -99,9 +99,9 @@ def small_model(
             labels = ids.masked_fill(mask == 0, -100)
             labels[:, : len(prompt.response_ids)] = -100
             loss = model.backbone.model(input_ids=ids, attention_mask=mask, labels=labels).loss
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     return model.eval(), prompt
 
 

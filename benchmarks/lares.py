@@ -108,22 +108,22 @@ def generated_samples(n_users: int) -> Samples:
 
 
 def epoch_of(encoder: SequenceEncoder, rows: Rows, config: SequentialConfig | None) -> Callable[[], None]:
-    """One epoch of optimiser steps; ``config`` of ``None`` is the separate formulation."""
+    """One epoch of optimizer steps; ``config`` of ``None`` is the separate formulation."""
     if config is None:
         assert isinstance(encoder, LARES)
         loss: Callable = SeparateForwards(encoder, rows, mean_steps=4)
     else:
         loss = make_loss(config, encoder, rows)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
 
     def epoch() -> None:
         encoder.train()
         for step, batch in enumerate(plan_batches(rows, BATCH, seed=0, epoch=0)):
             reseed(0, step)
             value, _ = loss(batch)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             value.backward()
-            optimiser.step()
+            optimizer.step()
 
     return epoch
 

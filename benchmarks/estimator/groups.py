@@ -73,7 +73,7 @@ def study(
     catalogue = Catalogue.from_dataset(data)
     sequences = title_sequences(catalogue, loaded.prompt)
     trie = TrieTensors(TokenTrie.build(sequences))
-    policy.choices_of = trie.choices
+    policy.allowed_tokens = trie.choices
     log_policy = _log_policy(policy, tokens, trie)
     targets = torch.from_numpy(catalogue.title_ids[tokens.samples.targets]).long()
     log_p = log_policy.gather(1, targets[:, None])[:, 0]

@@ -14,7 +14,7 @@ from benchmarks.results.records import ROOT
 FIGURES = ROOT / "docs" / "estimator"
 PAGE = ROOT / "docs" / "estimator.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#444444", "#B00020")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#444444", "#B00020")
 
 
 def write_page() -> Path:
@@ -117,10 +117,10 @@ def _draw_directions(rows: list[dict[str, Any]]) -> None:
     sigmas = sorted({row["sigma"] for row in rows})
     for (field, title), line in zip(fields, axes, strict=True):
         for axis, model in zip(line, models, strict=True):
-            for colour, estimator in zip(COLOURS, ESTIMATORS, strict=False):
+            for color, estimator in zip(COLORS, ESTIMATORS, strict=False):
                 own = [row for row in rows if row["model"] == model and row["estimator"] == estimator]
                 x, y = [row["sigma"] for row in own], [row[field] for row in own]
-                axis.plot(x, y, color=colour, marker="o", linewidth=1.4, markersize=4, label=estimator)
+                axis.plot(x, y, color=color, marker="o", linewidth=1.4, markersize=4, label=estimator)
             axis.axhline(0, color="black", linewidth=0.8)
             axis.set(title=f"{model}: cosine with {title}", xscale="log", ylim=(-1.05, 1.05))
             axis.title.set_fontsize(9)
@@ -150,9 +150,9 @@ def _draw_trials(label: str, records: list[dict[str, Any]]) -> None:
                 shown = [value - values[0] for value in values]
             else:
                 shown = [sum(values[: n + 1]) / (n + 1) for n in range(len(values))]
-            style = "-" if number < len(COLOURS) else "--"
-            colour = COLOURS[number % len(COLOURS)]
-            axis.plot(steps, shown, style, color=colour, linewidth=1.4, label=record["trial"])
+            style = "-" if number < len(COLORS) else "--"
+            color = COLORS[number % len(COLORS)]
+            axis.plot(steps, shown, style, color=color, linewidth=1.4, label=record["trial"])
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)

@@ -46,7 +46,7 @@ def run(context: Context) -> None:
 
 def teach(context: Context, model: LatentR3Model, prompt: NextItemPrompt, titles: list[str]) -> None:
     """A few steps on titles alone."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     with torch.enable_grad():
         for _ in range(3 if context.toy else 60):
@@ -55,9 +55,9 @@ def teach(context: Context, model: LatentR3Model, prompt: NextItemPrompt, titles
             ids, mask = (tensor.to(context.device) for tensor in padded(rows, prompt.pad_id))
             labels = ids.masked_fill(mask == 0, -100)
             loss = model.backbone.model(input_ids=ids, attention_mask=mask, labels=labels).loss
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     model.eval()
 
 

@@ -38,17 +38,17 @@ def run(context: Context) -> None:
 def one_epoch(
     encoder: SequenceEncoder, rows: Rows, config: SequentialConfig, device: str
 ) -> Callable[[], None]:
-    """All optimiser steps of an epoch, as the trainer takes them."""
+    """All optimizer steps of an epoch, as the trainer takes them."""
     loss: Callable = make_loss(config, encoder, rows)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
 
     def epoch() -> None:
         encoder.train()
         for step, batch in enumerate(plan_batches(rows, BATCH, seed=0, epoch=0)):
             reseed(0, step)
             value, _ = loss(batch)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             value.backward()
-            optimiser.step()
+            optimizer.step()
 
     return epoch

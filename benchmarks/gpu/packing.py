@@ -56,7 +56,7 @@ def run(context: Context) -> None:
 
 
 def measure(context: Context, name: str, make: Callable[[], Callable[[], int]]) -> None:
-    """Steady rate over :data:`STEPS` optimiser steps, after as many unmeasured."""
+    """Steady rate over :data:`STEPS` optimizer steps, after as many unmeasured."""
     steps = 2 if context.toy else STEPS
     step = make()
     for _ in range(steps):
@@ -127,17 +127,17 @@ def stepper(
     source: Iterator[tuple[NextItemTokens, list[int], dict[str, Tensor]]],
     loss: Callable[..., Tensor],
 ) -> Callable[[], int]:
-    """One optimiser step; returns how many samples it took."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=context.device == "cuda")
+    """One optimizer step; returns how many samples it took."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=context.device == "cuda")
 
     def step() -> int:
         tokens, samples, batch = next(source)
         batch = {name: tensor.to(context.device, non_blocking=True) for name, tensor in batch.items()}
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         with autocast(context):
             value = loss(model, tokens, samples, batch)
         value.backward()
-        optimiser.step()
+        optimizer.step()
         return len(samples)
 
     return step

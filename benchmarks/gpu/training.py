@@ -169,13 +169,13 @@ def plain_step(context: Context, model: LatentR3Model, loss: Callable[[], Tensor
 
 def trained_step(context: Context, model: LatentR3Model, loss: Callable[[], Tensor]) -> Callable[[], None]:
     """Forward, backward and a fused AdamW step."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=context.device == "cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=context.device == "cuda")
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         with autocast(context):
             value = loss()
         value.backward()
-        optimiser.step()
+        optimizer.step()
 
     return step

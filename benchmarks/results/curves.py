@@ -29,13 +29,13 @@ def write_curves(dataset: str, results: dict[str, Results]) -> str:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
     drawn = False
-    for cell, colour in SHOWN.items():
+    for cell, color in SHOWN.items():
         for index, record in enumerate(results[cell].records if cell in results else []):
             curve = record.get("curve") or []
             axis = axes[1 if "grpo" in record["command"].split()[:1] else 0]
             steps, losses = [look["step"] for look in curve], [look["loss"] for look in curve]
             label = CELLS[cell].label if index == 0 else None
-            axis.plot(steps, losses, color=colour, label=label, linewidth=1.2, marker=".", markersize=3)
+            axis.plot(steps, losses, color=color, label=label, linewidth=1.2, marker=".", markersize=3)
             drawn |= bool(curve)
     for axis, title in zip(axes, ("Stage 1", "Stage 2"), strict=True):
         axis.set(title=title, xlabel="optimiser step", ylabel="validation loss")

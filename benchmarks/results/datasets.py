@@ -150,7 +150,7 @@ DATASETS = {
                     *("--num-train-epochs", "5", "--batch-size", "128", "--learning-rate", "3e-4"),
                     *("--bf16", "--warmup-steps", "500"),
                 ),
-                "grpo": ("--bf16"),
+                "grpo": ("--bf16",),
             },
         ),
     )

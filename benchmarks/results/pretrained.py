@@ -79,9 +79,9 @@ def train_on_lines(
     generator = np.random.default_rng(seed)
     steps = epochs * int(np.ceil(len(lines) / BATCH))
     warm_up = max(1, steps // 20)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.0, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.0, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
+        optimizer,
         lambda step: min((step + 1) / warm_up, 0.5 + 0.5 * float(np.cos(np.pi * min(1.0, step / steps)))),
     )
     model.train()
@@ -98,9 +98,9 @@ def train_on_lines(
             )
             (loss / (labels != IGNORED).sum()).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             nats += loss.item()
     model.eval()
     return nats / len(lines)

@@ -135,7 +135,7 @@ def preflight(
         seed: Seed of everything random, in every step
         settings: Any field of any step, as {"sft.learning_rate": 1e-4, "evaluate.max_users": 2000}
         sft_backbone: preset (micro, tiny, small, medium, large), directory, gs://, hub id
-        sft_batch_size: samples of an optimiser step, over all processes and accumulation
+        sft_batch_size: samples of an optimizer step, over all processes and accumulation
         sft_num_train_epochs: passes over the training split; early stopping may end sooner
         sft_reasoning_tokens: N, latent tokens before the answer; 0 is the backbone alone
         sft_warm_start: Begin stage 1 at the champion, where there is one, instead of at the backbone

@@ -8,7 +8,7 @@ from latentrec.registry.registration import register_model
 from latentrec.steps.step_run import step_run
 
 HELP = (
-    "register a evaluated model with its lineage and card; the champion's alias moves only through the gate"
+    "register an evaluated model with its lineage and card; the champion's alias moves only through the gate"
 )
 
 

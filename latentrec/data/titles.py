@@ -14,7 +14,7 @@ _SPACE = re.compile(r"\s+")
 def clean_title(raw: str) -> str:
     """Unescape entities (twice: ``&amp;amp;`` occurs), drop control characters, collapse white space.
 
-    Quotes around the whole title go as well, as in the published recipe. Tags stay: filters evaluate them.
+    Quotes around the whole title go as well, as in the published recipe. Tags stay: filters decide on them.
     """
     text = raw
     if "&" in text:

@@ -42,7 +42,7 @@ def register_model(
     catalogue: str | Path | None = None,
     assistant_dir: str | Path | None = None,
 ) -> Registration:
-    """Register a evaluated model and let the gate decide on the champion's alias.
+    """Register an evaluated model and let the gate decide on the champion's alias.
 
     A retry of the same pipeline run finds the version that the first attempt registered.
 

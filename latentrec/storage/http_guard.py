@@ -116,7 +116,7 @@ def _is_public(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
     except (OSError, UnicodeError):
-        # No name server here (behind a proxy): a name is left to the proxy, a bare address is evaluated.
+        # No name server here (behind a proxy): a name is left to the proxy, a bare address is checked.
         try:
             return ipaddress.ip_address(host).is_global
         except ValueError:

@@ -1,6 +1,7 @@
 """`make results`' machinery: commands are whole, no record is made twice, pages need only records."""
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.controls import worker
 from benchmarks.results import command, curves, page, records, run, score_models, stage2, validation
 from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
+from latentrec.core import add_config_arguments, config_from_namespace
 from latentrec.data import Dataset
 from latentrec.decoding import MIXED
 from latentrec.models.presets import PRESETS
@@ -69,6 +72,20 @@ def test_flags_of_a_cell_come_after_those_of_its_dataset(tmp_path):
     assert words[-2:] == ["--seed", "7"]
     shown = runner._command(plan, CELLS["latentr3"], "D", "O", 7, shown=True)
     assert shown[shown.index("--model") + 1] == "LATENTR3-SFT"
+
+
+@pytest.mark.parametrize("plan", DATASETS.values(), ids=lambda plan: plan.name)
+def test_every_command_of_a_cell_is_one_that_its_configuration_takes(plan):
+    for cell in CELLS.values():
+        if not cell.command:
+            continue
+        config_class, _ = (worker._named(name) for name in worker.COMMANDS[cell.command[0]])
+        parser = ArgumentParser(exit_on_error=False)
+        for flag in ("--model", "--init-from"):
+            parser.add_argument(flag)
+        add_config_arguments(parser, config_class)
+        words = [*plan.limits.get(cell.command[0], ()), *cell.command[1:]]
+        config_from_namespace(config_class, parser.parse_args(words))
 
 
 def test_finished_cell_is_not_run_again(own_records):

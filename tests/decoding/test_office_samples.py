@@ -30,7 +30,7 @@ def office(shared_data, tmp_path_factory):
     catalogue = Catalogue.from_dataset(data)
     backbone, tokenizer = build_preset("tiny", catalogue.unique_titles, seed=0)
     prompt = NextItemPrompt(tokenizer)
-    optimiser = torch.optim.AdamW(backbone.parameters(), lr=5e-3)
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     with torch.enable_grad():
         for _ in range(25):
@@ -40,9 +40,9 @@ def office(shared_data, tmp_path_factory):
             ]
             ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=prompt.pad_id)
             loss = backbone(input_ids=ids, labels=ids.masked_fill(ids == prompt.pad_id, -100)).loss
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     model = LatentR3Model(backbone.eval(), n_latents=0).eval()
     options = DecodingOptions(decoding="bigrec")
     return TitleRecommender(model, prompt, catalogue, options=options), data.split("test")

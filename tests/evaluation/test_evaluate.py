@@ -1,4 +1,4 @@
-"""The evaluation step through its own door: the files that it promises, and what stands in them."""
+"""The evaluation step as it is called: the files that it promises, and what stands in them."""
 
 import json
 import shutil
@@ -262,15 +262,15 @@ def test_a_subset_of_users_is_the_same_for_every_model(dataset, make_model, tmp_
     assert len(set(users[0])) == 15
 
 
-def test_figures_of_every_model_reach_the_sink(dataset, make_model, tmp_path):
+def test_figures_of_every_model_reach_the_metric_logger(dataset, make_model, tmp_path):
     seen = {}
 
-    class Sink:
+    class Recorder:
         def log_metrics(self, metrics, step):
             seen.update(metrics)
 
     models = {"new": make_model("new", skill=0.9)}
-    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", metric_logger=Sink())
+    evaluate(QUICK, dataset=dataset, models=models, output=tmp_path / "e", metric_logger=Recorder())
     assert seen["new/ndcg_at_10"] == metrics_of(tmp_path / "e")["new"]["ndcg_at_10"]["value"]
     assert "popularity/hr_at_5" in seen
 

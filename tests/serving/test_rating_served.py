@@ -1,4 +1,4 @@
-"""Rating models behind the same door: history, history_ratings, target → rating, reasoning."""
+"""Rating models behind the same interface: history, history_ratings, target → rating, reasoning."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def _asin_share(rows: list[list[str]], place: int) -> float:
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
-    """Fields of one of the first lines; one that cannot be split is none and is evaluated when it is read."""
+    """Fields of one of the first lines; one that cannot be split is none, and reading refuses it."""
     try:
         return split_line(line, delimiter) or [""]
     except csv.Error:

@@ -170,7 +170,7 @@ def read_tables(file: InputFile, parser: LineParser, bad: BadLines) -> Iterator[
     def parse(block: Block) -> tuple[pa.Table | None, int]:
         lines = block.count_lines()
         if b"\0" in block.data or b"\\u0000" in block.data:
-            return None, lines  # zero bytes are evaluated line by line
+            return None, lines  # zero bytes: line by line
         if not block.data.isascii():
             try:
                 block.data.decode("utf-8")
@@ -191,7 +191,7 @@ def read_tables(file: InputFile, parser: LineParser, bad: BadLines) -> Iterator[
 
 
 def parse_by_line(block: Block, first_line: int, parser: LineParser, bad: BadLines) -> pa.Table:
-    """The columns of a block in which something is unusual, each line evaluated by itself.
+    """The columns of a block in which something is unusual, each line parsed by itself.
 
     Raises:
         UserError: a line is bad and may not be skipped; the message names it.

@@ -14,16 +14,17 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from latentrec.core import charts
 from latentrec.core.html_page import page_loader, shown
 from latentrec.core.text import markdown_text
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE
 from latentrec.evaluation.ranking.scoring import K_MAX
 from latentrec.evaluation.ranking.tables import against, lift_by_taste
-from latentrec.evaluation.report import plots
 from latentrec.evaluation.report.gate_facts import gate_facts, gate_sentence
 from latentrec.metrics import Interval, hit_rate_at_k
 
+PHASE_COLORS = {"prefill": "#56B4E9", "latent": "#D55E00", "decode": "#0072B2", "request": "#999999"}
 TITLE_COLUMNS = (
     ("ndcg_at_10", "NDCG@10"),
     ("hr_at_10", "HR@10"),
@@ -87,7 +88,7 @@ class _Title(str):
 
 def _context(evaluation: Evaluation) -> dict[str, Any]:
     names = [model.name for model in evaluation.models]
-    colours = plots.colour_of(names)
+    colors = charts.color_of(names)
     return {
         "gate": evaluation.gate,
         "verdict": _verdict(evaluation),
@@ -99,15 +100,15 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "tastes": _tastes(evaluation, names),
         "warnings": evaluation.warnings,
-        "colours": colours,
-        "figures": _figures(evaluation, colours),
+        "colors": colors,
+        "figures": _figures(evaluation, colors),
         "comparison_blocks": _comparison_blocks(evaluation),
         "n_comparisons": len(evaluation.comparisons),
-        "slice_figures": _slice_figures(evaluation, colours),
+        "slice_figures": _slice_figures(evaluation, colors),
         "slice_rows": _slice_rows(evaluation, names),
         "costs": _cost_rows(evaluation),
         "latency_svg": _latency_svg(evaluation),
-        "phases": plots.PHASE_COLOURS,
+        "phases": PHASE_COLORS,
         "chain_of_thought": evaluation.config.chain_of_thought_tokens,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "batch_size": evaluation.config.batch_size,
@@ -197,7 +198,7 @@ def _cell(interval: Interval) -> dict[str, str]:
     return {"value": f"{interval.value:.4f}", "interval": f"[{interval.low:.4f}, {interval.high:.4f}]"}
 
 
-def _figures(evaluation: Evaluation, colours: Mapping[str, str]) -> list[dict[str, Any]]:
+def _figures(evaluation: Evaluation, colors: Mapping[str, str]) -> list[dict[str, Any]]:
     figures = []
     for metric, label in (
         ("ndcg_at_10", "NDCG@10, titles"),
@@ -205,13 +206,13 @@ def _figures(evaluation: Evaluation, colours: Mapping[str, str]) -> list[dict[st
         ("item_ndcg_at_10", "NDCG@10, items"),
     ):
         rows = {name: metrics[metric] for name, metrics in evaluation.table.items()}
-        svg = plots.intervals_plot(label, rows, colours)
+        svg = charts.interval_chart(label, rows, colors)
         figures.append({"title": label, "svg": Markup(svg), "note": ""})
     curves = {
         model.name: [float(hit_rate_at_k(model.title_ranks, k).mean()) for k in range(1, K_MAX + 1)]
         for model in evaluation.models
     }
-    svg = plots.curves_plot("HR@k against k", curves, colours)
+    svg = charts.curve_chart("HR@k against k", curves, colors)
     figures.append({"title": "HR@k, titles", "svg": Markup(svg), "note": ""})
     return figures
 
@@ -242,7 +243,7 @@ def _comparison_row(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _slice_figures(evaluation: Evaluation, colours: Mapping[str, str]) -> list[dict[str, Any]]:
+def _slice_figures(evaluation: Evaluation, colors: Mapping[str, str]) -> list[dict[str, Any]]:
     dimensions: dict[str, dict[str, dict[str, Interval]]] = {}
     sizes: dict[str, int] = {}
     for row in evaluation.slices:
@@ -252,7 +253,7 @@ def _slice_figures(evaluation: Evaluation, colours: Mapping[str, str]) -> list[d
     return [
         {
             "title": f"By {name}",
-            "svg": Markup(plots.slices_plot(f"NDCG@10 by {name}", groups, sizes, colours)),
+            "svg": Markup(charts.group_chart(f"NDCG@10 by {name}", groups, sizes, colors)),
         }
         for name, groups in dimensions.items()
     ]
@@ -271,7 +272,7 @@ def _latency_svg(evaluation: Evaluation) -> Markup:
     bars = {
         name: cost.phases_ms or {"request": cost.latency_ms_p50} for name, cost in evaluation.costs.items()
     }
-    return Markup(plots.latency_plot("milliseconds a request", bars))
+    return Markup(charts.stacked_bar_chart("milliseconds a request", bars, PHASE_COLORS, unit="ms"))
 
 
 def _cost_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -15,13 +15,13 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from latentrec.core import charts
 from latentrec.core.html_page import page_loader, shown
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
 from latentrec.evaluation.rating.findings import against_the_floor, by_name, where_it_began
 from latentrec.evaluation.rating.rating_scores import RatingScores
-from latentrec.evaluation.report import plots
 from latentrec.evaluation.report.gate_facts import gate_facts, gate_sentence
 from latentrec.metrics import Interval
 from latentrec.metrics.ratings import confusion
@@ -78,7 +78,7 @@ def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
 
 def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
     gate = evaluation.gate
-    colours = plots.colour_of([score.name for score in evaluation.scores])
+    colors = charts.color_of([score.name for score in evaluation.scores])
     absolute = {name: metrics["mae"] for name, metrics in evaluation.table.items()}
     squared = {name: metrics["rmse"] for name, metrics in evaluation.table.items()}
     return {
@@ -96,7 +96,7 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
         "columns": [label for _, label, _ in COLUMNS],
         "rows": _rows(evaluation),
         "figures": [
-            {"title": title, "svg": Markup(plots.intervals_plot(title, rows, colours))}
+            {"title": title, "svg": Markup(charts.interval_chart(title, rows, colors))}
             for title, rows in (("MAE", absolute), ("RMSE", squared))
         ],
         "floor": evaluation.floor,
@@ -234,7 +234,7 @@ def _curves(evaluation: RatingEvaluation) -> list[dict[str, Any]]:
         }
         lines = {label: points for label, points in lines.items() if len(points[0]) > 1}
         if lines:
-            found.append({"name": name, "svg": Markup(plots.lines_plot(f"{name}: training", lines))})
+            found.append({"name": name, "svg": Markup(charts.line_chart(f"{name}: training", lines))})
     return found
 
 

@@ -50,8 +50,8 @@ class LatentR3Model(nn.Module):
             not (a bottleneck: what the answer knows of the prompt is what the latents say).
 
     Attributes:
-        choices_of: from answers (B, M, L) and where they have tokens (bool), among what each token's
-            probability is taken; ``None``: the vocabulary. Not part of the weights.
+        allowed_tokens: gives for answers (B, M, L), and where they have tokens (bool), the tokens among which
+            each one's probability is taken; ``None``: the vocabulary. Not part of the weights.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class LatentR3Model(nn.Module):
         self.n_latents = n_latents
         self.answer_reads = answer_reads
         self.latent_source = latent_source
-        self.choices_of: Callable[[Tensor, Tensor], AllowedTokens] | None = None
+        self.allowed_tokens: Callable[[Tensor, Tensor], AllowedTokens] | None = None
         self.latent_ratt: LatentRATT | None = None
         self.pause_tokens: PauseTokens | None = None
         if n_latents and latent_source == "latent_ratt":
@@ -417,8 +417,8 @@ class LatentR3Model(nn.Module):
     ) -> Tensor:
         """log π of the n counted tokens of ``answers`` (…, L) in their places (``at_n``, where they are
         known), 0 elsewhere."""
-        choices = None if self.choices_of is None else self.choices_of(answers, counted)
-        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n, choices)
+        allowed = None if self.allowed_tokens is None else self.allowed_tokens(answers, counted)
+        log_probs = self.backbone.token_log_probs(hidden_nD, labels_n, allowed)
         zeros = torch.zeros(counted.shape, device=log_probs.device)
         if at_n is None:
             return zeros.masked_scatter(counted, log_probs)

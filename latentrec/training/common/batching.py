@@ -15,14 +15,14 @@ _BATCHES_SORTED_TOGETHER = 16
 class BatchPlan:
     """Micro-batches of one epoch after another, for a ``DataLoader``'s ``batch_sampler``.
 
-    The optimiser batches of an epoch depend on seed and epoch only. Rows of like length stand together:
-    a shuffled epoch is cut into windows of a few batches and each window is sorted by length. An optimiser
+    The optimizer batches of an epoch depend on seed and epoch only. Rows of like length stand together:
+    a shuffled epoch is cut into windows of a few batches and each window is sorted by length. An optimizer
     batch is then dealt out to ``micro_batches`` (processes × accumulation steps), neighbours together.
 
     Args:
         lengths: of each row, in tokens: what a process's share is measured in.
         weights: samples that each row holds.
-        batch_size: samples of an optimiser batch (rows are not torn apart, so a batch may hold a few fewer).
+        batch_size: samples of an optimizer batch (rows are not torn apart, so a batch may hold a few fewer).
         micro_batches: parts that it is dealt out to.
         seed: of the order.
         alike: rows of the same value stand together (rows with as many branches, say), before length.
@@ -70,7 +70,7 @@ class BatchPlan:
                 yield part.tolist() or [BLANK]
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Row indices of each optimiser batch of an epoch."""
+        """Row indices of each optimizer batch of an epoch."""
         generator = np.random.default_rng([self._seed, epoch])
         order = generator.permutation(len(self._lengths))
         window = self._batch_size * _BATCHES_SORTED_TOGETHER
@@ -89,15 +89,15 @@ class BatchPlan:
 class PromptPlan(Sampler[int]):
     """Prompt indices for trl's GRPO: each repeated for its copies, each batch repeated while it is re-used.
 
-    Every optimiser batch has the same number of prompts; what is left over sits an epoch out (another part
+    Every optimizer batch has the same number of prompts; what is left over sits an epoch out (another part
     each epoch). Prompts of like length stand together.
 
     Args:
         lengths: of each prompt, in tokens.
-        prompts_per_batch: prompts of an optimiser batch, over all processes.
+        prompts_per_batch: prompts of an optimizer batch, over all processes.
         copies: K.
         repeats: how often a batch is asked for (accumulation × iterations).
-        iterations: optimiser steps that one batch serves.
+        iterations: optimizer steps that one batch serves.
         seed: of the order.
     """
 
@@ -136,7 +136,7 @@ class PromptPlan(Sampler[int]):
                 yield from np.repeat(batch, self._copies).tolist()
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Prompt indices of each optimiser batch of an epoch."""
+        """Prompt indices of each optimizer batch of an epoch."""
         generator = np.random.default_rng([self._seed, epoch])
         order = generator.permutation(len(self._lengths))[: self._batches_per_epoch * self._prompts]
         window = np.arange(len(order)) // (self._prompts * _BATCHES_SORTED_TOGETHER)

@@ -1,6 +1,6 @@
 """A training's whole state as safetensors and JSON, its checkpoints, and a clean stop on a signal.
 
-Any nest of dictionaries, lists, tuples, numbers, texts and tensors (a module's, an optimiser's, a
+Any nest of dictionaries, lists, tuples, numbers, texts and tensors (a module's, an optimizer's, a
 scheduler's state) becomes ``<name>.safetensors`` and ``<name>.json``; nothing is pickled, so nothing that is
 loaded can run code. Every trainer saves and resumes through this module.
 """

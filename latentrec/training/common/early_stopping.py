@@ -1,4 +1,4 @@
-"""Early stopping while training: validation loss and ranking, the best so far, early stopping, collapse."""
+"""Validation while training: loss and ranking, the best so far, early stopping, the collapse guard."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def training_arguments(config: Any, directory: str, *, epochs: float, **more: Any) -> TrainingArguments:
-    """The engine's own settings: ours to evaluate, save and report, so all of that is off."""
+    """The engine's own settings: we evaluate, save and report, so all of that is off."""
     return TrainingArguments(**engine_options(config, directory, epochs=epochs), **more)
 
 

@@ -12,7 +12,7 @@ from latentrec.training.latentr3.grpo_loss import likelihood_reward
 
 
 class GradientCosines:
-    """Cosines on LatentRATT's parameters, summed over the parts of an optimiser batch.
+    """Cosines on LatentRATT's parameters, summed over the parts of an optimizer batch.
 
     ``cosine_with_sft``: with the gradient of the clean latent's −log-likelihood. ``cosine_with_reward``: with
     that of the negative mean reward of the clean latent (likelihood rewards only). Both are gradients of

@@ -1,6 +1,6 @@
 """GRPO on noised latents (arXiv 2505.19092, §3.4) as pure functions of tensors: rewards, advantages, losses.
 
-Shapes: P prompts of an optimiser batch, K noised copies of each (copy 0 is the clean latent), L answer
+Shapes: P prompts of an optimizer batch, K noised copies of each (copy 0 is the clean latent), L answer
 tokens, N latents of size d.
 """
 

@@ -2,7 +2,7 @@
 
 trl asks for a batch of prompts and gets back copies with rewards and advantages
 (``_generate_and_score_completions``), then asks for the loss of a part of them (``_compute_loss``). Both are
-overridden; batching, re-use over several iterations, accumulation, distribution and optimisation stay trl's.
+overridden; batching, re-use over several iterations, accumulation, distribution and optimization stay trl's.
 
 Each prompt is read once and without gradient; its keys and values serve the K copies of the reward pass and,
 kept beside the copies, those of the loss pass.

@@ -12,13 +12,13 @@ from latentrec.models.latentr3 import AllowedTokens, LatentR3Model
 from latentrec.prompts import NextItemPrompt
 
 HOST_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
-"""Likelihood → the decoding whose score it is, for early stopping."""
+"""Likelihood → the decoding whose score it is; validation ranks by it while training."""
 LIKELIHOODS = tuple(HOST_OF)
 
 
 def use_likelihood(model: LatentR3Model, likelihood: str, data: Dataset, prompt: NextItemPrompt) -> None:
     """Let the model's answer probabilities be ``likelihood``'s from now on."""
-    model.choices_of = CatalogueTokens(data, prompt) if likelihood == "catalogue" else None
+    model.allowed_tokens = CatalogueTokens(data, prompt) if likelihood == "catalogue" else None
 
 
 class CatalogueTokens:

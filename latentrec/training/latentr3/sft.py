@@ -98,7 +98,7 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         self._collate = collate
         self._throughput = throughput
         super().__init__(**options)
-        # compute_loss divides by the optimiser batch's tokens, so the engine must not divide again.
+        # compute_loss divides by the optimizer batch's tokens, so the engine must not divide again.
         self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader:
@@ -123,7 +123,7 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """This micro-batch's share of the optimiser batch's token mean."""
+        """This micro-batch's share of the optimizer batch's token mean."""
         log_probs_BML, latents_BMND = self._answer_pass(model, inputs)
         counted = (inputs["labels"] != IGNORED).sum()
         total = -log_probs_BML.sum() + counted * self._latent_term(model, inputs, latents_BMND)

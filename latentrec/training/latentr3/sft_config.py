@@ -100,10 +100,10 @@ class SFTConfig(Config):
         3, description="passes over the training split; early stopping may end sooner"
     )
     batch_size: PositiveInt = Field(
-        128, description="samples of an optimiser step, over all processes and accumulation"
+        128, description="samples of an optimizer step, over all processes and accumulation"
     )
     gradient_accumulation_steps: PositiveInt = Field(
-        1, description="micro-batches that each process takes for one optimiser step"
+        1, description="micro-batches that each process takes for one optimizer step"
     )
     learning_rate: LearningRate | None = Field(
         None,

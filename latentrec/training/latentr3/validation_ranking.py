@@ -1,4 +1,4 @@
-"""HR and NDCG by the real decoder, while a title model trains: for early stopping and as a reward."""
+"""HR and NDCG by the real decoder, while a title model trains: for validation and as a reward."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def start_from(
 
     Backbone, tokenizer and the prompt's texts are the directory's. LatentRATT is too, where both have one
     (its weights serve any N ≥ 1); otherwise it is new. The prompt's limits are the configuration's. The
-    optimiser and the learning rate's schedule begin anew.
+    optimizer and the learning rate's schedule begin anew.
 
     Args:
         config: what is to be trained; its ``backbone`` is left unset or is that of the directory.

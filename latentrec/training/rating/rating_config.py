@@ -56,7 +56,7 @@ class PretrainRatingConfig(Config):
     reading_share: Probability = Field(
         0.2, description="share of prompts that ask for something to be read out"
     )
-    steps: PositiveInt = Field(800, description="optimiser steps")
+    steps: PositiveInt = Field(800, description="optimizer steps")
     batch_size: PositiveInt = Field(16, description="texts a step")
     learning_rate: PositiveFloat = Field(0.006, description="peak rate, cosine after 5 % warm-up")
     hidden_size: PositiveInt = Field(96, description="width of the placeholder")
@@ -115,11 +115,11 @@ class RatingGRPOConfig(Config):
     )
     learning_rate: PositiveFloat | None = Field(None, description="AdamW's rate; 1e-3 default, 2e-6 paper")
     steps: NonNegativeInt | None = Field(
-        None, description="optimiser steps; 0 for --num-train-epochs; 100 default, 0 paper"
+        None, description="optimizer steps; 0 for --num-train-epochs; 100 default, 0 paper"
     )
     num_train_epochs: PositiveInt = Field(1, description="passes over the training samples where steps is 0")
     prompts_per_step: PositiveInt | None = Field(
-        None, description="prompts an optimiser step; 8 default, 16 paper"
+        None, description="prompts an optimizer step; 8 default, 16 paper"
     )
     num_generations: Annotated[int, Field(ge=2, le=LARGEST)] = Field(8, description="rollouts a prompt")
     per_device_train_batch_size: NonNegativeInt = Field(
@@ -206,7 +206,7 @@ class RatingGRPOConfig(Config):
 
     @property
     def completions_per_step(self) -> int:
-        """Rollouts of one optimiser step."""
+        """Rollouts of one optimizer step."""
         return int(self.prompts_per_step or 0) * self.num_generations
 
     @property
@@ -232,7 +232,7 @@ class ColdStartConfig(Config):
         0.001, description="AdamW's peak rate; 1e-5 suits an instruct model of 0.5-7 B"
     )
     num_train_epochs: PositiveInt = Field(2, description="passes over the traces")
-    batch_size: PositiveInt = Field(16, description="traces an optimiser step")
+    batch_size: PositiveInt = Field(16, description="traces an optimizer step")
     per_device_train_batch_size: NonNegativeInt = Field(
         0, description="traces a forward pass; 0 for all of a step at once"
     )

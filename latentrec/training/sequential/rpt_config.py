@@ -46,7 +46,7 @@ class RPTConfig(Config):
     reward: Annotated[str, OneOf(*REWARDS)] = Field(
         "recall", description="reward of the final step's ranking"
     )
-    k: PositiveInt = Field(10, description="length of the list that the reward looks at")
+    k: PositiveInt = Field(10, description="length of the list that is rewarded")
     num_generations: PositiveInt = Field(4, description="stochastic forwards of each sample (G)")
     beta: NonNegativeFloat = Field(
         1.0, description="weight of the drift from the frozen SPT model (0: no reference)"

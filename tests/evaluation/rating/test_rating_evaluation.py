@@ -1,4 +1,4 @@
-"""The evaluation step on a rating dataset, through the door that every user takes."""
+"""The evaluation step on a rating dataset, through the entry point that every user takes."""
 
 import json
 import re

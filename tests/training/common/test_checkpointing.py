@@ -43,7 +43,7 @@ def test_object_that_is_no_data_is_refused(tmp_path):
         save_state(tmp_path, "state", {"callback": print})
 
 
-def test_optimiser_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_optimizer_goes_on_as_if_nothing_had_happened(tmp_path):
     def make():
         torch.manual_seed(0)
         parameter = torch.nn.Parameter(torch.randn(5))

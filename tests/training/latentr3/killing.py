@@ -37,7 +37,7 @@ def kill_after_first_checkpoint(command: str, flags: Mapping[str, Any], checkpoi
 
 
 def count_steps(monkeypatch: Any) -> list[int]:
-    """Let every optimiser step of the sequential loop leave an entry: a resumed run must take fewer."""
+    """Let every optimizer step of the sequential loop leave an entry: a resumed run must take fewer."""
     taken: list[int] = []
     real = training_loop._step
 

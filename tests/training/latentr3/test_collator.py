@@ -114,7 +114,7 @@ def test_each_epoch_sees_every_row_once():
     assert sizes <= {11, 12}
 
 
-def test_optimiser_batches_do_not_depend_on_how_they_are_dealt_out():
+def test_optimizer_batches_do_not_depend_on_how_they_are_dealt_out():
     lengths = np.random.default_rng(0).integers(5, 90, 100)
     whole = list(plan(lengths))
     parts = list(plan(lengths, micro_batches=4))

@@ -37,7 +37,7 @@ def scored(model, prompts, titles):
 def model(request):
     made = tiny_model(n_latents=request.param)
     tensors = TrieTensors(TokenTrie.build(TITLES))
-    made.choices_of = tensors.choices
+    made.allowed_tokens = tensors.choices
     return made
 
 
@@ -95,7 +95,7 @@ def test_both_stages_train_by_it_and_stage_2_follows_stage_1(tmp_path):
         loaded, data = load_latentr3(output), Dataset(dataset)
         tokens = NextItemTokens(data.split("valid"), data.titles, loaded.prompt)
         by_vocabulary = validation_figures(loaded.model, tokens)["loss"]
-        loaded.model.choices_of = CatalogueTokens(data, loaded.prompt)
+        loaded.model.allowed_tokens = CatalogueTokens(data, loaded.prompt)
         assert info.metrics["loss"] == pytest.approx(
             validation_figures(loaded.model, tokens)["loss"], abs=1e-4
         )

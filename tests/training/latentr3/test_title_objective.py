@@ -54,7 +54,7 @@ def gradient(model, loss):
 
 def catalogue_model(n_latents):
     model = tiny_model(n_latents=n_latents)
-    model.choices_of = TrieTensors(TokenTrie.build(TITLES)).choices
+    model.allowed_tokens = TrieTensors(TokenTrie.build(TITLES)).choices
     labels = torch.full((3, 1, 5), IGNORED)
     for row, target in enumerate(TARGETS):
         labels[row, 0, : len(TITLES[target])] = torch.tensor(TITLES[target])
@@ -162,7 +162,7 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     sft(dataset, tmp_path / "model", num_train_epochs=1, ranking_samples=0)
     loaded, data = load_latentr3(tmp_path / "model"), Dataset(dataset)
     model = loaded.model
-    model.choices_of = CatalogueTokens(data, loaded.prompt)
+    model.allowed_tokens = CatalogueTokens(data, loaded.prompt)
     tokens = NextItemTokens(data.split("train"), data.titles, loaded.prompt)
     rows = [row for row in tokens.packed_rows() if len(row.samples) > 1][:4]
     samples = [sample for row in rows for sample in row.samples]

@@ -1,4 +1,4 @@
-"""``train_rpt`` through its door, and the parts of its objective."""
+"""``train_rpt`` as a whole, and the parts of its objective."""
 
 import copy
 import json

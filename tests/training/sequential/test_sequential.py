@@ -1,4 +1,4 @@
-"""``train_sequential`` through its door: learns, repeats itself, resumes, and says what is wrong."""
+"""``train_sequential`` as a whole: learns, repeats itself, resumes, and says what is wrong."""
 
 import json
 
