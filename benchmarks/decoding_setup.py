@@ -139,7 +139,7 @@ def timed(work: Any, device: str) -> float:
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """Processor seconds of this (single-threaded) process on a CPU, so that neighbours do not count."""
+    """Processor seconds of this (single-threaded) process on a CPU, so that neighbors do not count."""
     return time.process_time if device == "cpu" else time.perf_counter
 
 

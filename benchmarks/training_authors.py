@@ -88,7 +88,7 @@ def grpo_loss(
         old = log_probs(model)
         log_probs(reference)
     rewards_PK = rewards.view(-1, copies)
-    centred = rewards_PK - rewards_PK[:, 0].mean()
-    advantage = (centred / (centred.norm() + 1e-6)).flatten()[:, None]
+    centered = rewards_PK - rewards_PK[:, 0].mean()
+    advantage = (centered / (centered.norm() + 1e-6)).flatten()[:, None]
     ratio = torch.exp(log_probs(model) - old)
     return -torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage).mean()

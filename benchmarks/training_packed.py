@@ -87,7 +87,7 @@ def packed_epoch(model: LatentR3Model, suffix: str, window: int) -> None:
 
 
 def video_games(vocabulary: int, window: int) -> NextItemTokens:
-    """Training samples of :data:`USERS` users, tokenised as ``sft`` does.
+    """Training samples of :data:`USERS` users, tokenized as ``sft`` does.
 
     Raises:
         UserError: the reviews are not there.

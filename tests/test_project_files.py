@@ -1,4 +1,4 @@
-"""What a visitor, a lawyer and a citing author look for: licence, citation, changelog, templates."""
+"""What a visitor, a lawyer and a citing author look for: license, citation, changelog, templates."""
 
 import tomllib
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_licence_is_apache_and_package_and_images_say_so():
+def test_license_is_apache_and_package_and_images_say_so():
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text

@@ -111,7 +111,7 @@ def _log_policy(model: LatentR3Model, tokens: NextItemTokens, trie: TrieTensors)
     for begin in range(0, len(tokens), PROMPTS_AT_ONCE):
         batch = plain_batch(tokens, range(begin, min(begin + PROMPTS_AT_ONCE, len(tokens))))
         start = model.start_decoding(batch["input_ids"], batch["attention_mask"])
-        ranked = score_every_title(model, start, trie, length_penalty=0.0, renormalised=True)
+        ranked = score_every_title(model, start, trie, length_penalty=0.0, renormalized=True)
         by_leaf = torch.empty_like(ranked.scores).scatter(1, ranked.leaves, ranked.scores)
         rows.append(by_leaf[:, leaf_of_title])
     log_policy = torch.cat(rows)

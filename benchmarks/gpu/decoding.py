@@ -111,7 +111,7 @@ def catalogue(context: Context, model: LatentR3Model, prompt: NextItemPrompt, ti
         few = 1 if context.toy else 16
         start = model.start_decoding(ids[:few], mask[:few])
         figures["exact_bf16_users_per_s"] = few / context.seconds(
-            lambda: score_every_title(model, start, tensors, length_penalty=0.0, renormalised=True),
+            lambda: score_every_title(model, start, tensors, length_penalty=0.0, renormalized=True),
             repeats=2,
             warm_up=1,
         )

@@ -38,7 +38,7 @@ def write_curves(dataset: str, results: dict[str, Results]) -> str:
             axis.plot(steps, losses, color=color, label=label, linewidth=1.2, marker=".", markersize=3)
             drawn |= bool(curve)
     for axis, title in zip(axes, ("Stage 1", "Stage 2"), strict=True):
-        axis.set(title=title, xlabel="optimiser step", ylabel="validation loss")
+        axis.set(title=title, xlabel="optimizer step", ylabel="validation loss")
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend(fontsize=7)

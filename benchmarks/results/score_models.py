@@ -21,7 +21,7 @@ VALIDATION_SAMPLES = 600
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """Validation figures (a seeded draw), the α chosen on them, and the scores on test."""
 
     validation: dict[str, float]
@@ -30,7 +30,7 @@ class Judgement:
     test: ModelScores
 
 
-def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgement:
+def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgment:
     """Choose on validation, then score the test split.
 
     Args:
@@ -50,7 +50,7 @@ def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgemen
     alpha = max(looks, key=lambda value: _mean(looks[value], "ndcg_at_10"))
     if alpha is not None:
         recommender.alpha = alpha
-    return Judgement(
+    return Judgment(
         validation={name: _mean(looks[alpha], name) for name in ("hr_at_5", "ndcg_at_10")},
         alpha=alpha,
         alphas={str(value): _mean(look, "ndcg_at_10") for value, look in looks.items() if value is not None},
@@ -85,7 +85,7 @@ def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path]) -> A
 
 
 def _replace_latents(recommender: Any, control: str) -> None:
-    """Let the decoder read other latents than the model's own: the batch's mean, or the neighbour's."""
+    """Let the decoder read other latents than the model's own: the batch's mean, or the neighbor's."""
     model = recommender.model
     begin = model.begin_answer
 

@@ -11,7 +11,7 @@ def run_summary(
     summary: dsl.Output[dsl.Markdown],
     steps: list,
 ) -> None:
-    """Summarise the run from the steps' status files: state, duration, reason, GPU hours, verdict, links.
+    """Summarize the run from the steps' status files: state, duration, reason, GPU hours, verdict, links.
 
     Args:
         outcome: KFP's own final status; it does not say which step failed.

@@ -49,7 +49,7 @@ class TokenTrie:
 
     @classmethod
     def build(cls, sequences: Sequence[Sequence[int]]) -> TokenTrie:
-        """Build the trie, one vectorised pass a level.
+        """Build the trie, one vectorized pass a level.
 
         Every sequence must end where no other goes on, i.e. with an end token that occurs nowhere else.
 

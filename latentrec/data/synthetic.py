@@ -143,12 +143,12 @@ def _walks(
             length += generator.randrange(3)
         reviewer = _new_key(generator, "A", 14, seen)
         bias = generator.gauss(0.0, 0.6)
-        favourite = [generator.randrange(brands) for _ in FAMILIES]
+        favorite = [generator.randrange(brands) for _ in FAMILIES]
         family, position = generator.randrange(len(FAMILIES)), 0
-        brand = favourite[family]
+        brand = favorite[family]
         for day in _days(generator, length):
             item = shop[family * per_family + brand * TYPES_PER_FAMILY + position]
-            yield _review(generator, item, reviewer, bias + (0.4 if brand == favourite[family] else 0.0), day)
+            yield _review(generator, item, reviewer, bias + (0.4 if brand == favorite[family] else 0.0), day)
             hot = fashion[family][day // 91]
             draw = generator.random()
             if position == TYPES_PER_FAMILY - 1:
@@ -156,7 +156,7 @@ def _walks(
                     continue  # used up: the same again
                 family = leads_to[family][0 if draw < 0.75 else 1]
                 position = 0
-                brand = favourite[family] if generator.random() < 0.5 else fashion[family][day // 91]
+                brand = favorite[family] if generator.random() < 0.5 else fashion[family][day // 91]
             elif draw < _P_COMPLEMENT:
                 position += 1
             elif draw < _P_COMPLEMENT + _P_IN_FASHION:
@@ -165,7 +165,7 @@ def _walks(
                 position = min(position + 2, TYPES_PER_FAMILY - 1)
             else:
                 family = generator.randrange(len(FAMILIES))
-                position, brand = 0, favourite[family]
+                position, brand = 0, favorite[family]
 
 
 def _days(generator: random.Random, length: int) -> list[int]:

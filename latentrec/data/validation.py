@@ -119,7 +119,7 @@ def _future_items(
     """Samples whose history is not wholly the target's user's own earlier events.
 
     A history is the run of rows just before its target. With users in ascending order it is one user's when
-    its first row is; with each event not before its neighbour of the same user, none of it is later.
+    its first row is; with each event not before its neighbor of the same user, none of it is later.
     """
     first = rows - np.minimum(position[rows], max_history)
     foreign = (first < 0) | (user[np.maximum(first, 0)] != user[rows])

@@ -71,7 +71,7 @@ class ConstrainedBeamSearch:
         beam_width: W.
         length_penalty: exponent of the length in the score; 1 is the mean log-probability a token (BIGRec),
             0 the plain sum (D3).
-        renormalised: a token's probability is taken among the tokens that continue some title, not among the
+        renormalized: a token's probability is taken among the tokens that continue some title, not among the
             vocabulary. With ``length_penalty`` 0 the score is then log P(title | the title is in the
             catalogue), where a forced token costs nothing: the probabilities of all titles sum to 1.
     """
@@ -82,10 +82,10 @@ class ConstrainedBeamSearch:
         *,
         beam_width: int = 10,
         length_penalty: float = 1.0,
-        renormalised: bool = False,
+        renormalized: bool = False,
     ):
         """Keep the trie and the settings."""
-        self.renormalised = renormalised
+        self.renormalized = renormalized
         self.trie = trie
         self.beam_width = beam_width
         self.length_penalty = length_penalty
@@ -131,8 +131,8 @@ class ConstrainedBeamSearch:
         while True:
             children = self.trie.children(beams.states, excluded)
             log_probs = state.logits_BWV.gather(2, children.tokens)
-            if self.renormalised:
-                log_probs = log_probs - self.trie.log_normaliser(state.logits_BWV, beams.states)
+            if self.renormalized:
+                log_probs = log_probs - self.trie.log_normalizer(state.logits_BWV, beams.states)
             else:
                 log_probs = log_probs - state.logits_BWV.logsumexp(dim=2, keepdim=True)
             if assistant is not None:
@@ -142,7 +142,7 @@ class ConstrainedBeamSearch:
             beams = self._advance(beams, children.states, children.tokens, log_probs, children.valid, length)
             ended = ~beams.open
             determined = beams.open & (self.trie.leaves_below(beams.states) <= 1).all(dim=1)
-            if graphed and not self.renormalised:  # a graph's step costs less than a pass over the tails
+            if graphed and not self.renormalized:  # a graph's step costs less than a pass over the tails
                 determined = torch.zeros_like(determined)
             going = beams.open & ~determined
             n_going = int(going.sum())
@@ -218,7 +218,7 @@ class ConstrainedBeamSearch:
         while True:
             path_states, path_tokens = self._paths(beams.states)
             valid = path_states > 0
-            if self.renormalised:  # forced tokens are certain
+            if self.renormalized:  # forced tokens are certain
                 log_probs = torch.zeros(valid.shape, device=self.trie.device)
             else:
                 inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)

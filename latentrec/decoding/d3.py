@@ -2,7 +2,7 @@
 
 The mass of a state is the probability of all items whose titles lie below it; the assistant's probability
 of a token is the mass of the state it leads to over the mass of the state it leaves, which is the item mass
-renormalised over the tokens that are allowed.
+renormalized over the tokens that are allowed.
 """
 
 from __future__ import annotations

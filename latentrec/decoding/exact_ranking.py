@@ -27,7 +27,7 @@ def score_every_title(
     trie: TrieTensors,
     *,
     length_penalty: float = 1.0,
-    renormalised: bool = False,
+    renormalized: bool = False,
     excluded: ExcludedLeaves | None = None,
     assistant: D3TokenMass | None = None,
     alpha: float = 1.0,
@@ -40,7 +40,7 @@ def score_every_title(
     rows = start.logits_BWV.shape[0]
     sums = torch.full((rows, trie.trie.n_leaves), -torch.inf, device=trie.device)
     for begin, end in _blocks(trie):
-        sums[:, begin:end] = _score_block(model, start, trie, begin, end, renormalised)
+        sums[:, begin:end] = _score_block(model, start, trie, begin, end, renormalized)
     if assistant is not None:
         leaf_states = trie.is_leaf.nonzero()[:, 0]
         by_leaf = torch.empty_like(leaf_states)
@@ -67,7 +67,7 @@ def _blocks(trie: TrieTensors) -> list[tuple[int, int]]:
 
 
 def _score_block(
-    model: Any, start: Any, trie: TrieTensors, begin: int, end: int, renormalised: bool
+    model: Any, start: Any, trie: TrieTensors, begin: int, end: int, renormalized: bool
 ) -> Tensor:
     """Σ log p of the leaves ``begin … end``, (U, end − begin)."""
     device, rows = trie.device, start.logits_BWV.shape[0]
@@ -85,7 +85,7 @@ def _score_block(
     read = (~trie.is_leaf[states]).nonzero()[:, 0][1:]
     log_probs = torch.zeros(rows, len(states), device=device)
     first = (depth == 1).nonzero()[:, 0]
-    at_root = _normaliser(start.logits_BWV, states[:1] if renormalised else None, trie)
+    at_root = _normalizer(start.logits_BWV, states[:1] if renormalized else None, trie)
     log_probs[:, first] = start.logits_BWV[:, 0][:, token[first]] - at_root
     if len(read):
         hidden = _read_states(model, start, token[read], depth[read], parent, read)
@@ -96,11 +96,11 @@ def _score_block(
         order = later[torch.argsort(position[parent[later]], stable=True)]
         for piece in torch.arange(len(read), device=device).split(block):
             logits = model.backbone.logits(hidden[:, piece])
-            normaliser = _normaliser(logits, states[read[piece]] if renormalised else None, trie)
+            normalizer = _normalizer(logits, states[read[piece]] if renormalized else None, trie)
             of_parent = position[parent[order]]
             chosen = order[(of_parent >= piece[0]) & (of_parent <= piece[-1])]
             at = position[parent[chosen]] - piece[0]
-            log_probs[:, chosen] = logits[:, at, token[chosen]] - normaliser[:, at]
+            log_probs[:, chosen] = logits[:, at, token[chosen]] - normalizer[:, at]
     for level in range(2, int(depth.max()) + 1):
         here = (depth == level).nonzero()[:, 0]
         log_probs[:, here] += log_probs[:, parent[here]]
@@ -110,11 +110,11 @@ def _score_block(
     return sums
 
 
-def _normaliser(logits_USV: Tensor, states_S: Tensor | None, trie: TrieTensors) -> Tensor:
+def _normalizer(logits_USV: Tensor, states_S: Tensor | None, trie: TrieTensors) -> Tensor:
     """log Σ exp over the vocabulary, or over what may follow ``states_S`` where they are given; (U, S)."""
     if states_S is None:
         return logits_USV.logsumexp(dim=2)
-    return trie.log_normaliser(logits_USV, states_S.expand(len(logits_USV), -1))[..., 0]
+    return trie.log_normalizer(logits_USV, states_S.expand(len(logits_USV), -1))[..., 0]
 
 
 def _read_states(

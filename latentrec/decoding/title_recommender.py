@@ -26,8 +26,8 @@ from latentrec.models import Ranking
 SCORING: dict[str, dict[str, Any]] = {
     "bigrec": {"length_penalty": 1.0},
     "d3": {"length_penalty": 0.0},
-    "catalogue": {"length_penalty": 0.0, "renormalised": True},
-    "d3-catalogue": {"length_penalty": 0.0, "renormalised": True},
+    "catalogue": {"length_penalty": 0.0, "renormalized": True},
+    "d3-catalogue": {"length_penalty": 0.0, "renormalized": True},
 }
 """Decoding → how a title's score is made of its tokens' (see :class:`ConstrainedBeamSearch`)."""
 ELEMENTS_AT_ONCE = 2**26
@@ -58,10 +58,10 @@ class Timings:
     @contextmanager
     def phase(self, name: str, device: torch.device) -> Iterator[None]:
         """Add the time of the block, kernels included."""
-        _synchronise(device)
+        _synchronize(device)
         start = time.perf_counter()
         yield
-        _synchronise(device)
+        _synchronize(device)
         self.seconds[name] += time.perf_counter() - start
 
 
@@ -95,7 +95,7 @@ class TitleRecommender:
         options: DecodingOptions | None = None,
         assistant: Assistant | None = None,
     ):
-        """Tokenise the catalogue's titles and build the trie.
+        """Tokenize the catalogue's titles and build the trie.
 
         Raises:
             UserError: a mixture (α below 1) without an assistant.
@@ -229,7 +229,7 @@ class TitleRecommender:
             own = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
             for _ in range(tokens):
                 state = self.model.decode_step(state, state.logits_BWV.argmax(dim=2), own)
-        _synchronise(self.device)
+        _synchronize(self.device)
         return (time.perf_counter() - start) / max(len(histories), 1)
 
     def _prompt_of(self, history: Sequence[int] | np.ndarray) -> list[int]:
@@ -305,6 +305,6 @@ def title_sequences(catalogue: Catalogue, prompt: Any) -> list[list[int]]:
     return sequences
 
 
-def _synchronise(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -67,7 +67,7 @@ class TrieTensors:
             valid &= self._leaves_left(next_states, excluded) > 0
         return Children(next_states * valid, self.child_tokens[edges] * valid, valid)
 
-    def log_normaliser(self, logits_UWV: Tensor, states: Tensor) -> Tensor:
+    def log_normalizer(self, logits_UWV: Tensor, states: Tensor) -> Tensor:
         """log Σ exp of the logits of what may follow each state, (U, W, 1); −inf where nothing does."""
         children = self.children(states)
         own = logits_UWV.gather(2, children.tokens).masked_fill(~children.valid, -torch.inf)

@@ -63,7 +63,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
 
 
 def build_preset(name: str, texts: Sequence[str], *, seed: int, max_positions: int = 4096) -> tuple[Any, Any]:
-    """A randomly initialised backbone and its tokenizer.
+    """A randomly initialized backbone and its tokenizer.
 
     Args:
         name: a key of :data:`PRESETS`.
@@ -85,7 +85,7 @@ def build_preset(name: str, texts: Sequence[str], *, seed: int, max_positions: i
 def build_backbone(
     preset: Preset, texts: Sequence[str], *, seed: int, max_positions: int = 4096
 ) -> tuple[Any, Any]:
-    """A randomly initialised backbone of any shape and its tokenizer; see :func:`build_preset`."""
+    """A randomly initialized backbone of any shape and its tokenizer; see :func:`build_preset`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

@@ -1,4 +1,4 @@
-"""Prompts of RecZero and RecOne: analyse the user, analyse the item, match them, rate.
+"""Prompts of RecZero and RecOne: analyze the user, analyze the item, match them, rate.
 
 A prompt holds the history (title, rating, review text of each item, oldest first), the target (title,
 description) and the training-period means of user and item. It never exceeds a budget of tokens; the rule by

@@ -1,6 +1,6 @@
 """The next-item prompt of LatentR³ and BIGRec: instruction, titles oldest first, and where the answer begins.
 
-Every piece (instruction, each title line, the answer's lead-in) is tokenised on its own and the ids are
+Every piece (instruction, each title line, the answer's lead-in) is tokenized on its own and the ids are
 joined. So a title has the same tokens wherever it stands: as a history line, as a target, in the trie of
 the catalogue, and in a row that holds all prefixes of one user.
 """
@@ -49,7 +49,7 @@ class NextItemPrompt:
         instruction: str = INSTRUCTION,
         response: str = RESPONSE,
     ):
-        """Tokenise the frame and check that at least one title of the greatest length fits.
+        """Tokenize the frame and check that at least one title of the greatest length fits.
 
         Raises:
             UserError: the tokenizer has no end-of-sequence token, a limit is below one, or the limits clash.

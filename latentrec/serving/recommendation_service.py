@@ -173,7 +173,7 @@ class RecommendationService:
         self.warm_up()
 
     def warm_up(self) -> None:
-        """Rank once, so that the first user does not wait for lazy initialisation."""
+        """Rank once, so that the first user does not wait for lazy initialization."""
         loaded = self._loaded
         if loaded.catalogue.n_items:
             first = loaded.catalogue.item_keys[int(loaded.popular[0])]

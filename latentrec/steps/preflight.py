@@ -247,12 +247,12 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
     Raises:
         UserError: a location is empty, absent, damaged at its head, or of no known format.
     """
-    from latentrec.data.reading.input_check import fingerprint_inputs, recognise_inputs
+    from latentrec.data.reading.input_check import fingerprint_inputs, recognize_inputs
 
     given = _listed(reviews), _listed(metadata)
     if not given[0]:
         raise UserError(f"{REVIEWS} is empty; give a path, a gs:// or an https:// location of a review file")
-    recognise_inputs(*given)
+    recognize_inputs(*given)
     return fingerprint_inputs(*given)
 
 

@@ -37,7 +37,7 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Serialise with stable key order; ``extra`` keys stand at the top level, ``checksum`` covers all."""
+        """Serialize with stable key order; ``extra`` keys stand at the top level, ``checksum`` covers all."""
         body = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "extra"}
         body = json.loads(json.dumps({**body, **self.extra}))  # keys become text before they are sorted
         return json.dumps({**body, "checksum": _checksum(body)}, indent=2, sort_keys=True) + "\n"

@@ -58,7 +58,7 @@ def check_output(
         output: folder to make.
         kind: what will stand there; an artifact of another kind is not replaced. ``None``: any.
         inputs: locations that the work reads; the output may neither hold nor lie in one of them.
-        artifact_in: recognises our artifacts; default: by their manifest.
+        artifact_in: recognizes our artifacts; default: by their manifest.
         option: the flag, for messages.
 
     Returns:

@@ -110,7 +110,7 @@ def test_numbers_that_no_run_can_use_are_refused(name, value):
 
 def test_every_fault_is_listed_at_once():
     with pytest.raises(UserError) as caught:
-        Example(where="x", k=0, split="random", colour="red")
+        Example(where="x", k=0, split="random", color="red")
     assert [line.split()[0] for line in str(caught.value).splitlines()] == [
         "example.k",
         "example.split",

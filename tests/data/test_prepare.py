@@ -282,7 +282,7 @@ class TestRatingTask:
 class TestPreviousDataset:
     """Scheduled runs compare with the run before."""
 
-    def test_same_data_is_recognised_as_nothing_new(self, run, tmp_path, capsys):
+    def test_same_data_is_recognized_as_nothing_new(self, run, tmp_path, capsys):
         first = run(grid(), name="first")
         path = str(tmp_path / "first.json")
         arguments = ["--reviews", path, "--k-core", "1", "--previous", str(first.directory)]

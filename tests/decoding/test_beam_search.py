@@ -61,7 +61,7 @@ def test_catalogue_scores_are_probabilities_of_the_titles_among_themselves(
     trie = TrieTensors(TokenTrie.build(sequences))
     n_leaves = trie.trie.n_leaves
     chosen = [sequences[trie.trie.sequences_of_leaf(leaf)[0]] for leaf in range(n_leaves)]
-    start, scoring = started(model, prompts), {"length_penalty": 0.0, "renormalised": True}
+    start, scoring = started(model, prompts), {"length_penalty": 0.0, "renormalized": True}
     search = ConstrainedBeamSearch(trie, beam_width=n_leaves, **scoring)
     closed = [data.draw(st.lists(st.integers(0, n_leaves - 1), unique=True)) for _ in prompts]
     excluded = ExcludedLeaves.of(closed, n_leaves, torch.device("cpu"))

@@ -14,12 +14,12 @@ TITLES = [[2 + (i * j) % 7 for j in range(1, 2 + i % 6)] + [EOS] for i in range(
 PROMPTS = [[5, 9, 4, 11], [7, 3], [12, 6, 8, 10, 2]]
 
 
-@pytest.mark.parametrize("renormalised", [False, True])
+@pytest.mark.parametrize("renormalized", [False, True])
 @pytest.mark.parametrize("n_latents", [0, 1, 2])
-def test_search_in_slots_equals_the_search_without(n_latents, renormalised):
+def test_search_in_slots_equals_the_search_without(n_latents, renormalized):
     model = tiny_model(n_latents=n_latents, scale=3.0)
     trie = TrieTensors(TokenTrie.build(TITLES))
-    search = ConstrainedBeamSearch(trie, beam_width=6, length_penalty=0.5, renormalised=renormalised)
+    search = ConstrainedBeamSearch(trie, beam_width=6, length_penalty=0.5, renormalized=renormalized)
     expected = search.search(model, started(model, PROMPTS))
     graphed = GraphedModel(model, capture=False)
     for _ in range(2):  # the second time the slots hold another search's keys and values

@@ -129,7 +129,7 @@ def test_the_assistant_decides_when_alpha_is_zero(make, catalogue):
         assert np.exp(scores[0]) == pytest.approx(mass.max(), rel=1e-4)
 
 
-def test_alpha_one_is_the_model_without_length_normalisation(make):
+def test_alpha_one_is_the_model_without_length_normalization(make):
     logits = np.arange(8.0)
     assisted = make(decoding="d3", assistant=ConstantAssistant(logits), alpha=1.0).rank(HISTORIES, 8)
     plain = make().rank(HISTORIES, 8)

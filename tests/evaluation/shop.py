@@ -1,4 +1,4 @@
-"""A small dataset directory and models with known behaviour, for tests of the evaluation step."""
+"""A small dataset directory and models with known behavior, for tests of the evaluation step."""
 
 import numpy as np
 import pyarrow as pa

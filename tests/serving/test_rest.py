@@ -41,7 +41,7 @@ def test_every_documented_format_gets_the_same_answer(server, body):
     assert answer["item_keys"] == expected["item_keys"]
 
 
-def test_parameters_are_honoured(server):
+def test_parameters_are_honored(server):
     rows = [{"history": ["B0003", "B0004"]}]
     (short,) = predictions(server, {"dataframe_records": rows, "params": {"k": 3}})
     assert len(short["item_keys"]) == 3

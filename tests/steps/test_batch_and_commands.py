@@ -213,7 +213,7 @@ def test_concurrent_callers_share_batches_and_never_run_the_model_at_once():
     wrong = []
 
     def client(number):
-        for step in range(20):  # neighbours ask for the same k, as only such share a batch
+        for step in range(20):  # neighbors ask for the same k, as only such share a batch
             item = (number * 3 + step) % 40
             (answer,) = service.recommend([RequestRow([f"B{item}"])], Parameters(k=1 + number // 7))
             if answer.item_keys[0] != f"B{(item + 1) % 40}" or len(answer.item_keys) != 1 + number // 7:

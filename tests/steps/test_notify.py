@@ -70,7 +70,7 @@ def webhook(monkeypatch, tmp_path):
     found.close()
 
 
-def summarise(tmp_path, state, **statuses):
+def summarize(tmp_path, state, **statuses):
     """Write the summary of a run whose steps left these statuses."""
     folder = tmp_path / "status" / "run-1"
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def _heard(caplog):
 
 def test_a_failed_run_names_its_step_reason_and_page(webhook, tmp_path, caplog):
     failed = {"state": "failed", "error": "no space on <device> & elsewhere"}
-    summarise(tmp_path, "FAILED", preflight={"details": {"mlflow_parent_run_id": "abc"}}, sft=failed)
+    summarize(tmp_path, "FAILED", preflight={"details": {"mlflow_parent_run_id": "abc"}}, sft=failed)
     ((path, kind, body),) = webhook.seen
     assert (path, kind) == (f"/services/{SECRET}", "application/json")
     assert body["text"].splitlines() == [
@@ -117,14 +117,14 @@ def test_a_failed_run_names_its_step_reason_and_page(webhook, tmp_path, caplog):
 
 
 def test_a_terminated_run_is_told_as_such(webhook, tmp_path):
-    summarise(tmp_path, "CANCELED", preflight={}, sft={"state": "running", "ended": None})
+    summarize(tmp_path, "CANCELED", preflight={}, sft={"state": "running", "ended": None})
     ((_, _, body),) = webhook.seen
     assert body["text"].startswith("*latentr3* was terminated (run run-1)\n• *sft* unfinished: ")
     assert (body["latentrec"]["event"], body["latentrec"]["outcome"]) == ("terminated", "terminated")
 
 
 def test_a_promotion_is_told_with_model_and_verdict(webhook, tmp_path):
-    summarise(tmp_path, "COMPLETE", preflight={}, register=registered(True))
+    summarize(tmp_path, "COMPLETE", preflight={}, register=registered(True))
     ((_, _, body),) = webhook.seen
     assert body["text"].splitlines()[:2] == [
         "*latentr3* promoted a model (run run-1)",
@@ -148,7 +148,7 @@ def test_a_success_without_promotion_is_told_only_where_that_is_asked_for(
     webhook, tmp_path, monkeypatch, wanted, told
 ):
     monkeypatch.setenv("LATENTREC_NOTIFY_ON", wanted)
-    summarise(tmp_path, "COMPLETE", preflight={}, register=registered(False))
+    summarize(tmp_path, "COMPLETE", preflight={}, register=registered(False))
     assert [body["latentrec"]["event"] for _, _, body in webhook.seen] == told
 
 
@@ -167,7 +167,7 @@ def test_a_receiver_that_does_not_take_it_spoils_nothing(
 ):
     monkeypatch.setattr(notify, "TIMEOUT_S", 0.3)
     webhook.answers = answers
-    verdict = summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
+    verdict = summarize(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert not verdict.good
     assert (tmp_path / "summary.md").read_text().startswith("# Run run-1: failed")
     assert len(webhook.seen) == requests
@@ -177,7 +177,7 @@ def test_a_receiver_that_does_not_take_it_spoils_nothing(
 @pytest.mark.parametrize("url", ["ftp://x/y", "nonsense", "http://", "http://[::1", "http://127.0.0.1:1/x"])
 def test_an_address_that_leads_nowhere_spoils_nothing(webhook, tmp_path, monkeypatch, caplog, url):
     monkeypatch.setenv("LATENTREC_NOTIFY_URL", url)
-    summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
+    summarize(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen == []
     assert "not sent" in caplog.text
 
@@ -188,7 +188,7 @@ def test_of_the_address_only_the_host_is_ever_shown(webhook, tmp_path, monkeypat
     monkeypatch.setattr(notify, "TIMEOUT_S", 0.3)
     webhook.answers = answers
     with caplog.at_level(logging.DEBUG):
-        summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
+        summarize(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen
     assert SECRET.rpartition("/")[2] not in caplog.text
     assert SECRET not in (tmp_path / "summary.md").read_text() + json.dumps(webhook.seen[0][2])
@@ -196,7 +196,7 @@ def test_of_the_address_only_the_host_is_ever_shown(webhook, tmp_path, monkeypat
 
 def test_secrets_in_reasons_are_taken_out_of_the_message(webhook, tmp_path):
     error = "gone: https://user:pw@host/reviews?X-Signature=abc123"
-    summarise(tmp_path, "FAILED", data_prep={"state": "failed", "error": error})
+    summarize(tmp_path, "FAILED", data_prep={"state": "failed", "error": error})
     told = json.dumps(webhook.seen[0][2])
     assert "abc123" not in told
     assert "pw@" not in told
@@ -205,6 +205,6 @@ def test_secrets_in_reasons_are_taken_out_of_the_message(webhook, tmp_path):
 def test_without_an_address_nothing_is_sent_or_said(webhook, tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("LATENTREC_NOTIFY_URL")
     assert "LATENTREC_NOTIFY_URL" not in os.environ
-    summarise(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
+    summarize(tmp_path, "FAILED", preflight={"state": "failed", "error": "bad"})
     assert webhook.seen == []
     assert "told" not in caplog.text

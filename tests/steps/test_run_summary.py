@@ -99,9 +99,9 @@ def test_a_tracking_server_that_is_away_does_not_spoil_the_summary(tmp_path, mon
     assert "could not be ended (refused)" in caplog.text
 
 
-def test_outside_of_a_run_there_is_nothing_to_summarise(tmp_path, monkeypatch):
+def test_outside_of_a_run_there_is_nothing_to_summarize(tmp_path, monkeypatch):
     monkeypatch.delenv("LATENTREC_RUN_ID", raising=False)
-    with pytest.raises(UserError, match="no run to summarise"):
+    with pytest.raises(UserError, match="no run to summarize"):
         write_run_summary(tmp_path / "summary.md")
 
 

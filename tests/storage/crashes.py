@@ -26,7 +26,7 @@ def killed_everywhere(
 ) -> Iterator[int]:
     """For each boundary of ``action``: ``prepare()``, run it in a child that dies there, yield the number.
 
-    Only file-system changes below ``root`` count: what the interpreter does elsewhere (a finaliser that
+    Only file-system changes below ``root`` count: what the interpreter does elsewhere (a finalizer that
     removes a temporary file) comes and goes, and would shift the numbers. So would a request that a busy
     machine let fail and the store repeated: a child's trace of boundaries has to continue the trace of the
     child before it, and one in which a request failed, or that differs, is run again. Ends when the action

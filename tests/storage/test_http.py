@@ -177,7 +177,7 @@ def answer_with(web, **headers: str) -> None:
     web.extra_headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def test_body_that_is_labelled_as_compressed_is_taken_as_it_is(web, store, tmp_path):
+def test_body_that_is_labeled_as_compressed_is_taken_as_it_is(web, store, tmp_path):
     packed = gzip.compress(b"x" * 1_000_000)
     web.files["/x.json.gz"] = packed
     answer_with(web, Content_Encoding="gzip")

@@ -1,4 +1,4 @@
-"""What review files look like, recognised from their first lines and never from their names."""
+"""What review files look like, recognized from their first lines and never from their names."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _amazon(name: str, divisor: int) -> ReviewFormat:
     return ReviewFormat(name, JsonParser(_columns(*fields, divisor=divisor)), divisor, text)
 
 
-def recognise_reviews(block: Block) -> ReviewFormat:
+def recognize_reviews(block: Block) -> ReviewFormat:
     """The format of a review file, from its first lines.
 
     Raises:
@@ -102,11 +102,11 @@ def recognise_reviews(block: Block) -> ReviewFormat:
     lines = first_lines(block)
     objects = [row for row in map(parse_object, lines) if row is not None]
     if objects:
-        return _recognise_objects(block, objects)
+        return _recognize_objects(block, objects)
     if lines[0].strip() == "{":
         raise UserError(f"{block.uri}: its objects run over several lines; write one a line (jq -c . FILE)")
     for delimiter, name in _DELIMITED:
-        found = _recognise_delimited(block, lines, delimiter, name)
+        found = _recognize_delimited(block, lines, delimiter, name)
         if found is not None:
             return found
     raise UserError(
@@ -144,7 +144,7 @@ def parse_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-def _recognise_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFormat:
+def _recognize_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFormat:
     """By the fields that most of the first lines have: one line may be damaged."""
     keys = {key for row in objects for key in row}
     name, fields = max(
@@ -177,7 +177,7 @@ def _divisor(times: Sequence[int | float], usual: int) -> int:
     return 1000 if sound[len(sound) // 2] >= LEAST_MS else 1
 
 
-def _recognise_delimited(block: Block, lines: list[str], delimiter: str, name: str) -> ReviewFormat | None:
+def _recognize_delimited(block: Block, lines: list[str], delimiter: str, name: str) -> ReviewFormat | None:
     rows = [_fields(line, delimiter) for line in lines]
     width = len(rows[0])
     if width < 4 or sum(len(row) == width for row in rows) * 2 < len(rows):

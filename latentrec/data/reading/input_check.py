@@ -13,22 +13,22 @@ from collections.abc import Iterable
 
 from latentrec.core import UserError
 from latentrec.core.redact import redact
-from latentrec.data.reading.formats import recognise_reviews
+from latentrec.data.reading.formats import recognize_reviews
 from latentrec.data.reading.input_files import InputFile, find_inputs, first_block
-from latentrec.data.reading.metadata_formats import recognise_metadata
+from latentrec.data.reading.metadata_formats import recognize_metadata
 from latentrec.storage import input_fingerprint, store_for
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
-def recognise_inputs(reviews: tuple[str, ...], metadata: tuple[str, ...]) -> list[str]:
+def recognize_inputs(reviews: tuple[str, ...], metadata: tuple[str, ...]) -> list[str]:
     """Names of the formats of every input, from the first lines of each.
 
     Raises:
         UserError: an input is missing, empty, damaged at its head or of no known format.
     """
-    names = [recognise_reviews(first_block(file)).name for file in find_inputs(reviews)]
-    return names + [recognise_metadata(first_block(file))[0].name for file in find_inputs(metadata)]
+    names = [recognize_reviews(first_block(file)).name for file in find_inputs(reviews)]
+    return names + [recognize_metadata(first_block(file))[0].name for file in find_inputs(metadata)]
 
 
 def fingerprint_inputs(reviews: tuple[str, ...], metadata: tuple[str, ...]) -> str:

@@ -90,7 +90,7 @@ def read_blocks(source: InputFile, block_bytes: int = BLOCK_BYTES) -> Iterator[B
 
 
 def first_block(source: InputFile, block_bytes: int = 1 << 18) -> Block:
-    """The first lines, for recognising the format; reads no further than needed.
+    """The first lines, for recognizing the format; reads no further than needed.
 
     Raises:
         UserError: as :func:`read_blocks`, or there is no line at all.

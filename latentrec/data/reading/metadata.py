@@ -10,7 +10,7 @@ import pyarrow as pa
 from latentrec.core import UserError, progress
 from latentrec.data.reading.input_files import InputFile, find_inputs, first_block, read_blocks, total_bytes
 from latentrec.data.reading.line_reader import BadLines
-from latentrec.data.reading.metadata_formats import ItemText, metadata_rows, recognise_metadata
+from latentrec.data.reading.metadata_formats import ItemText, metadata_rows, recognize_metadata
 from latentrec.data.titles import is_usable
 
 
@@ -69,7 +69,7 @@ def read_metadata(
     rows = matched = 0
     with progress("read metadata", total_bytes(files), "B") as bar:
         for file in files:
-            file_format, header = recognise_metadata(first_block(file))
+            file_format, header = recognize_metadata(first_block(file))
             formats.append(file_format.name)
             for block in read_blocks(file):
                 for key, row in metadata_rows(block, file.lines + 1, header, file_format, bad):

@@ -139,7 +139,7 @@ class MovieLensMetadata:
         return ItemText(title=self.title(row), categories=" > ".join(genres) or None)
 
 
-def recognise_metadata(block: Block) -> tuple[MetadataFormat, int]:
+def recognize_metadata(block: Block) -> tuple[MetadataFormat, int]:
     """The format of a metadata file from its first lines, and how many header lines it has.
 
     Raises:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from latentrec.core import UserError, progress
 from latentrec.data.reading.events import EventBuilder, Events
-from latentrec.data.reading.formats import ReviewFormat, recognise_reviews
+from latentrec.data.reading.formats import ReviewFormat, recognize_reviews
 from latentrec.data.reading.input_files import InputFile, find_inputs, first_block, total_bytes
 from latentrec.data.reading.line_reader import BadLines, read_tables
 
@@ -44,7 +44,7 @@ def read_reviews(uris: tuple[str, ...], bad: BadLines, *, texts: bool = False) -
         UserError: a file is missing, damaged, of no known format, or a line is bad.
     """
     files = find_inputs(uris)
-    formats = [recognise_reviews(first_block(file)) for file in files]
+    formats = [recognize_reviews(first_block(file)) for file in files]
     builder = EventBuilder()
     for (user, item, rating, time), table, file_format in _tables(files, formats, bad, texts=texts):
         seconds = table[time].to_numpy()

@@ -21,7 +21,7 @@ from latentrec.models.rating.baselines import (
     RatingTriples,
     UserMean,
 )
-from latentrec.models.rating.matrix_factorization import MatrixFactorisation
+from latentrec.models.rating.matrix_factorization import MatrixFactorization
 from latentrec.models.rating.text_predictor import TextRatingPredictor
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 
@@ -93,7 +93,7 @@ def training_triples(task: RatingTask, split: str = "train") -> RatingTriples:
 def score_baselines(
     task: RatingTask, examples: list[RatingExample], *, seed: int, split: str
 ) -> list[RatingScores]:
-    """All baselines, the floor among them; matrix factorisation chooses its rounds on validation.
+    """All baselines, the floor among them; matrix factorization chooses its rounds on validation.
 
     Where the validation split itself is evaluated, it runs all its rounds.
     """
@@ -105,7 +105,7 @@ def score_baselines(
         UserMean(),
         ItemMean(),
         BiasModel(),
-        MatrixFactorisation(validation=held, seed=seed),
+        MatrixFactorization(validation=held, seed=seed),
     ]
     users = np.array([example.user_id for example in examples])
     items = np.array([example.target for example in examples])

@@ -63,7 +63,7 @@ class LatentR3Model(nn.Module):
         latent_width: int | None = None,
         answer_reads: str = "prompt",
     ):
-        """Compose; LatentRATT is initialised from torch's global generator.
+        """Compose; LatentRATT is initialized from torch's global generator.
 
         Raises:
             UserError: N is negative, a name unknown, LatentRATT's width odd (its rotary embedding), or an

@@ -1,1 +1,1 @@
-"""Rating predictors: means, biases, matrix factorisation, and language models that reason first."""
+"""Rating predictors: means, biases, matrix factorization, and language models that reason first."""

@@ -46,7 +46,7 @@ class RatingBaseline(Protocol):
 
 @dataclass
 class GlobalMean:
-    """μ for everybody; the mean minimises squared error."""
+    """μ for everybody; the mean minimizes squared error."""
 
     name: str = "global mean"
     _value: float = 0.0

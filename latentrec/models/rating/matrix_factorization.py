@@ -1,4 +1,4 @@
-"""Matrix factorisation with biases: ``r̂ = μ + b_u + b_i + p_u · q_i`` (Koren, Bell & Volinsky 2009)."""
+"""Matrix factorization with biases: ``r̂ = μ + b_u + b_i + p_u · q_i`` (Koren, Bell & Volinsky 2009)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from latentrec.models.rating.baselines import BiasModel, RatingTriples
 
 
 @dataclass
-class MatrixFactorisation:
+class MatrixFactorization:
     """Alternating least squares on what the bias model leaves, early-stopped on validation error.
 
     Each half-step solves ``(QᵀQ + λ n_u I) p_u = Qᵀ e_u`` for every user over their rated items (ALS-WR, Zhou
@@ -18,18 +18,18 @@ class MatrixFactorisation:
 
     Args:
         rank: length of p_u and q_i.
-        regularisation: λ.
+        regularization: λ.
         rounds: most alternations; the best one on ``validation`` is kept, which may be none.
         validation: ratings that choose the round; ``None`` runs them all.
         seed: of the initial factors.
     """
 
     rank: int = 8
-    regularisation: float = 0.1
+    regularization: float = 0.1
     rounds: int = 15
     validation: RatingTriples | None = None
     seed: int = 42
-    name: str = "matrix factorisation"
+    name: str = "matrix factorization"
     _bias: BiasModel = field(default_factory=BiasModel)
     _p: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     _q: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
@@ -73,7 +73,7 @@ class MatrixFactorisation:
         n: int,
     ) -> np.ndarray:
         solved = np.zeros((n, self.rank))
-        ridge = self.regularisation * np.eye(self.rank)
+        ridge = self.regularization * np.eye(self.rank)
         for key, rows in groups:
             across = factors[others[rows]]
             solved[key] = np.linalg.solve(across.T @ across + len(rows) * ridge, across.T @ rest[rows])

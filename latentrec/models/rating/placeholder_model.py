@@ -84,7 +84,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: PlaceholderShape, seed: int) -> Qwen2ForCausalLM:
-    """A randomly initialised Qwen2 of this shape, tied embeddings, without dropout."""
+    """A randomly initialized Qwen2 of this shape, tied embeddings, without dropout."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentrec.models.sequential.encoder import SequenceEncoder, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialize
 from latentrec.models.sequential.layers import Dropout
 
 
@@ -51,7 +51,7 @@ class Caser(SequenceEncoder):
         self.vertical = nn.Linear(window, vertical_filters, bias=False)
         self.output = nn.Linear(horizontal_filters * window + vertical_filters * hidden_size, hidden_size)
         self.dropout = Dropout(hidden_dropout)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def states(self, items_BL: Tensor) -> Tensor:
         """State (B, L, d) at every position, from the window that ends there."""

@@ -69,7 +69,7 @@ def at_last_position(states_BLD: Tensor, lengths_B: Tensor) -> Tensor:
     return states_BLD[torch.arange(len(lengths_B), device=states_BLD.device), lengths_B - 1]
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Normal(0, 0.02) for weights, zero for biases, one for norms, zero for the padding row."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INIT_STD)

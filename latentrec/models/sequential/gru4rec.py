@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from latentrec.models.sequential.encoder import SequenceEncoder, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialize
 from latentrec.models.sequential.layers import Dropout
 
 
@@ -39,7 +39,7 @@ class GRU4Rec(SequenceEncoder):
             dropout=hidden_dropout if layers > 1 else 0.0,
         )
         self.output = nn.Linear(inner_dim, hidden_size)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def states(self, items_BL: Tensor) -> Tensor:
         """State (B, L, d) at every position."""

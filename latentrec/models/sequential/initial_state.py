@@ -43,7 +43,7 @@ def noise_of_histories(items_BL: Tensor, hidden_size: int, seed: int) -> Tensor:
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al., OOPSLA 2014): each output bit depends on all input bits."""
+    """The finalizer of splitmix64 (Steele et al., OOPSLA 2014): each output bit depends on all input bits."""
     values = values + _GOLDEN
     values = (values ^ (values >> np.uint64(30))) * _MIX_1
     values = (values ^ (values >> np.uint64(27))) * _MIX_2

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentrec.models.sequential.blocks import BLOCKS, BlockShape
-from latentrec.models.sequential.encoder import SequenceEncoder, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialize
 from latentrec.models.sequential.encoders import INJECTIONS
 from latentrec.models.sequential.initial_state import noise_of_histories, sample_truncated_normal
 from latentrec.models.sequential.layers import LAYER_NORM_EPS, PositionedItems
@@ -108,7 +108,7 @@ class LARES(SequenceEncoder):
         self.inject = Injection(injection, hidden_size)
         self.inject_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
         self.core_block = nn.Sequential(*(BLOCKS[block](shape) for _ in range(core_layers)))
-        self.apply(initialise)
+        self.apply(initialize)
 
     def prelude(self, items_BL: Tensor) -> Tensor:
         """H (B, L, d): what the pre-block makes of the sequence."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from latentrec.models.sequential.encoder import SequenceEncoder, initialise
+from latentrec.models.sequential.encoder import SequenceEncoder, initialize
 from latentrec.models.sequential.layers import PositionedItems, TransformerLayer
 
 
@@ -38,7 +38,7 @@ class SASRec(SequenceEncoder):
             TransformerLayer(hidden_size=hidden_size, inner_dim=inner_dim, heads=heads, **self._dropout)
             for _ in range(layers)
         )
-        self.apply(initialise)
+        self.apply(initialize)
 
     def states(self, items_BL: Tensor) -> Tensor:
         """State (B, L, d) at every position."""

@@ -17,7 +17,7 @@ class BatchPlan:
 
     The optimizer batches of an epoch depend on seed and epoch only. Rows of like length stand together:
     a shuffled epoch is cut into windows of a few batches and each window is sorted by length. An optimizer
-    batch is then dealt out to ``micro_batches`` (processes × accumulation steps), neighbours together.
+    batch is then dealt out to ``micro_batches`` (processes × accumulation steps), neighbors together.
 
     Args:
         lengths: of each row, in tokens: what a process's share is measured in.

@@ -40,7 +40,7 @@ class NextItemTokens:
     """
 
     def __init__(self, samples: Samples, titles: Sequence[str], prompt: NextItemPrompt):
-        """Tokenise the catalogue once.
+        """Tokenize the catalogue once.
 
         Raises:
             UserError: a target is longer than the prompt's ``max_title_tokens``.

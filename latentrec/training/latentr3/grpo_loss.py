@@ -42,11 +42,11 @@ def advantages(rewards_PK: Tensor, baseline: str) -> Tensor:
     root mean square.
     """
     if baseline == "batch":
-        centred_PK = rewards_PK - rewards_PK[:, 0].mean()
-        return centred_PK / (centred_PK.norm() + EPSILON)
+        centered_PK = rewards_PK - rewards_PK[:, 0].mean()
+        return centered_PK / (centered_PK.norm() + EPSILON)
     if baseline == "group":
-        centred_PK = rewards_PK - rewards_PK.mean(dim=1, keepdim=True)
-        return centred_PK / (rewards_PK.std(dim=1, keepdim=True) + 1e-4)
+        centered_PK = rewards_PK - rewards_PK.mean(dim=1, keepdim=True)
+        return centered_PK / (rewards_PK.std(dim=1, keepdim=True) + 1e-4)
     assert baseline == "own", baseline
     gain_PK = rewards_PK - rewards_PK[:, :1]
     return gain_PK / (gain_PK.square().mean().sqrt() + EPSILON)

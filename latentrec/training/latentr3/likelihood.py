@@ -25,7 +25,7 @@ class CatalogueTokens:
     """The tokens that continue some title of the catalogue, at each position of given titles."""
 
     def __init__(self, data: Dataset, prompt: NextItemPrompt):
-        """Tokenise the catalogue."""
+        """Tokenize the catalogue."""
         self._trie = TokenTrie.build(title_sequences(Catalogue.from_dataset(data), prompt))
         self._tensors: TrieTensors | None = None
 

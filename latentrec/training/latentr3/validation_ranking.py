@@ -44,7 +44,7 @@ def ranking_measure(
 
     def rank() -> dict[str, float]:
         nonlocal recommender
-        if recommender is None:  # the catalogue is tokenised once, when the model is where it will stay
+        if recommender is None:  # the catalogue is tokenized once, when the model is where it will stay
             options = DecodingOptions(decoding=decoding, beam_width=K)
             recommender = TitleRecommender(model, prompt, catalogue, options=options)
         ranks = []
@@ -72,7 +72,7 @@ class NdcgReward:
     def __init__(
         self, model: LatentR3Model, prompt: NextItemPrompt, data: Dataset, decoding: str = "catalogue"
     ):
-        """Tokenise the catalogue; titles are scored as under ``decoding``."""
+        """Tokenize the catalogue; titles are scored as under ``decoding``."""
         self._model = model
         catalogue = Catalogue.from_dataset(data)
         trie = TokenTrie.build(title_sequences(catalogue, prompt))

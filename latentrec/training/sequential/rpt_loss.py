@@ -36,8 +36,8 @@ def reward_of(ranks: Tensor, kind: str, k: int) -> Tensor:
 
 def group_advantage(rewards_GP: Tensor) -> Tensor:
     """``(r − mean) / (std + 1e-4)`` within each sample's group of G."""
-    centred = rewards_GP - rewards_GP.mean(dim=0)
-    return centred / (rewards_GP.std(dim=0) + ADVANTAGE_EPSILON)
+    centered = rewards_GP - rewards_GP.mean(dim=0)
+    return centered / (rewards_GP.std(dim=0) + ADVANTAGE_EPSILON)
 
 
 def drift_penalty(log_p: Tensor, reference_log_p: Tensor) -> Tensor:

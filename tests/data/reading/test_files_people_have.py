@@ -14,7 +14,7 @@ from latentrec.cli import main
 from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, prepare
 from latentrec.data.reading.byte_streams import text_pieces
-from latentrec.data.reading.input_check import fingerprint_inputs, recognise_inputs
+from latentrec.data.reading.input_check import fingerprint_inputs, recognize_inputs
 from latentrec.data.reading.input_files import InputFile, find_inputs, read_blocks
 from latentrec.storage import store_for
 from tests.fixtures.review_files import grid, lines, review, titles, write
@@ -209,7 +209,7 @@ SAME = {
 @pytest.mark.parametrize("kind", SAME)
 def test_what_can_be_read_with_certainty_is_read(tmp_path, expected, kind, packed):
     path = write(tmp_path / ("data.gz" if packed else "data"), SAME[kind])
-    recognise_inputs((path,), ())
+    recognize_inputs((path,), ())
     assert prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "out").fingerprint == expected
 
 
@@ -253,7 +253,7 @@ def test_what_is_not_read_is_refused_with_the_cure_by_preflight_too(capsys, tmp_
     assert any(part in error for part in message.split("|")), error
     if kind not in ("array with a fault", "broken array"):  # below the first lines
         with pytest.raises(UserError):
-            recognise_inputs((path,), ())
+            recognize_inputs((path,), ())
 
 
 def test_reviews_given_as_metadata_are_refused(capsys, tmp_path):
@@ -277,7 +277,7 @@ def test_one_odd_line_does_not_swap_users_and_items(tmp_path):
         b"%s,x%d,5,1500000000\n" % (b"B00000000%d" % n if n % 2 else b"user%d" % n, n) for n in range(8)
     )
     with pytest.raises(UserError, match="put a header above"):
-        recognise_inputs((write(tmp_path / "half.csv", half),), ())
+        recognize_inputs((write(tmp_path / "half.csv", half),), ())
 
 
 def test_unknown_times_are_told(tmp_path):

@@ -72,7 +72,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_format_is_recognised_by_content_and_gives_the_same_rows(tmp_path, expected, kind):
+def test_format_is_recognized_by_content_and_gives_the_same_rows(tmp_path, expected, kind):
     path = write(tmp_path / "any-name.bin", FILES[kind])
     prepare(DataPrepConfig(reviews=(path,), **PLAIN), tmp_path / "out")
     for name, table in tables(tmp_path / "out").items():
@@ -80,7 +80,7 @@ def test_format_is_recognised_by_content_and_gives_the_same_rows(tmp_path, expec
 
 
 @pytest.mark.parametrize("name", ["reviews.json.gz", "reviews.json.zst"])
-def test_compression_is_recognised_by_content(tmp_path, expected, name):
+def test_compression_is_recognized_by_content(tmp_path, expected, name):
     path = write(tmp_path / name, lines(grid()))
     disguised = tmp_path / "reviews.txt"
     disguised.write_bytes((tmp_path / name).read_bytes())

@@ -25,7 +25,7 @@ BASELINES = [
     "user mean",
     "item mean",
     "user + item bias",
-    "matrix factorisation",
+    "matrix factorization",
 ]
 
 

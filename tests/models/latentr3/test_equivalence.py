@@ -44,7 +44,7 @@ def tiny_backbone(family: str, seed: int = 0):
         )
     else:
         model = tf.MistralForCausalLM(tf.MistralConfig(**common, sliding_window=6))
-    with torch.no_grad():  # larger weights than the usual initialisation, so that differences would show
+    with torch.no_grad():  # larger weights than the usual initialization, so that differences would show
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.15)

@@ -12,7 +12,7 @@ from latentrec.models.rating.baselines import (
     RatingTriples,
     UserMean,
 )
-from latentrec.models.rating.matrix_factorization import MatrixFactorisation
+from latentrec.models.rating.matrix_factorization import MatrixFactorization
 
 TRAIN = RatingTriples(
     users=np.array([0, 0, 1, 1, 1]),
@@ -58,32 +58,32 @@ def low_rank_ratings(seed=0, n_users=60, n_items=40):
     return [RatingTriples(users[cut], items[cut], ratings[cut], n_users, n_items) for cut in cuts]
 
 
-def test_factorisation_finds_a_low_rank_structure_that_biases_cannot():
+def test_factorization_finds_a_low_rank_structure_that_biases_cannot():
     train, valid, test = low_rank_ratings()
-    model, bias = MatrixFactorisation(rank=2, validation=valid, regularisation=0.02), BiasModel()
+    model, bias = MatrixFactorization(rank=2, validation=valid, regularization=0.02), BiasModel()
     model.fit(train)
     bias.fit(train)
     errors = [np.abs(m.predict(test.users, test.items) - test.ratings).mean() for m in (model, bias)]
     assert errors[0] < 0.3 * errors[1]
 
 
-def test_factorisation_falls_back_to_biases_where_factors_only_fit_noise():
+def test_factorization_falls_back_to_biases_where_factors_only_fit_noise():
     rng = np.random.default_rng(1)
     train, valid = (
         RatingTriples(rng.integers(0, 50, 300), rng.integers(0, 50, 300), rng.normal(3, 1, 300), 50, 50)
         for _ in range(2)
     )
-    model, bias = MatrixFactorisation(validation=valid, regularisation=1e-3), BiasModel()
+    model, bias = MatrixFactorization(validation=valid, regularization=1e-3), BiasModel()
     model.fit(train)
     bias.fit(train)
     assert model.predict(valid.users, valid.items) == pytest.approx(bias.predict(valid.users, valid.items))
 
 
-def test_factorisation_is_repeatable():
+def test_factorization_is_repeatable():
     train, valid, test = low_rank_ratings()
     found = []
     for _ in range(2):
-        model = MatrixFactorisation(validation=valid)
+        model = MatrixFactorization(validation=valid)
         model.fit(train)
         found.append(model.predict(test.users, test.items))
     assert (found[0] == found[1]).all()

@@ -112,8 +112,8 @@ def authors_grpo_step(model, prompts, answers, noise_PKD, prompts_together=2):
     advantages = []
     for begin in range(0, len(prompts), prompts_together):
         together = torch.stack(rewards[begin : begin + prompts_together])
-        centred = together - together[:, 0].mean()
-        advantages.append(centred / (centred.norm() + 1e-6))
+        centered = together - together[:, 0].mean()
+        advantages.append(centered / (centered.norm() + 1e-6))
     advantages_PK = torch.cat(advantages)
     losses = [
         -(torch.exp(lp - lp.detach()) * advantage_K[:, None]).mean()

@@ -24,9 +24,9 @@ def test_perplexity_reward_is_the_paper_formula():
 def test_noise_free_copy_sets_the_batch_baseline():
     rewards = torch.tensor([[-3.0, -5.0], [-1.0, -2.0]])
     mean = -2.0  # of −3 and −1, the clean copies
-    centred = torch.tensor([[-1.0, -3.0], [1.0, 0.0]])
-    assert torch.allclose(rewards - mean, centred)
-    expected = centred / (math.sqrt(1 + 9 + 1 + 0) + 1e-6)
+    centered = torch.tensor([[-1.0, -3.0], [1.0, 0.0]])
+    assert torch.allclose(rewards - mean, centered)
+    expected = centered / (math.sqrt(1 + 9 + 1 + 0) + 1e-6)
     assert torch.allclose(objective.advantages(rewards, "batch"), expected)
 
 
@@ -115,12 +115,12 @@ def test_one_step_of_the_published_estimator_by_hand():
     (loss.sum() / 6).backward()
     by_hand = torch.zeros(2, dtype=torch.float64)
     rewards = [float(toy_reward(MEAN[0] + e)) for e in NOISE[0]]
-    centred = [s - rewards[0] for s in rewards]
-    norm = math.sqrt(sum(c * c for c in centred)) + 1e-6
+    centered = [s - rewards[0] for s in rewards]
+    norm = math.sqrt(sum(c * c for c in centered)) + 1e-6
     for k, e in enumerate(NOISE[0]):
         for t in range(2):  # ∇ log softmax = row of the answer − mean row under π
             probabilities = torch.softmax(W[t] @ (MEAN[0] + e), 0)
-            by_hand -= centred[k] / norm * (W[t][ANSWER[t]] - probabilities @ W[t]) / 6
+            by_hand -= centered[k] / norm * (W[t][ANSWER[t]] - probabilities @ W[t]) / 6
     assert torch.allclose(mean.grad[0], by_hand, atol=1e-6)
 
 

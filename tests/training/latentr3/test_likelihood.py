@@ -53,7 +53,7 @@ def test_probabilities_of_all_titles_sum_to_one_and_are_those_of_decoding(model,
         by_hand = torch.tensor(plain_scores(model, prompt, TITLES, among_themselves=True))
         torch.testing.assert_close(ours[row], by_hand, atol=1e-5, rtol=1e-5)
     start = model.start_decoding(torch.tensor(prompts))
-    decoded = score_every_title(model, start, TrieTensors(trie), length_penalty=0.0, renormalised=True)
+    decoded = score_every_title(model, start, TrieTensors(trie), length_penalty=0.0, renormalized=True)
     for row in range(2):
         by_leaf = dict(zip(decoded.leaves[row].tolist(), decoded.scores[row].tolist(), strict=True))
         expected = torch.tensor([by_leaf[int(leaf)] for leaf in leaf_of_title])

@@ -28,7 +28,7 @@ def test_rewards_are_recall_and_discounted_gain():
     assert reward_of(ranks, "ndcg", 10).tolist() == pytest.approx(expected)
 
 
-def test_advantage_is_centred_and_scaled_within_the_group():
+def test_advantage_is_centered_and_scaled_within_the_group():
     rewards = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     std = math.sqrt(4 * 0.25 / 3)
     expected = 0.5 / (std + 1e-4)
