@@ -30,7 +30,10 @@ def image(name: str) -> str:
         return f"{registry}/{name}@{_digest(name, registry)}"
     tag = os.environ.get("IMAGE_TAG") or __version__
     if tag == "latest":
-        raise UserError("IMAGE_TAG is 'latest', which names another image tomorrow; use a version or git sha")
+        raise UserError(
+            "IMAGE_TAG is 'latest', which names another image tomorrow; use a version or git sha",
+            code="images.moving_tag",
+        )
     return f"{registry}/{name}:{tag}"
 
 
@@ -40,11 +43,17 @@ def _digest(name: str, registry: str) -> str:
         lock = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(
-            f"RELEASE=1 needs the image digests of {path}, which `make push` writes; it cannot be read"
+            f"RELEASE=1 needs the image digests of {path}, which `make push` writes; it cannot be read",
+            code="images.unreadable_lock",
         ) from None
     if lock.get("registry") != registry:
-        raise UserError(f"{path} was written for registry {lock.get('registry')!r}, not {registry!r}")
+        raise UserError(
+            f"{path} was written for registry {lock.get('registry')!r}, not {registry!r}",
+            code="images.other_registry",
+        )
     digest = lock.get("digests", {}).get(name, "")
     if not (digest.startswith("sha256:") and len(digest) == 71):
-        raise UserError(f"{path} holds no digest of image '{name}'; run `make push` again")
+        raise UserError(
+            f"{path} holds no digest of image '{name}'; run `make push` again", code="images.no_digest"
+        )
     return digest

@@ -68,6 +68,24 @@ def components_page() -> str:
     return "# Components\n\nOne folder a containerized step under `components/`.\n\n" + "\n".join(texts)
 
 
+def errors_page() -> str:
+    """Every code of a user's error, and when it is raised."""
+    from latentrec.core.error_codes import ERROR_CODES
+
+    rows = [f"| `{code}` | {meaning} |" for code, meaning in ERROR_CODES.items()]
+    lines = [
+        "# Error codes",
+        "",
+        "Input and configuration that the user can mend end a command with exit code 2 and one message.",
+        "Its code is `error_code` in a JSON log line (`LATENTREC_LOG_FORMAT=json`) and in the step's status",
+        "file; it stays the same when a message is reworded.",
+        "",
+        "| code | raised when |",
+        "|---|---|",
+    ]
+    return "\n".join([*lines, *rows]) + "\n"
+
+
 def python_page() -> str:
     """The public Python interface, from docstrings."""
     return "# Python\n\n" + "\n\n".join(f"::: {module}" for module in PYTHON) + "\n"
@@ -77,7 +95,12 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
     from mkdocs.structure.files import File
 
-    pages = {"settings": settings_page, "components": components_page, "python": python_page}
+    pages = {
+        "settings": settings_page,
+        "components": components_page,
+        "errors": errors_page,
+        "python": python_page,
+    }
     for name, make in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=make()))
     return files

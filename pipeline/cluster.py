@@ -34,6 +34,9 @@ PROBE_SECONDS = 10
 class Unreachable(UserError):
     """Nobody answers now, which may pass: a port-forward or an API server that is started again."""
 
+    def __init__(self, message: str):
+        super().__init__(message, code="cluster.unreachable")
+
 
 _AWAY = (502, 503, 504)
 """What a proxy answers for an API server that is not there."""
@@ -83,7 +86,8 @@ class Cluster:
             raise UserError(
                 "KFP_HOST is not set; give the address of the KFP API, for example "
                 "KFP_HOST=http://localhost:8080 after "
-                "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`"
+                "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80`",
+                code="cluster.not_set",
             )
         if not host.startswith(("http://", "https://")):
             host = f"https://{host}"
@@ -112,8 +116,9 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     try:
         yield _client(cluster, token)
     except kfp_server_api.ApiException as error:
-        kind = Unreachable if error.status in _AWAY else UserError
-        raise kind(_refusal(cluster, error)) from None
+        if error.status in _AWAY:
+            raise Unreachable(_refusal(cluster, error)) from None
+        raise UserError(_refusal(cluster, error), code="cluster.refused") from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Unreachable(f"KFP_HOST {cluster.host}: connection lost ({type(error).__name__})") from None
 
@@ -145,7 +150,8 @@ def bearer_token(cluster: Cluster) -> str:
             return Path(cluster.token_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
-                f"KFP_TOKEN_FILE is {cluster.token_file!r}, which cannot be read ({type(error).__name__})"
+                f"KFP_TOKEN_FILE is {cluster.token_file!r}, which cannot be read ({type(error).__name__})",
+                code="cluster.unreadable_token",
             ) from None
     if cluster.iap_client_id:
         from kfp.client import auth
@@ -158,12 +164,14 @@ def bearer_token(cluster: Cluster) -> str:
             )
         except Exception as error:  # whatever Google's libraries raise
             raise UserError(
-                f"KFP_IAP_CLIENT_ID: no token from Google ({type(error).__name__}: {str(error)[:200]})"
+                f"KFP_IAP_CLIENT_ID: no token from Google ({type(error).__name__}: {str(error)[:200]})",
+                code="cluster.no_token",
             ) from None
         if not token:
             raise UserError(
                 "KFP_IAP_CLIENT_ID: no token from Google; run where a service account is at hand, or give "
-                "KFP_IAP_OTHER_CLIENT_ID and KFP_IAP_OTHER_CLIENT_SECRET to sign in"
+                "KFP_IAP_OTHER_CLIENT_ID and KFP_IAP_OTHER_CLIENT_SECRET to sign in",
+                code="cluster.no_token",
             )
         return str(token)
     return ""
@@ -200,7 +208,7 @@ def backend_version(cluster: Cluster, token: str | None = None) -> str:
             "port-forward running, the network there?"
         ) from None
     if answer.status_code in (401, 403):
-        raise UserError(_unauthorised(cluster, answer.status_code))
+        raise UserError(_unauthorised(cluster, answer.status_code), code="cluster.unauthorized")
     if answer.status_code in _AWAY:
         raise Unreachable(
             f"KFP_HOST {cluster.host} answers HTTP {answer.status_code}: nobody is behind it now"
@@ -213,7 +221,8 @@ def backend_version(cluster: Cluster, token: str | None = None) -> str:
         raise UserError(
             f"KFP_HOST {cluster.host} answers {HEALTH_PATH} with HTTP {answer.status_code} and no KFP v2 "
             "status; is it the KFP API (2.0 or later), or a login page in front of it (then set KFP_TOKEN, "
-            "KFP_TOKEN_FILE, KFP_COOKIES or KFP_IAP_CLIENT_ID)?"
+            "KFP_TOKEN_FILE, KFP_COOKIES or KFP_IAP_CLIENT_ID)?",
+            code="cluster.not_kfp",
         )
     return check_backend(health)
 
@@ -282,7 +291,8 @@ def check_images(package: Path) -> None:
         if image.startswith("localhost/"):
             raise UserError(
                 f"the pipeline's image is {image}, which a cluster cannot pull; set IMAGE_REGISTRY, run "
-                f"`make images push`, or set {ALLOW_LOCAL_IMAGES_VARIABLE}=true where every node has it"
+                f"`make images push`, or set {ALLOW_LOCAL_IMAGES_VARIABLE}=true where every node has it",
+                code="images.not_pullable",
             )
 
 
@@ -331,7 +341,10 @@ def find_version(client: Any, system: str, name: str, *, namespace: str = "") ->
     """
     pipeline_id = _pipeline_id(client, system, namespace)
     if pipeline_id is None:
-        raise UserError(f"VERSION is {name!r}, and the installation has no pipeline '{system}'")
+        raise UserError(
+            f"VERSION is {name!r}, and the installation has no pipeline '{system}'",
+            code="cluster.unknown_version",
+        )
     listed = client.list_pipeline_versions(pipeline_id, sort_by="created_at desc", page_size=100)
     versions = listed.pipeline_versions or []
     for version in versions:
@@ -340,7 +353,7 @@ def find_version(client: Any, system: str, name: str, *, namespace: str = "") ->
                 pipeline_id, version.pipeline_version_id, version.display_name, created=False
             )
     known = ", ".join(version.display_name for version in versions[:10]) or "none"
-    raise UserError(f"VERSION is {name!r}; {system} has: {known}")
+    raise UserError(f"VERSION is {name!r}; {system} has: {known}", code="cluster.unknown_version")
 
 
 def version_description(package: Path) -> str:

@@ -94,7 +94,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.format not in FORMATS:
-        raise UserError(f"FORMAT is {arguments.format!r}, expected {' or '.join(FORMATS)}")
+        raise UserError(
+            f"FORMAT is {arguments.format!r}, expected {' or '.join(FORMATS)}", code="config.bad_value"
+        )
     if arguments.format == "crd":
         namespace = os.environ.get("KFP_NAMESPACE") or "kubeflow"
         written = compile_manifests(arguments.output, namespace=namespace)

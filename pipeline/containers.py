@@ -94,7 +94,8 @@ def _podman_service() -> Iterator[None]:
     podman = shutil.which("podman")
     if podman is None:
         raise UserError(
-            "containers need docker or podman: no docker service answers, podman is not on the PATH"
+            "containers need docker or podman: no docker service answers, podman is not on the PATH",
+            code="containers.no_engine",
         )
     before = os.environ.get("DOCKER_HOST")
     if not Path("/run/systemd/system").is_dir():
@@ -125,7 +126,10 @@ def _wait_for(address: Path, service: subprocess.Popen, log: Path, seconds: floa
                 return
         time.sleep(0.1)
     service.kill()
-    raise UserError(f"podman's service did not start: {log.read_text(errors='replace').strip()[-400:]}")
+    raise UserError(
+        f"podman's service did not start: {log.read_text(errors='replace').strip()[-400:]}",
+        code="containers.no_engine",
+    )
 
 
 def run_and_wait(
@@ -213,7 +217,8 @@ def check_images(system: str, client: Any) -> None:
     if missing:
         raise UserError(
             f"this machine has no image {', '.join(missing)}; build them with `make images` (the same "
-            "IMAGE_REGISTRY and IMAGE_TAG)"
+            "IMAGE_REGISTRY and IMAGE_TAG)",
+            code="containers.no_image",
         )
 
 
@@ -261,4 +266,6 @@ def _wait_for_http(port: int, server: subprocess.Popen, log: Path, seconds: floa
                 return
         time.sleep(0.3)
     server.kill()
-    raise UserError(f"the MLflow server did not start; its log is {log}")
+    raise UserError(
+        f"the MLflow server did not start; its log is {log}", code="containers.no_tracking_server"
+    )

@@ -38,7 +38,8 @@ def check_cron(text: str) -> str:
         hint = f"; for the usual five fields write '0 {text.strip()}'" if len(fields) == 5 else ""
         raise UserError(
             f"CRON is {text!r}, which has {len(fields)} fields, expected six: second minute hour "
-            f"day-of-month month day-of-week, for example '{DEFAULT_CRON}'{hint}"
+            f"day-of-month month day-of-week, for example '{DEFAULT_CRON}'{hint}",
+            code="schedule.bad_cron",
         )
     for value, (name, low, high) in zip(fields, _RANGES, strict=True):
         _values(text, name, value, low, high)
@@ -88,7 +89,8 @@ def _values(text: str, name: str, field: str, low: int, high: int) -> set[int]:
 def _part_values(text: str, name: str, part: str, low: int, high: int) -> set[int]:
     problem = UserError(
         f"CRON is {text!r}: {name} is {part!r}, expected *, numbers from {low} to {high}, ranges, "
-        "lists or steps"
+        "lists or steps",
+        code="schedule.bad_cron",
     )
     body, slash, step = part.partition("/")
     if slash and not (step.isdigit() and int(step) > 0):

@@ -23,7 +23,7 @@ def pipeline_of(system: str) -> Any:
         UserError: there is no such system.
     """
     if system not in SYSTEMS:
-        raise UserError(f"SYSTEM is '{system}'{suggestion(system, SYSTEMS)}")
+        raise UserError(f"SYSTEM is '{system}'{suggestion(system, SYSTEMS)}", code="config.unknown_name")
     return getattr(importlib.import_module(f"pipeline.{system}"), system)
 
 
@@ -78,9 +78,11 @@ def typed_parameters(system: str, values: Mapping[str, Any], source: str = "PARA
             settings |= _by_name(system, {key: value}, source)
         elif key not in types:
             guess = suggestion(name, [*types, *setting_names(system)]) or f"; there are: {', '.join(types)}"
-            raise UserError(f"{source}: {system} has no parameter '{name}'{guess}")
+            raise UserError(
+                f"{source}: {system} has no parameter '{name}'{guess}", code="config.unknown_name"
+            )
         elif key in found:
-            raise UserError(f"{source} gives {key} twice, once as {name}")
+            raise UserError(f"{source} gives {key} twice, once as {name}", code="config.given_twice")
         else:
             found[key] = _convert(key, types[key], value)
     return {**found, "settings": settings} if settings else found
@@ -108,4 +110,4 @@ def _convert(name: str, kind: type, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(str(value).strip())
     except ValidationError:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise UserError(f"{name} is {value!r}, expected {expected}") from None
+        raise UserError(f"{name} is {value!r}, expected {expected}", code="config.bad_value") from None

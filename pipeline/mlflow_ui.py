@@ -55,7 +55,10 @@ def experiment_page(uri: str) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     found = None if path and not path.exists() else open_client(uri).get_experiment_by_name(name)
     if found is None:
-        raise UserError(f"{uri} has no experiment '{name}' yet; `make run` makes it (or give RUNS_DIR=)")
+        raise UserError(
+            f"{uri} has no experiment '{name}' yet; `make run` makes it (or give RUNS_DIR=)",
+            code="tracking.no_experiment",
+        )
     return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
 
 

@@ -77,7 +77,10 @@ class Schedules:
             if name_or_id in (entry.recurring_run_id, entry.display_name):
                 return entry
         known = ", ".join(sorted({entry.display_name for entry in entries})) or "none"
-        raise UserError(f"ID is {name_or_id!r}: no such schedule (not found); there are: {known}")
+        raise UserError(
+            f"ID is {name_or_id!r}: no such schedule (not found); there are: {known}",
+            code="schedule.not_found",
+        )
 
     def runs_of(self, entry: Any) -> list[Any]:
         """The runs that a recurring run has started, newest first."""
@@ -116,7 +119,8 @@ class Schedules:
         if len(ours) != len(old):
             raise UserError(
                 f"a recurring run '{name}' exists that was not made by this command; take another NAME, or "
-                "delete it in KFP's page"
+                "delete it in KFP's page",
+                code="schedule.name_taken",
             )
         standing = next((entry for entry in old if _enabled(entry) and _contents(entry) == dict(same)), None)
         paused = [entry for entry in old if entry is not standing and _enabled(entry)]

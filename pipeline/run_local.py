@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, run, print; exit codes: 0 done, 2 bad input, 1 failure."""
     arguments = _parser().parse_args(argv)
     if arguments.runner not in ("", "process", "docker"):
-        raise UserError(f"RUNNER is '{arguments.runner}', expected process or docker")
+        raise UserError(
+            f"RUNNER is '{arguments.runner}', expected process or docker", code="config.bad_value"
+        )
     folders = RunFolders(runs_folder())
     given = _given(arguments)
     on_sample = not (arguments.reviews or arguments.category or given.get(REVIEWS))
@@ -134,23 +136,25 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     twice = sorted(set(short) & set(parse_parameters(system, arguments.params)))
     if twice:
         variable = next(one for one, name in SHORTHANDS.items() if name == twice[0])
-        raise UserError(f"{variable} and PARAMS both give {twice[0]}")
+        raise UserError(f"{variable} and PARAMS both give {twice[0]}", code="config.given_twice")
     return merge(given, typed_parameters(system, short))
 
 
 def _inputs(arguments: argparse.Namespace, folders: RunFolders, parameters: dict[str, Any]) -> dict[str, str]:
     if arguments.category_year and not arguments.category:
-        raise UserError("CATEGORY_YEAR is given without CATEGORY")
+        raise UserError("CATEGORY_YEAR is given without CATEGORY", code="config.missing_value")
     if arguments.category and (arguments.reviews or arguments.metadata):
-        raise UserError("give either CATEGORY or REVIEWS and META, not both")
+        raise UserError("give either CATEGORY or REVIEWS and META, not both", code="config.conflict")
     if arguments.metadata and not arguments.reviews:
-        raise UserError("META is given without REVIEWS")
+        raise UserError("META is given without REVIEWS", code="config.missing_value")
     if arguments.category:
         from latentrec.data.amazon_downloads import FILES, fetch_category
 
         year = arguments.category_year or "2018"
         if year not in map(str, FILES):
-            raise UserError(f"CATEGORY_YEAR is '{year}'; allowed: {', '.join(map(str, FILES))}")
+            raise UserError(
+                f"CATEGORY_YEAR is '{year}'; allowed: {', '.join(map(str, FILES))}", code="config.bad_value"
+            )
         fetched = fetch_category(arguments.category, int(year), folders.root / "downloads")
         return dict(zip(INPUTS, fetched, strict=True))
     if arguments.reviews:

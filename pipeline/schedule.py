@@ -119,7 +119,10 @@ def change(action: str, name_or_id: str, cluster: Cluster, *, every_s: float = W
         UserError: none is given, or the cluster does not know it.
     """
     if not name_or_id:
-        raise UserError(f"no ID is given; `make pipeline-schedules` lists them, then ID=… for {action}")
+        raise UserError(
+            f"no ID is given; `make pipeline-schedules` lists them, then ID=… for {action}",
+            code="config.missing_value",
+        )
     with connect(cluster) as client:
         schedules = Schedules(client, experiment_id(client, cluster))
         entry = schedules.find(name_or_id)

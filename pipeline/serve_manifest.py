@@ -64,16 +64,22 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         if self.form not in FORMATS:
-            raise UserError(f"FORMAT is {self.form!r}, expected {' or '.join(FORMATS)}")
+            raise UserError(
+                f"FORMAT is {self.form!r}, expected {' or '.join(FORMATS)}", code="config.bad_value"
+            )
         if self.max_replicas < 1:
-            raise UserError(f"SERVE_MAX_REPLICAS is {self.max_replicas}, expected at least 1")
+            raise UserError(
+                f"SERVE_MAX_REPLICAS is {self.max_replicas}, expected at least 1", code="config.bad_value"
+            )
         for name, value, pattern, example in (
             ("SERVE_CPU", self.cpu, r"\d+(\.\d+)?|\d+m", "2 or 500m"),
             ("SERVE_MEMORY", self.memory, r"\d+(Ki|Mi|Gi|Ti|k|M|G|T)?", "16Gi"),
             ("SERVE_NAMESPACE", self.namespace, r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "latentrec"),
         ):
             if value and not re.fullmatch(pattern, value):
-                raise UserError(f"{name} is {value!r}, expected for example {example}")
+                raise UserError(
+                    f"{name} is {value!r}, expected for example {example}", code="config.bad_value"
+                )
 
 
 def inference_service(
@@ -156,7 +162,8 @@ def _mlflow_model(version: RegisteredVersion, place: str) -> dict[str, Any]:
     if not place.startswith(READABLE):
         raise UserError(
             f"{version.uri} lies in {place}, which KServe cannot read (it reads {', '.join(READABLE)}); "
-            "give the registry an artifact root in object storage, or serve it with FORMAT=image"
+            "give the registry an artifact root in object storage, or serve it with FORMAT=image",
+            code="serving.unreadable_location",
         )
     return {
         "modelFormat": {"name": "mlflow"},
@@ -229,12 +236,16 @@ def write_manifests(
     services = {"": inference_service(stable, _place(registry, stable), options)}
     if canary_percent:
         if not 1 <= canary_percent <= 100:
-            raise UserError(f"SERVE_CANARY is {canary_percent}, expected 1 to 100 (per cent of the requests)")
+            raise UserError(
+                f"SERVE_CANARY is {canary_percent}, expected 1 to 100 (per cent of the requests)",
+                code="config.bad_value",
+            )
         canary = registry.by_alias(stable.name, CHALLENGER)
         if canary is None or canary.version == stable.version:
             state = f"is version {stable.version} itself" if canary else "is not set"
             raise UserError(
-                f"there is no canary beside {stable.uri}: alias {CHALLENGER} of {stable.name} {state}"
+                f"there is no canary beside {stable.uri}: alias {CHALLENGER} of {stable.name} {state}",
+                code="serving.no_canary",
             )
         services["-canary"] = inference_service(
             canary, _place(registry, canary), options, canary_percent=canary_percent, stable=stable
@@ -257,7 +268,7 @@ def _number(name: str, default: int) -> int:
     try:
         return int(text) if text else default
     except ValueError:
-        raise UserError(f"{name} is {text!r}, expected a whole number") from None
+        raise UserError(f"{name} is {text!r}, expected a whole number", code="config.bad_value") from None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -268,7 +279,10 @@ def main(argv: list[str] | None = None) -> None:
     given = os.environ
     model = given.get("MODEL", "")
     if not model:
-        raise UserError(f"MODEL is not given; expected for example MODEL=models:/latentr3@{CHAMPION}")
+        raise UserError(
+            f"MODEL is not given; expected for example MODEL=models:/latentr3@{CHAMPION}",
+            code="config.missing_value",
+        )
     options = ServeOptions(
         form=given.get("FORMAT") or ServeOptions.form,
         namespace=given.get("SERVE_NAMESPACE") or ServeOptions.namespace,
@@ -280,7 +294,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.form == "image" and embedded_path(registry.tracking_uri):
         raise UserError(
             f"the registry {registry.tracking_uri} is on this machine, where no cluster reads it; set "
-            "MLFLOW_TRACKING_URI to the cluster's server (kubectl -n latentrec port-forward svc/mlflow 5000)"
+            "MLFLOW_TRACKING_URI to the cluster's server (kubectl -n latentrec port-forward svc/mlflow 5000)",
+            code="serving.local_registry",
         )
     for path in write_manifests(registry, model, output, options, _number("SERVE_CANARY", 0)):
         version = yaml.safe_load(path.read_text(encoding="utf-8"))["metadata"]["annotations"][

@@ -89,7 +89,10 @@ class Smoke:
         run = self.until(ended, self.timeout_s)
         if run is None:
             link = self.cluster.run_link(run_id)
-            raise UserError(f"run {run_id} is {shown} after {self.timeout_s:.0f} s; see {link}")
+            raise UserError(
+                f"run {run_id} is {shown} after {self.timeout_s:.0f} s; see {link}",
+                code="cluster.run_timeout",
+            )
 
         def settled() -> Any:
             states = task_states(self.get(run_id))

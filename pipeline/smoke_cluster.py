@@ -48,7 +48,8 @@ def upload_sample(location: str) -> dict[str, str]:
     if not location or is_local(location):
         raise UserError(
             f"SMOKE_LOCATION is {location!r}, expected a folder in object storage that the cluster reads, "
-            "like gs://bucket/smoke"
+            "like gs://bucket/smoke",
+            code="config.bad_value",
         )
     with tempfile.TemporaryDirectory() as folder:
         made = generate_sample(Path(folder))

@@ -37,14 +37,16 @@ def checked_parameters(system: str, text: str, settings_file: str = "") -> dict[
     given = parse_parameters(system, text, settings_file)
     if not given.get(REVIEWS):
         raise UserError(
-            f"PARAMS has no {REVIEWS}; give their location: PARAMS='{REVIEWS}=gs://bucket/reviews.json.gz'"
+            f"PARAMS has no {REVIEWS}; give their location: PARAMS='{REVIEWS}=gs://bucket/reviews.json.gz'",
+            code="config.missing_value",
         )
     for name in (REVIEWS, "data_metadata"):
         for location in locations(given.get(name)):
             if is_local(location):
                 raise UserError(
                     f"{name} is {location!r}, a path of this machine, which a cluster cannot read; copy it "
-                    "to object storage and give gs://…, s3://…, minio://… (or an https:// location)"
+                    "to object storage and give gs://…, s3://…, minio://… (or an https:// location)",
+                    code="images.not_pullable",
                 )
     every = {**parameter_defaults(pipeline_of(system)), **given}
     check_parameters(system, every, every.get("settings"))

@@ -54,18 +54,23 @@ class Catalogue:
         object.__setattr__(self, "train_counts", counts)
         for name, column in (("titles", self.titles), ("title_ids", title_ids), ("train_counts", counts)):
             if len(column) != n_items:
-                raise UserError(f"catalogue: {len(column)} {name} for {n_items} item keys")
+                raise UserError(
+                    f"catalogue: {len(column)} {name} for {n_items} item keys", code="catalog.bad_items"
+                )
         if len(self._index) != n_items:
             repeated = next(key for i, key in enumerate(self.item_keys) if self._index[key] != i)
-            raise UserError(f"catalogue: item_key '{repeated}' occurs more than once")
+            raise UserError(
+                f"catalogue: item_key '{repeated}' occurs more than once", code="catalog.repeated_key"
+            )
         if n_items and (title_ids.min() < 0 or len(np.unique(title_ids)) != title_ids.max() + 1):
-            raise UserError("catalogue: title_id must run from 0 without gaps")
+            raise UserError("catalogue: title_id must run from 0 without gaps", code="catalog.bad_items")
         unique = self.unique_titles
         for item, title in enumerate(self.titles):
             if unique[title_ids[item]] != title:
                 raise UserError(
                     f"catalogue: item '{self.item_keys[item]}' has title_id {title_ids[item]} and title "
-                    f"{title!r}, another item of that title_id has {unique[title_ids[item]]!r}"
+                    f"{title!r}, another item of that title_id has {unique[title_ids[item]]!r}",
+                    code="catalog.bad_items",
                 )
 
     @classmethod
@@ -96,18 +101,24 @@ class Catalogue:
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: not a readable {ITEMS_FILE} ({error})") from None
+            raise UserError(
+                f"{path}: not a readable {ITEMS_FILE} ({error})", code="catalog.unreadable"
+            ) from None
         for column in ("item_key", "title"):
             if column not in table.column_names:
                 raise UserError(
                     f"{path}: no column '{column}'; it has {', '.join(table.column_names)}, "
-                    "a catalogue needs item_key and title"
+                    "a catalogue needs item_key and title",
+                    code="catalog.missing_column",
                 )
         if "item_id" in table.column_names:
             table = table.sort_by("item_id")
             ids = table["item_id"].to_numpy()
             if not np.array_equal(ids, np.arange(len(ids))):
-                raise UserError(f"{path}: item_id must run from 0 to {len(ids) - 1} without gaps")
+                raise UserError(
+                    f"{path}: item_id must run from 0 to {len(ids) - 1} without gaps",
+                    code="catalog.bad_items",
+                )
         keys, titles = table["item_key"].to_pylist(), table["title"].to_pylist()
         for column, values in (("item_key", keys), ("title", titles)):
             for place, value in enumerate(values):
@@ -115,7 +126,8 @@ class Catalogue:
                     cure = "; write keys as text" if isinstance(value, int) else ""
                     raise UserError(
                         f"{path}, row {place + 1:,}: '{column}' is {value!r}, expected text that is "
-                        f"not empty{cure}"
+                        f"not empty{cure}",
+                        code="catalog.bad_items",
                     )
         counts = table["train_count"].to_numpy() if "train_count" in table.column_names else None
         if "title_id" not in table.column_names:

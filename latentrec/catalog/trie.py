@@ -58,9 +58,14 @@ class TokenTrie:
         """
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         if not len(lengths):
-            raise UserError("a trie needs at least one sequence; the catalogue is empty")
+            raise UserError(
+                "a trie needs at least one sequence; the catalogue is empty", code="catalog.empty"
+            )
         if not lengths.all():
-            raise UserError(f"sequence {int(np.flatnonzero(lengths == 0)[0])} of the trie has no tokens")
+            raise UserError(
+                f"sequence {int(np.flatnonzero(lengths == 0)[0])} of the trie has no tokens",
+                code="catalog.bad_sequence",
+            )
         tokens = np.fromiter((token for row in sequences for token in row), np.int64, int(lengths.sum()))
         starts = np.cumsum(lengths) - lengths
         vocabulary = int(tokens.max()) + 1
@@ -83,7 +88,8 @@ class TokenTrie:
         if len(unfinished):
             raise UserError(
                 f"sequence {int(unfinished[0])} of the trie is the beginning of another; "
-                "every sequence must end with an end token"
+                "every sequence must end with an end token",
+                code="catalog.bad_sequence",
             )
         child_offsets = np.concatenate([[0], np.cumsum(child_counts)])
         begin, end = _leaf_ranges(parent, child_offsets, levels)

@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> None:
         print(f"latentrec {importlib.metadata.version('latentrec')}")
         return
     if name not in COMMANDS:
-        raise UserError(f"no command '{name}'; there are:\n{listing}")
+        raise UserError(f"no command '{name}'; there are:\n{listing}", code="config.unknown_name")
     namespace = command_parser(name).parse_args(arguments[1:])
     _module(name).run(_at_home(namespace))
 

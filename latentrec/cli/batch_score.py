@@ -44,15 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> None:
     """Score and say where the file is."""
     if not 1 <= namespace.k <= MAX_K:
-        raise UserError(f"--k is {namespace.k}, expected 1 to {MAX_K}")
+        raise UserError(f"--k is {namespace.k}, expected 1 to {MAX_K}", code="config.bad_value")
     if namespace.batch_size < 1:
-        raise UserError(f"--batch-size is {namespace.batch_size}, expected at least 1")
+        raise UserError(
+            f"--batch-size is {namespace.batch_size}, expected at least 1", code="config.bad_value"
+        )
     if namespace.merge is not None:
         _merge(namespace)
         return
     for name in ("model", "users"):
         if not getattr(namespace, name):
-            raise UserError(f"--{name} is missing; without it only --merge N works")
+            raise UserError(
+                f"--{name} is missing; without it only --merge N works", code="config.missing_value"
+            )
     shard = Shard.parse(namespace.shard)
     with step_run("batch-score") as step:
         result = batch_score(
@@ -73,6 +77,9 @@ def run(namespace: argparse.Namespace) -> None:
 
 def _merge(namespace: argparse.Namespace) -> None:
     if not 2 <= namespace.merge <= 999_999:
-        raise UserError(f"--merge is {namespace.merge}, expected the number of shards, at least 2")
+        raise UserError(
+            f"--merge is {namespace.merge}, expected the number of shards, at least 2",
+            code="config.bad_value",
+        )
     place, users = merge_shards(namespace.output, namespace.merge, FILE_NAME)
     print(f"{place}: {users:,} users from {namespace.merge} shards")

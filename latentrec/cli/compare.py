@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(namespace: argparse.Namespace) -> None:
     """Compare, and print a table and what it says."""
     if namespace.n_resamples < 100:
-        raise UserError(f"--n-resamples is {namespace.n_resamples}, expected at least 100")
+        raise UserError(
+            f"--n-resamples is {namespace.n_resamples}, expected at least 100", code="config.bad_value"
+        )
     found = compare_runs(
         [_evaluated(text) for text in namespace.first.split(",")],
         [_evaluated(text) for text in namespace.second.split(",")],
@@ -54,7 +56,10 @@ def _evaluation_of_run(run_id: str) -> Path:
         output = status.details.get("output")
         if status.step == "evaluate" and output and Path(output).is_dir():
             return Path(output)
-    raise UserError(f"{run_id!r} is neither an evaluation directory nor a run in {root} that has evaluated")
+    raise UserError(
+        f"{run_id!r} is neither an evaluation directory nor a run in {root} that has evaluated",
+        code="evaluation.not_found",
+    )
 
 
 def _rendered(found: RunComparison) -> str:

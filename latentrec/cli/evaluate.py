@@ -61,7 +61,7 @@ def run(namespace: argparse.Namespace) -> None:
 def _named_directory(text: str) -> tuple[str, str]:
     name, separator, directory = text.partition("=")
     if not separator or not name or not directory:
-        raise UserError(f"--model is {text!r}, expected NAME=DIR")
+        raise UserError(f"--model is {text!r}, expected NAME=DIR", code="config.bad_value")
     return name, directory
 
 

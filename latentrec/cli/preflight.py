@@ -51,5 +51,7 @@ def _parameters(system: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in rest:
         if name not in RunConfig.model_fields and not targets_of(name, system):
             known = [*RunConfig.model_fields, *setting_names(system)]
-            raise UserError(f"{system} has no parameter '{name}'{suggestion(name, known)}")
+            raise UserError(
+                f"{system} has no parameter '{name}'{suggestion(name, known)}", code="config.unknown_name"
+            )
     return {"system": system, **rest, "settings": settings}

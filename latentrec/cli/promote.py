@@ -38,7 +38,9 @@ def run(namespace: argparse.Namespace) -> None:
             print(f"{namespace.name}: nothing was promoted or refused yet")
         return
     if not namespace.reason.strip():
-        raise UserError('--reason "…" is needed; it stays in the registry\'s history')
+        raise UserError(
+            '--reason "…" is needed; it stays in the registry\'s history', code="config.missing_value"
+        )
     if namespace.rollback:
         event = rollback(namespace.name, namespace.reason)
     else:

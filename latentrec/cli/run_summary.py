@@ -36,7 +36,9 @@ def run(namespace: argparse.Namespace) -> None:
         run_id = _latest(root)
     statuses = read_step_statuses(root, run_id)
     if not statuses:
-        raise UserError(f"--run {join(root, run_id)}: no step has written a status there")
+        raise UserError(
+            f"--run {join(root, run_id)}: no step has written a status there", code="run.not_found"
+        )
     text = render_summary(run_id, statuses, decide(None, statuses, ()))
     if namespace.output:
         store_for(namespace.output).write_bytes(namespace.output, text.encode())
@@ -58,4 +60,4 @@ def _latest(root: str) -> str:
         if found:
             newest = max(found, key=lambda info: info.updated)
             return newest.uri[len(root.rstrip("/")) + 1 :].split("/")[0]
-    raise UserError(f"--run {root}/latest: there is no run")
+    raise UserError(f"--run {root}/latest: there is no run", code="run.not_found")

@@ -98,4 +98,7 @@ def confirm_replacing(output: str, *, overwrite: bool) -> None:
     sys.stderr.write(f"{output} holds a finished model; replace it when the new one is whole? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UserError(f"--output {output}: kept as it is; choose another folder, or give --overwrite")
+        raise UserError(
+            f"--output {output}: kept as it is; choose another folder, or give --overwrite",
+            code="output.declined",
+        )

@@ -116,7 +116,7 @@ class Config(BaseModel):
         try:
             type(self).__pydantic_validator__.validate_python(dict(values), self_instance=self)
         except ValidationError as error:
-            raise UserError(_explain(type(self), error, step)) from None
+            raise UserError(_explain(type(self), error, step), code="config.invalid") from None
 
     @model_validator(mode="before")
     @classmethod

@@ -77,13 +77,15 @@ def step_settings(cls: type[Config], path: str) -> dict[str, Any]:
         if dot and step != cls.step_name:
             raise UserError(
                 f"{path}: '{key}' is a setting of step '{step}', this command runs '{cls.step_name}'"
-                f"{suggestion(step, [cls.step_name])}"
+                f"{suggestion(step, [cls.step_name])}",
+                code="config.other_step",
             )
         if name not in cls.model_fields:
             raise UserError(
-                f"{path}: {cls.step_name} has no field '{name}'{suggestion(name, cls.model_fields)}"
+                f"{path}: {cls.step_name} has no field '{name}'{suggestion(name, cls.model_fields)}",
+                code="config.unknown_name",
             )
         if name in values:
-            raise UserError(f"{path}: '{name}' is given twice")
+            raise UserError(f"{path}: '{name}' is given twice", code="config.given_twice")
         values[name] = value
     return values

@@ -38,13 +38,16 @@ def parse_pairs(text: str, variable: str = "PARAMS") -> dict[str, str]:
     before = text[: matches[0].start()] if matches else text
     if before.strip():
         found = before.strip()
-        raise UserError(f"{variable}: {found!r} is not name=value; write {variable}='name=value name=value'")
+        raise UserError(
+            f"{variable}: {found!r} is not name=value; write {variable}='name=value name=value'",
+            code="config.bad_value",
+        )
     pairs: dict[str, str] = {}
     for match, following in zip_longest(matches, matches[1:]):
         end = following.start() if following else len(text)
         name, value = match[1], text[match.end() : end].strip()
         if name in pairs:
-            raise UserError(f"{variable} gives {name} twice")
+            raise UserError(f"{variable} gives {name} twice", code="config.given_twice")
         pairs[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
     return pairs
 
@@ -61,13 +64,21 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         with open(path, encoding="utf-8") as stream:
             values = yaml.load(stream, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise UserError(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})",
+            code="config.unreadable_file",
+        ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        raise UserError(
+            f"{path}: not YAML ({' '.join(str(error).split())})", code="config.unreadable_file"
+        ) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'step.field: value' lines, found a {type(values).__name__}")
+        raise UserError(
+            f"{path}: expected 'step.field: value' lines, found a {type(values).__name__}",
+            code="config.unreadable_file",
+        )
     return flatten(values, str(path))
 
 
@@ -85,13 +96,13 @@ def flatten(values: Mapping[Any, Any], source: str, depth: int = 1) -> dict[str,
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if not isinstance(key, str):
-            raise UserError(f"{source}: key {key!r} is not a name")
+            raise UserError(f"{source}: key {key!r} is not a name", code="config.bad_value")
         inner = {key: value}
         if isinstance(value, Mapping) and depth and "." not in key:
             inner = {f"{key}.{name}": one for name, one in flatten(value, source, depth - 1).items()}
         for name, one in inner.items():
             if name in flat:
-                raise UserError(f"{source}: '{name}' is given twice")
+                raise UserError(f"{source}: '{name}' is given twice", code="config.given_twice")
             flat[name] = one
     return flat
 
@@ -108,7 +119,7 @@ def parse_json(name: str, value: str, kind: type) -> Any:
     except ValueError:
         found = None
     if not isinstance(found, kind):
-        raise UserError(f"{name} is {value!r}, expected {expected}")
+        raise UserError(f"{name} is {value!r}, expected {expected}", code="config.bad_value")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from latentrec.core.error_codes import UNSPECIFIED
 from latentrec.core.redact import redact
 
 EXIT_BAD_INPUT = 2
@@ -14,10 +15,15 @@ class UserError(ValueError):
     The message names the file, line or field, the value, and the cure. A command that meets this error
     prints the message without a traceback and exits with code 2; nothing half-written stays behind. Secrets
     of the locations in it (a signed URL's query, a URL's password) are taken out here.
+
+    Attributes:
+        code: what is wrong, one of :data:`~latentrec.core.error_codes.ERROR_CODES`; it stays when the message
+            is reworded.
     """
 
-    def __init__(self, *arguments: Any):
+    def __init__(self, *arguments: Any, code: str = UNSPECIFIED):
         super().__init__(*(redact(a) if isinstance(a, str) else a for a in arguments))
+        self.code = code
 
 
 class Interrupted(RuntimeError):

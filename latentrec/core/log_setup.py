@@ -43,7 +43,9 @@ def configure_logging() -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("latentrec").setLevel(logging.INFO)
     if not known:
-        raise UserError(f"{LOG_FORMAT_VARIABLE} is {kind!r}; allowed: {', '.join(FORMATS)}")
+        raise UserError(
+            f"{LOG_FORMAT_VARIABLE} is {kind!r}; allowed: {', '.join(FORMATS)}", code="config.bad_value"
+        )
     logging.captureWarnings(kind == "json")
 
 
@@ -80,12 +82,14 @@ class JsonFormatter(logging.Formatter):
     """For Cloud Logging and its like: one JSON object a line, with the fields that they index."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """``time``, ``severity``, ``message``, ``logger``, and ``step``, ``run_id``, ``exception`` if any."""
+        """``time``, ``severity``, ``message``, ``logger``, and what there is of ``error_code``, ``step``,
+        ``run_id``, ``exception``."""
         body: dict[str, Any] = {
             "time": _time(record),
             "severity": record.levelname,
             "message": redact(record.getMessage()),
             "logger": record.name,
+            "error_code": getattr(record, "error_code", None),
             "step": os.environ.get(STEP_VARIABLE),
             "run_id": os.environ.get(RUN_ID_VARIABLE),
         }

@@ -63,7 +63,9 @@ def category_uris(category: str, year: int) -> tuple[str, str]:
             if close
             else f"it has {', '.join(sorted(CATEGORIES[year]))}"
         )
-        raise UserError(f"the {year} edition has no category '{category}'; {hint}")
+        raise UserError(
+            f"the {year} edition has no category '{category}'; {hint}", code="download.unknown_category"
+        )
     reviews, metadata = FILES[year]
     return reviews.format(category), metadata.format(category)
 
@@ -92,12 +94,18 @@ def _fetch(uri: str, directory: Path) -> Path:
     store = store_for(uri)
     info = store.stat(uri)
     if info is None:
-        raise UserError(f"{uri}: the site has no such file; give --reviews and --metadata instead")
+        raise UserError(
+            f"{uri}: the site has no such file; give --reviews and --metadata instead",
+            code="download.not_found",
+        )
     store.download_file(uri, path)
     size = path.stat().st_size
     if info.size >= 0 and size != info.size:
         path.unlink()
-        raise UserError(f"{uri}: {size:,} bytes arrived, {info.size:,} were announced; run it again")
+        raise UserError(
+            f"{uri}: {size:,} bytes arrived, {info.size:,} were announced; run it again",
+            code="download.incomplete",
+        )
     body = {"uri": uri, "bytes": size, "sha256": sha256_file(path), "version": info.version}
     note_path.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return path

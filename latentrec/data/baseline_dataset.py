@@ -31,14 +31,20 @@ def read_previous(uri: str) -> BaselineDataset:
     try:
         body = json.loads(store_for(where).read_bytes(where))
         if body["kind"] != "dataset":
-            raise UserError(f"{where} is the manifest of a {body['kind']}, expected a dataset's (--previous)")
+            raise UserError(
+                f"{where} is the manifest of a {body['kind']}, expected a dataset's (--previous)",
+                code="dataset.bad_baseline",
+            )
         return BaselineDataset(where, str(body["fingerprint"]), dict(body["counts"]))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{where}: no manifest; --previous names the dataset of the run before") from None
+        raise UserError(
+            f"{where}: no manifest; --previous names the dataset of the run before",
+            code="dataset.bad_baseline",
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{where}: not a manifest ({error})") from None
+        raise UserError(f"{where}: not a manifest ({error})", code="dataset.bad_baseline") from None
 
 
 def content_of(manifest: Manifest) -> str:

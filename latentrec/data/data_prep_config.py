@@ -131,7 +131,9 @@ class DataPrepConfig(Config):
     def _check(self) -> Self:
         """Check combinations."""
         if bool(self.reviews) == bool(self.category):
-            raise UserError("data-prep needs either --reviews or --category (and not both)")
+            raise UserError(
+                "data-prep needs either --reviews or --category (and not both)", code="config.conflict"
+            )
         days = {
             name: utc_seconds(value, name) for name in _DATES if (value := getattr(self, name)) is not None
         }
@@ -139,14 +141,21 @@ class DataPrepConfig(Config):
             if earlier in days and later in days and days[earlier] >= days[later]:
                 raise UserError(
                     f"DataPrepConfig.{earlier} is {getattr(self, earlier)}, not before {later}, "
-                    f"which is {getattr(self, later)}"
+                    f"which is {getattr(self, later)}",
+                    code="config.conflict",
                 )
         if self.split == "dates" and not ("valid_start" in days and "test_start" in days):
-            raise UserError("--split dates needs --valid-start and --test-start")
+            raise UserError("--split dates needs --valid-start and --test-start", code="config.missing_value")
         if self.split != "dates" and ("valid_start" in days or "test_start" in days):
-            raise UserError(f"--valid-start and --test-start belong to --split dates, not to {self.split}")
+            raise UserError(
+                f"--valid-start and --test-start belong to --split dates, not to {self.split}",
+                code="config.conflict",
+            )
         if self.on_no_new_data == "stop" and self.previous is None:
-            raise UserError("--on-no-new-data stop needs --previous: there is nothing to compare with")
+            raise UserError(
+                "--on-no-new-data stop needs --previous: there is nothing to compare with",
+                code="config.missing_value",
+            )
         return self
 
     def resolved(self) -> DataPrepConfig:
@@ -183,7 +192,9 @@ def utc_seconds(day: str, field: str) -> int:
     try:
         return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
     except ValueError:
-        raise UserError(f"DataPrepConfig.{field} is {day!r}, expected a day as YYYY-MM-DD") from None
+        raise UserError(
+            f"DataPrepConfig.{field} is {day!r}, expected a day as YYYY-MM-DD", code="config.bad_value"
+        ) from None
 
 
 def months_before(seconds: int, months: int) -> int:

@@ -145,7 +145,8 @@ class Dataset:
         found = [check["detail"] for check in checks if check["name"] == "all_items_titled"]
         raise UserError(
             f"{self.directory}: {found[0] if found else 'items have no title'}, and this model reads titles; "
-            "run data-prep with --metadata that covers them, and --title-filter strict to drop the others"
+            "run data-prep with --metadata that covers them, and --title-filter strict to drop the others",
+            code="dataset.no_titles",
         )
 
     def split(self, name: str) -> Samples:
@@ -155,7 +156,7 @@ class Dataset:
             UserError: there is no such split.
         """
         if name not in SPLITS:
-            raise UserError(f"split is {name!r}; a dataset has {', '.join(SPLITS)}")
+            raise UserError(f"split is {name!r}; a dataset has {', '.join(SPLITS)}", code="config.bad_value")
         table = pq.read_table(self.directory / f"{name}.parquet").combine_chunks()
         histories = table["history"].combine_chunks()
         if isinstance(histories, pa.ChunkedArray):

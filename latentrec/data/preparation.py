@@ -158,6 +158,7 @@ def _filter(config: DataPrepConfig, reviews: Reviews, metadata: Metadata | None)
         span = f"{day(int(events.time.min()))} to {day(int(events.time.max()))}"
         raise UserError(
             f"no interaction is left after filtering ({funnel}); the reviews run from {span}; "
-            "widen the window, or loosen --title-filter or --k-core"
+            "widen the window, or loosen --title-filter or --k-core",
+            code="dataset.nothing_left",
         )
     return filtered

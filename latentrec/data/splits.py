@@ -67,14 +67,18 @@ def split_samples(
     """
     if len(user) == 0:
         raise UserError(
-            "no interaction is left after filtering; loosen --k-core, --title-filter or the window"
+            "no interaction is left after filtering; loosen --k-core, --title-filter or the window",
+            code="dataset.nothing_left",
         )
     starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
     lengths = np.diff(np.r_[starts, len(user)])
     position = (np.arange(len(user)) - np.repeat(starts, lengths)).astype(np.int32)
     targets = np.flatnonzero(position > 0)
     if len(targets) == 0:
-        raise UserError("no user has two events after filtering, so there is no sample; loosen the filters")
+        raise UserError(
+            "no user has two events after filtering, so there is no sample; loosen the filters",
+            code="dataset.nothing_left",
+        )
     targets = targets[np.argsort(time[targets], kind="stable")]
     if method == "temporal":
         first, second = int(len(targets) * 0.8), int(len(targets) * 0.9)

@@ -65,7 +65,7 @@ def generate_sample(
     """
     for name, value in (("users", users), ("items", items), ("events_per_user", events_per_user)):
         if value < 1:
-            raise UserError(f"sample: {name} is {value}, expected a positive number")
+            raise UserError(f"sample: {name} is {value}, expected a positive number", code="config.bad_value")
     generator = random.Random(seed)
     shop = _make_shop(generator, items)
     reviews = list(_walks(generator, shop, users, events_per_user))

@@ -17,7 +17,8 @@ def check_part(config: str, start: float, end: float) -> None:
     if not 0 <= start < end <= 1:
         raise UserError(
             f"{config}.train_from is {start} and train_to is {end}; they are shares of the training samples "
-            "in order of time: 0 <= train_from < train_to <= 1"
+            "in order of time: 0 <= train_from < train_to <= 1",
+            code="config.bad_value",
         )
 
 
@@ -34,6 +35,7 @@ def part_of(samples: Samples, start: float, end: float) -> Samples:
     chosen = by_time[round(start * count) : round(end * count)]
     if not len(chosen):
         raise UserError(
-            f"no training sample lies between train_from {start} and train_to {end} of {count:,}; widen them"
+            f"no training sample lies between train_from {start} and train_to {end} of {count:,}; widen them",
+            code="dataset.nothing_left",
         )
     return samples.subset(np.sort(chosen))

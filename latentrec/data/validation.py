@@ -101,7 +101,10 @@ def require(checks: list[Check]) -> None:
     """
     for check in checks:
         if not check.ok and check.level == "error":
-            raise UserError(f"data check '{check.name}' failed: {check.detail}{_CURES.get(check.name, '')}")
+            raise UserError(
+                f"data check '{check.name}' failed: {check.detail}{_CURES.get(check.name, '')}",
+                code="dataset.check_failed",
+            )
 
 
 _CURES = {

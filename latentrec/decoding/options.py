@@ -42,11 +42,16 @@ class DecodingOptions:
             UserError: a value is out of its range.
         """
         if self.decoding not in DECODINGS:
-            raise UserError(f"decoding is {self.decoding!r}; allowed: {', '.join(DECODINGS)}")
+            raise UserError(
+                f"decoding is {self.decoding!r}; allowed: {', '.join(DECODINGS)}", code="config.bad_value"
+            )
         if self.beam_width != EXACT and not (isinstance(self.beam_width, int) and self.beam_width > 0):
-            raise UserError(f"beam_width is {self.beam_width!r}, expected a whole number above 0 or 'exact'")
+            raise UserError(
+                f"beam_width is {self.beam_width!r}, expected a whole number above 0 or 'exact'",
+                code="config.bad_value",
+            )
         if not 0.0 <= self.alpha <= 1.0:
-            raise UserError(f"alpha is {self.alpha!r}, expected 0 to 1")
+            raise UserError(f"alpha is {self.alpha!r}, expected 0 to 1", code="config.bad_value")
 
     @property
     def is_mixture(self) -> bool:

@@ -92,7 +92,8 @@ def load_recommender(
     if loader is None:
         raise UserError(
             f"{model_dir} holds a {info.system} model, which does not rank items; "
-            f"recommenders are: {', '.join(sorted(LOADERS))}"
+            f"recommenders are: {', '.join(sorted(LOADERS))}",
+            code="model.other_kind",
         )
     return loader(
         Path(model_dir),

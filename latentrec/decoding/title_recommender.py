@@ -104,7 +104,8 @@ class TitleRecommender:
         if options.is_mixture and not hasattr(assistant, "item_logits"):
             raise UserError(
                 f"decoding {options.decoding} with alpha {options.alpha:g} needs an assistant that scores "
-                "items (a sasrec model); alpha 1 is the language model alone"
+                "items (a sasrec model); alpha 1 is the language model alone",
+                code="decoding.needs_assistant",
             )
         self.name, self.model, self.prompt, self.catalogue = name, model, prompt, catalogue
         self.options, self.beam_width, self.alpha = options, options.beam_width, options.alpha

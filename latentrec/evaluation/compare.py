@@ -87,12 +87,16 @@ def compare_runs(
     common = sorted(set.intersection(*(set(table.places) for table in tables)))
     if not common:
         raise UserError(
-            "the evaluations have no test samples in common; were they made of the same shop's data?"
+            "the evaluations have no test samples in common; were they made of the same shop's data?",
+            code="evaluation.not_comparable",
         )
     kinds = [table.metrics for table in tables]
     shared = [name for name in kinds[0] if all(name in kind for kind in kinds)]
     if not shared:
-        raise UserError("one evaluation ranks items and another predicts ratings; they cannot be compared")
+        raise UserError(
+            "one evaluation ranks items and another predicts ratings; they cannot be compared",
+            code="evaluation.not_comparable",
+        )
     users = np.unique([key[0] for key in common], return_inverse=True)[1]
     paired = ClusterBootstrap(users, n_resamples=n_resamples, seed=seed)
     rows = []
@@ -131,11 +135,17 @@ def _read(entry: EvaluatedModel) -> _Table:
     models = json.loads((entry.directory / "comparison.json").read_text(encoding="utf-8"))["models"]
     name = entry.model or str(manifest.extra.get("challenger"))
     if name not in models:
-        raise UserError(f"{entry.directory} has no model {name!r}; it has {', '.join(models)}")
+        raise UserError(
+            f"{entry.directory} has no model {name!r}; it has {', '.join(models)}",
+            code="evaluation.unknown_model",
+        )
     table = pq.read_table(entry.directory / f"predictions_{file_name(name)}.parquet")
     needed = {"user_key", "target_key"}
     if not needed <= set(table.column_names):
-        raise UserError(f"{entry.directory}: its predictions carry no item keys; evaluate again")
+        raise UserError(
+            f"{entry.directory}: its predictions carry no item keys; evaluate again",
+            code="evaluation.no_item_keys",
+        )
     places: dict[tuple[str, str, int], int] = {}
     seen: dict[tuple[str, str], int] = {}
     pairs = zip(table["user_key"].to_pylist(), table["target_key"].to_pylist(), strict=True)

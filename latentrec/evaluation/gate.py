@@ -153,7 +153,9 @@ class GateDecision:
             rows = tuple(BaselineComparison(**row) for row in content.pop("baselines"))
             return cls(baselines=rows, **content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path}: not a gate decision ({error}); run evaluate again") from None
+            raise UserError(
+                f"{path}: not a gate decision ({error}); run evaluate again", code="gate.unreadable"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -219,14 +221,18 @@ def decide(
     if floor not in FLOORS:
         raise ValueError(f"floor is {floor!r}, expected one of {FLOORS}")
     if len(users) == 0:
-        raise UserError("the gate has no samples to decide on; check the dataset's split")
+        raise UserError(
+            "the gate has no samples to decide on; check the dataset's split", code="gate.no_samples"
+        )
     values = {challenger_name: np.atleast_2d(challenger)}
     values |= {name: np.atleast_2d(column) for name, column in baselines.items()}
     if champion is not None and champion.values is not None:
         values[champion.name] = np.atleast_2d(champion.values)
     for name, rows in values.items():
         if not np.isfinite(rows).all():
-            raise UserError(f"the gate's model {name} has values of {metric} that are not finite")
+            raise UserError(
+                f"the gate's model {name} has values of {metric} that are not finite", code="gate.not_finite"
+            )
 
     seen = {name: rows for name, rows in (trained_on or {}).items() if name in values and rows.any()}
     usable = ~np.logical_or.reduce([np.zeros(len(users), bool), *seen.values()])

@@ -251,7 +251,10 @@ def _chosen_samples(data: Dataset, config: EvaluateConfig) -> Samples:
             chosen = np.random.default_rng(config.seed).choice(users, config.max_users, replace=False)
             samples = samples.subset(np.flatnonzero(np.isin(samples.user_ids, chosen)))
     if len(samples) == 0:
-        raise UserError(f"{data.directory}: the {config.split} split has no samples to evaluate on")
+        raise UserError(
+            f"{data.directory}: the {config.split} split has no samples to evaluate on",
+            code="evaluation.no_samples",
+        )
     return samples
 
 

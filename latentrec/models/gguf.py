@@ -55,12 +55,15 @@ def load_gguf(path: str | Path, *, dtype: str = "float32", named: str | None = N
                 path.parent, gguf_file=path.name, dtype=kind, local_files_only=True, output_loading_info=True
             )
     except Exception as error:  # the readers raise whatever a broken byte leads them to
-        raise UserError(_refusal(name, error)) from None
+        raise UserError(_refusal(name, error), code="backbone.unsupported") from None
     loaded, info = pair
     config = copy.deepcopy(loaded.config)
     tied = {"lm_head.weight"} if config.get_text_config().tie_word_embeddings else set()
     if absent := sorted(set(info["missing_keys"]) - tied):
-        raise UserError(f"backbone '{name}' has no weights for '{absent[0]}'; the file is not whole")
+        raise UserError(
+            f"backbone '{name}' has no weights for '{absent[0]}'; the file is not whole",
+            code="backbone.incomplete",
+        )
     if hasattr(config, "quantization_config"):  # the weights are no longer quantized
         del config.quantization_config
     config.origin = origin_of(path, reader)
@@ -68,7 +71,10 @@ def load_gguf(path: str | Path, *, dtype: str = "float32", named: str | None = N
     weights = loaded.state_dict()
     for key, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"backbone '{name}': weights of '{key}' are not finite; the file is damaged")
+            raise UserError(
+                f"backbone '{name}': weights of '{key}' are not finite; the file is damaged",
+                code="backbone.not_finite",
+            )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=kind, attn_implementation="sdpa")
     rotary = {key: buffer for key, buffer in loaded.named_buffers() if key not in weights}
@@ -78,7 +84,9 @@ def load_gguf(path: str | Path, *, dtype: str = "float32", named: str | None = N
         model.get_submodule(owner).register_buffer(attribute, buffer, persistent=False)
     model.tie_weights()
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-        raise UserError(f"backbone '{name}': some of the model's weights are not in the file")
+        raise UserError(
+            f"backbone '{name}': some of the model's weights are not in the file", code="backbone.incomplete"
+        )
     return model.eval(), tokenizer
 
 
@@ -109,19 +117,24 @@ def origin_note(origin: dict[str, str]) -> str:
 
 def _open(path: Path, name: str) -> Any:
     if not path.is_file():
-        raise UserError(f"backbone '{name}': no such file")
+        raise UserError(f"backbone '{name}': no such file", code="backbone.not_found")
     with path.open("rb") as stream:
         begin = stream.read(4)
     if begin != MAGIC:
-        raise UserError(f"backbone '{name}' is no GGUF file: it begins with {begin!r}, not {MAGIC!r}")
+        raise UserError(
+            f"backbone '{name}' is no GGUF file: it begins with {begin!r}, not {MAGIC!r}",
+            code="backbone.not_gguf",
+        )
     try:
         from gguf import GGUFReader
     except ImportError:
-        raise UserError(f"backbone '{name}' needs the package gguf: {INSTALL}") from None
+        raise UserError(
+            f"backbone '{name}' needs the package gguf: {INSTALL}", code="backbone.needs_package"
+        ) from None
     try:
         return GGUFReader(path)
     except Exception as error:
-        raise UserError(_refusal(name, error)) from None
+        raise UserError(_refusal(name, error), code="backbone.unsupported") from None
 
 
 def _refusal(name: str, error: Exception) -> str:

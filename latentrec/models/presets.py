@@ -78,7 +78,7 @@ def build_preset(name: str, texts: Sequence[str], *, seed: int, max_positions: i
         UserError: there is no such preset.
     """
     if name not in PRESETS:
-        raise UserError(f"no preset '{name}'; there are {', '.join(PRESETS)}")
+        raise UserError(f"no preset '{name}'; there are {', '.join(PRESETS)}", code="backbone.unknown_name")
     return build_backbone(PRESETS[name], texts, seed=seed, max_positions=max_positions)
 
 

@@ -74,7 +74,8 @@ class RatingTask:
             if column not in names:
                 raise UserError(
                     f"{dataset.directory}: {table} has no column '{column}'; "
-                    "prepare the data with 'latentrec data-prep --task rating'"
+                    "prepare the data with 'latentrec data-prep --task rating'",
+                    code="dataset.other_task",
                 )
         self.global_mean = float(dataset.manifest.extra["train_mean_rating"])
         self._user_means = _nullable(users, "train_mean_rating")
@@ -123,7 +124,8 @@ class RatingTask:
         table = pq.read_table(self.dataset.directory / f"{split}.parquet", columns=columns)
         if table.num_rows == 0:
             raise UserError(
-                f"{self.dataset.directory}: split '{split}' is empty; widen the window or the data"
+                f"{self.dataset.directory}: split '{split}' is empty; widen the window or the data",
+                code="dataset.nothing_left",
             )
         if limit is not None and limit < table.num_rows:
             chosen = np.random.default_rng(seed).permutation(table.num_rows)[:limit]

@@ -43,7 +43,10 @@ class RatingScale:
     def __post_init__(self) -> None:
         """Refuse an empty or unordered scale."""
         if not self.low < self.high:
-            raise UserError(f"rating scale is {self.low} to {self.high}; its low end must be the lower one")
+            raise UserError(
+                f"rating scale is {self.low} to {self.high}; its low end must be the lower one",
+                code="config.bad_value",
+            )
 
     @property
     def span(self) -> float:
@@ -83,7 +86,10 @@ def render_answer(user: str, item: str, match: str, rating: float) -> str:
     bodies = (user, item, match, f"{rating:.1f}")
     for name, body in zip(SECTIONS, bodies, strict=True):
         if not body.strip() or TAG_PATTERN.search(body):
-            raise UserError(f"section <{name}> is {body!r}; it must hold text and none of the format's tags")
+            raise UserError(
+                f"section <{name}> is {body!r}; it must hold text and none of the format's tags",
+                code="prompt.bad_section",
+            )
     return " ".join(f"<{name}>{body.strip()}</{name}>" for name, body in zip(SECTIONS, bodies, strict=True))
 
 

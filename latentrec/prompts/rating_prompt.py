@@ -56,9 +56,11 @@ class RatingPromptSettings:
             ("max_description_tokens", 0),
         ):
             if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+                raise UserError(
+                    f"{name} is {getattr(self, name)}; it must be at least {least}", code="config.bad_value"
+                )
         if self.style not in STYLES:
-            raise UserError(f"style is {self.style!r}; allowed: {', '.join(STYLES)}")
+            raise UserError(f"style is {self.style!r}; allowed: {', '.join(STYLES)}", code="config.bad_value")
 
 
 INSTRUCT_SETTINGS = RatingPromptSettings(
@@ -129,7 +131,8 @@ class RatingPrompt:
             else:
                 raise UserError(
                     f"max_prompt_tokens is {settings.max_prompt_tokens}, the prompt for {example.title!r} "
-                    f"takes {n_tokens} without any history; raise it"
+                    f"takes {n_tokens} without any history; raise it",
+                    code="prompt.too_long",
                 )
 
     def as_input(self, rendered: RenderedPrompt) -> Any:

@@ -57,7 +57,8 @@ class NextItemPrompt:
         if tokenizer.eos_token_id is None:
             raise UserError(
                 "the backbone's tokenizer has no eos_token, so a title could not end; "
-                "set eos_token in its tokenizer_config.json"
+                "set eos_token in its tokenizer_config.json",
+                code="backbone.no_end_token",
             )
         self.tokenizer = tokenizer
         self.max_history = max_history
@@ -73,17 +74,19 @@ class NextItemPrompt:
         self._lines: dict[str, list[int]] = {}
         for name, value in (("max_history", max_history), ("max_title_tokens", max_title_tokens)):
             if value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1")
+                raise UserError(f"{name} is {value}; it must be at least 1", code="config.bad_value")
         if not self.response_ids:
             raise UserError(
                 f"the prompt's response text is {response!r}; it must hold at least one token, "
-                "where the answer begins"
+                "where the answer begins",
+                code="config.bad_value",
             )
         shortest = len(self.prefix_ids) + max_title_tokens + len(self.response_ids)
         if max_prompt_tokens < shortest:
             raise UserError(
                 f"max_prompt_tokens is {max_prompt_tokens}; the instruction and one title of "
-                f"max_title_tokens={max_title_tokens} need {shortest}"
+                f"max_title_tokens={max_title_tokens} need {shortest}",
+                code="prompt.too_long",
             )
 
     def history_lines(self, titles: Sequence[str]) -> list[list[int]]:
@@ -114,7 +117,8 @@ class NextItemPrompt:
         if len(line) > self.max_title_tokens:
             raise UserError(
                 f"the title {title[:60]!r}… has {len(line)} tokens, max_title_tokens is "
-                f"{self.max_title_tokens}; raise max_title_tokens to {len(line)}"
+                f"{self.max_title_tokens}; raise max_title_tokens to {len(line)}",
+                code="prompt.title_too_long",
             )
         return [*line, self.eos_id]
 
@@ -130,7 +134,8 @@ class NextItemPrompt:
             raise UserError(
                 f"max_title_tokens is {self.max_title_tokens}, but {over:,} of {len(titles):,} titles are "
                 f"longer (the longest has {longest}: {titles[lengths.index(longest)][:60]!r}); "
-                f"raise max_title_tokens to {longest}"
+                f"raise max_title_tokens to {longest}",
+                code="prompt.title_too_long",
             )
 
     def settings(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def pull_model(uri: str, output: str | Path) -> RegisteredVersion:
         expected = model.tags.get("model.fingerprint", manifest.fingerprint)
         if manifest.fingerprint != expected:
             raise UserError(
-                f"{uri}: the files are {manifest.fingerprint[:12]}, registered was {expected[:12]}"
+                f"{uri}: the files are {manifest.fingerprint[:12]}, registered was {expected[:12]}",
+                code="registry.changed_files",
             )
         for name in (MANIFEST, *manifest.files):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,8 @@ def check_model_name(name: str) -> str:
         shown = ascii(name) if len(name) <= 80 else f"{name[:77]!a}…"
         raise UserError(
             f"the model's name is {shown}; expected 1 to {MAX_NAME_LENGTH} letters, digits, '-', '_', '.' or "
-            "spaces inside, such as latentr3-gift-cards"
+            "spaces inside, such as latentr3-gift-cards",
+            code="registry.bad_name",
         )
     return name
 
@@ -85,7 +86,8 @@ class Registry:
         if not uri:
             raise UserError(
                 "no model registry is given; set MLFLOW_TRACKING_URI (after `make run` it is "
-                "sqlite:///runs/mlflow.db)"
+                "sqlite:///runs/mlflow.db)",
+                code="registry.not_set",
             )
         bound_http()
         import mlflow
@@ -124,7 +126,9 @@ class Registry:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
         known = ", ".join(entry.version for entry in self.versions(name)) or "none"
-        raise UserError(f"{name} has no version {version}; registered versions: {known}")
+        raise UserError(
+            f"{name} has no version {version}; registered versions: {known}", code="registry.unknown_version"
+        )
 
     def resolve(self, uri: str) -> RegisteredVersion:
         """The version behind ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
@@ -136,7 +140,8 @@ class Registry:
         if match is None:
             raise UserError(
                 f"{uri!r} is no registered model; expected models:/NAME@ALIAS or models:/NAME/VERSION, "
-                "for example models:/latentr3@champion"
+                "for example models:/latentr3@champion",
+                code="registry.bad_uri",
             )
         name, alias, version = match["name"], match["alias"], match["version"]
         if version:
@@ -148,12 +153,14 @@ class Registry:
             reason = challenger.tags.get("gate.reason", "no version has passed the promotion gate yet")
             raise UserError(
                 f"{name} has no champion ({reason}); use models:/{name}@{CHALLENGER} "
-                f"(version {challenger.version}) instead"
+                f"(version {challenger.version}) instead",
+                code="registry.no_champion",
             )
         known = ", ".join(sorted(model.name for model in self.client.search_registered_models())) or "none"
         aliases = ", ".join(sorted(self.aliases(name))) or "none"
         raise UserError(
-            f"{uri}: nothing is registered there (registered models: {known}; aliases of {name}: {aliases})"
+            f"{uri}: nothing is registered there (registered models: {known}; aliases of {name}: {aliases})",
+            code="registry.not_found",
         )
 
     def aliases(self, name: str) -> dict[str, str]:
@@ -214,7 +221,8 @@ class Registry:
         if part not in parts:
             has = ", ".join(sorted(parts)) or "none"
             raise UserError(
-                f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`"
+                f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`",
+                code="registry.missing_part",
             )
         try:
             place = mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output))
@@ -242,7 +250,8 @@ class Registry:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return UserError(
             f"{model.uri}: its files cannot be read ({reason}); they are looked for in {place}: put them "
-            "there, or register the model again"
+            "there, or register the model again",
+            code="registry.unreadable",
         )
 
     def _flavor(self, model: RegisteredVersion) -> dict[str, Any]:

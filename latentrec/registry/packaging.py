@@ -182,7 +182,8 @@ def catalogue_of(model_dir: Path, given: str | Path | None) -> Path:
     path = Path(given) if given else model_dir / ITEMS_FILE
     if not path.is_file():
         raise UserError(
-            f"{path} is not there; a served model needs its catalogue (--catalogue items.parquet)"
+            f"{path} is not there; a served model needs its catalogue (--catalogue items.parquet)",
+            code="registry.no_catalogue",
         )
     return path
 
@@ -221,4 +222,6 @@ def _refuse_pickles(path: Path | None) -> None:
     found: Iterable[Path] = path.rglob("*") if path is not None else ()
     for entry in found:
         if entry.suffix in _ARCHIVE_SUFFIXES:
-            raise UserError(f"{entry}: weights are registered as safetensors only")
+            raise UserError(
+                f"{entry}: weights are registered as safetensors only", code="registry.unsafe_weights"
+            )

@@ -101,7 +101,7 @@ def promote(name: str, version: str, reason: str, *, alias: str = CHAMPION) -> P
         current = registry.aliases(name).get(alias)
         lock.record(expects=current, version=target)
         if current == target:
-            raise UserError(f"{name}@{alias} is version {target} already")
+            raise UserError(f"{name}@{alias} is version {target} already", code="registry.already_promoted")
         if alias == CHAMPION:
             _move_champion(registry, lock, name, target, current)
         else:
@@ -124,7 +124,10 @@ def rollback(name: str, reason: str) -> PromotionEvent:
         current = registry.aliases(name).get(CHAMPION)
         earlier = _earlier_champions(registry, name, current)
         if not earlier:
-            raise UserError(f"{name} has no earlier champion to go back to; use --version to name one")
+            raise UserError(
+                f"{name} has no earlier champion to go back to; use --version to name one",
+                code="registry.no_earlier_champion",
+            )
         target = earlier[-1]
         lock.record(expects=current, version=target)
         _set_alias(registry, lock, name, CHAMPION, target)
@@ -160,7 +163,7 @@ def promotion_history(name: str, registry: Registry | None = None) -> list[Promo
         tags = registry.client.get_registered_model(name).tags
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"no registered model is called {name!r}") from None
+            raise UserError(f"no registered model is called {name!r}", code="registry.not_found") from None
         raise
     entries = [json.loads(value) for key, value in tags.items() if key.startswith(_TAG_PREFIX)]
     return sorted((PromotionEvent(**entry) for entry in entries), key=lambda event: event.number)
@@ -254,5 +257,5 @@ def _named(version: str | None) -> str:
 
 def _checked_reason(reason: str) -> str:
     if not reason.strip():
-        raise UserError("a reason is needed; it stays in the registry's history")
+        raise UserError("a reason is needed; it stays in the registry's history", code="config.missing_value")
     return reason.strip()

@@ -97,7 +97,8 @@ def lock_root(tracking_uri: str) -> str:
         return join(status_root, "registry-locks")
     raise UserError(
         f"{LOCK_ROOT_VARIABLE} is not set: aliases of a shared registry move under a lock; give a location "
-        "that every pipeline of this registry shares, for example gs://BUCKET/locks"
+        "that every pipeline of this registry shares, for example gs://BUCKET/locks",
+        code="registry.no_lock_location",
     )
 
 
@@ -190,7 +191,8 @@ def _acquire(uri: str, content: dict[str, Any], name: str, wait_seconds: float) 
             who = f"process {holder.get('pid')} on {holder.get('host')}" if holder else "another process"
             raise UserError(
                 f"{uri}: {who} has been moving aliases of {name} for over {wait_seconds:.0f} s; try again "
-                f"later (the lock of a process that died is broken after {STALE_AFTER_S:.0f} s)"
+                f"later (the lock of a process that died is broken after {STALE_AFTER_S:.0f} s)",
+                code="registry.locked",
             )
         time.sleep(_POLL_S)
 

@@ -101,7 +101,10 @@ def register_model(
         found = _registered_before(registry, name, lineage)
         if found is None:
             if logged is None:
-                raise UserError(f"{name}: the version of this run was deleted meanwhile; register again")
+                raise UserError(
+                    f"{name}: the version of this run was deleted meanwhile; register again",
+                    code="registry.version_deleted",
+                )
             found = _create_version(registry, name, logged, lineage, card)
         lock.check()
         registry.client.set_registered_model_alias(name, CHALLENGER, found.version)
@@ -143,14 +146,16 @@ def _evaluated(
     if evaluated != model.fingerprint:
         raise UserError(
             f"{evaluation} evaluated '{gate.challenger_name}' ({(evaluated or 'no fingerprint')[:12]}), and "
-            f"{model_dir} is {model.fingerprint[:12]}; evaluate this model as the challenger first"
+            f"{model_dir} is {model.fingerprint[:12]}; evaluate this model as the challenger first",
+            code="registry.other_evaluation",
         )
     served_as = manifest.extra.get("served_as", {})
     options = DecodingOptions.from_config(served_as.get(gate.challenger_name, {}))
     if _is_mixed(info, options) and assistant_dir is None:
         raise UserError(
             f"{evaluation} scored the model as a mixture ({options}), which needs its assistant: give "
-            "--assistant DIR"
+            "--assistant DIR",
+            code="decoding.needs_assistant",
         )
     return gate, options
 
@@ -166,7 +171,8 @@ def _dataset(directory: str | Path | None, info: ModelInfo) -> Manifest | None:
     if manifest.fingerprint != info.dataset_fingerprint:
         raise UserError(
             f"{directory} is dataset {manifest.fingerprint[:12]}, the model was trained on "
-            f"{info.dataset_fingerprint[:12]}; give the dataset that made the model"
+            f"{info.dataset_fingerprint[:12]}; give the dataset that made the model",
+            code="registry.other_dataset",
         )
     return manifest
 

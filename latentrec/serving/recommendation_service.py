@@ -118,7 +118,8 @@ def require_overlap(older: Catalogue, newer: Catalogue) -> None:
         raise UserError(
             f"the catalogue has {newer.n_items:,} items and only {kept:.0%} of the {older.n_items:,} items "
             f"of the one before, less than {MIN_OVERLAP:.0%}: is it complete, and of the same shop? "
-            "Register the model with --catalogue to make this one the version's own"
+            "Register the model with --catalogue to make this one the version's own",
+            code="serving.catalogue_shrank",
         )
 
 

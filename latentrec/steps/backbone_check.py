@@ -62,7 +62,8 @@ def check_backbone(
     if not backbone.isprintable() or len(backbone) > MOST_CHARACTERS:
         raise UserError(
             f"backbone is {backbone[:60]!a}, expected a name or location of printable characters, "
-            f"at most {MOST_CHARACTERS:,}"
+            f"at most {MOST_CHARACTERS:,}",
+            code="config.bad_value",
         )
     if backbone in PRESETS:
         return f"{backbone}: preset, made from the catalogue"
@@ -76,7 +77,8 @@ def check_backbone(
         lora = " ".join(f"{name}={value}" for name, value in LORA_SETTINGS.get(system, {}).items())
         raise UserError(
             f"backbone {note}; gpu_type {kind} has {GPU_MEMORY_GB[kind]} GB: take a larger gpu_type, a "
-            f"smaller backbone, or LoRA ({lora})"
+            f"smaller backbone, or LoRA ({lora})",
+            code="backbone.too_large",
         )
     return note
 
@@ -85,7 +87,7 @@ def _gguf_note(backbone: str) -> str:
     """A GGUF file is read whole where it is trained; here it only has to be there."""
     found = store_for(backbone).stat(backbone)
     if found is None or not found.size:
-        raise UserError(f"backbone '{backbone}': no such file")
+        raise UserError(f"backbone '{backbone}': no such file", code="backbone.not_found")
     return f"{backbone}: GGUF file of {found.size / 1e6:,.0f} MB"
 
 
@@ -110,17 +112,21 @@ def read_model_config(backbone: str) -> dict[str, Any]:
             raise UserError(
                 f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), {' or '.join(NAMED)}, a "
                 "directory with config.json, a .gguf file, a gs:// location of one, nor a hub id like "
-                "Qwen/Qwen2.5-1.5B"
+                "Qwen/Qwen2.5-1.5B",
+                code="backbone.unknown_name",
             ) from None
     else:
         text = _hub_config(backbone)
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise UserError(f"backbone '{backbone}': config.json is not JSON ({error})") from None
+        raise UserError(
+            f"backbone '{backbone}': config.json is not JSON ({error})", code="backbone.cannot_load"
+        ) from None
     if not isinstance(config, dict) or not config.get("hidden_size") or not config.get("vocab_size"):
         raise UserError(
-            f"backbone '{backbone}': config.json has no hidden_size and vocab_size; not a language model"
+            f"backbone '{backbone}': config.json has no hidden_size and vocab_size; not a language model",
+            code="backbone.not_language_model",
         )
     return config
 
@@ -161,5 +167,6 @@ def _hub_config(backbone: str) -> str:
         raise UserError(
             f"backbone '{backbone}' cannot be read from the hub ({type(error).__name__}); is the name "
             "right, the token of a gated model set (HF_TOKEN), the network there? A directory or a gs:// "
-            "location works offline"
+            "location works offline",
+            code="backbone.hub_unreachable",
         ) from None

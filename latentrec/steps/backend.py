@@ -35,7 +35,8 @@ def check_backend(health: Mapping[str, Any]) -> str:
         oldest = ".".join(map(str, OLDEST_BACKEND))
         raise UserError(
             f"the KFP backend is version {tag}, the pipelines need {oldest} or later (security context, "
-            "the schedule's time as data cut-off); upgrade the installation"
+            "the schedule's time as data cut-off); upgrade the installation",
+            code="cluster.backend_too_old",
         )
     return tag.removeprefix("v")
 

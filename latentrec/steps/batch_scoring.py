@@ -62,7 +62,10 @@ def batch_score(
         UserError: no such model or file, or a row that is malformed (the message names it).
     """
     if shard.count > 1 and output.endswith(".parquet"):
-        raise UserError(f"--output is {output!r}; expected a folder, where each shard has a file of its own")
+        raise UserError(
+            f"--output is {output!r}; expected a folder, where each shard has a file of its own",
+            code="output.bad_location",
+        )
     target = output if output.endswith(".parquet") else join(output, shard.file_name(FILE_NAME))
     if is_local(target):
         target = str(check_output_file(target, is_scored, inputs=[users]))
@@ -100,7 +103,7 @@ def batch_score(
                 fallbacks += sum(answer.fallback for answer in answers)
                 bar.update(len(keys))
         if seen == 0:
-            raise UserError(f"{users} has no users")
+            raise UserError(f"{users} has no users", code="users.empty")
         store_for(target).upload_file(made, target)
     return BatchResult(target, count, fallbacks, registered)
 
@@ -127,7 +130,9 @@ def _checked(users: str, offset: int, histories: list[Any]) -> list[Any]:
         chunks = (histories[start : start + MAX_ROWS] for start in range(0, len(histories), MAX_ROWS))
         return [row for chunk in chunks for row in parse_rows({"history": history} for history in chunk)]
     except BadRequest as error:
-        raise UserError(f"{users}, in the {len(histories)} users after user {offset:,}: {error}") from None
+        raise UserError(
+            f"{users}, in the {len(histories)} users after user {offset:,}: {error}", code="users.bad_row"
+        ) from None
 
 
 def _batches(users: Iterator[tuple[str, Any]], size: int) -> Iterator[tuple[list[str], list[Any]]]:
@@ -152,7 +157,8 @@ def _read_users(users: str, folder: Path) -> Iterator[tuple[str, Any]]:
         store_for(users).download_file(users, path)
     except FileNotFoundError:
         raise UserError(
-            f"{users}: no such file; expected Parquet or JSON lines with user_key and history"
+            f"{users}: no such file; expected Parquet or JSON lines with user_key and history",
+            code="users.not_found",
         ) from None
     with path.open("rb") as stream:
         is_parquet = stream.read(4) == b"PAR1"
@@ -176,18 +182,21 @@ def _users_of_parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{name}: not readable Parquet ({error})") from None
+        raise UserError(f"{name}: not readable Parquet ({error})", code="users.unreadable") from None
     missing = {"user_key", "history"} - set(file.schema_arrow.names)
     if missing:
         raise UserError(
-            f"{name} has no column '{min(missing)}'; expected user_key and history (a list of item keys)"
+            f"{name} has no column '{min(missing)}'; expected user_key and history (a list of item keys)",
+            code="users.missing_column",
         )
     rows = 0
     for batch in file.iter_batches(columns=["user_key", "history"]):
         for row in batch.to_pylist():
             rows += 1
             if row["user_key"] is None:
-                raise UserError(f"{name}, row {rows:,}: 'user_key' is null, expected the user's key")
+                raise UserError(
+                    f"{name}, row {rows:,}: 'user_key' is null, expected the user's key", code="users.bad_row"
+                )
             yield str(row["user_key"]), row["history"] or []
 
 
@@ -204,5 +213,6 @@ def _users_of_lines(path: Path, name: str) -> Iterator[tuple[str, Any]]:
                 yield str(key), row["history"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise UserError(
-                    f'{name}, line {number:,}: expected {{"user_key": "…", "history": ["ITEM_KEY", …]}}'
+                    f'{name}, line {number:,}: expected {{"user_key": "…", "history": ["ITEM_KEY", …]}}',
+                    code="users.bad_row",
                 ) from None

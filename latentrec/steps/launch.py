@@ -58,7 +58,9 @@ def processes_wanted() -> int:
     given = os.environ.get(PROCESSES_VARIABLE)
     if given:
         if not given.isdecimal() or int(given) < 1:
-            raise UserError(f"{PROCESSES_VARIABLE} is {given!r}, expected a whole number from 1")
+            raise UserError(
+                f"{PROCESSES_VARIABLE} is {given!r}, expected a whole number from 1", code="config.bad_value"
+            )
         return int(given)
     import torch
 
@@ -100,7 +102,8 @@ def check_accelerators() -> None:
             f"this step was promised {promised} accelerator(s) and sees {there}: the pod has no limit on "
             "nvidia.com/gpu, or the driver's libraries are not found (on GKE: node pool with "
             "gpu_driver_version, LD_LIBRARY_PATH=/usr/local/nvidia/lib64), or the image is built for CPU; "
-            "gpu_count=0 trains on CPU nodes"
+            "gpu_count=0 trains on CPU nodes",
+            code="cluster.too_few_accelerators",
         )
 
 
@@ -230,5 +233,5 @@ def _number(name: str, default: int) -> int:
     if not given:
         return default
     if not given.isdecimal():
-        raise UserError(f"{name} is {given!r}, expected a whole number from 0")
+        raise UserError(f"{name} is {given!r}, expected a whole number from 0", code="config.bad_value")
     return int(given)

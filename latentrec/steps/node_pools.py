@@ -59,7 +59,8 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
         tolerations.append(GPU_TOLERATION)
         if not selector[ACCELERATOR_LABEL]:
             raise UserError(
-                f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4"
+                f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4",
+                code="config.missing_value",
             )
         if parameters.get("gpu_machine_type"):
             selector[MACHINE_LABEL] = str(parameters["gpu_machine_type"])
@@ -83,35 +84,50 @@ def device_count(parameters: Mapping[str, Any]) -> int:
     system = str(parameters.get("system", ""))
     most = 8 if system in SEVERAL_GPUS or not system else 1
     if count not in map(str, range(most + 1)):
-        raise UserError(f"gpu_count is {count[:40]}, expected 0 to {most} for {system or 'this pipeline'}")
+        raise UserError(
+            f"gpu_count is {count[:40]}, expected 0 to {most} for {system or 'this pipeline'}",
+            code="config.bad_value",
+        )
     return int(count)
 
 
 def _selector(given: Any) -> dict[str, str]:
     if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
         raise UserError(
-            f'gpu_node_selector is {given!r}, expected a JSON object of texts like {{"pool": "a100"}}'
+            f'gpu_node_selector is {given!r}, expected a JSON object of texts like {{"pool": "a100"}}',
+            code="config.bad_value",
         )
     return dict(given)
 
 
 def _tolerations(given: Any) -> list[dict[str, Any]]:
     if not isinstance(given, list) or not all(isinstance(entry, Mapping) for entry in given):
-        raise UserError(f"gpu_tolerations is {given!r}, expected a JSON list of objects")
+        raise UserError(
+            f"gpu_tolerations is {given!r}, expected a JSON list of objects", code="cluster.bad_toleration"
+        )
     for entry in given:
         unknown = sorted(set(entry) - _TOLERATION_FIELDS)
         if unknown:
             fields = ", ".join(sorted(_TOLERATION_FIELDS))
-            raise UserError(f"gpu_tolerations has the field {unknown[0]!r}; there are: {fields}")
+            raise UserError(
+                f"gpu_tolerations has the field {unknown[0]!r}; there are: {fields}",
+                code="cluster.bad_toleration",
+            )
         for field_name, words in _TOLERATION_WORDS.items():
             if entry.get(field_name, words[0]) not in words:
                 raise UserError(
-                    f"gpu_tolerations: {field_name} is {entry[field_name]!r}, expected {' or '.join(words)}"
+                    f"gpu_tolerations: {field_name} is {entry[field_name]!r}, expected {' or '.join(words)}",
+                    code="cluster.bad_toleration",
                 )
         if entry.get("operator") == "Exists" and entry.get("value"):
-            raise UserError(f"gpu_tolerations: Exists takes no value, found {entry['value']!r}")
+            raise UserError(
+                f"gpu_tolerations: Exists takes no value, found {entry['value']!r}",
+                code="cluster.bad_toleration",
+            )
         if not entry.get("key") and entry.get("operator") != "Exists":
-            raise UserError("gpu_tolerations: without a key the operator must be Exists")
+            raise UserError(
+                "gpu_tolerations: without a key the operator must be Exists", code="cluster.bad_toleration"
+            )
         _check_seconds(entry)
     return [
         {key: int(value) if key == "tolerationSeconds" else value for key, value in entry.items()}
@@ -126,10 +142,12 @@ def _check_seconds(entry: Mapping[str, Any]) -> None:
     seconds = entry["tolerationSeconds"]
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0 or seconds % 1:
         raise UserError(
-            f"gpu_tolerations: tolerationSeconds is {seconds!r}, expected a whole number of seconds"
+            f"gpu_tolerations: tolerationSeconds is {seconds!r}, expected a whole number of seconds",
+            code="cluster.bad_toleration",
         )
     if entry.get("effect") != "NoExecute":
         raise UserError(
             "gpu_tolerations: tolerationSeconds needs the effect NoExecute (how long a pod stays on a node "
-            f"that is tainted while it runs), found {entry.get('effect')!r}"
+            f"that is tainted while it runs), found {entry.get('effect')!r}",
+            code="cluster.bad_toleration",
         )

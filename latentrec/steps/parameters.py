@@ -151,17 +151,27 @@ def split_settings(system: str, settings: Any, source: str = "settings") -> dict
         UserError: not a mapping, or a name that is no field of a step of this pipeline.
     """
     if not isinstance(settings, Mapping):
-        raise UserError(f'{source} is {settings!r}, expected a JSON object such as {{"sft.seed": 1}}')
+        raise UserError(
+            f'{source} is {settings!r}, expected a JSON object such as {{"sft.seed": 1}}',
+            code="config.bad_value",
+        )
     found: dict[str, dict[str, Any]] = {}
     for key, value in flatten(settings, source).items():
         step, _, name = key.partition(".")
         if step not in SYSTEMS[system] or not name:
-            raise UserError(f"{source}: {system} has no setting '{key}'{_guess(key, system)}")
+            raise UserError(
+                f"{source}: {system} has no setting '{key}'{_guess(key, system)}", code="config.unknown_name"
+            )
         fixed = STEPS[step].fixed
         if name in fixed:
-            raise UserError(f"{source}: {key} is fixed: the step '{step}' has {name} = {fixed[name]!r}")
+            raise UserError(
+                f"{source}: {key} is fixed: the step '{step}' has {name} = {fixed[name]!r}",
+                code="config.fixed_by_pipeline",
+            )
         if name not in config_class(step).model_fields:
-            raise UserError(f"{source}: {system} has no setting '{key}'{_guess(key, system)}")
+            raise UserError(
+                f"{source}: {system} has no setting '{key}'{_guess(key, system)}", code="config.unknown_name"
+            )
         found.setdefault(step, {})[name] = value
     return found
 
@@ -180,7 +190,9 @@ def step_values(
         UserError: there is no such system, or a setting is unknown.
     """
     if system not in SYSTEMS:
-        raise UserError(f"there is no system '{system}'{suggestion(system, SYSTEMS)}")
+        raise UserError(
+            f"there is no system '{system}'{suggestion(system, SYSTEMS)}", code="config.unknown_name"
+        )
     chosen = split_settings(system, settings or {})
     values: dict[str, dict[str, Any]] = {step: {} for step in SYSTEMS[system]}
     for name, value in parameters.items():
@@ -222,7 +234,7 @@ def check_parameters(
         plain = config.to_dict()
         configs[step] = {name: plain[name] for name, value in given.items() if value not in (None, "")}
     if faults:
-        raise UserError("\n".join(faults))
+        raise UserError("\n".join(faults), code="config.invalid")
     return configs
 
 

@@ -57,6 +57,8 @@ _logger = logging.getLogger(__name__)
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
 SCHEDULED = "scheduled"
+_STORAGE = "storage"
+"""Of a fault of the storage itself, beside the codes of what the user can mend."""
 """As ``data_cutoff``: the data ends when the run was to start."""
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -102,18 +104,21 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
     system = str(given.pop("system", ""))
     if system not in SYSTEMS:
-        raise UserError(f"preflight: there is no system '{system}'{suggestion(system, SYSTEMS)}")
+        raise UserError(
+            f"preflight: there is no system '{system}'{suggestion(system, SYSTEMS)}",
+            code="config.unknown_name",
+        )
     given = {k: v for k, v in given.items() if k in RunConfig.model_fields or targets_of(k, system)}
     settings = given.pop("settings", {})
     checked = PreflightResult()
     problems: list[str] = []
-    kinds: set[type[Exception]] = set()
+    codes: dict[str, None] = {}
 
     def attempt(what: str, check: Callable[[], Any]) -> Any:
         try:
             found = check()
         except (UserError, StorageError, OSError) as error:
-            kinds.add(UserError if isinstance(error, UserError) else StorageError)
+            codes[error.code if isinstance(error, UserError) else _STORAGE] = None
             problems.extend(line for line in str(error).splitlines() if line not in problems)
             _logger.error("%s: %s", what, error, extra={"label": "preflight"})
             return None
@@ -169,7 +174,10 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         attempt("earlier runs", lambda: _ended_in_mlflow(end_abandoned_runs(local_run.is_over)))
     if problems:
         listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
-        raise (StorageError if kinds == {StorageError} else UserError)(f"preflight: {listed}")
+        if list(codes) == [_STORAGE]:
+            raise StorageError(f"preflight: {listed}")
+        code = next(iter(codes)) if len(codes) == 1 else "preflight.several"
+        raise UserError(f"preflight: {listed}", code=code)
     if "title_objective" in SYSTEMS[system]:
         asked = str(given.get("stage_2", "profile"))
         checked.stage_2 = STAGE_2[str(given.get("profile", "default"))] if asked == "profile" else asked
@@ -202,13 +210,16 @@ def check_installation() -> str:
     if missing:
         raise UserError(
             f"{', '.join(missing)}: not set; steps get them from the ConfigMap latentrec-settings of their "
-            "namespace (manifests/base/settings.env and the overlay; docs/operations.md, section 6)"
+            "namespace (manifests/base/settings.env and the overlay; docs/operations.md, section 6)",
+            code="cluster.missing_settings",
         )
     image = os.environ.get(IMAGE_VARIABLE, "")
     if image.startswith("localhost/") and os.environ.get(ALLOW_LOCAL_IMAGES_VARIABLE) != "true":
         raise UserError(
             f"the pipeline was compiled with the image {image}, which no other machine can pull; set "
-            f"IMAGE_REGISTRY and compile again, or {ALLOW_LOCAL_IMAGES_VARIABLE}=true where every node has it"
+            "IMAGE_REGISTRY and compile again, or "
+            f"{ALLOW_LOCAL_IMAGES_VARIABLE}=true where every node has it",
+            code="images.not_pullable",
         )
     return "complete"
 
@@ -251,7 +262,10 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
 
     given = _listed(reviews), _listed(metadata)
     if not given[0]:
-        raise UserError(f"{REVIEWS} is empty; give a path, a gs:// or an https:// location of a review file")
+        raise UserError(
+            f"{REVIEWS} is empty; give a path, a gs:// or an https:// location of a review file",
+            code="config.missing_value",
+        )
     recognize_inputs(*given)
     return fingerprint_inputs(*given)
 
@@ -269,7 +283,9 @@ def champion_version(model_name: str) -> str:
     from latentrec.registry.model_registry import CHAMPION, Registry
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise UserError("sft_warm_start needs the model registry; MLFLOW_TRACKING_URI is not set")
+        raise UserError(
+            "sft_warm_start needs the model registry; MLFLOW_TRACKING_URI is not set", code="registry.not_set"
+        )
     found = Registry().by_alias(model_name, CHAMPION)
     return found.uri if found is not None else ""
 
@@ -284,7 +300,9 @@ def known_content(model_name: str) -> str:
     from latentrec.registry.download import previous_dataset_manifest
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise UserError("data_only_new needs the model registry; MLFLOW_TRACKING_URI is not set")
+        raise UserError(
+            "data_only_new needs the model registry; MLFLOW_TRACKING_URI is not set", code="registry.not_set"
+        )
     manifest = previous_dataset_manifest(model_name)
     return content_of(manifest) if manifest is not None else ""
 
@@ -301,12 +319,16 @@ def check_writable(root: str) -> str:
         store = store_for(uri)
         store.write_bytes(uri, content, if_version=ABSENT)
         if store.read_bytes(uri) != content:
-            raise UserError(f"{root}: what was written does not read back the same")
+            raise UserError(
+                f"{root}: what was written does not read back the same", code="storage.not_durable"
+            )
         store.delete(uri)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{root}: cannot be written ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{root}: cannot be written ({type(error).__name__}: {error})", code="storage.not_writable"
+        ) from error
     return "writable"
 
 
@@ -326,7 +348,8 @@ def cutoff_day(value: str, scheduled_time: str = "") -> str:
     if value == SCHEDULED and (not scheduled_time or scheduled_time.startswith("{{")):
         raise UserError(
             f"data_cutoff is {SCHEDULED}, and nobody tells when this run was scheduled for (found "
-            f"{scheduled_time!r}; KFP 2.16 or later does); give a day, YYYY-MM-DD"
+            f"{scheduled_time!r}; KFP 2.16 or later does); give a day, YYYY-MM-DD",
+            code="config.no_scheduled_time",
         )
     try:
         given = scheduled_time if value == SCHEDULED else str(value)
@@ -334,7 +357,8 @@ def cutoff_day(value: str, scheduled_time: str = "") -> str:
     except ValueError:
         raise UserError(
             f"data_cutoff is {value!r}, expected YYYY-MM-DD, a time like 2026-01-05T03:00:00Z, or "
-            f"{SCHEDULED} (the time that a schedule starts its run)"
+            f"{SCHEDULED} (the time that a schedule starts its run)",
+            code="config.bad_value",
         ) from None
 
 

@@ -32,7 +32,8 @@ def newest_model(registry: Registry) -> str:
     found = registry.newest()
     if found is None:
         raise UserError(
-            f"{registry.tracking_uri}: no model is registered yet; run a pipeline first, or give --model"
+            f"{registry.tracking_uri}: no model is registered yet; run a pipeline first, or give --model",
+            code="registry.not_found",
         )
     if registry.by_alias(found.name, CHAMPION) is not None:
         return f"models:/{found.name}@{CHAMPION}"
@@ -71,14 +72,17 @@ def recommend(
         parse_parameters(params)
         parse_rows([row])
     except BadRequest as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error), code="users.bad_row") from None
     registry = Registry()
     model = registry.resolve(uri or newest_model(registry))
     import pandas as pd
 
     served = registry.load(model)
     if "target" in served.metadata.get_input_schema().input_names():
-        raise UserError(f"{model.uri} predicts ratings and does not recommend; see docs/using-the-model.md")
+        raise UserError(
+            f"{model.uri} predicts ratings and does not recommend; see docs/using-the-model.md",
+            code="model.other_kind",
+        )
     frame = pd.DataFrame({name: pd.Series([value], dtype=object) for name, value in row.items()})
     answer = served.predict(frame, params=params).iloc[0]
     return Recommendation(

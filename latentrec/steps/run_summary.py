@@ -54,7 +54,10 @@ def write_run_summary(
     adopt_settings()
     root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
     if not root or not run_id:
-        raise UserError(f"{STATUS_ROOT_VARIABLE} and {RUN_ID_VARIABLE} are not set: no run to summarize")
+        raise UserError(
+            f"{STATUS_ROOT_VARIABLE} and {RUN_ID_VARIABLE} are not set: no run to summarize",
+            code="run.not_found",
+        )
     statuses = read_step_statuses(root, run_id)
     api = KubernetesApi.from_pod()
     verdict = decide(

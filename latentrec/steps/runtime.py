@@ -155,7 +155,7 @@ def stage_2_trainer(objective: str) -> Callable[..., Manifest | None]:
         from latentrec.training.latentr3.grpo import train_grpo
 
         return train_grpo
-    raise UserError(f"objective is {objective!r}, expected title_objective or grpo")
+    raise UserError(f"objective is {objective!r}, expected title_objective or grpo", code="config.bad_value")
 
 
 def checkpoint_root() -> str | None:

@@ -52,7 +52,10 @@ class Shard:
         """
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"--shard is {text!r}, expected I/N with I from 1 to N, for example 2/4")
+            raise UserError(
+                f"--shard is {text!r}, expected I/N with I from 1 to N, for example 2/4",
+                code="config.bad_value",
+            )
         return cls(int(found[1]), int(found[2]))
 
     def has(self, batch: int) -> bool:
@@ -94,7 +97,8 @@ def merge_shards(folder: str, count: int, name: str) -> tuple[str, int]:
         for place, file in zip(locations, files, strict=True):
             if _without(file.schema_arrow, SHARD_KEY) != _without(schema, SHARD_KEY):
                 raise UserError(
-                    f"{place} is of another model or other options than {locations[0]}; score it again"
+                    f"{place} is of another model or other options than {locations[0]}; score it again",
+                    code="shards.other_options",
                 )
         batches = sum(file.num_row_groups for file in files)
         for number, (place, file) in enumerate(zip(locations, files, strict=True), 1):
@@ -102,10 +106,11 @@ def merge_shards(folder: str, count: int, name: str) -> tuple[str, int]:
             if file.num_row_groups != expected:
                 raise UserError(
                     f"{place} has {file.num_row_groups} batches of users, expected {expected}: the shards "
-                    "are not of the same users; score them again"
+                    "are not of the same users; score them again",
+                    code="shards.other_users",
                 )
         if batches == 0:
-            raise UserError(f"the {count} shards in {folder} have no users")
+            raise UserError(f"the {count} shards in {folder} have no users", code="shards.empty")
         made = Path(scratch) / "merged"
         users = 0
         whole = SCHEMA.with_metadata(_without(schema, SHARD_KEY, BATCH_KEY))
@@ -135,12 +140,19 @@ def _shard(place: str, number: int, count: int, scratch: Path) -> pq.ParquetFile
     try:
         store_for(place).download_file(place, path)
     except FileNotFoundError:
-        raise UserError(f"{place}: no such file; score it with --shard {number}/{count}") from None
+        raise UserError(
+            f"{place}: no such file; score it with --shard {number}/{count}", code="shards.not_found"
+        ) from None
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{place}: not readable Parquet ({error}); score it again") from None
+        raise UserError(
+            f"{place}: not readable Parquet ({error}); score it again", code="shards.unreadable"
+        ) from None
     written = (file.schema_arrow.metadata or {}).get(SHARD_KEY, b"").decode("utf-8", "replace")
     if written != f"{number}/{count}":
-        raise UserError(f"{place} is shard {written or 'none'}, expected {number}/{count}; score it again")
+        raise UserError(
+            f"{place} is shard {written or 'none'}, expected {number}/{count}; score it again",
+            code="shards.other_users",
+        )
     return file

@@ -60,8 +60,9 @@ KFP_ATTEMPT_VARIABLE = "KFP_RETRY_INDEX"
 class StepStatus:
     """State of one step: ``running``, ``succeeded``, ``failed``, ``bad_input`` or ``interrupted``.
 
-    ``started`` and ``ended`` are UTC seconds; ``gpu_seconds`` is wall time times devices; ``details`` holds
-    what the summary shows (counts, a verdict, links).
+    ``started`` and ``ended`` are UTC seconds; ``gpu_seconds`` is wall time times devices; ``error_code`` is
+    that of a :class:`~latentrec.core.UserError`; ``details`` holds what the summary shows (counts, a verdict,
+    links).
     """
 
     step: str
@@ -70,6 +71,7 @@ class StepStatus:
     ended: float | None = None
     gpu_seconds: float = 0.0
     error: str | None = None
+    error_code: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -86,6 +88,7 @@ def step_status(step: str) -> Iterator[StepStatus]:
     except BaseException as error:
         status.state = _state_of(error)
         status.error = str(error) or type(error).__name__
+        status.error_code = error.code if isinstance(error, UserError) else None
         raise
     else:
         status.state = "succeeded"
@@ -118,7 +121,7 @@ def exit_code_on_error() -> Iterator[None]:
             configure_logging()
             yield
     except UserError as error:
-        _leave("error", str(error), EXIT_BAD_INPUT)
+        _leave("error", str(error), EXIT_BAD_INPUT, error.code)
     except Interrupted as error:
         _leave("interrupted", str(error), EXIT_INTERRUPTED)
     except KeyboardInterrupt:
@@ -145,10 +148,11 @@ def _crash(error: Exception) -> NoReturn:
     raise SystemExit(1) from None
 
 
-def _leave(word: str, message: str, code: int) -> NoReturn:
+def _leave(word: str, message: str, exit_code: int, error_code: str | None = None) -> NoReturn:
     level = logging.WARNING if word == "interrupted" else logging.ERROR
-    _logger.log(level, "%s", printable(redact(message), lines=True), extra={"label": word})
-    raise SystemExit(code) from None
+    shown = printable(redact(message), lines=True)
+    _logger.log(level, "%s", shown, extra={"label": word, "error_code": error_code})
+    raise SystemExit(exit_code) from None
 
 
 def read_step_statuses(root: str, run_id: str) -> list[StepStatus]:
@@ -208,7 +212,10 @@ def _parse_status(data: bytes, uri: str) -> StepStatus:
         reason = "a field is of another type"
     except (ValueError, TypeError, RecursionError) as error:
         reason = str(error)
-    raise UserError(f"{uri}: not the status of a step ({reason}); remove it or choose another --run")
+    raise UserError(
+        f"{uri}: not the status of a step ({reason}); remove it or choose another --run",
+        code="run.bad_status",
+    )
 
 
 def _write(status: StepStatus) -> None:

@@ -167,7 +167,8 @@ def ensure_parent_run(
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"MLFLOW_TRACKING_URI {context.tracking_uri}: the tracking server cannot be used ({reason})"
+            f"MLFLOW_TRACKING_URI {context.tracking_uri}: the tracking server cannot be used ({reason})",
+            code="tracking.unreachable",
         ) from error
     return parent
 

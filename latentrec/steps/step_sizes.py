@@ -114,7 +114,9 @@ def choose_sizes(parameters: Mapping[str, Any]) -> dict[str, Size]:
     """
     name = str(parameters.get("resources") or "default")
     if name not in PROFILES:
-        raise UserError(f"resources is {name!r}, expected one of: {', '.join(PROFILES)}")
+        raise UserError(
+            f"resources is {name!r}, expected one of: {', '.join(PROFILES)}", code="config.bad_value"
+        )
     sizes = dict(PROFILES[name])
     given = {key: str(parameters.get(f"train_{key}") or "") for key in ("cpu", "memory")}
     for key, value in given.items():
@@ -154,7 +156,10 @@ def pool_machine(parameters: Mapping[str, Any]) -> Machine | None:
     found = [machine for machine in carrying if machine.name == wanted] if wanted else carrying
     if wanted and not found:
         names = ", ".join(machine.name for machine in carrying)
-        raise UserError(f"gpu_machine_type is {wanted!r}; {count} {kind} are carried by: {names or 'none'}")
+        raise UserError(
+            f"gpu_machine_type is {wanted!r}; {count} {kind} are carried by: {names or 'none'}",
+            code="config.bad_value",
+        )
     return found[0] if found else None
 
 
@@ -166,7 +171,9 @@ def quantity(name: str, value: str) -> float:
     """
     found = _QUANTITY.match(value)
     if found is None:
-        raise UserError(f"{name} is {value!r}, expected Kubernetes notation like 8, 500m or 32Gi")
+        raise UserError(
+            f"{name} is {value!r}, expected Kubernetes notation like 8, 500m or 32Gi", code="config.bad_value"
+        )
     number, unit = float(found[1]), found[2] or ""
     return number / 1000 if unit == "m" else number * _UNITS[unit]
 
@@ -177,5 +184,6 @@ def _check_fits(train: Size, machine: Machine) -> None:
         raise UserError(
             f"a training pod of {train.cpu} CPU and {train.memory} fits no node of the pool: a pod on "
             f"{machine.name} can have {int(machine.pod_cpus)} CPU and {int(machine.pod_memory_gib)}Gi; lower "
-            "train_cpu and train_memory (empty: what fits), or name the pool's gpu_machine_type"
+            "train_cpu and train_memory (empty: what fits), or name the pool's gpu_machine_type",
+            code="cluster.too_small",
         )

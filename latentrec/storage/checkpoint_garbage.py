@@ -86,7 +86,9 @@ def scan(root: str) -> list[Work]:
         named = {f"{entry['id']}/{file}" for entry in work.checkpoints for file in entry["files"]}
         (work.referenced if rest in named else work.unreferenced).append(info)
     if not works and is_local(root) and not local_path(root).is_dir():
-        raise UserError(f"{root}: no such folder; give the --checkpoint-root of the trainers")
+        raise UserError(
+            f"{root}: no such folder; give the --checkpoint-root of the trainers", code="storage.not_found"
+        )
     return [works[name] for name in sorted(works)]
 
 

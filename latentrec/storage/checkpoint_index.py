@@ -48,22 +48,28 @@ def parse_index(data: bytes, uri: str, cure: str) -> Index:
         UserError: not an index, of another schema, or a name in it leads outside its folder.
     """
     if len(data) > MAX_INDEX_BYTES:
-        raise UserError(f"{uri}: larger than {MAX_INDEX_BYTES >> 20} MB, not a checkpoint index; {cure}")
+        raise UserError(
+            f"{uri}: larger than {MAX_INDEX_BYTES >> 20} MB, not a checkpoint index; {cure}",
+            code="checkpoint.bad_index",
+        )
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"{uri}: not a checkpoint index ({reason}); {cure}") from None
+        raise UserError(
+            f"{uri}: not a checkpoint index ({reason}); {cure}", code="checkpoint.bad_index"
+        ) from None
 
     def refuse(what: str) -> UserError:
-        return UserError(f"{uri}: not a checkpoint index ({what}); {cure}")
+        return UserError(f"{uri}: not a checkpoint index ({what}); {cure}", code="checkpoint.bad_index")
 
     if not isinstance(body, dict):
         raise refuse(f"a JSON {type(body).__name__}")
     if (version := body.get("schema_version")) != SCHEMA_VERSION or isinstance(version, bool):
         raise UserError(
             f"{uri}: schema_version is {ascii(version)[:40]}, this version reads {SCHEMA_VERSION}; "
-            "choose another --checkpoint-root"
+            "choose another --checkpoint-root",
+            code="checkpoint.other_version",
         )
     expected = {"work": dict, "token": int, "holder": str, "checkpoints": list, "best": str | None}
     for name, kind in expected.items():

@@ -71,7 +71,7 @@ class CheckpointStore:
     def __init__(self, uri: str, work: dict[str, Any], *, keep_last: int = 2, store: Store | None = None):
         """Open for reading; :meth:`acquire` makes this attempt the writer."""
         if keep_last < 1:
-            raise UserError(f"keep_last is {keep_last}, expected at least 1")
+            raise UserError(f"keep_last is {keep_last}, expected at least 1", code="config.bad_value")
         self.uri = uri
         self._store = store if store is not None else store_for(uri)
         self._keep_last = keep_last
@@ -151,7 +151,9 @@ class CheckpointStore:
         name = f"{step:010d}-t{self._index.token}-{uuid.uuid4().hex[:12]}"
         paths = sorted(path for path in directory.rglob("*") if path.is_file())
         if not paths:
-            raise UserError(f"{directory}: no files to save as the checkpoint of step {step}")
+            raise UserError(
+                f"{directory}: no files to save as the checkpoint of step {step}", code="checkpoint.empty"
+            )
         with self._explained(f"the checkpoint of step {step} was not saved, earlier ones are intact", name):
             files = {
                 path.relative_to(directory).as_posix(): self._upload(path, directory, name) for path in paths
@@ -263,7 +265,10 @@ class CheckpointStore:
 
     def _refuse_if_stale(self, step: int | None) -> None:
         if not self._writer:
-            raise UserError(f"{self.uri} was opened for reading; only the attempt that acquired it may write")
+            raise UserError(
+                f"{self.uri} was opened for reading; only the attempt that acquired it may write",
+                code="checkpoint.read_only",
+            )
         info = self._store.stat(join(self.uri, INDEX))
         if info is not None and info.version == self._index.version:
             return
@@ -330,7 +335,10 @@ class CheckpointStore:
             if name is not None and is_local(self.uri) and not self._published(name):
                 shutil.rmtree(local_path(join(self.uri, name)), ignore_errors=True)
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-                raise UserError(f"{self.uri} cannot be written ({error.strerror}): {consequence}") from error
+                raise UserError(
+                    f"{self.uri} cannot be written ({error.strerror}): {consequence}",
+                    code="checkpoint.not_writable",
+                ) from error
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             cure = "; free space or choose another --checkpoint-root" if full else ""
             raise StorageError(f"{self.uri}: {error.strerror or error}: {consequence}{cure}") from error

@@ -44,7 +44,8 @@ def upload_directory(directory: str | Path, uri: str, *, replace: bool = False) 
         if not replace:
             raise UserError(
                 f"{uri} already holds a {standing.kind} (fingerprint {standing.fingerprint[:12]}…), not this "
-                f"one ({manifest.fingerprint[:12]}…); choose another location"
+                f"one ({manifest.fingerprint[:12]}…); choose another location",
+                code="output.other_artifact",
             )
         store.delete(manifest_uri)
 
@@ -76,9 +77,12 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
     """
     manifest = _standing_manifest(uri)
     if manifest is None:
-        raise UserError(f"{uri}: no {MANIFEST}; it is not a finished {kind or 'artifact'} directory")
+        raise UserError(
+            f"{uri}: no {MANIFEST}; it is not a finished {kind or 'artifact'} directory",
+            code="manifest.not_found",
+        )
     if kind is not None and manifest.kind != kind:
-        raise UserError(f"{uri} is a {manifest.kind}, expected a {kind}")
+        raise UserError(f"{uri} is a {manifest.kind}, expected a {kind}", code="manifest.other_kind")
     store = store_for(uri)
 
     def download(name: str) -> None:
@@ -117,20 +121,25 @@ def find_objects(uri: str) -> list[ObjectInfo]:
     if exact is not None:
         return [exact]
     if scheme in ("http", "https"):
-        raise UserError(f"{uri}: no such file; check the address (the web cannot be listed: name each file)")
+        raise UserError(
+            f"{uri}: no such file; check the address (the web cannot be listed: name each file)",
+            code="storage.not_found",
+        )
     folder, _, pattern = uri.rpartition("/")
     if any(sign in pattern for sign in "*?["):
         base = f"{folder}/" if folder else "./"
         below = _listed(store, base)
         names = [info for name, info in below if "/" not in name and fnmatch.fnmatchcase(name, pattern)]
         if not names:
-            raise UserError(f"{uri}: no file matches; check the folder and the pattern")
+            raise UserError(
+                f"{uri}: no file matches; check the folder and the pattern", code="storage.not_found"
+            )
         return names
     below = _listed(store, uri if uri.endswith("/") else f"{uri}/")
     if not below:
         is_folder = scheme == "file" and local_path(uri).is_dir()
         what = "the folder holds no file that is read" if is_folder else "no such file or folder"
-        raise UserError(f"{uri}: {what}; check the name")
+        raise UserError(f"{uri}: {what}; check the name", code="storage.not_found")
     return [info for _, info in below]
 
 

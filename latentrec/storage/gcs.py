@@ -309,7 +309,9 @@ class GcsStore:
     def _split(uri: str, *, prefix: bool = False) -> tuple[str, str]:
         bucket, _, name = str(uri).partition("://")[2].partition("/")
         if not bucket or not (name or prefix):
-            raise UserError(f"{uri}: expected gs://BUCKET/{'PREFIX' if prefix else 'NAME'}")
+            raise UserError(
+                f"{uri}: expected gs://BUCKET/{'PREFIX' if prefix else 'NAME'}", code="storage.bad_uri"
+            )
         return bucket, name
 
 

@@ -68,7 +68,8 @@ class GcsConnection:
         except auth.DefaultCredentialsError as error:
             raise UserError(
                 "no Google Cloud credentials: give the pod a service account with Workload Identity, or run "
-                f"'gcloud auth application-default login' ({error})"
+                f"'gcloud auth application-default login' ({error})",
+                code="storage.no_credentials",
             ) from None
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=2 * workers() + 2)
         for scheme in ("http://", "https://"):
@@ -94,7 +95,10 @@ class GcsConnection:
                     "check the network, or try again later"
                 ) from None
             if response.status_code == 404:
-                raise UserError(f"gs://{bucket}: there is no such bucket (or it may not be seen)")
+                raise UserError(
+                    f"gs://{bucket}: there is no such bucket (or it may not be seen)",
+                    code="storage.not_found",
+                )
             return  # 401, 403 and 5xx: the request itself will say, with its own right and its own retries
 
 
@@ -111,17 +115,21 @@ def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
         raise PreconditionFailed(f"{uri}: another writer was there first") from error
     except api.NotFound as error:
         if "bucket" in str(error).lower() and "object" not in str(error).lower():
-            raise UserError(f"{uri}: there is no such bucket (or it was removed)") from error
+            raise UserError(
+                f"{uri}: there is no such bucket (or it was removed)", code="storage.not_found"
+            ) from error
         raise FileNotFoundError(f"{uri} does not exist") from error
     except (api.Unauthorized, auth.RefreshError, auth.InvalidOperation) as error:
         raise UserError(
             f"{uri}: the credentials were refused ({_first_line(error)}); they may have expired: renew them "
-            "('gcloud auth application-default login') or check the pod's service account"
+            "('gcloud auth application-default login') or check the pod's service account",
+            code="storage.access_denied",
         ) from error
     except api.Forbidden as error:
         raise UserError(
             f"{uri}: access denied ({_first_line(error)}); grant the service account "
-            "roles/storage.objectUser on the bucket"
+            "roles/storage.objectUser on the bucket",
+            code="storage.access_denied",
         ) from error
     except DataCorruption as error:
         raise Corrupted(f"{uri}: damaged on the way, the checksum does not match") from error

@@ -119,7 +119,10 @@ class HttpStore:
         """Only the one file: the web cannot be listed."""
         info = self.stat(prefix)
         if info is None:
-            raise UserError(f"{redact(prefix)}: https:// locations cannot be listed; name each file")
+            raise UserError(
+                f"{redact(prefix)}: https:// locations cannot be listed; name each file",
+                code="storage.cannot_list",
+            )
         yield info
 
     def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -230,7 +233,9 @@ class HttpStore:
                 requests.exceptions.InvalidSchema,
                 UnicodeError,
             ) as error:
-                raise UserError(f"{redact(uri)}: not an address ({redact(str(error))})") from None
+                raise UserError(
+                    f"{redact(uri)}: not an address ({redact(str(error))})", code="storage.bad_uri"
+                ) from None
             except (
                 _TransientError,
                 requests.RequestException,
@@ -265,7 +270,8 @@ def _refuse_unless_success(uri: str, response: requests.Response) -> None:
     if response.status_code in (401, 403):
         raise UserError(
             f"{redact(uri)}: HTTP {response.status_code}, access denied; download it by hand and give the "
-            "path"
+            "path",
+            code="storage.access_denied",
         )
     if response.status_code in (404, 410):
         raise FileNotFoundError(f"{redact(uri)} does not exist")
@@ -296,4 +302,7 @@ def _reason(error: Exception) -> str:
 
 
 def _read_only(uri: str) -> NoReturn:
-    raise UserError(f"{redact(uri)}: https:// locations can only be read; write to a path or gs://")
+    raise UserError(
+        f"{redact(uri)}: https:// locations can only be read; write to a path or gs://",
+        code="storage.read_only",
+    )

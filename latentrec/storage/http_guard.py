@@ -48,7 +48,10 @@ def guarded_get(
         following = urljoin(target, location)
         _check_redirect(uri, target, following)
         target = following
-    raise UserError(f"{redact(uri)}: more than {_MAX_REDIRECTS} redirects; give the final address")
+    raise UserError(
+        f"{redact(uri)}: more than {_MAX_REDIRECTS} redirects; give the final address",
+        code="storage.refused_redirect",
+    )
 
 
 def raw_blocks(response: requests.Response, limit: int, block: int) -> Iterator[bytes]:
@@ -104,11 +107,19 @@ def _check_redirect(uri: str, source: str, target: str) -> None:
     before, after = urlsplit(source), urlsplit(target)
     shown = f"{redact(uri)}: redirects to {redact(target)[:200]!r}"
     if after.scheme not in ("http", "https"):
-        raise UserError(f"{shown}, which is not a web address; give the file's own address")
+        raise UserError(
+            f"{shown}, which is not a web address; give the file's own address",
+            code="storage.refused_redirect",
+        )
     if before.scheme == "https" and after.scheme == "http":
-        raise UserError(f"{shown}, from https to http; give the file's own address")
+        raise UserError(
+            f"{shown}, from https to http; give the file's own address", code="storage.refused_redirect"
+        )
     if after.hostname != before.hostname and not _is_public(after.hostname or ""):
-        raise UserError(f"{shown}, another host on a private network; give the file's own address")
+        raise UserError(
+            f"{shown}, another host on a private network; give the file's own address",
+            code="storage.refused_redirect",
+        )
 
 
 def _is_public(host: str) -> bool:

@@ -63,11 +63,12 @@ def read_manifest(directory: str | Path, kind: str | None = None, *, verify: boo
     except OSError as error:
         reason = "" if isinstance(error, FileNotFoundError | NotADirectoryError) else f" ({error.strerror})"
         raise UserError(
-            f"{directory}: no {MANIFEST}{reason}; it is not a finished {kind or 'artifact'} directory"
+            f"{directory}: no {MANIFEST}{reason}; it is not a finished {kind or 'artifact'} directory",
+            code="manifest.not_found",
         ) from None
     manifest = parse_manifest(data, str(path))
     if kind is not None and manifest.kind != kind:
-        raise UserError(f"{directory} is a {manifest.kind}, expected a {kind}")
+        raise UserError(f"{directory} is a {manifest.kind}, expected a {kind}", code="manifest.other_kind")
     if verify:
         for name, expected in manifest.files.items():
             found = describe_file(directory / name) if (directory / name).is_file() else None
@@ -79,7 +80,8 @@ def read_manifest(directory: str | Path, kind: str | None = None, *, verify: boo
                 )
                 raise UserError(
                     f"{directory / name} is {state}, the manifest says {expected['bytes']} bytes, "
-                    f"{expected['sha256'][:12]}…; run the step that makes it again"
+                    f"{expected['sha256'][:12]}…; run the step that makes it again",
+                    code="manifest.changed_files",
                 )
     return manifest
 
@@ -110,33 +112,44 @@ def parse_manifest(data: bytes, location: str) -> Manifest:
     """
     cure = "run the step that makes it again"
     if len(data) > MAX_MANIFEST_BYTES:
-        raise UserError(f"{location}: larger than {MAX_MANIFEST_BYTES >> 20} MB, not a manifest; {cure}")
+        raise UserError(
+            f"{location}: larger than {MAX_MANIFEST_BYTES >> 20} MB, not a manifest; {cure}",
+            code="manifest.invalid",
+        )
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"{location}: not a manifest ({reason}); {cure}") from None
+        raise UserError(f"{location}: not a manifest ({reason}); {cure}", code="manifest.invalid") from None
     if not isinstance(body, dict):
-        raise UserError(f"{location}: not a manifest (a JSON {type(body).__name__}); {cure}")
+        raise UserError(
+            f"{location}: not a manifest (a JSON {type(body).__name__}); {cure}", code="manifest.invalid"
+        )
     version = body.get("schema_version")
     if isinstance(version, bool) or version not in _READABLE_VERSIONS:
         raise UserError(
             f"{location}: schema_version is {ascii(version)[:40]}, this version reads {SCHEMA_VERSION}; "
-            f"{cure}"
+            f"{cure}",
+            code="manifest.other_version",
         )
     found = body.pop("checksum", None)
     if (found is not None or version >= _CHECKSUM_SINCE) and found != _checksum(body):
-        raise UserError(f"{location}: changed since it was written (its checksum does not fit); {cure}")
+        raise UserError(
+            f"{location}: changed since it was written (its checksum does not fit); {cure}",
+            code="manifest.changed_files",
+        )
     known = {name: body.pop(name) for name in Manifest.__dataclass_fields__ if name in body}
     for name, expected in _FIELD_TYPES.items():
         if name not in known and name != "created_by":
-            raise UserError(f"{location}: not a manifest (no {name!r}); {cure}")
+            raise UserError(f"{location}: not a manifest (no {name!r}); {cure}", code="manifest.invalid")
         if name in known and not isinstance(known[name], expected):
-            raise UserError(f"{location}: {name!r} is no {expected.__name__}; {cure}")
+            raise UserError(
+                f"{location}: {name!r} is no {expected.__name__}; {cure}", code="manifest.invalid"
+            )
     check_file_entries(known["files"], location)
     for name in known["files"]:
         if name == MANIFEST:
-            raise UserError(f"{location}: the manifest lists itself; {cure}")
+            raise UserError(f"{location}: the manifest lists itself; {cure}", code="manifest.invalid")
     check_relative_name(known["kind"], location)
     return Manifest(**known, extra=body)
 

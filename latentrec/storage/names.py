@@ -29,7 +29,7 @@ def check_relative_name(name: Any, where: str) -> str:
             it is empty, ``.`` or ``..``.
     """
     if not isinstance(name, str) or not name:
-        raise UserError(f"{where}: the file name {_shown(name)} is not a name")
+        raise UserError(f"{where}: the file name {_shown(name)} is not a name", code="manifest.bad_file_name")
     parts = name.split("/")
     bad = (
         any(part in ("", ".", "..") for part in parts)
@@ -41,7 +41,8 @@ def check_relative_name(name: Any, where: str) -> str:
     if bad:
         raise UserError(
             f"{where}: the file name {_shown(name)} would lead outside the folder or is not a plain "
-            "relative name; do not use this folder, run the step that makes it again"
+            "relative name; do not use this folder, run the step that makes it again",
+            code="manifest.bad_file_name",
         )
     return name
 
@@ -53,18 +54,33 @@ def check_file_entries(entries: Any, where: str) -> dict[str, dict[str, Any]]:
         UserError: it has another shape, or a name leads outside.
     """
     if not isinstance(entries, dict):
-        raise UserError(f"{where}: 'files' is {_shown(entries)}, expected an object of file names")
+        raise UserError(
+            f"{where}: 'files' is {_shown(entries)}, expected an object of file names",
+            code="manifest.invalid",
+        )
     for name, entry in entries.items():
         check_relative_name(name, where)
         if not isinstance(entry, dict):
-            raise UserError(f"{where}: files[{name!r}] is {_shown(entry)}, expected bytes and sha256")
+            raise UserError(
+                f"{where}: files[{name!r}] is {_shown(entry)}, expected bytes and sha256",
+                code="manifest.invalid",
+            )
         size, digest = entry.get("bytes"), entry.get("sha256")
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_FILE_BYTES:
-            raise UserError(f"{where}: files[{name!r}].bytes is {_shown(size)}, expected a number of bytes")
+            raise UserError(
+                f"{where}: files[{name!r}].bytes is {_shown(size)}, expected a number of bytes",
+                code="manifest.invalid",
+            )
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-            raise UserError(f"{where}: files[{name!r}].sha256 is {_shown(digest)}, expected 64 hex digits")
+            raise UserError(
+                f"{where}: files[{name!r}].sha256 is {_shown(digest)}, expected 64 hex digits",
+                code="manifest.invalid",
+            )
         if not isinstance(entry.get("crc32c", ""), str):
-            raise UserError(f"{where}: files[{name!r}].crc32c is {_shown(entry['crc32c'])}, expected text")
+            raise UserError(
+                f"{where}: files[{name!r}].crc32c is {_shown(entry['crc32c'])}, expected text",
+                code="manifest.invalid",
+            )
     return entries
 
 

@@ -85,7 +85,9 @@ class OutputFolder:
             kept = _free_name(self.output)
             os.rename(self.path, kept)
             self._release()
-            raise UserError(f"{error} (the finished folder is kept as {kept})") from None
+            raise UserError(
+                f"{error} (the finished folder is kept as {kept})", code="output.kept_elsewhere"
+            ) from None
         if self._mounted:
             self._move_in()
         else:
@@ -170,7 +172,9 @@ def _explained(folder: Path, option: str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         cure = "free space or choose another place" if full else "choose another place"
-        raise UserError(f"{option}: {folder} cannot be written ({error.strerror}); {cure}") from None
+        raise UserError(
+            f"{option}: {folder} cannot be written ({error.strerror}); {cure}", code="output.not_writable"
+        ) from None
 
 
 def _recover(output: Path) -> None:

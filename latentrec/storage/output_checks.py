@@ -30,15 +30,20 @@ def expand_output(output: str | Path, option: str = "--output") -> Path:
     """
     text = str(output)
     if not text.strip():
-        raise UserError(f"{option} is empty; name the folder to make")
+        raise UserError(f"{option} is empty; name the folder to make", code="output.bad_location")
     if "\0" in text:
-        raise UserError(f"{option} holds a zero byte; name the folder to make")
+        raise UserError(f"{option} holds a zero byte; name the folder to make", code="output.bad_location")
     if not is_local(text):
-        raise UserError(f"{option} {text}: expected a path on this machine; copy it there afterwards")
+        raise UserError(
+            f"{option} {text}: expected a path on this machine; copy it there afterwards",
+            code="output.bad_location",
+        )
     try:
         path = local_path(text)
     except RuntimeError as error:
-        raise UserError(f"{option} {text}: {error}; give the whole path") from None
+        raise UserError(
+            f"{option} {text}: {error}; give the whole path", code="output.bad_location"
+        ) from None
     return Path(os.path.abspath(path))
 
 
@@ -84,27 +89,38 @@ def check_replaceable(
         UserError: a file, a link, a folder of the user's, or an artifact with other files in it.
     """
     if path.is_symlink():
-        raise UserError(f"{option} {path} is a symbolic link; name the folder that it points at, or another")
+        raise UserError(
+            f"{option} {path} is a symbolic link; name the folder that it points at, or another",
+            code="output.symlink",
+        )
     if not os.path.lexists(path):
         return
     if not path.is_dir():
-        raise UserError(f"{option} {path} is a file, expected a folder to make; choose another name")
+        raise UserError(
+            f"{option} {path} is a file, expected a folder to make; choose another name",
+            code="output.wrong_type",
+        )
     try:
         names_here = os.listdir(path)
     except OSError as error:
-        raise UserError(f"{option} {path} cannot be read ({error.strerror}); choose another name") from None
+        raise UserError(
+            f"{option} {path} cannot be read ({error.strerror}); choose another name",
+            code="output.unreadable",
+        ) from None
     if all(name in _HARMLESS or in_progress(name) for name in names_here):
         return
     found = (artifact_in or artifact_by_manifest)(path)
     if found is None:
         raise UserError(
             f"{option} {path} is not empty and holds no artifact of ours (no {MANIFEST} that latentrec "
-            "wrote); nothing in it was touched, choose another folder or empty it yourself"
+            "wrote); nothing in it was touched, choose another folder or empty it yourself",
+            code="output.foreign_files",
         )
     found_kind, names = found
     if kind is not None and found_kind and found_kind != kind:
         raise UserError(
-            f"{option} {path} holds a {found_kind}, and a {kind} is to be made; choose another folder"
+            f"{option} {path} holds a {found_kind}, and a {kind} is to be made; choose another folder",
+            code="output.other_artifact",
         )
     foreign = sorted(
         name
@@ -114,7 +130,8 @@ def check_replaceable(
     if foreign:
         raise UserError(
             f"{option} {path} holds {foreign[0]!r}, which the {found_kind} there does not list; nothing was "
-            "touched, move it away or choose another folder"
+            "touched, move it away or choose another folder",
+            code="output.foreign_files",
         )
 
 
@@ -138,22 +155,33 @@ def check_output_file(
     """
     path = expand_output(output, option)
     if path.is_symlink():
-        raise UserError(f"{option} {path} is a symbolic link; name the file that it points at, or another")
+        raise UserError(
+            f"{option} {path} is a symbolic link; name the file that it points at, or another",
+            code="output.symlink",
+        )
     if path.is_dir():
-        raise UserError(f"{option} {path} is a folder, expected a file to make; give a name inside it")
+        raise UserError(
+            f"{option} {path} is a folder, expected a file to make; give a name inside it",
+            code="output.wrong_type",
+        )
     for place, text in _local_inputs(inputs):
         if place == _real(path):
-            raise UserError(f"{option} {path} is the input {text}; choose another name")
+            raise UserError(
+                f"{option} {path} is the input {text}; choose another name", code="output.is_input"
+            )
     _refuse_inside_artifacts(path, option)
     if os.path.lexists(path):
         try:
             ours = path.is_file() and (path.stat().st_size == 0 or is_ours(path))
         except OSError as error:
-            raise UserError(f"{option} {path} cannot be read ({error.strerror})") from None
+            raise UserError(
+                f"{option} {path} cannot be read ({error.strerror})", code="output.unreadable"
+            ) from None
         if not ours:
             raise UserError(
                 f"{option} {path} is there already and was not made by this command; nothing was touched, "
-                "choose another name or remove it yourself"
+                "choose another name or remove it yourself",
+                code="output.foreign_files",
             )
     _check_writable(path.parent, option)
     return path
@@ -176,7 +204,10 @@ def _refuse_inside_artifacts(path: Path, option: str) -> None:
     for parent in path.parents:
         found = artifact_by_manifest(parent) if (parent / MANIFEST).is_file() else None
         if found is not None and found[0] != "sample":
-            raise UserError(f"{option} {path} lies inside the {found[0]} {parent}; choose a place beside it")
+            raise UserError(
+                f"{option} {path} lies inside the {found[0]} {parent}; choose a place beside it",
+                code="output.bad_location",
+            )
 
 
 def _refuse_around_inputs(path: Path, inputs: Iterable[str | Path | None], option: str) -> None:
@@ -184,15 +215,23 @@ def _refuse_around_inputs(path: Path, inputs: Iterable[str | Path | None], optio
     here = Path(os.path.realpath(os.curdir))
     if real == here or real in here.parents:
         raise UserError(
-            f"{option} {path} is the working directory or a folder around it; name a folder of its own"
+            f"{option} {path} is the working directory or a folder around it; name a folder of its own",
+            code="output.bad_location",
         )
     for place, text in _local_inputs(inputs):
         if place == real:
-            raise UserError(f"{option} {path} is the input {text}; choose another folder")
+            raise UserError(
+                f"{option} {path} is the input {text}; choose another folder", code="output.is_input"
+            )
         if real in place.parents:
-            raise UserError(f"{option} {path} holds the input {text}; choose a folder beside it")
+            raise UserError(
+                f"{option} {path} holds the input {text}; choose a folder beside it", code="output.is_input"
+            )
         if place.is_dir() and place in real.parents:
-            raise UserError(f"{option} {path} lies inside the input {text}; choose a folder beside it")
+            raise UserError(
+                f"{option} {path} lies inside the input {text}; choose a folder beside it",
+                code="output.is_input",
+            )
 
 
 def _local_inputs(inputs: Iterable[str | Path | None]) -> Iterator[tuple[Path, str]]:
@@ -212,11 +251,17 @@ def _check_writable(folder: Path, option: str) -> None:
     while not os.path.lexists(standing) and standing != standing.parent:
         standing = standing.parent
     if not standing.is_dir():
-        raise UserError(f"{option}: {standing} is a file, expected a folder; choose another place")
+        raise UserError(
+            f"{option}: {standing} is a file, expected a folder; choose another place",
+            code="output.wrong_type",
+        )
     if not os.access(standing, os.W_OK | os.X_OK, effective_ids=True):
         is_read_only = bool(os.statvfs(standing).f_flag & os.ST_RDONLY)
         reason = "read-only file system" if is_read_only else "permission denied"
-        raise UserError(f"{option}: {standing} cannot be written ({reason}); choose another place")
+        raise UserError(
+            f"{option}: {standing} cannot be written ({reason}); choose another place",
+            code="output.not_writable",
+        )
 
 
 def in_progress(name: str) -> bool:

@@ -236,7 +236,9 @@ class S3Store:
         scheme, _, rest = str(uri).partition("://")
         bucket, _, name = rest.partition("/")
         if not bucket or not (name or prefix):
-            raise UserError(f"{uri}: expected {scheme}://BUCKET/{'PREFIX' if prefix else 'NAME'}")
+            raise UserError(
+                f"{uri}: expected {scheme}://BUCKET/{'PREFIX' if prefix else 'NAME'}", code="storage.bad_uri"
+            )
         return bucket, name
 
 

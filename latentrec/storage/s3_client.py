@@ -200,6 +200,7 @@ def _raise(status: int, where: str, problem: str) -> None:
     if status in _REFUSED:
         raise UserError(
             f"{where}: refused ({problem}); set LATENTREC_S3_ACCESS_KEY and LATENTREC_S3_SECRET_KEY, or "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to keys that may use it"
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to keys that may use it",
+            code="storage.access_denied",
         )
     raise StorageError(f"{where}: {problem}")

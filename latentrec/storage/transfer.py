@@ -198,5 +198,5 @@ def _number(variable: str, default: float) -> float:
     except ValueError:
         value = -1.0
     if value <= 0:
-        raise UserError(f"{variable} is {text!r}, expected a number above 0")
+        raise UserError(f"{variable} is {text!r}, expected a number above 0", code="config.bad_value")
     return value

@@ -44,7 +44,10 @@ def _make_store(scheme: str, emulator: str | None, process: int) -> Store | None
         try:
             from latentrec.storage.gcs import GcsStore
         except ImportError as error:
-            raise UserError(f"gs:// needs google-cloud-storage ({error}): install latentrec[gcs]") from None
+            raise UserError(
+                f"gs:// needs google-cloud-storage ({error}): install latentrec[gcs]",
+                code="storage.needs_package",
+            ) from None
         return GcsStore()
     if scheme in ("http", "https"):
         from latentrec.storage.http import HttpStore
@@ -61,6 +64,7 @@ def _store(scheme: str, uri: str) -> Store:
     store = _make_store(scheme, os.environ.get("STORAGE_EMULATOR_HOST"), os.getpid())
     if store is None:
         raise UserError(
-            f"{uri}: unknown kind of location '{scheme}://'; use a path, gs://, s3://, minio:// or https://"
+            f"{uri}: unknown kind of location '{scheme}://'; use a path, gs://, s3://, minio:// or https://",
+            code="storage.bad_uri",
         )
     return store

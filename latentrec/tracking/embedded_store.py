@@ -81,7 +81,8 @@ def prepare_embedded_store(tracking_uri: str) -> None:
     except OSError as error:
         raise UserError(
             f"MLFLOW_TRACKING_URI {tracking_uri}: {path} cannot be made ({error.strerror or error}); "
-            "choose another RUNS_DIR or MLFLOW_TRACKING_URI"
+            "choose another RUNS_DIR or MLFLOW_TRACKING_URI",
+            code="tracking.not_writable",
         ) from None
     _sound.add((str(path), os.getpid()))
 
@@ -146,7 +147,8 @@ def _state(path: Path) -> str:
             return "moved" if former_root(connection, path) else "sound"
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{path} cannot be read as MLflow's database ({error}); move it away or choose another RUNS_DIR"
+            f"{path} cannot be read as MLflow's database ({error}); move it away or choose another RUNS_DIR",
+            code="tracking.unreadable",
         ) from None
 
 
@@ -192,7 +194,8 @@ def _refuse_if_it_holds_runs(path: Path) -> None:
             if count:
                 raise UserError(
                     f"{path}: an upgrade of MLflow's tables was cut off, and it holds {count:,} rows of "
-                    f"{table}; put back a copy from before the upgrade, or choose another RUNS_DIR"
+                    f"{table}; put back a copy from before the upgrade, or choose another RUNS_DIR",
+                    code="tracking.broken_upgrade",
                 )
 
 

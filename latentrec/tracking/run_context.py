@@ -104,7 +104,8 @@ def check_artifacts(tracking_uri: str, artifacts: str) -> str:
         raise UserError(
             f"MLflow's experiment keeps its artifacts in {artifacts}, a folder of whichever pod writes them; "
             "choose another experiment (LATENTREC_MLFLOW_EXPERIMENT_NAME), which is made anew with the "
-            "server's own location"
+            "server's own location",
+            code="tracking.local_artifacts",
         )
     return artifacts
 

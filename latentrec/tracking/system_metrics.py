@@ -30,7 +30,8 @@ class SystemMetrics:
             self._interval = float(text)
         except ValueError:
             raise UserError(
-                f"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is {text!r}, expected seconds"
+                f"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is {text!r}, expected seconds",
+                code="config.bad_value",
             ) from None
         self._thread = threading.Thread(target=self._run, name="system-metrics", daemon=True)
         self._thread.start()

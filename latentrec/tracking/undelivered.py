@@ -79,7 +79,7 @@ def send_undelivered(uri: str, delivery: Delivery) -> int:
             try:
                 record = parse_record(line)
                 if record["kind"] == "damaged":
-                    raise UserError("no record")
+                    raise UserError("no record", code="tracking.bad_record")
                 if record["kind"] == "artifact":
                     names = list(_kept_names(record, uri))
                     fetched = _fetch(uri, number, names, Path(folder))
@@ -117,10 +117,10 @@ def _kept_names(record: dict[str, Any], uri: str) -> Iterator[str]:
     """
     kept = record.get("kept")
     if not isinstance(kept, list) or not kept:
-        raise UserError("an artifact without its files")
+        raise UserError("an artifact without its files", code="tracking.bad_record")
     names = [check_relative_name(name, uri) for name in kept]
     if len({name.partition("/")[0] for name in names}) > 1 or len(set(names)) < len(names):
-        raise UserError("an artifact of several names")
+        raise UserError("an artifact of several names", code="tracking.bad_record")
     yield from names
 
 

@@ -106,11 +106,13 @@ def _decompressed(
                 if "too much memory" in str(error):
                     raise UserError(
                         f"{uri}: compressed with a window of more than {_ZSTD_WINDOW >> 20} MB; compress it "
-                        "again without --long"
+                        "again without --long",
+                        code="reviews.window_too_large",
                     ) from None
                 raise UserError(
                     f"{uri}: the compressed data is damaged near byte {read:,} ({error}); fetch the file "
-                    "again"
+                    "again",
+                    code="reviews.damaged",
                 ) from None
             if piece is None:
                 break
@@ -118,14 +120,18 @@ def _decompressed(
             if written > _RATIO_FROM and written > _MAX_RATIO * read:
                 raise UserError(
                     f"{uri}: {read:,} bytes inflate to more than {written:,}, which no file of reviews does; "
-                    "check where it comes from"
+                    "check where it comes from",
+                    code="reviews.inflates_too_much",
                 )
             yield piece, raw
             raw = 0
         if raw:
             yield b"", raw
     if unpacker is not None and unpacker.is_unfinished:
-        raise UserError(f"{uri}: the compressed file ends too early, after {read:,} bytes; fetch it again")
+        raise UserError(
+            f"{uri}: the compressed file ends too early, after {read:,} bytes; fetch it again",
+            code="reviews.cut_off",
+        )
     done(digest.hexdigest(), read)
 
 
@@ -205,22 +211,28 @@ class _Zstd:
 
 def _refuse_what_is_no_text(head: bytes, uri: str) -> None:
     if head.startswith((_GZIP, _ZSTD)):
-        raise UserError(f"{uri}: compressed twice; unpack it once (gunzip or unzstd) and give the result")
+        raise UserError(
+            f"{uri}: compressed twice; unpack it once (gunzip or unzstd) and give the result",
+            code="reviews.compressed_twice",
+        )
     for magic, what in _NOT_READ.items():
         if head.startswith(magic):
-            raise UserError(f"{uri} is {what}")
+            raise UserError(f"{uri} is {what}", code="reviews.not_text")
     if head[257:262] == b"ustar":
-        raise UserError(f"{uri} is a tar archive; extract the file from it")
+        raise UserError(f"{uri} is a tar archive; extract the file from it", code="reviews.not_text")
     if _PAGES.match(head):
         raise UserError(
             f"{uri} is a web page and not a data file; check the address (a login or a form may stand before "
-            "it)"
+            "it)",
+            code="reviews.not_text",
         )
     zeros = head.count(0)
     if zeros * 4 > len(head) > 8:
-        raise UserError(f"{uri}: UTF-16 without its mark, or a binary file; give UTF-8 text")
+        raise UserError(
+            f"{uri}: UTF-16 without its mark, or a binary file; give UTF-8 text", code="reviews.not_text"
+        )
     if zeros * 100 > len(head) > 400:
-        raise UserError(f"{uri}: a binary file (many zero bytes); give UTF-8 text")
+        raise UserError(f"{uri}: a binary file (many zero bytes); give UTF-8 text", code="reviews.not_text")
 
 
 def _elements(pieces: Iterator[tuple[bytes, int]], uri: str) -> Iterator[tuple[bytes, int]]:
@@ -237,7 +249,8 @@ def _elements(pieces: Iterator[tuple[bytes, int]], uri: str) -> Iterator[tuple[b
                 return
             if closed:
                 raise UserError(
-                    f"{uri}: something follows the end of the JSON array, after element {number:,}"
+                    f"{uri}: something follows the end of the JSON array, after element {number:,}",
+                    code="reviews.damaged",
                 )
             if not opened:
                 opened, place = True, place + 1
@@ -249,12 +262,13 @@ def _elements(pieces: Iterator[tuple[bytes, int]], uri: str) -> Iterator[tuple[b
                 _, end = decoder.raw_decode(buffer, place)
             except RecursionError:
                 raise UserError(
-                    f"{uri}: element {number + 1:,} of the JSON array is nested too deeply"
+                    f"{uri}: element {number + 1:,} of the JSON array is nested too deeply",
+                    code="reviews.damaged",
                 ) from None
             except ValueError as error:
                 if _may_go_on(error, len(buffer)) and len(buffer) - place <= MAX_LINE_BYTES:
                     return
-                raise UserError(_broken(uri, number + 1, error)) from None
+                raise UserError(_broken(uri, number + 1, error), code="reviews.damaged") from None
             if end == len(buffer) and buffer[end - 1] not in '}]"':
                 return  # a number may go on
             number += 1
@@ -268,7 +282,7 @@ def _elements(pieces: Iterator[tuple[bytes, int]], uri: str) -> Iterator[tuple[b
         out = "\n".join(found).encode("utf-8", "surrogateescape")
         yield (out + b"\n" if found else b""), raw_bytes
     if not closed:
-        raise UserError(_broken(uri, number + 1, None))
+        raise UserError(_broken(uri, number + 1, None), code="reviews.damaged")
 
 
 def _may_go_on(error: ValueError, length: int) -> bool:

@@ -104,14 +104,18 @@ def recognize_reviews(block: Block) -> ReviewFormat:
     if objects:
         return _recognize_objects(block, objects)
     if lines[0].strip() == "{":
-        raise UserError(f"{block.uri}: its objects run over several lines; write one a line (jq -c . FILE)")
+        raise UserError(
+            f"{block.uri}: its objects run over several lines; write one a line (jq -c . FILE)",
+            code="reviews.object_over_lines",
+        )
     for delimiter, name in _DELIMITED:
         found = _recognize_delimited(block, lines, delimiter, name)
         if found is not None:
             return found
     raise UserError(
         f"{block.uri}: the first lines are no review format that is known (Amazon 2014, 2018 and 2023 JSON "
-        f"lines, user,item,rating,timestamp CSV, MovieLens); the first begins {lines[0][:60]!a}"
+        f"lines, user,item,rating,timestamp CSV, MovieLens); the first begins {lines[0][:60]!a}",
+        code="reviews.unknown_format",
     )
 
 
@@ -159,10 +163,14 @@ def _recognize_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFor
         shown = ", ".join(printable(key)[:30] for key in sorted(keys)[:8])
         raise UserError(
             f"{block.uri}: the fields {shown} are those of no review format that is known (Amazon 2014 and "
-            f"2018 have {', '.join(_CLASSIC)}; 2023 has {', '.join(_NEW)}){hint}"
+            f"2018 have {', '.join(_CLASSIC)}; 2023 has {', '.join(_NEW)}){hint}",
+            code="reviews.unknown_format",
         )
     if absent:
-        raise UserError(f"{block.uri}, line 1: '{absent[0]}' is missing, and in every line of the first")
+        raise UserError(
+            f"{block.uri}, line 1: '{absent[0]}' is missing, and in every line of the first",
+            code="reviews.missing_field",
+        )
     if name == "amazon2018" and "helpful" in keys:
         name = "amazon2014"
     times = [row[fields[3]] for row in objects if isinstance(row.get(fields[3]), int | float)]
@@ -187,7 +195,8 @@ def _recognize_delimited(block: Block, lines: list[str], delimiter: str, name: s
         absent = [column for column in _HEADERS if column not in names]
         if absent:
             raise UserError(
-                f"{block.uri}, line 1: no column for '{absent[0]}' (known: {', '.join(_HEADERS[absent[0]])})"
+                f"{block.uri}, line 1: no column for '{absent[0]}' (known: {', '.join(_HEADERS[absent[0]])})",
+                code="reviews.missing_field",
             )
         body = rows[1:]
     else:
@@ -230,7 +239,8 @@ def _order_without_header(block: Block, rows: list[list[str]]) -> tuple[str, ...
     raise UserError(
         f"{block.uri}: of the first lines, {first:.0%} begin with something like an item's key (ASIN); which "
         "field is the user's is not clear; put a header above: user_id,parent_asin,rating,timestamp in the "
-        "file's order"
+        "file's order",
+        code="reviews.unknown_format",
     )
 
 

@@ -59,7 +59,8 @@ def require_fingerprint(reviews: tuple[str, ...], metadata: tuple[str, ...], exp
         names = ", ".join(redact(uri) for uri in (*reviews, *metadata))
         raise UserError(
             f"{names}: changed since preflight (inputs_fingerprint {expected[:12]}…, now {found[:12]}…); "
-            "start the run again when nothing writes there any more"
+            "start the run again when nothing writes there any more",
+            code="reviews.changed",
         )
 
 
@@ -78,5 +79,6 @@ def require_unchanged(before: dict[str, str]) -> None:
         info = store_for(uri).stat(uri)
         if info is None or info.version != version:
             raise UserError(
-                f"{uri}: changed while it was read; start again when nothing writes there any more"
+                f"{uri}: changed while it was read; start again when nothing writes there any more",
+                code="reviews.changed",
             )

@@ -67,9 +67,12 @@ def find_inputs(uris: tuple[str, ...]) -> list[InputFile]:
     for uri in uris:
         for entry in find_objects(uri):
             if entry.size == 0:
-                raise UserError(f"{entry.uri}: the file is empty")
+                raise UserError(f"{entry.uri}: the file is empty", code="reviews.empty")
             if entry.uri in found:
-                raise UserError(f"{entry.uri}: named twice; its events would count twice, name it once")
+                raise UserError(
+                    f"{entry.uri}: named twice; its events would count twice, name it once",
+                    code="reviews.named_twice",
+                )
             found[entry.uri] = InputFile(entry.uri, entry.size)
     return list(found.values())
 
@@ -99,7 +102,7 @@ def first_block(source: InputFile, block_bytes: int = 1 << 18) -> Block:
     for block in _blocks(probe, block_bytes):
         if block.data.strip():
             return block
-    raise UserError(f"{source.uri}: the file holds no line")
+    raise UserError(f"{source.uri}: the file holds no line", code="reviews.empty")
 
 
 def ahead(make: Callable[[], Iterator[T]], depth: int) -> Iterator[T]:
@@ -161,9 +164,11 @@ def _blocks(source: InputFile, block_bytes: int) -> Iterator[Block]:
     try:
         stream = store_for(source.uri).open_read(source.uri)
     except FileNotFoundError:
-        raise UserError(f"{source.uri}: no such file") from None
+        raise UserError(f"{source.uri}: no such file", code="reviews.not_found") from None
     except OSError as error:
-        raise UserError(f"{source.uri}: cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"{source.uri}: cannot be read ({error.strerror})", code="reviews.unreadable"
+        ) from None
 
     def done(sha256: str, stored: int) -> None:
         source.sha256, source.bytes = sha256, stored
@@ -204,5 +209,6 @@ def longest_line(data: bytes) -> int:
 def _too_long(uri: str, lines_before: int) -> UserError:
     return UserError(
         f"{uri}, after line {lines_before:,}: a line is longer than {MAX_LINE_BYTES >> 20} MB; write one "
-        "record a line, and check that the file holds reviews"
+        "record a line, and check that the file holds reviews",
+        code="reviews.long_line",
     )

@@ -114,7 +114,10 @@ class BadLines:
         """
         message = f"{redact(uri)}, line {line:,}: {problem}"
         if not self.skip:
-            raise UserError(f"{message}; mend the line, or rerun with --skip-bad-lines to drop such lines")
+            raise UserError(
+                f"{message}; mend the line, or rerun with --skip-bad-lines to drop such lines",
+                code="reviews.bad_line",
+            )
         self.count += 1
         if len(self.examples) < 5:
             self.examples.append(message)
@@ -128,7 +131,8 @@ class BadLines:
         if lines and self.count / lines > self.max_share:
             raise UserError(
                 f"{uri}: {self.count:,} of {lines:,} lines cannot be read ({self.count / lines:.1%}), "
-                f"more than --max-bad-share {self.max_share:g} allows; the first: {self.examples[0]}"
+                f"more than --max-bad-share {self.max_share:g} allows; the first: {self.examples[0]}",
+                code="reviews.too_many_bad_lines",
             )
 
 

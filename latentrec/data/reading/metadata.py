@@ -94,7 +94,8 @@ def read_metadata(
     if not matched:
         raise UserError(
             f"{uris[0]}: none of its {rows:,} items occurs in the reviews (which name {item_keys[0]} and "
-            f"{len(item_keys) - 1:,} others); is it the metadata of another category?"
+            f"{len(item_keys) - 1:,} others); is it the metadata of another category?",
+            code="metadata.no_common_item",
         )
     return Metadata(texts, usable, files, formats, rows, bad)
 

@@ -151,7 +151,8 @@ def recognize_metadata(block: Block) -> tuple[MetadataFormat, int]:
         if row and ({"reviewerID", "reviewText"} & set(row) or {"user_id", "rating"} <= set(row)):
             raise UserError(
                 f"{block.uri} holds reviews and not product metadata; give it as --reviews (REVIEWS), and as "
-                "--metadata (META) the file of the products"
+                "--metadata (META) the file of the products",
+                code="metadata.is_reviews",
             )
         for name in ("parent_asin", "asin"):
             if row and name in row:
@@ -163,7 +164,8 @@ def recognize_metadata(block: Block) -> tuple[MetadataFormat, int]:
         return MovieLensMetadata(","), 1
     raise UserError(
         f"{block.uri}: no metadata format that is known (Amazon JSON lines with 'asin' or 'parent_asin', "
-        f"MovieLens items); the first line begins {lines[0][:60]!a}"
+        f"MovieLens items); the first line begins {lines[0][:60]!a}",
+        code="metadata.unknown_format",
     )
 
 

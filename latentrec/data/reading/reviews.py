@@ -54,7 +54,7 @@ def read_reviews(uris: tuple[str, ...], bad: BadLines, *, texts: bool = False) -
     reviews = Reviews(builder.finish(), files, formats, bad)
     bad.check_share(uris[0], reviews.lines)
     if not len(reviews.events):
-        raise UserError(f"{uris[0]}: no review could be read")
+        raise UserError(f"{uris[0]}: no review could be read", code="reviews.empty")
     return reviews
 
 

@@ -38,7 +38,9 @@ def depth_study(
     recommender = SequentialRecommender.load(model, Catalogue.from_dataset(data))
     encoder = recommender.encoder
     if not isinstance(encoder, LARES):
-        raise UserError(f"{model} holds a {recommender.name} model; only lares has a depth")
+        raise UserError(
+            f"{model} holds a {recommender.name} model; only lares has a depth", code="model.other_kind"
+        )
     samples = _drawn(data.split(config.split), config)
     mean = encoder.depth
     depths = sorted(set(config.depths)) or sorted({max(1, round(factor * mean)) for factor in FACTORS})
@@ -72,7 +74,9 @@ def as_markdown(points: list[DepthPoint], config: DepthConfig) -> str:
 
 def _drawn(samples: Samples, config: DepthConfig) -> Samples:
     if not len(samples):
-        raise UserError(f"the {config.split} split is empty; there is nothing to evaluate")
+        raise UserError(
+            f"the {config.split} split is empty; there is nothing to evaluate", code="evaluation.no_samples"
+        )
     if not config.max_samples or len(samples) <= config.max_samples:
         return samples
     chosen = np.random.default_rng(config.seed).choice(len(samples), config.max_samples, replace=False)

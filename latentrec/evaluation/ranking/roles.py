@@ -68,7 +68,10 @@ def assign_roles(
     directories, runs = named_runs(models)
     taken = champion.label if champion else None
     if taken in directories:
-        raise UserError(f"a model is called {taken!r}, which is the champion's name in the tables")
+        raise UserError(
+            f"a model is called {taken!r}, which is the champion's name in the tables",
+            code="evaluation.reserved_name",
+        )
     described = {name: read_model(directory) for name, directory in directories.items()}
     infos = {name: info for name, (info, _) in described.items()}
     challenger = _named(config.challenger, "challenger", list(runs), default=list(runs)[-1])
@@ -102,26 +105,33 @@ def named_runs(
 ) -> tuple[dict[str, Path], dict[str, list[str]]]:
     """Directories by name, and the names of each model's training runs: ``m``, ``m.run2``, ``m.run3``…"""
     if not models:
-        raise UserError("evaluate needs at least one model: --model NAME=DIR")
+        raise UserError("evaluate needs at least one model: --model NAME=DIR", code="evaluation.no_model")
     directories: dict[str, Path] = {}
     runs: dict[str, list[str]] = {}
     for name, given in models.items():
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"model name {name!r} cannot be a file's name; use letters, digits, '_', '-', '.' and '+'"
+                f"model name {name!r} cannot be a file's name; use letters, digits, '_', '-', '.' and '+'",
+                code="evaluation.bad_name",
             )
         several = [given] if isinstance(given, str | Path) else list(given)
         runs[name] = [name if number == 1 else f"{name}.run{number}" for number in range(1, len(several) + 1)]
         for run, directory in zip(runs[name], several, strict=True):
             if run in directories or (run.removesuffix(ALONE) in models and run.endswith(ALONE)):
-                raise UserError(f"two models would be called {run!r} in the tables; choose another name")
+                raise UserError(
+                    f"two models would be called {run!r} in the tables; choose another name",
+                    code="evaluation.repeated_name",
+                )
             directories[run] = Path(directory)
     return directories, runs
 
 
 def _named(asked: str | None, role: str, names: list[str], default: str) -> str:
     if asked is not None and asked not in names:
-        raise UserError(f"evaluate.{role} is {asked!r}; the models are: {', '.join(names)}")
+        raise UserError(
+            f"evaluate.{role} is {asked!r}; the models are: {', '.join(names)}",
+            code="evaluation.unknown_model",
+        )
     return asked or default
 
 
@@ -133,6 +143,7 @@ def _assistant(config: EvaluateConfig, infos: Mapping[str, ModelInfo]) -> str | 
     if name is None and config.alpha is not None and config.alpha < 1.0:
         raise UserError(
             f"decoding {config.decoding} with alpha {config.alpha:g} needs an assistant: give a sasrec model "
-            "with --model, or --assistant NAME; alpha 1 is the title model alone"
+            "with --model, or --assistant NAME; alpha 1 is the title model alone",
+            code="decoding.needs_assistant",
         )
     return name

@@ -137,9 +137,15 @@ def _check_lists(name: str, ranked: np.ndarray, n_items: int) -> None:
     if ranked.size == 0:
         return
     if ranked.max() >= n_items:
-        raise UserError(f"model {name} ranked item {ranked.max()}, the catalogue has {n_items} items")
+        raise UserError(
+            f"model {name} ranked item {ranked.max()}, the catalogue has {n_items} items",
+            code="evaluation.bad_ranking",
+        )
     in_order = np.sort(ranked, axis=1)
     repeated = (in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)
     if repeated.any():
         row = int(repeated.any(axis=1).argmax())
-        raise UserError(f"model {name} ranked an item twice for sample {row}; its lists cannot be evaluated")
+        raise UserError(
+            f"model {name} ranked an item twice for sample {row}; its lists cannot be evaluated",
+            code="evaluation.bad_ranking",
+        )

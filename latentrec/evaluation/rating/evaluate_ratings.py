@@ -70,7 +70,7 @@ def evaluate_ratings(
     check_output(output, kind="evaluation", inputs=[dataset, *named_runs(models)[0].values()])
     metric_logger = metric_logger or NullMetricLogger()
     if not models:
-        raise UserError("evaluate needs at least one model: --model NAME=DIR")
+        raise UserError("evaluate needs at least one model: --model NAME=DIR", code="evaluation.no_model")
     data = Dataset(dataset)
     task = RatingTask(data)
     examples = chosen_examples(task, config.split, max_users=config.max_users, seed=config.seed)
@@ -84,20 +84,27 @@ def evaluate_ratings(
     if champion is not None:
         if champion.label in scored:
             raise UserError(
-                f"a model is called {champion.label!r}, which is the champion's name in the tables"
+                f"a model is called {champion.label!r}, which is the champion's name in the tables",
+                code="evaluation.reserved_name",
             )
         if overlap is None or overlap >= MIN_OVERLAP:
             scored[champion.label] = champion.directory
     for name, directory in scored.items():
         if name in taken:
-            raise UserError(f"a model is called {name!r}, which is a baseline's name; choose another")
+            raise UserError(
+                f"a model is called {name!r}, which is a baseline's name; choose another",
+                code="evaluation.reserved_name",
+            )
         info, manifest = read_model(directory)
         infos[name] = info
         inputs[f"model:{name}"] = manifest.fingerprint
         scores.append(score_language_model(name, directory, task, examples, batch_size=config.batch_size))
     challenger = config.challenger or list(runs)[-1]
     if challenger not in runs:
-        raise UserError(f"evaluate.challenger is {challenger!r}; the models are: {', '.join(runs)}")
+        raise UserError(
+            f"evaluate.challenger is {challenger!r}; the models are: {', '.join(runs)}",
+            code="evaluation.unknown_model",
+        )
     known = {champion.label: read_model(champion.directory)[0]} if champion else {}
     timestamps = task.timestamps_of([example.row for example in examples])
     trained_on = leaks(infos | known, data, config.split, timestamps)
@@ -145,7 +152,10 @@ def _comparisons(
     """Absolute error of every model minus that of the baseline, the champion: below 0 is better."""
     by_name = {score.name: score for score in scores}
     if baseline not in by_name:
-        raise UserError(f"EvaluateConfig.baseline is {baseline!r}; there are: {', '.join(by_name)}")
+        raise UserError(
+            f"EvaluateConfig.baseline is {baseline!r}; there are: {', '.join(by_name)}",
+            code="evaluation.unknown_baseline",
+        )
     references = {"against_baseline": baseline}
     if champion is not None:
         references["against_champion"] = champion.label

@@ -178,5 +178,8 @@ def chosen_examples(task: RatingTask, split: str, *, max_users: int | None, seed
         kept = set(np.random.default_rng(seed).choice(users, max_users, replace=False).tolist())
         examples = [example for example in examples if example.user_id in kept]
     if not examples:
-        raise UserError(f"{task.dataset.directory}: the {split} split has no samples to evaluate on")
+        raise UserError(
+            f"{task.dataset.directory}: the {split} split has no samples to evaluate on",
+            code="evaluation.no_samples",
+        )
     return examples

@@ -49,7 +49,8 @@ class Backbone(nn.Module):
         if unknown := kinds - {"full_attention", "sliding_attention"}:
             raise UserError(
                 f"the backbone '{self.config.model_type}' has {sorted(unknown)[0]} layers, which cannot "
-                "share a prompt's keys and values; use one with full or sliding attention (Qwen, Llama…)"
+                "share a prompt's keys and values; use one with full or sliding attention (Qwen, Llama…)",
+                code="backbone.unsupported",
             )
         self._mixed_layers = "sliding_attention" in kinds
         windowed = self._mixed_layers or not hasattr(self.config, "layer_types")
@@ -212,7 +213,8 @@ class Backbone(nn.Module):
         if not torch.allclose(whole[:, 5:] / scale, shared / scale, atol=tolerance):
             raise UserError(
                 f"the backbone '{self.config.model_type}' gives other logits when its prompt is read first; "
-                "its architecture is not supported (known to work: Qwen2, Qwen3, Llama, Mistral, Gemma)"
+                "its architecture is not supported (known to work: Qwen2, Qwen3, Llama, Mistral, Gemma)",
+                code="backbone.unsupported",
             )
 
     def _log_probs(

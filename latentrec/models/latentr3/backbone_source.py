@@ -67,7 +67,9 @@ def load_trained(source: str, *, dtype: str = "float32") -> tuple[Any, Any]:
                 try:
                     store_for(source).download_file(source, file)
                 except FileNotFoundError:
-                    raise UserError(f"backbone '{source}': nothing is stored there") from None
+                    raise UserError(
+                        f"backbone '{source}': nothing is stored there", code="backbone.not_found"
+                    ) from None
                 return _load_gguf(file, source, dtype)
             _download(source, Path(directory))
             return load_pretrained(directory, dtype=dtype, named=source)
@@ -114,10 +116,14 @@ def load_pretrained(
     ):
         raise UserError(
             f"backbone '{name}' is neither a preset ({', '.join(PRESETS)}), nor {' or '.join(NAMED)}, nor a "
-            "directory; give one of these, a .gguf file, gs://… or a hub id such as Qwen/Qwen2.5-1.5B"
+            "directory; give one of these, a .gguf file, gs://… or a hub id such as Qwen/Qwen2.5-1.5B",
+            code="backbone.unknown_name",
         )
     if local and not (Path(source) / "config.json").is_file():
-        raise UserError(f"backbone '{name}' has no config.json; give a directory in Hugging Face layout")
+        raise UserError(
+            f"backbone '{name}' has no config.json; give a directory in Hugging Face layout",
+            code="backbone.no_config",
+        )
     options = {"trust_remote_code": False, "local_files_only": local}
     try:
         tokenizer = _load_tokenizer(source, options)
@@ -128,18 +134,21 @@ def load_pretrained(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"backbone '{name}' cannot be loaded: {reason} (weights must be .safetensors, and an "
-            "architecture that needs code of its own is refused)"
+            "architecture that needs code of its own is refused)",
+            code="backbone.cannot_load",
         ) from None
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"backbone '{name}': its tokenizer has no eos_token, so a title could not end; "
-            "set eos_token in its tokenizer_config.json"
+            "set eos_token in its tokenizer_config.json",
+            code="backbone.no_end_token",
         )
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         raise UserError(
             f"backbone '{name}': the tokenizer knows {len(tokenizer):,} tokens, the model has embeddings for "
-            f"{embeddings.num_embeddings:,}; tokenizer and model do not belong together"
+            f"{embeddings.num_embeddings:,}; tokenizer and model do not belong together",
+            code="backbone.vocabulary_too_small",
         )
     for parameter in model.parameters():  # out of the mapped file: kernels round by a tensor's alignment
         parameter.data = parameter.data.clone()
@@ -172,4 +181,4 @@ def _download(source: str, directory: Path) -> None:
             store.download_file(info.uri, directory / name)
             found = True
     if not found:
-        raise UserError(f"backbone '{source}': nothing is stored there")
+        raise UserError(f"backbone '{source}': nothing is stored there", code="backbone.not_found")

@@ -71,7 +71,9 @@ def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "f
     directory = Path(directory)
     info, manifest = read_model(directory, verify=verify)
     if info.system != "latentr3":
-        raise UserError(f"{directory} holds a '{info.system}' model, expected 'latentr3'")
+        raise UserError(
+            f"{directory} holds a '{info.system}' model, expected 'latentr3'", code="model.other_kind"
+        )
     shape = info.architecture
     with listed_files(directory, manifest) as listed:
         backbone, tokenizer = load_pretrained(listed / BACKBONE, dtype=dtype, named=str(directory / BACKBONE))
@@ -86,7 +88,8 @@ def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "f
             if module is not None:
                 if not (listed / file).is_file():
                     raise UserError(
-                        f"{directory / file} is missing; run the step that made {directory} again"
+                        f"{directory / file} is missing; run the step that made {directory} again",
+                        code="model.incomplete",
                     )
                 module.load_state_dict(load_file(listed / file))
     return LoadedLatentR3(

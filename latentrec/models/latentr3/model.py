@@ -71,14 +71,23 @@ class LatentR3Model(nn.Module):
         """
         super().__init__()
         if n_latents < 0:
-            raise UserError(f"reasoning_tokens is {n_latents}; it must be 0 (no reasoning) or more")
+            raise UserError(
+                f"reasoning_tokens is {n_latents}; it must be 0 (no reasoning) or more",
+                code="config.bad_value",
+            )
         if latent_source not in LATENT_SOURCES:
-            raise UserError(f"latent is {latent_source!r}; allowed: {', '.join(LATENT_SOURCES)}")
+            raise UserError(
+                f"latent is {latent_source!r}; allowed: {', '.join(LATENT_SOURCES)}", code="config.bad_value"
+            )
         if answer_reads not in ANSWER_READS:
-            raise UserError(f"answer_reads is {answer_reads!r}; allowed: {', '.join(ANSWER_READS)}")
+            raise UserError(
+                f"answer_reads is {answer_reads!r}; allowed: {', '.join(ANSWER_READS)}",
+                code="config.bad_value",
+            )
         if answer_reads == "latents" and not n_latents:
             raise UserError(
-                "answer_reads is 'latents', but reasoning_tokens is 0: the answer would read nothing"
+                "answer_reads is 'latents', but reasoning_tokens is 0: the answer would read nothing",
+                code="config.conflict",
             )
         self.backbone = Backbone(backbone)
         self.n_latents = n_latents
@@ -90,7 +99,10 @@ class LatentR3Model(nn.Module):
         if n_latents and latent_source == "latent_ratt":
             width = latent_width or self.backbone.hidden_size
             if width % 2:
-                raise UserError(f"LatentRATT's width is {width}; its rotary embedding needs an even one")
+                raise UserError(
+                    f"LatentRATT's width is {width}; its rotary embedding needs an even one",
+                    code="config.bad_value",
+                )
             self.latent_ratt = LatentRATT(self.backbone.hidden_size, width)
         if n_latents and latent_source == "pause_token":
             self.pause_tokens = PauseTokens(n_latents, self.backbone.hidden_size)
@@ -238,7 +250,10 @@ class LatentR3Model(nn.Module):
             UserError: the model has no LatentRATT.
         """
         if self.latent_ratt is None:
-            raise UserError("this model has no LatentRATT (reasoning_tokens is 0, or its latent is another)")
+            raise UserError(
+                "this model has no LatentRATT (reasoning_tokens is 0, or its latent is another)",
+                code="model.no_latent_ratt",
+            )
         branches = state.branches
         keys_BTD = self.latent_ratt.keys(state.hidden_BTD, state.positions_BT)
         hidden_BMD = branches.gather(state.hidden_BTD)

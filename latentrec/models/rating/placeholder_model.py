@@ -44,11 +44,13 @@ class PlaceholderShape:
         """Refuse widths that heads do not divide."""
         if self.hidden_size % (2 * self.heads):
             raise UserError(
-                f"hidden_size is {self.hidden_size}; it must be a multiple of 2 × heads ({self.heads})"
+                f"hidden_size is {self.hidden_size}; it must be a multiple of 2 × heads ({self.heads})",
+                code="config.bad_value",
             )
         if self.vocabulary < 300:
             raise UserError(
-                f"vocabulary is {self.vocabulary}; bytes and tags alone take 266, use at least 300"
+                f"vocabulary is {self.vocabulary}; bytes and tags alone take 266, use at least 300",
+                code="config.bad_value",
             )
 
 

@@ -96,11 +96,17 @@ def load_language_model(location: str | Path, *, dtype: str = "auto") -> LoadedM
         fingerprint = listed.fingerprint
         entry = info.architecture
         if entry.get("kind") != "rating_language_model":
-            raise UserError(f"{path} is a {info.system} model ({info.stage}), expected a rating model")
+            raise UserError(
+                f"{path} is a {info.system} model ({info.stage}), expected a rating model",
+                code="model.other_kind",
+            )
         settings, scale = RatingPromptSettings(**entry["prompt"]), RatingScale(*entry["scale"])
         source = entry.get("backbone") or source
     elif path.is_dir() and not (path / "config.json").is_file():
-        raise UserError(f"{path}: no {MANIFEST} and no config.json; give a model directory or a hub id")
+        raise UserError(
+            f"{path}: no {MANIFEST} and no config.json; give a model directory or a hub id",
+            code="model.unreadable",
+        )
     from latentrec.models.latentr3.backbone_source import load_trained
 
     with contextlib.ExitStack() as stack:
@@ -154,7 +160,9 @@ class TextRatingPredictor:
         """
         loaded = load_language_model(model_dir)
         if loaded.info is None:
-            raise UserError(f"{model_dir}: no finished model directory of this project")
+            raise UserError(
+                f"{model_dir}: no finished model directory of this project", code="model.unreadable"
+            )
         if torch.cuda.is_available():
             loaded.model.cuda()
         prompt = RatingPrompt(loaded.tokenizer, loaded.settings, loaded.scale)

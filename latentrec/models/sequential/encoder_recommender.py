@@ -76,7 +76,8 @@ class SequentialRecommender:
         info, _ = read_model(directory)
         if info.system not in ENCODERS:
             raise UserError(
-                f"{directory} holds a {info.system} model, expected one of {', '.join(sorted(ENCODERS))}"
+                f"{directory} holds a {info.system} model, expected one of {', '.join(sorted(ENCODERS))}",
+                code="model.other_kind",
             )
         encoder = build_encoder(info.system, info.architecture)
         encoder.load_state_dict(load_file(directory / WEIGHTS))

@@ -34,10 +34,14 @@ def build_encoder(name: str, architecture: Mapping[str, Any]) -> SequenceEncoder
         UserError: no such encoder, or arguments that its class does not take or accept.
     """
     if name not in ENCODERS:
-        raise UserError(f"encoder is {name!r}; there are: {', '.join(sorted(ENCODERS))}")
+        raise UserError(
+            f"encoder is {name!r}; there are: {', '.join(sorted(ENCODERS))}", code="config.unknown_name"
+        )
     module, _, kind = ENCODERS[name].partition(":")
     try:
         made: SequenceEncoder = getattr(importlib.import_module(module), kind)(**architecture)
     except (TypeError, ValueError) as error:
-        raise UserError(f"encoder {name}: {error}; architecture given: {dict(architecture)}") from None
+        raise UserError(
+            f"encoder {name}: {error}; architecture given: {dict(architecture)}", code="config.invalid"
+        ) from None
     return made

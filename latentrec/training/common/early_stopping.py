@@ -23,7 +23,8 @@ def check_selection(config: str, metric_for_best_model: str, ranking_samples: in
     if metric_for_best_model in SELECTIONS[1:] and not ranking_samples:
         raise UserError(
             f"{config}.metric_for_best_model is '{metric_for_best_model}', but ranking_samples is 0; rank at "
-            "least 100 samples"
+            "least 100 samples",
+            code="config.conflict",
         )
 
 

@@ -67,13 +67,15 @@ def train_grpo(
         raise UserError(
             f"{model} has no LatentRATT (reasoning_tokens {stage.loaded.model.n_latents}, latent "
             f"'{stage.loaded.model.latent_source}'): there is no latent to reinforce; run sft with "
-            "--reasoning-tokens 1, or use latentrec title-objective"
+            "--reasoning-tokens 1, or use latentrec title-objective",
+            code="model.no_latent_ratt",
         )
     if len(stage.train_tokens) < config.prompts_per_step:
         raise UserError(
             f"LatentGRPOConfig.batch_size is {config.batch_size} copies of {config.prompts_per_step} "
             f"prompts, "
-            f"but there are {len(stage.train_tokens)} training samples; lower batch_size"
+            f"but there are {len(stage.train_tokens)} training samples; lower batch_size",
+            code="config.conflict",
         )
     likelihood = config.likelihood or stage.loaded.info.config.get("likelihood") or "vocabulary"
     config = config.replace(likelihood=likelihood)

@@ -158,20 +158,25 @@ class LatentGRPOConfig(Stage2Config):
             if self.learning_rates not in (None, (self.learning_rate,)):
                 raise UserError(
                     f"grpo.learning_rate is {self.learning_rate:g} and learning_rates are "
-                    f"{' '.join(f'{rate:g}' for rate in self.learning_rates or ())}; give one of them"
+                    f"{' '.join(f'{rate:g}' for rate in self.learning_rates or ())}; give one of them",
+                    code="config.conflict",
                 )
             self.fill({"learning_rates": (self.learning_rate,)})
         self.fill(PROFILES[self.profile])
         rates = self.learning_rates or ()
         if not rates or len(set(rates)) < len(rates):
-            raise UserError(f"grpo.learning_rates are {list(rates)}; give one or more different ones")
+            raise UserError(
+                f"grpo.learning_rates are {list(rates)}; give one or more different ones",
+                code="config.bad_value",
+            )
         if len(rates) == 1:
             self.fill({"learning_rate": rates[0]})
         check_part("grpo", self.train_from, self.train_to)
         if self.batch_size % self.num_generations:
             raise UserError(
                 f"grpo.batch_size is {self.batch_size}, which is no multiple of num_generations "
-                f"{self.num_generations}; it counts copies, not prompts"
+                f"{self.num_generations}; it counts copies, not prompts",
+                code="config.conflict",
             )
         check_selection("grpo", str(self.metric_for_best_model), self.ranking_samples or 0)
         return self
@@ -197,5 +202,6 @@ class LatentGRPOConfig(Stage2Config):
             raise UserError(
                 f"grpo.batch_size is {self.batch_size} copies of {self.prompts_per_step} prompts, which "
                 f"{processes} processes x gradient_accumulation_steps {self.gradient_accumulation_steps} "
-                f"cannot share evenly; use a multiple of {parts * self.num_generations}"
+                f"cannot share evenly; use a multiple of {parts * self.num_generations}",
+                code="config.conflict",
             )

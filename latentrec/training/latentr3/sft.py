@@ -339,7 +339,8 @@ def require_context(config: SFTConfig, backbone: Any) -> None:
         raise UserError(
             f"sft: max_prompt_tokens {config.max_prompt_tokens}, reasoning_tokens {config.reasoning_tokens} "
             f"and max_title_tokens {config.max_title_tokens} make rows of up to {row:,} tokens, and "
-            f"{config.backbone} has {most:,} positions; lower max_prompt_tokens"
+            f"{config.backbone} has {most:,} positions; lower max_prompt_tokens",
+            code="prompt.too_long",
         )
 
 

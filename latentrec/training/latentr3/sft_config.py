@@ -178,23 +178,29 @@ class SFTConfig(Config):
         if self.train_backbone == "frozen" and (self.reasoning_tokens == 0 or self.latent == "last_hidden"):
             raise UserError(
                 "sft.train_backbone is 'frozen', but without LatentRATT nothing would learn; "
-                "use reasoning_tokens >= 1 with latent 'latent_ratt', or train the backbone"
+                "use reasoning_tokens >= 1 with latent 'latent_ratt', or train the backbone",
+                code="config.conflict",
             )
         return self
 
     def _check_latent(self) -> None:
         """Refuse options of latents that there are not."""
         if self.latent_width is not None and self.latent != "latent_ratt":
-            raise UserError(f"sft.latent_width is {self.latent_width}, but latent '{self.latent}' has none")
+            raise UserError(
+                f"sft.latent_width is {self.latent_width}, but latent '{self.latent}' has none",
+                code="config.conflict",
+            )
         for name, neutral in (("answer_reads", "prompt"), ("prompt_key_dropout", 0), ("latent_loss", "none")):
             if self.reasoning_tokens == 0 and getattr(self, name) != neutral:
                 raise UserError(
                     f"sft.{name} is {getattr(self, name)!r}, but reasoning_tokens is 0: there is no latent; "
-                    f"use --reasoning-tokens 1 or leave {name} at {neutral!r}"
+                    f"use --reasoning-tokens 1 or leave {name} at {neutral!r}",
+                    code="config.conflict",
                 )
         if self.latent_loss != "none" and self.latent == "pause_token":
             raise UserError(
-                f"sft.latent_loss is '{self.latent_loss}', but a pause token is the same for every user"
+                f"sft.latent_loss is '{self.latent_loss}', but a pause token is the same for every user",
+                code="config.conflict",
             )
 
     def check_world(self, processes: int) -> None:
@@ -208,5 +214,6 @@ class SFTConfig(Config):
             raise UserError(
                 f"sft.batch_size is {self.batch_size}, which {processes} processes x "
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
-                f"use a multiple of {parts}"
+                f"use a multiple of {parts}",
+                code="config.conflict",
             )

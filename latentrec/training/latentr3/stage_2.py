@@ -96,7 +96,8 @@ class Stage2:
             raise UserError(
                 f"{model} was trained on another dataset (fingerprint "
                 f"{loaded.info.dataset_fingerprint[:12]}…, --dataset has {data.fingerprint[:12]}…); give the "
-                "dataset of its sft step, or run sft on this one"
+                "dataset of its sft step, or run sft on this one",
+                code="model.other_dataset",
             )
         samples = part_of(data.split("train"), config.train_from, config.train_to)
         stage = cls(step, Path(model), loaded, data, NextItemTokens(samples, data.titles, loaded.prompt))

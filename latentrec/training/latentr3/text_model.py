@@ -42,11 +42,15 @@ def open_text_dataset(directory: str | Path) -> Dataset:
     dataset = Dataset(directory)
     dataset.require_titles()
     if (task := dataset.manifest.config.get("task", "next_item")) != "next_item":
-        raise UserError(f"{directory} was made with --task {task}; LatentR3 needs --task next_item")
+        raise UserError(
+            f"{directory} was made with --task {task}; LatentR3 needs --task next_item",
+            code="dataset.other_task",
+        )
     for split in ("train", "valid"):
         if not len(dataset.split(split)):
             raise UserError(
-                f"{directory}: the {split} split is empty; loosen --k-core or widen the window in data-prep"
+                f"{directory}: the {split} split is empty; loosen --k-core or widen the window in data-prep",
+                code="dataset.nothing_left",
             )
     return dataset
 

@@ -116,7 +116,8 @@ def train_title_objective(
     loaded = stage.loaded
     if loaded.model.latent_ratt is None and loaded.model.pause_tokens is None and not config.train_backbone:
         raise UserError(
-            f"{model} has no LatentRATT, so nothing would learn; use --train-backbone, or another model"
+            f"{model} has no LatentRATT, so nothing would learn; use --train-backbone, or another model",
+            code="model.no_latent_ratt",
         )
     value = partial(objective_value, **_parameters(config))
     return stage.train(config, partial(_engine, config, stage), output, objective=value)

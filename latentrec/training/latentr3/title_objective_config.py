@@ -88,12 +88,14 @@ class TitleObjectiveConfig(Stage2Config):
             raise UserError(
                 "title_objective.estimator is 'sampled', whose expectation is objective 'grpo', but "
                 "objective "
-                f"is '{self.objective}'; use --objective grpo, or --estimator exact"
+                f"is '{self.objective}'; use --objective grpo, or --estimator exact",
+                code="config.conflict",
             )
         if self.estimator == "sampled" and self.likelihood != "catalogue":
             raise UserError(
                 f"title_objective.likelihood is '{self.likelihood}', but estimator 'sampled' draws titles of "
-                "the catalogue; leave it at 'catalogue'"
+                "the catalogue; leave it at 'catalogue'",
+                code="config.conflict",
             )
         check_part("title_objective", self.train_from, self.train_to)
         if self.metric_for_best_model in SELECTIONS:
@@ -111,5 +113,6 @@ class TitleObjectiveConfig(Stage2Config):
             raise UserError(
                 f"title_objective.batch_size is {self.batch_size}, which {processes} processes x "
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
-                f"use a multiple of {parts}"
+                f"use a multiple of {parts}",
+                code="config.conflict",
             )

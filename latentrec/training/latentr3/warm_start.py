@@ -42,7 +42,8 @@ def start_from(
     if loaded.model.latent_ratt is not None and config.reasoning_tokens == 0:
         raise UserError(
             f"{directory} has a LatentRATT, which reasoning_tokens 0 would drop; begin at a model without "
-            "one, or use --reasoning-tokens 1"
+            "one, or use --reasoning-tokens 1",
+            code="model.other_shape",
         )
     settings: dict[str, Any] = loaded.prompt.settings() | {
         "max_history": config.max_history,
@@ -80,7 +81,8 @@ def _check_backbone(config: SFTConfig, loaded: LoadedLatentR3, directory: str | 
     if trained is not None and config.backbone not in (default, trained):
         raise UserError(
             f"sft.backbone is {config.backbone!r}, but training starts from {directory}, whose "
-            f"backbone is {trained!r}; leave --backbone out, or leave --init-from out"
+            f"backbone is {trained!r}; leave --backbone out, or leave --init-from out",
+            code="config.conflict",
         )
 
 
@@ -91,7 +93,8 @@ def _compare_catalogues(data: Dataset, directory: str | Path) -> str:
     if not shared:
         raise UserError(
             f"none of the dataset's {len(titles):,} titles is in the catalogue of {directory}; it was "
-            "trained on another shop: leave --init-from out"
+            "trained on another shop: leave --init-from out",
+            code="model.other_dataset",
         )
     return (
         f"started from model {Path(directory).name}; {len(titles) - shared:,} of {len(titles):,} titles were "

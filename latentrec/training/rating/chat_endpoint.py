@@ -109,7 +109,8 @@ class ChatEndpoint:
     ):
         if not url.startswith(("http://", "https://")):
             raise UserError(
-                f"endpoint is {url!r}; give the base URL of an OpenAI-compatible service, or 'template'"
+                f"endpoint is {url!r}; give the base URL of an OpenAI-compatible service, or 'template'",
+                code="config.bad_value",
             )
         self._url = url.rstrip("/") + "/chat/completions"
         self._model, self._key = model, os.environ.get(key_variable)
@@ -166,7 +167,8 @@ class ChatEndpoint:
                 UnicodeError,
             ):
                 raise UserError(
-                    f"{redact(self._url)}: not an address; give the endpoint's base URL"
+                    f"{redact(self._url)}: not an address; give the endpoint's base URL",
+                    code="endpoint.refused",
                 ) from None
             except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
                 reason = "timeout"
@@ -189,12 +191,14 @@ class ChatEndpoint:
             if 300 <= status < 400:
                 raise UserError(
                     f"{redact(self._url)}: redirects (HTTP {status}); give the endpoint's final address, the "
-                    "key is sent nowhere else"
+                    "key is sent nowhere else",
+                    code="endpoint.refused",
                 )
             if not 200 <= status < 300:
                 raise UserError(
                     f"{redact(self._url)}: HTTP {status} {http.client.responses.get(status, '')}"
-                    f"{_error_code(response)}; check address, model and key"
+                    f"{_error_code(response)}; check address, model and key",
+                    code="endpoint.refused",
                 )
             try:
                 return b"".join(raw_blocks(response, MAX_ANSWER_BYTES, _BLOCK))

@@ -63,7 +63,7 @@ def train_cold_start(
     check_output(output, kind="model", inputs=[dataset, model, traces])
     metric_logger = metric_logger or NullMetricLogger()
     if (model is None) == (config.backbone is None):
-        raise UserError("give either --model (from pretrain-rating) or --backbone")
+        raise UserError("give either --model (from pretrain-rating) or --backbone", code="config.conflict")
     data = Dataset(dataset)
     task = RatingTask(data)
     dtype, _ = training_precision(config.dtype, config.lora_rank)
@@ -132,14 +132,16 @@ def _training_rows(
         elif trace.row not in examples:
             raise UserError(
                 f"{path}: the trace of row {trace.row} is of no training sample of this dataset; "
-                "make the traces from the dataset that you train on"
+                "make the traces from the dataset that you train on",
+                code="traces.other_dataset",
             )
         else:
             example = examples[trace.row]
             if abs(example.rating - trace.rating) > 1e-6:
                 raise UserError(
                     f"{path}: the trace of row {trace.row} says the true rating is {trace.rating:g}, "
-                    f"the dataset says {example.rating:g}; make the traces from this dataset"
+                    f"the dataset says {example.rating:g}; make the traces from this dataset",
+                    code="traces.other_dataset",
                 )
             rendered = prompt.render(example)
         completion: Any = trace.completion
@@ -214,7 +216,8 @@ def _completion_budget(config: ColdStartConfig, loaded: Any, traces: list[Trace]
     if config.max_completion_tokens:
         if config.max_completion_tokens < longest:
             raise UserError(
-                f"max_completion_tokens is {config.max_completion_tokens}, the longest trace takes {longest}"
+                f"max_completion_tokens is {config.max_completion_tokens}, the longest trace takes {longest}",
+                code="prompt.too_long",
             )
         return config.max_completion_tokens
     own = int(loaded.info.architecture["max_new_tokens"]) if loaded.info else DEFAULT_COMPLETION_TOKENS

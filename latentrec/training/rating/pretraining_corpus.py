@@ -74,7 +74,9 @@ class InstructionCorpus:
         seed: int,
     ):
         if not titles:
-            raise UserError("the catalogue has no titles; prepare the data with --metadata")
+            raise UserError(
+                "the catalogue has no titles; prepare the data with --metadata", code="dataset.no_titles"
+            )
         self._titles = list(dict.fromkeys(plain(title) for title in titles))
         self._prompt = prompt
         self._reviews = [prompt.cut_review(review) for review in reviews]

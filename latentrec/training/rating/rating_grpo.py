@@ -80,9 +80,15 @@ def train_rating_grpo(
     check_output(output, kind="model", inputs=[dataset, model])
     metric_logger = metric_logger or NullMetricLogger()
     if config.vllm != "off" and importlib.util.find_spec("vllm") is None:
-        raise UserError(f"vllm is {config.vllm!r}, but vLLM is not installed; install it, or use --vllm off")
+        raise UserError(
+            f"vllm is {config.vllm!r}, but vLLM is not installed; install it, or use --vllm off",
+            code="config.needs_package",
+        )
     if (model is None) == (config.backbone is None):
-        raise UserError("give either --model (from pretrain-rating or cold-start-sft) or --backbone")
+        raise UserError(
+            "give either --model (from pretrain-rating or cold-start-sft) or --backbone",
+            code="config.conflict",
+        )
     data = Dataset(dataset)
     task = RatingTask(data)
     dtype, _ = training_precision(config.dtype, config.lora_rank)

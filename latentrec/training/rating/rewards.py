@@ -40,10 +40,13 @@ class RatingReward:
     def __post_init__(self) -> None:
         """Refuse constants under which a broken answer would earn more than a right one."""
         if not (math.isfinite(self.max_error) and self.max_error > 0):
-            raise UserError(f"max_error is {self.max_error}; it must be a number above 0")
+            raise UserError(
+                f"max_error is {self.max_error}; it must be a number above 0", code="config.bad_value"
+            )
         if not self.valid > self.invalid:
             raise UserError(
-                f"a valid format earns {self.valid}, a broken one {self.invalid}; it must be higher"
+                f"a valid format earns {self.valid}, a broken one {self.invalid}; it must be higher",
+                code="config.conflict",
             )
 
     @property

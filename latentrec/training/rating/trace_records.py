@@ -72,16 +72,18 @@ def read_traces(path: str, scale: RatingScale, *, max_error: float | None = None
     try:
         text = store_for(path).read_bytes(path).decode("utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such trace file; make one with 'latentrec traces'") from None
+        raise UserError(
+            f"{path}: no such trace file; make one with 'latentrec traces'", code="traces.not_found"
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error})") from None
+        raise UserError(f"{path}: not UTF-8 text ({error})", code="traces.not_text") from None
     traces = [
         _read_line(line, f"{path}, line {number:,}", scale, max_error)
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip()
     ]
     if not traces:
-        raise UserError(f"{path}: holds no traces; make them with 'latentrec traces'")
+        raise UserError(f"{path}: holds no traces; make them with 'latentrec traces'", code="traces.empty")
     return traces
 
 
@@ -89,24 +91,32 @@ def _read_line(line: str, where: str, scale: RatingScale, max_error: float | Non
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from None
+        raise UserError(f"{where}: not JSON ({error})", code="traces.bad_record") from None
     if not isinstance(record, dict):
         raise UserError(
-            f"{where}: a {type(record).__name__}, expected an object with prompt, completion, rating"
+            f"{where}: a {type(record).__name__}, expected an object with prompt, completion, rating",
+            code="traces.bad_record",
         )
     for name, kinds in (("prompt", (str,)), ("completion", (str,)), ("rating", (int, float))):
         if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
-            raise UserError(f"{where}: '{name}' is {record.get(name)!r}, expected {_KINDS[name]}")
+            raise UserError(
+                f"{where}: '{name}' is {record.get(name)!r}, expected {_KINDS[name]}",
+                code="traces.bad_record",
+            )
     rating = float(record["rating"])
     if not scale.low <= rating <= scale.high:
-        raise UserError(f"{where}: 'rating' is {rating:g}, the scale is {scale.low:g} to {scale.high:g}")
+        raise UserError(
+            f"{where}: 'rating' is {rating:g}, the scale is {scale.low:g} to {scale.high:g}",
+            code="traces.bad_rating",
+        )
     answer = parse_answer(record["completion"], scale)
     if isinstance(answer, FormatFault):
-        raise UserError(f"{where}: 'completion' breaks the format: {answer.detail}")
+        raise UserError(f"{where}: 'completion' breaks the format: {answer.detail}", code="traces.bad_format")
     if max_error is not None and abs(answer.rating - rating) > max_error:
         raise UserError(
             f"{where}: 'completion' rates {answer.rating:g}, the true rating is {rating:g}, "
-            f"more than {max_error:g} apart"
+            f"more than {max_error:g} apart",
+            code="traces.bad_rating",
         )
     known = {name: record[name] for name in Trace.__dataclass_fields__ if name in record}
     return Trace(**{**known, "rating": rating})
@@ -142,7 +152,8 @@ class Journal:
                 except (ValueError, RecursionError, KeyError, TypeError):
                     raise UserError(
                         f"{self.path}, line {number:,}: not a journal of answers; move the file away or "
-                        "choose another --output"
+                        "choose another --output",
+                        code="traces.bad_journal",
                     ) from None
             if len(kept) != len(whole):
                 self.path.write_bytes(kept)

@@ -154,7 +154,8 @@ def make_traces(
         traces, report = _ask_all(config, examples, prompts, str(output))
     if not traces:
         raise UserError(
-            f"{config.endpoint}: no usable trace came back ({report}); see the prompts and the model"
+            f"{config.endpoint}: no usable trace came back ({report}); see the prompts and the model",
+            code="traces.none_usable",
         )
     write_traces(traces, str(output))
     if config.endpoint != TEMPLATE:

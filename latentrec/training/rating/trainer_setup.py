@@ -199,7 +199,10 @@ def training_end(dataset: Dataset) -> int:
     """UTC seconds of the last training event."""
     value = dataset.manifest.extra.get("train_end")
     if value is None:
-        raise UserError(f"{dataset.directory}: its manifest has no 'train_end'; prepare the data again")
+        raise UserError(
+            f"{dataset.directory}: its manifest has no 'train_end'; prepare the data again",
+            code="dataset.other_version",
+        )
     return int(value)
 
 

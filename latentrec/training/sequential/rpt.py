@@ -56,11 +56,14 @@ def train_rpt(
     data = SequentialData.read(dataset)
     parent, manifest = read_model(model)
     if parent.system != "lares":
-        raise UserError(f"{model} holds a {parent.system} model, rpt post-trains lares")
+        raise UserError(
+            f"{model} holds a {parent.system} model, rpt post-trains lares", code="model.other_kind"
+        )
     if parent.dataset_fingerprint != data.dataset.fingerprint:
         raise UserError(
             f"{model} was trained on dataset {parent.dataset_fingerprint[:12]}…, {dataset} is "
-            f"{data.dataset.fingerprint[:12]}…; pre-train on this dataset first"
+            f"{data.dataset.fingerprint[:12]}…; pre-train on this dataset first",
+            code="model.other_dataset",
         )
     checkpoints = open_checkpoints(
         checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint
@@ -137,7 +140,8 @@ def training_rows(
     if not len(kept):
         raise UserError(
             f"no training target reaches the first {config.filter_top} in {config.filter_passes} passes; "
-            "pre-train longer, raise filter_top, or set filter_passes to 0"
+            "pre-train longer, raise filter_top, or set filter_passes to 0",
+            code="training.no_target",
         )
     return kept, kept.n_targets / rows.n_targets
 

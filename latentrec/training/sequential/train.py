@@ -58,7 +58,8 @@ class SequentialData:
         for name, samples in (("train", train), ("valid", valid)):
             if not len(samples):
                 raise UserError(
-                    f"{directory}/{name}.parquet is empty; lower --k-core or widen the window in data-prep"
+                    f"{directory}/{name}.parquet is empty; lower --k-core or widen the window in data-prep",
+                    code="dataset.nothing_left",
                 )
         return cls(dataset, Catalogue.from_dataset(dataset), train, valid)
 
