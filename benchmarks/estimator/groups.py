@@ -73,20 +73,19 @@ def study(
     catalogue = Catalogue.from_dataset(data)
     sequences = title_sequences(catalogue, loaded.prompt)
     trie = TrieTensors(TokenTrie.build(sequences))
-    policy.allowed_tokens = trie.choices
     log_policy = _log_policy(policy, tokens, trie)
     targets = torch.from_numpy(catalogue.title_ids[tokens.samples.targets]).long()
     log_p = log_policy.gather(1, targets[:, None])[:, 0]
     chosen = [(row, [int(title)]) for row, title in enumerate(targets)]
     weights = [w[None] for w in gradient_weight(log_p, "arcsin")]
-    expected = _gradient(policy, tokens, sequences, chosen, weights)
+    expected = _gradient(policy, tokens, sequences, trie, chosen, weights)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for group in GROUPS:
         cosines = []
         for _ in range(draws):
             drawn = torch.multinomial(log_policy.exp(), group, replacement=True, generator=generator)
-            sampled = _sampled_gradient(policy, tokens, sequences, drawn, targets)
+            sampled = _sampled_gradient(policy, tokens, sequences, trie, drawn, targets)
             cosines.append(float(torch.nn.functional.cosine_similarity(sampled, expected, dim=0)))
         p = log_p.double().exp()
         informative = (1 - (1 - p) ** group - p**group).mean()
@@ -120,7 +119,12 @@ def _log_policy(model: LatentR3Model, tokens: NextItemTokens, trie: TrieTensors)
 
 
 def _sampled_gradient(
-    model: LatentR3Model, tokens: NextItemTokens, sequences: Any, drawn: Tensor, targets: Tensor
+    model: LatentR3Model,
+    tokens: NextItemTokens,
+    sequences: Any,
+    trie: TrieTensors,
+    drawn: Tensor,
+    targets: Tensor,
 ) -> Tensor:
     """GRPO's gradient from the titles that were drawn, (prompts, G); each distinct title is read once."""
     chosen, weights = [], []
@@ -132,13 +136,14 @@ def _sampled_gradient(
         distinct, which = titles.unique(return_inverse=True)
         chosen.append((row, distinct.tolist()))
         weights.append(torch.zeros(len(distinct)).index_add(0, which, advantages) / len(titles))
-    return _gradient(model, tokens, sequences, chosen, weights)
+    return _gradient(model, tokens, sequences, trie, chosen, weights)
 
 
 def _gradient(
     model: LatentR3Model,
     tokens: NextItemTokens,
     sequences: Any,
+    trie: TrieTensors,
     chosen: list[tuple[int, list[int]]],
     weights: list[Tensor],
 ) -> Tensor:
@@ -150,7 +155,7 @@ def _gradient(
         labels = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True, padding_value=IGNORED)
         state = model.encode_prompt(batch["input_ids"], batch["attention_mask"])
         rollout = model.roll_out(state, copies=len(titles))
-        log_probs = model.answer_log_probs(state, rollout, labels[None])
+        log_probs = model.answer_log_probs(state, rollout, labels[None], allowed_tokens=trie.choices)
         (log_probs.sum(dim=-1)[0] * weight).sum().backward()
     zero = torch.zeros(())
     return torch.cat(

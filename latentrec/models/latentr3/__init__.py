@@ -6,12 +6,13 @@ from latentrec.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from latentrec.models.latentr3.allowed_tokens import AllowedTokens
+    from latentrec.models.latentr3.answer_likelihood import IGNORED, AllowedTokensOf, read_before
     from latentrec.models.latentr3.backbone import Backbone
     from latentrec.models.latentr3.backbone_source import load_backbone, load_pretrained
     from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
     from latentrec.models.latentr3.kv_cache import KeyValues
     from latentrec.models.latentr3.latent_ratt import LatentRATT
-    from latentrec.models.latentr3.model import IGNORED, LatentR3Model, read_before
+    from latentrec.models.latentr3.model import LatentR3Model
     from latentrec.models.latentr3.prompt_state import (
         AnswerIndices,
         Branches,
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
         LatentRollout,
         PromptState,
     )
+    from latentrec.models.latentr3.tree_mask import PADDING, TRUNK
     from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 
 __all__ = [
     "ANSWER_READS",
     "IGNORED",
     "LATENT_SOURCES",
+    "PADDING",
+    "TRUNK",
     "AllowedTokens",
+    "AllowedTokensOf",
     "AnswerIndices",
     "Backbone",
     "Branches",
@@ -48,6 +53,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "allowed_tokens": ("AllowedTokens",),
+        "answer_likelihood": ("IGNORED", "AllowedTokensOf", "read_before"),
         "backbone": ("Backbone",),
         "backbone_source": (
             "load_backbone",
@@ -61,7 +67,7 @@ __getattr__ = lazy_exports(
         ),
         "kv_cache": ("KeyValues",),
         "latent_ratt": ("LatentRATT",),
-        "model": ("IGNORED", "LatentR3Model", "read_before"),
+        "model": ("LatentR3Model",),
         "prompt_state": (
             "AnswerIndices",
             "Branches",
@@ -69,6 +75,7 @@ __getattr__ = lazy_exports(
             "LatentRollout",
             "PromptState",
         ),
+        "tree_mask": ("PADDING", "TRUNK"),
         "variants": ("ANSWER_READS", "LATENT_SOURCES"),
     },
 )

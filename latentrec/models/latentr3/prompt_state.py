@@ -164,3 +164,10 @@ class DecodingState:
             self.positions_B.index_select(0, indices),
             self.latents_BND.index_select(0, indices),
         )
+
+
+def own_slots(visible_BMC: Tensor, blocks: int) -> Tensor:
+    """Append ``blocks`` blocks of M slots of which each branch sees its own."""
+    rows, width = visible_BMC.shape[:2]
+    own_MM = torch.eye(width, dtype=torch.bool, device=visible_BMC.device).repeat(1, blocks)
+    return torch.cat([visible_BMC, own_MM.expand(rows, -1, -1)], dim=-1)

@@ -12,16 +12,15 @@ from torch import Tensor
 from latentrec.data import Samples
 from latentrec.models.latentr3 import (
     IGNORED,
+    PADDING,
+    TRUNK,
+    AllowedTokensOf,
     AnswerIndices,
-    Branches,
     LatentR3Model,
     PromptState,
     read_before,
 )
 from latentrec.prompts import NextItemPrompt
-
-_TRUNK = -1
-_PADDING = -2
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,23 @@ class NextItemTokens:
     Attributes:
         prompt_lengths: int64 (S,), tokens of each prompt.
         answer_lengths: int64 (S,), tokens of each answer.
+        allowed_tokens: among what the probability of an answer's tokens is taken; ``None``: the vocabulary.
     """
 
-    def __init__(self, samples: Samples, titles: Sequence[str], prompt: NextItemPrompt):
+    def __init__(
+        self,
+        samples: Samples,
+        titles: Sequence[str],
+        prompt: NextItemPrompt,
+        allowed_tokens: AllowedTokensOf | None = None,
+    ):
         """Tokenize the catalogue once.
 
         Raises:
             UserError: a target is longer than the prompt's ``max_title_tokens``.
         """
         self.samples = samples
+        self.allowed_tokens = allowed_tokens
         self.titles = titles
         self.prompt = prompt
         prompt.check_titles([titles[item] for item in np.unique(samples.targets)])
@@ -159,7 +166,7 @@ def packed_batch(tokens: NextItemTokens, rows: Sequence[TokenRow]) -> dict[str, 
         reads = [int(ends[len(lines) - (count - 1 - b)]) for b in range(count)]
         ids.append(trunk + response * count)
         positions.append([*range(len(trunk)), *(r + i for r in reads for i in range(len(response)))])
-        segments.append([_TRUNK] * len(trunk) + [b for b in range(count) for _ in response])
+        segments.append([TRUNK] * len(trunk) + [b for b in range(count) for _ in response])
         trunks.append(reads)
         lasts.append([len(trunk) + (b + 1) * len(response) - 1 for b in range(count)])
         answers.append([tokens.answer_ids(index) for index in row.samples])
@@ -173,7 +180,7 @@ def packed_batch(tokens: NextItemTokens, rows: Sequence[TokenRow]) -> dict[str, 
     return {
         "input_ids": _padded(ids, width, tokens.prompt.pad_id),
         "positions": _padded(positions, width, 0),
-        "segments": _padded(segments, width, _PADDING),
+        "segments": _padded(segments, width, PADDING),
         "trunk_lengths": trunk_lengths,
         "last": _padded(lasts, branches, 0),
         "lengths": trunk_lengths + len(response),
@@ -193,27 +200,13 @@ def encode_batch(
             right_padded=True,
             real_n=batch.get("prompt_index"),
         )
-    segments_BT, trunk_lengths_BM = batch["segments"], batch["trunk_lengths"]
-    width, branches = segments_BT.shape[1], trunk_lengths_BM.shape[1]
-    index_T = torch.arange(width, device=segments_BT.device)
-    in_trunk_BT = segments_BT == _TRUNK
-    own_BMT = segments_BT[:, None, :] == torch.arange(branches, device=segments_BT.device)[:, None]
-    visible_BMT = own_BMT | (in_trunk_BT[:, None, :] & (index_T < trunk_lengths_BM[..., None]))
-    visible_BMT |= ~visible_BMT.any(dim=-1, keepdim=True) & (index_T == 0)  # branches that only pad the batch
-    read_BT = trunk_lengths_BM.gather(1, segments_BT.clamp(min=0))
-    reach_BT = torch.where(segments_BT >= 0, read_BT, index_T + 1)
-    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    causal_TT = index_T[:, None] >= index_T[None, :]
-    to_trunk_BTT = in_trunk_BT[:, None, :] & (index_T < reach_BT[..., None])
-    allowed_BTT = causal_TT & (same_BTT | to_trunk_BTT)
-    branches_ = Branches(visible_BMT, batch["last"], batch["lengths"])
-    real_BT = segments_BT != _PADDING
-    return model.encode_rows(
+    return model.encode_packed(
         batch["input_ids"],
         batch["positions"],
-        allowed_BTT,
-        branches_,
-        real_BT,
+        batch["segments"],
+        batch["trunk_lengths"],
+        batch["last"],
+        batch["lengths"],
         embeds_BTD,
         real_n=batch.get("prompt_index"),
     )
@@ -225,18 +218,25 @@ def answer_log_probs(model: LatentR3Model, batch: dict[str, Tensor]) -> Tensor:
 
 
 def answer_pass(
-    model: LatentR3Model, batch: dict[str, Tensor], *, prompt_key_dropout: float = 0.0
+    model: LatentR3Model,
+    batch: dict[str, Tensor],
+    *,
+    allowed_tokens: AllowedTokensOf | None = None,
+    prompt_key_dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`answer_log_probs`, and the latents (B, M, N, d) that it read; ``None`` where N = 0.
 
     Args:
+        model: that answers.
+        batch: of :func:`plain_batch` or :func:`packed_batch`.
+        allowed_tokens: as in :meth:`~latentrec.models.latentr3.LatentR3Model.answer_log_probs`.
         prompt_key_dropout: probability that a position of the prompt is hidden from latents and answer.
     """
     labels_BML = batch["labels"]
     if model.n_latents == 0 and "segments" not in batch:
         counts_B = batch["attention_mask"].sum(dim=1).tolist()
         prompts = [ids[:count] for ids, count in zip(batch["input_ids"], counts_B, strict=True)]
-        return model.plain_log_probs(prompts, labels_BML[:, 0])[:, None], None
+        return model.plain_log_probs(prompts, labels_BML[:, 0], allowed_tokens)[:, None], None
     prompt_embeds, answer_embeds = model.backbone.embed_together(batch["input_ids"], read_before(labels_BML))
     state = encode_batch(model, batch, prompt_embeds)
     if prompt_key_dropout:
@@ -245,7 +245,7 @@ def answer_pass(
     indices = None
     if "answer_index" in batch:
         indices = AnswerIndices(batch["answer_index"], batch["later_answer_index"])
-    log_probs = model.answer_log_probs(state, rollout, labels_BML, answer_embeds, indices)
+    log_probs = model.answer_log_probs(state, rollout, labels_BML, answer_embeds, indices, allowed_tokens)
     return log_probs, rollout.means_BMND if model.n_latents else None
 
 
@@ -256,7 +256,7 @@ def has_title(labels_BML: Tensor) -> Tensor:
 
 def with_indices(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """A finished batch, still on the host, with the places of its tokens: no step waits for the device."""
-    real_BT = batch["segments"] != _PADDING if "segments" in batch else batch["attention_mask"] != 0
+    real_BT = batch["segments"] != PADDING if "segments" in batch else batch["attention_mask"] != 0
     counted_BML = batch["labels"] != IGNORED
     return batch | {
         "prompt_index": real_BT.flatten().nonzero()[:, 0],

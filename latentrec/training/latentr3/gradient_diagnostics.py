@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from latentrec.models.latentr3 import IGNORED, LatentR3Model, PromptState
+from latentrec.models.latentr3 import IGNORED, AllowedTokensOf, LatentR3Model, PromptState
 from latentrec.training.latentr3.grpo_loss import likelihood_reward
 
 
@@ -19,10 +19,11 @@ class GradientCosines:
     losses: a positive cosine means that the update also lowers that loss.
     """
 
-    def __init__(self, model: LatentR3Model):
-        """Watch the LatentRATT of ``model``."""
+    def __init__(self, model: LatentR3Model, allowed_tokens: AllowedTokensOf | None):
+        """Watch the LatentRATT of ``model``; ``allowed_tokens`` as in its ``answer_log_probs``."""
         assert model.latent_ratt is not None
         self._model = model
+        self._allowed_tokens = allowed_tokens
         self._parameters = list(model.latent_ratt.parameters())
         self._sums: dict[str, Tensor] = {}
 
@@ -31,7 +32,9 @@ class GradientCosines:
         self._add("policy", loss, retain=True)
         with torch.enable_grad():
             state = state.detached()
-            log_probs = self._model.answer_log_probs(state, self._model.roll_out(state), labels_PL[:, None])
+            log_probs = self._model.answer_log_probs(
+                state, self._model.roll_out(state), labels_PL[:, None], allowed_tokens=self._allowed_tokens
+            )
             likelihood = reward in ("perplexity", "nll", "clipped_perplexity")
             self._add("sft", -log_probs.sum(), retain=likelihood)
             if likelihood:

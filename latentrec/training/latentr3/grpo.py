@@ -24,7 +24,7 @@ from latentrec.training.common.early_stopping import LOSS
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import engine_options
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
-from latentrec.training.latentr3.likelihood import HOST_OF
+from latentrec.training.latentr3.likelihood import DECODING_OF
 from latentrec.training.latentr3.stage_2 import Stage2, StageEngine, TrainedStage
 from latentrec.training.latentr3.text_model import world_size
 from latentrec.training.latentr3.validation_ranking import NdcgReward
@@ -145,7 +145,7 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
         )
     ranker = None
     if config.reward == "ndcg":
-        ranker = NdcgReward(loaded.model, loaded.prompt, stage.data, HOST_OF[str(config.likelihood)])
+        ranker = NdcgReward(loaded.model, loaded.prompt, stage.data, DECODING_OF[str(config.likelihood)])
     policy = Policy(loaded.model)
     if torch.cuda.is_available():
         policy.to(arguments.device)

@@ -86,7 +86,9 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         policy: Any = self.model
         self._latentr3: LatentR3Model = policy.latentr3
         self._reference = _frozen_copy(self._latentr3, config) if config.beta else None
-        self._cosines = GradientCosines(self._latentr3) if config.diagnostics_every else None
+        self._cosines = None
+        if config.diagnostics_every:
+            self._cosines = GradientCosines(self._latentr3, tokens.allowed_tokens)
 
     def may_save(self, step: int) -> bool:
         """Between two batches of copies; within one, its copies would be lost."""
@@ -112,7 +114,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         live = self._graph_is_kept
         with torch.set_grad_enabled(live):
             rollout = model.roll_out(state, copies=copies, noise_BMND=noise)
-            log_probs = model.answer_log_probs(state, rollout, labels_PL[:, None])
+            log_probs = self._answer_log_probs(model, state, rollout, labels_PL)
         with torch.no_grad():
             rewards_PK = self._rewards(
                 batch, state, rollout, log_probs.detach(), counted_PL, self._tokens.samples.targets[indices]
@@ -144,6 +146,13 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         self._throughput.tokens += int(batch["attention_mask"].sum()) + log_probs.numel()
         return kept
 
+    def _answer_log_probs(
+        self, model: LatentR3Model, state: PromptState, rollout: LatentRollout, labels_PL: Tensor
+    ) -> Tensor:
+        """log π of the one answer of each prompt under each of its copies, (P, K, L)."""
+        allowed_tokens = self._tokens.allowed_tokens
+        return model.answer_log_probs(state, rollout, labels_PL[:, None], allowed_tokens=allowed_tokens)
+
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         config = self._latent_config
         if "live_log_probs" in inputs:
@@ -162,7 +171,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         state = state_of_batch(latentr3, inputs)
         if self._latent_config.estimator == "target_likelihood":
             rollout = latentr3.roll_out(state, copies=copies, noise_BMND=inputs["noise"])
-            log_probs = latentr3.answer_log_probs(state, rollout, inputs["labels"][:, None])
+            log_probs = self._answer_log_probs(latentr3, state, rollout, inputs["labels"])
             return self._likelihood_loss(log_probs, inputs)
         if latentr3.n_latents == 1:  # the first latent does not depend on its copies' noise
             means = latentr3.roll_out(state, actions_BMND=inputs["actions"][:, :1]).means_BMND
@@ -285,7 +294,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
             ).means_BMND
             return {"reference_means": means}
         own = reference.roll_out(state, copies=copies, noise_BMND=noise)
-        return {"reference_log_probs": reference.answer_log_probs(state, own, labels_PL[:, None])}
+        return {"reference_log_probs": self._answer_log_probs(reference, state, own, labels_PL)}
 
     def _measure_cosines(self, loss: Tensor, inputs: dict[str, Tensor]) -> None:
         assert self._cosines is not None

@@ -8,17 +8,17 @@ from latentrec.catalog import Catalogue, TokenTrie
 from latentrec.data import Dataset
 from latentrec.decoding.title_recommender import title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
-from latentrec.models.latentr3 import AllowedTokens, LatentR3Model
+from latentrec.models.latentr3 import AllowedTokens
 from latentrec.prompts import NextItemPrompt
 
-HOST_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
+DECODING_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
 """Likelihood → the decoding whose score it is; validation ranks by it while training."""
-LIKELIHOODS = tuple(HOST_OF)
+LIKELIHOODS = tuple(DECODING_OF)
 
 
-def use_likelihood(model: LatentR3Model, likelihood: str, data: Dataset, prompt: NextItemPrompt) -> None:
-    """Let the model's answer probabilities be ``likelihood``'s from now on."""
-    model.allowed_tokens = CatalogueTokens(data, prompt) if likelihood == "catalogue" else None
+def allowed_tokens_of(likelihood: str, data: Dataset, prompt: NextItemPrompt) -> CatalogueTokens | None:
+    """Among what an answer's probability is taken; ``None``: the vocabulary."""
+    return CatalogueTokens(data, prompt) if likelihood == "catalogue" else None
 
 
 class CatalogueTokens:

@@ -83,7 +83,8 @@ class SampledTitles:
         advantages_PG = group_advantages(rewards_PG, self._config.scale_rewards)
         state = model.encode_prompt(inputs["input_ids"], inputs["attention_mask"])
         rollout = model.roll_out(state, copies=both.shape[1])
-        log_probs = model.answer_log_probs(state, rollout, both)
+        assert self._tensors is not None  # made by the draw
+        log_probs = model.answer_log_probs(state, rollout, both, allowed_tokens=self._tensors.choices)
         loss = sequence_loss(
             log_probs[:, :-1],
             advantages_PG,

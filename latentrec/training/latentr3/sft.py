@@ -25,7 +25,7 @@ from latentrec.data import Dataset
 from latentrec.data.time_range import part_of
 from latentrec.models import read_model
 from latentrec.models.gguf import origin_note
-from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
+from latentrec.models.latentr3 import IGNORED, AllowedTokensOf, LatentR3Model, load_backbone
 from latentrec.models.presets import PRESETS
 from latentrec.prompts import NextItemPrompt, title_line
 from latentrec.prompts.title_prompt import INSTRUCTION, RESPONSE
@@ -46,7 +46,7 @@ from latentrec.training.latentr3.collator import (
     with_indices,
 )
 from latentrec.training.latentr3.latent_terms import latent_loss
-from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
+from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.sft_config import SFTConfig
 from latentrec.training.latentr3.text_model import (
     Throughput,
@@ -85,6 +85,7 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         *,
         plan: BatchPlan,
         collate: Any,
+        allowed_tokens: AllowedTokensOf | None = None,
         throughput: Throughput,
         prompt_key_dropout: float = 0.0,
         latent_loss: str = "none",
@@ -92,6 +93,7 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         **options: Any,
     ):
         """Take the plan of micro-batches in place of a sampler."""
+        self._allowed_tokens = allowed_tokens
         self._prompt_key_dropout = prompt_key_dropout
         self._latent_loss, self._latent_loss_weight = latent_loss, latent_loss_weight
         self._plan = plan
@@ -132,8 +134,11 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
 
     def _answer_pass(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities (B, M, L) and latents (B, M, N, d) of one micro-batch, in training."""
-        dropped = self._prompt_key_dropout
-        log_probs, latents = model(lambda latentr3: answer_pass(latentr3, inputs, prompt_key_dropout=dropped))
+        options: Any = {
+            "allowed_tokens": self._allowed_tokens,
+            "prompt_key_dropout": self._prompt_key_dropout,
+        }
+        log_probs, latents = model(lambda latentr3: answer_pass(latentr3, inputs, **options))
         self._throughput.tokens += inputs["input_ids"].numel() + log_probs.numel()
         return log_probs, latents
 
@@ -195,7 +200,6 @@ def train_sft(
         model, prompt, notes, parent = start_from(config, data, init_from)
     if config.gradient_checkpointing:
         model.backbone.enable_checkpointing()
-    use_likelihood(model, config.likelihood, data, prompt)
     train, valid = tokens_of(config, data, prompt)
     adapters = _choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
@@ -204,7 +208,7 @@ def train_sft(
     )
     throughput = Throughput()
     rank = ranking_measure(
-        model, prompt, data, config.ranking_samples, config.seed, HOST_OF[config.likelihood]
+        model, prompt, data, config.ranking_samples, config.seed, DECODING_OF[config.likelihood]
     )
     early_stopping = EarlyStopping(
         make_measure(model, valid, rank),
@@ -217,6 +221,7 @@ def train_sft(
             args=training_arguments(config, scratch, epochs=config.num_train_epochs),
             plan=plan,
             collate=RowCollator(train, rows),
+            allowed_tokens=train.allowed_tokens,
             throughput=throughput,
             prompt_key_dropout=config.prompt_key_dropout,
             latent_loss=config.latent_loss,
@@ -352,7 +357,11 @@ def tokens_of(
     train, valid = part_of(data.split("train"), config.train_from, config.train_to), data.split("valid")
     train = train.subset(sample_at_most(len(train), config.max_train_samples, config.seed))
     valid = valid.subset(sample_at_most(len(valid), config.validation_samples, config.seed))
-    return NextItemTokens(train, data.titles, prompt), NextItemTokens(valid, data.titles, prompt)
+    allowed = allowed_tokens_of(config.likelihood, data, prompt)
+    return (
+        NextItemTokens(train, data.titles, prompt, allowed),
+        NextItemTokens(valid, data.titles, prompt, allowed),
+    )
 
 
 class RowCollator:

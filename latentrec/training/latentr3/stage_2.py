@@ -21,7 +21,7 @@ from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.latentr3.collator import NextItemTokens
-from latentrec.training.latentr3.likelihood import HOST_OF, use_likelihood
+from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.text_model import (
     Throughput,
     make_measure,
@@ -135,12 +135,14 @@ class Stage2:
         model.backbone.requires_grad_(bool(config.train_backbone))
         if config.gradient_checkpointing:
             model.backbone.enable_checkpointing()
-        use_likelihood(model, config.likelihood, data, prompt)
+        self.train_tokens.allowed_tokens = allowed_tokens_of(config.likelihood, data, prompt)
         valid_samples = data.split("valid")
         drawn = sample_at_most(len(valid_samples), config.validation_samples, config.seed)
-        valid = NextItemTokens(valid_samples.subset(drawn), data.titles, prompt)
-        host = HOST_OF[config.likelihood]
-        rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed, host)
+        valid = NextItemTokens(
+            valid_samples.subset(drawn), data.titles, prompt, self.train_tokens.allowed_tokens
+        )
+        decoding = DECODING_OF[config.likelihood]
+        rank = ranking_measure(model, prompt, data, config.ranking_samples, config.seed, decoding)
         early_stopping = EarlyStopping(
             make_measure(model, valid, rank, objective),
             metric_for_best_model=config.metric_for_best_model,

@@ -77,7 +77,7 @@ def validation_figures(
             stop = start + max(1, min(64, _VALIDATION_TOKENS_AT_ONCE // longest))
             batch = plain_batch(tokens, order[start:stop].tolist())
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            log_probs, latents_BMND = answer_pass(model, batch)
+            log_probs, latents_BMND = answer_pass(model, batch, allowed_tokens=tokens.allowed_tokens)
             log_probs = log_probs.double()
             if latents_BMND is not None:
                 shares.add(latents_BMND.flatten(0, 1))

@@ -135,6 +135,7 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
     trainer = TitleObjectiveTrainer(
         config=config,
         sampler=sampler,
+        allowed_tokens=tokens.allowed_tokens,
         model=loaded.model,
         args=training_arguments(
             config, scratch, epochs=config.num_train_epochs, max_steps=config.max_steps or -1

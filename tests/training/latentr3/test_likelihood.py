@@ -21,24 +21,23 @@ TITLES = [[5, 6, EOS], [5, 6, 7, 8, EOS], [5, EOS], [9, 3, EOS], [EOS], [9, 4, 4
 
 
 def scored(model, prompts, titles):
-    """Σ log p of each title after each prompt, as both stages compute it; (prompts, titles)."""
+    """Σ log p, among the titles of ``TITLES``, of each title after each prompt; (prompts, titles)."""
+    allowed_tokens = TrieTensors(TokenTrie.build(TITLES)).choices
     length = max(map(len, titles))
     labels = torch.tensor([row + [IGNORED] * (length - len(row)) for row in titles])
     if model.n_latents == 0:
         rows = [torch.tensor(prompt) for prompt in prompts for _ in titles]
-        plain = model.plain_log_probs(rows, labels.repeat(len(prompts), 1))
+        plain = model.plain_log_probs(rows, labels.repeat(len(prompts), 1), allowed_tokens)
         return plain.sum(dim=-1).view(len(prompts), len(titles))
     state = model.encode_prompt(torch.tensor(prompts))
     rollout = model.roll_out(state, copies=len(titles))
-    return model.answer_log_probs(state, rollout, labels.expand(len(prompts), -1, -1)).sum(dim=-1)
+    labels_BML = labels.expand(len(prompts), -1, -1)
+    return model.answer_log_probs(state, rollout, labels_BML, allowed_tokens=allowed_tokens).sum(dim=-1)
 
 
 @pytest.fixture(params=[0, 1, 2], ids=lambda n: f"N={n}")
 def model(request):
-    made = tiny_model(n_latents=request.param)
-    tensors = TrieTensors(TokenTrie.build(TITLES))
-    made.allowed_tokens = tensors.choices
-    return made
+    return tiny_model(n_latents=request.param)
 
 
 @pytest.mark.parametrize("logits_at_once", [2**26, 7 * 32])
@@ -95,7 +94,7 @@ def test_both_stages_train_by_it_and_stage_2_follows_stage_1(tmp_path):
         loaded, data = load_latentr3(output), Dataset(dataset)
         tokens = NextItemTokens(data.split("valid"), data.titles, loaded.prompt)
         by_vocabulary = validation_figures(loaded.model, tokens)["loss"]
-        loaded.model.allowed_tokens = CatalogueTokens(data, loaded.prompt)
+        tokens.allowed_tokens = CatalogueTokens(data, loaded.prompt)
         assert info.metrics["loss"] == pytest.approx(
             validation_figures(loaded.model, tokens)["loss"], abs=1e-4
         )

@@ -27,7 +27,7 @@ PROMPTS = torch.tensor([[3, 9, 4, 7], [7, 4, 9, 3], [8, 8, 2, 5]])
 TARGETS = [1, 4, 3]
 
 
-def engineless(**options):
+def engineless(allowed_tokens=None, **options):
     """What the trainer's own functions read, without an engine around them."""
     one_process = SimpleNamespace(num_processes=1, reduce=lambda x, reduction: x)
     trainer = SimpleNamespace(
@@ -36,6 +36,7 @@ def engineless(**options):
         _sampler=None,
         _probabilities=[],
         _prompt_key_dropout=0.0,
+        _allowed_tokens=allowed_tokens or TrieTensors(TokenTrie.build(TITLES)).choices,
         accelerator=one_process,
     )
     trainer._answer_pass = lambda model, inputs: TitleObjectiveTrainer._answer_pass(trainer, model, inputs)
@@ -54,7 +55,6 @@ def gradient(model, loss):
 
 def catalogue_model(n_latents):
     model = tiny_model(n_latents=n_latents)
-    model.allowed_tokens = TrieTensors(TokenTrie.build(TITLES)).choices
     labels = torch.full((3, 1, 5), IGNORED)
     for row, target in enumerate(TARGETS):
         labels[row, 0, : len(TITLES[target])] = torch.tensor(TITLES[target])
@@ -162,19 +162,19 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     sft(dataset, tmp_path / "model", num_train_epochs=1, ranking_samples=0)
     loaded, data = load_latentr3(tmp_path / "model"), Dataset(dataset)
     model = loaded.model
-    model.allowed_tokens = CatalogueTokens(data, loaded.prompt)
+    allowed_tokens = CatalogueTokens(data, loaded.prompt)
     tokens = NextItemTokens(data.split("train"), data.titles, loaded.prompt)
     rows = [row for row in tokens.packed_rows() if len(row.samples) > 1][:4]
     samples = [sample for row in rows for sample in row.samples]
     assert len({len(row.samples) for row in rows}) > 1  # some branches only fill the batch
-    packed = loss_of(model, packed_batch(tokens, rows), len(samples))
+    packed = loss_of(model, packed_batch(tokens, rows), len(samples), allowed_tokens=allowed_tokens)
     first = gradient(model, packed)
-    plain = loss_of(model, plain_batch(tokens, samples), len(samples))
+    plain = loss_of(model, plain_batch(tokens, samples), len(samples), allowed_tokens=allowed_tokens)
     torch.testing.assert_close(packed, plain, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(first, gradient(model, plain), atol=1e-6, rtol=1e-4)
     figures = []
     for batch in (packed_batch(tokens, rows), plain_batch(tokens, samples)):
-        trainer = engineless()
+        trainer = engineless(allowed_tokens)
         counted = TitleObjectiveTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
         assert counted == len(samples)
         TitleObjectiveTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
