@@ -19,6 +19,7 @@ from latentrec.storage import Manifest
 
 MAX_DESCRIPTION = 4900
 """MLflow keeps a version's description in 5,000 characters; the whole card is a file beside the model."""
+SHORTENED = "\n\n*Shortened; the whole card is `artifacts/card.md` of this version.*\n"
 
 _METRICS = (
     ("hr_at_5", "HR@5"),
@@ -87,14 +88,13 @@ def as_description(card: str) -> str:
     """The card within MLflow's limit: whole sections from the top, and a word on where the rest is."""
     if len(card) <= MAX_DESCRIPTION:
         return card
-    note = "\n\n*Shortened; the whole card is `artifacts/card.md` of this version.*\n"
     kept = ""
     for number, part in enumerate(card.split("\n\n## ")):
         part = part if number == 0 else f"\n\n## {part}"
-        if len(kept) + len(part) + len(note) > MAX_DESCRIPTION:
+        if len(kept) + len(part) + len(SHORTENED) > MAX_DESCRIPTION:
             break
         kept += part
-    return (kept or card[: MAX_DESCRIPTION - len(note)]) + note
+    return (kept or card[: MAX_DESCRIPTION - len(SHORTENED)]) + SHORTENED
 
 
 def _results(metrics: Mapping[str, Any], challenger: str) -> str:

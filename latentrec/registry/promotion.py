@@ -1,53 +1,31 @@
 """Aliases move here and nowhere else: under the lock, with a reason, into a history that the registry keeps.
 
 The history is tags ``promotion.0001``, ``promotion.0002``… on the registered model, one JSON value each:
-promotions, refusals, rollbacks and moves by hand.
+promotions, refusals, rollbacks and moves by hand. MLflow's pages show it in the descriptions.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from latentrec.core import UserError
 from latentrec.core.settings import PIPELINE_VARIABLE, RUN_ID_VARIABLE
 from latentrec.evaluation.gate import GateDecision
 from latentrec.registry.model_registry import CHAMPION, PREVIOUS, Registry
 from latentrec.registry.promotion_lock import Lock, lock_root, promotion_lock
+from latentrec.registry.promotion_text import PromotionEvent, model_description, version_description
 
 GATE_ACTIONS = ("promoted", "refused")
 _TAG_PREFIX = "promotion."
 _MAX_REASON = 1500
-
-
-@dataclass(frozen=True)
-class PromotionEvent:
-    """One entry of the history.
-
-    Attributes:
-        number: 1, 2, … in order.
-        action: ``promoted``, ``refused``, ``rolled_back`` or ``moved`` (by hand).
-        alias: that moved, or was to move.
-        version: that the event is about.
-        replaced: version that the alias pointed at before; ``None``: it pointed at nothing.
-        reason: one sentence.
-        time: UTC seconds.
-        by: who: the pipeline run, or the user of a command.
-    """
-
-    number: int
-    action: str
-    alias: str
-    version: str
-    replaced: str | None
-    reason: str
-    time: float
-    by: str
+_logger = logging.getLogger(__name__)
 
 
 def apply_gate(
@@ -224,7 +202,21 @@ def _record(
     )
     tag = f"{_TAG_PREFIX}{event.number:04d}"
     registry.client.set_registered_model_tag(name, tag, json.dumps(asdict(event), sort_keys=True))
+    _show(registry, name, [*history, event])
     return event
+
+
+def _show(registry: Registry, name: str, events: Sequence[PromotionEvent]) -> None:
+    """Put the history where MLflow's pages show it; the tags are the record, whatever becomes of this."""
+    client, event = registry.client, events[-1]
+    try:
+        model = client.get_registered_model(name)
+        client.update_registered_model(name, model_description(model.description, events))
+        for version in {event.version, event.replaced} - {None}:
+            text = client.get_model_version(name, version).description
+            client.update_model_version(name, version, version_description(text, version, events))
+    except Exception as error:
+        _logger.warning("%s: the history is recorded, but its page could not be written (%s)", name, error)
 
 
 def _record_verdict(
