@@ -89,7 +89,7 @@ class Run:
         assert self.checked is not None
         assert self.prepared is not None
         content, known = self.prepared.outputs["content"], self.checked.outputs["known_content"]
-        return dsl.If(content != known, name="new-data")
+        return dsl.If(content != known, name="Train, evaluate, register")
 
     def evaluate(self, dataset: Any, trained: Mapping[str, dsl.PipelineTask]) -> dsl.PipelineTask:
         """Score the models of trainers, by the names in the tables; the last one is the challenger."""
@@ -135,6 +135,6 @@ def run_of(system: str, steps: list[str], parameters: Mapping[str, Any]) -> Iter
     run = Run(system, parameters)
     run.step(summary, placement.SUMMARY, name="run_summary", title="Run summary")
     run.steps.clear()
-    with dsl.ExitHandler(summary, name="run"):
+    with dsl.ExitHandler(summary, name="All steps"):
         yield run
     assert run.steps == steps, f"{system}: steps are {run.steps}, announced were {steps}"

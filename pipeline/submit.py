@@ -93,12 +93,10 @@ def submit(
 
 
 def run_name(system: str, parameters: Mapping[str, Any]) -> str:
-    """What a run is called in KFP's lists: what runs, on which data, since when (UTC)."""
+    """What a run is called in KFP's lists, of some 28 signs: what runs, on which data, since when (UTC)."""
     first = next(iter(locations(parameters.get(REVIEWS))), "")
     data = first.partition("?")[0].rstrip("/").rpartition("/")[2].partition(".")[0]
-    return " ".join(
-        word for word in (system, data, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())) if word
-    )
+    return " ".join(word for word in (system, data, time.strftime("%m-%d %H:%M:%S", time.gmtime())) if word)
 
 
 def run_description(system: str, parameters: Mapping[str, Any], version: str) -> str:

@@ -11,6 +11,7 @@ from components.images import image
 def preflight(
     system: str,
     customer_reviews: str,
+    decided: dsl.Output[dsl.Markdown],
     data_cutoff: str = "",
     data_k_core: int = 5,
     data_max_history: int = 10,
@@ -148,6 +149,7 @@ def preflight(
         train_memory: Memory of a training pod, in Kubernetes notation; empty: likewise
 
     Returns:
+        decided: Sizes, nodes, model name and settings of the run; warnings of the installation.
         inputs_fingerprint: Changes when the content behind the input locations does.
         known_content: Content of the dataset behind the newest registered version, or empty: train anyhow.
         start_from: Registered version that training begins at, or empty.
@@ -178,6 +180,7 @@ def preflight(
         evaluate_config: What is set of the configuration of evaluate, checked.
     """
     parameters = dict(locals())
+    page = parameters.pop("decided")
     from latentrec.steps.runtime import run_preflight_step
 
-    return run_preflight_step(parameters)
+    return run_preflight_step(parameters, page)

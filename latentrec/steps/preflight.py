@@ -31,6 +31,7 @@ from latentrec.steps import local_run
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.backend import ask_backend
 from latentrec.steps.links import kfp_tags
+from latentrec.steps.metadata_beside import metadata_beside
 from latentrec.steps.model_name import default_model_name
 from latentrec.steps.node_pools import Pool, choose_pool
 from latentrec.steps.operational import write_operational
@@ -139,10 +140,20 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     data = configs.get("data_prep", {})
     if cutoff and not data.get("window_end"):
         data["window_end"] = cutoff
-    inputs = data.get("reviews") or given.get(REVIEWS), data.get("metadata") or given.get("data_metadata")
-    checked.inputs_fingerprint = attempt("inputs", lambda: check_inputs(*inputs)) or ""
-    if system == "latentr3" and not _listed(inputs[1]):
-        problems.append("data_metadata is empty; LatentR3 trains on titles, which come from there")
+    reviews, metadata = (
+        _listed(data.get(field) or given.get(parameter))
+        for field, parameter in (("reviews", REVIEWS), ("metadata", "data_metadata"))
+    )
+    if system == "latentr3" and reviews and not metadata:
+        metadata, tried = attempt("metadata", lambda: metadata_beside(reviews)) or ((), ())
+        if metadata:
+            data["metadata"] = list(metadata)
+            checked.details["metadata"] = ", ".join(metadata)
+        else:
+            looked = f", and there is no {' or '.join(tried)}" if tried else ""
+            needs = "LatentR3 trains on titles, which come from there"
+            problems.append(f"data_metadata is empty{looked}; {needs}")
+    checked.inputs_fingerprint = attempt("inputs", lambda: check_inputs(reviews, metadata)) or ""
     in_pod = bool(os.environ.get(POD_VARIABLE))
     if in_pod:
         attempt("installation", check_installation)
@@ -157,7 +168,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         note = attempt("backbone", lambda: check_backbone(system, given, wanted))
         if note:
             checked.details["backbone"] = note
-    name = str(given.get("registry_model_name", "")) or default_model_name(system, _listed(inputs[0]))
+    name = str(given.get("registry_model_name", "")) or default_model_name(system, reviews)
     attempt("model's name", lambda: check_model_name(name))
     checked.details["model_name"] = name
     if _is_on(given, "data_only_new"):

@@ -102,6 +102,8 @@ def render_summary(
         lines += [f"{verdict.reason[0].upper()}{verdict.reason[1:]}.", ""]
     for problem in verdict.problems:
         lines += [f"**{problem.step}** {_STATES[problem.state]}: {markdown_text(problem.reason)}", ""]
+    for warning in found.get("preflight", StepStatus("preflight")).details.get("warnings", ()):
+        lines += [f"**Warning:** {markdown_text(warning)}", ""]
     evaluated = found.get("evaluate", StepStatus("evaluate")).details
     if "verdict" in evaluated:
         word = "promote" if evaluated["promote"] else "do not promote"

@@ -177,19 +177,22 @@ def registered_model(uri: str) -> Iterator[Path | None]:
         yield directory
 
 
-def run_preflight_step(parameters: dict[str, Any]) -> tuple[Any, ...]:
+def run_preflight_step(parameters: dict[str, Any], page: Any) -> tuple[Any, ...]:
     """The body of the preflight component: checks everything, opens the pipeline's MLflow run.
 
     Args:
         parameters: the component's inputs by name.
+        page: KFP's output for what was decided.
 
     Returns:
         The component's outputs, in order.
     """
     from latentrec.steps.preflight import run_preflight
+    from latentrec.steps.preflight_report import describe
 
     with exit_code_on_error(), step_run("preflight") as run:
         checked = run_preflight(parameters)
+        describe(parameters, checked, page)
         run.status.details.update(checked.details)
     pool = checked.pool
     placed = (pool.node_selector, pool.tolerations, pool.one_gpu)

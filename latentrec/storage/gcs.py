@@ -23,6 +23,7 @@ from google.cloud import storage
 
 from latentrec.core import UserError
 from latentrec.storage.gcs_client import Corrupted, GcsConnection, explained
+from latentrec.storage.lifecycle import google_rules
 from latentrec.storage.local import temporary_beside
 from latentrec.storage.ranges import FileRangeWriter, FileWindow, crc32c_of
 from latentrec.storage.transfer import (
@@ -146,6 +147,17 @@ class GcsStore:
         generation = None if if_version is None else _generation(if_version)
         with contextlib.suppress(FileNotFoundError), explained(uri, self._patience):
             self._connection.bucket(bucket).blob(name).delete(if_generation_match=generation, **self._options)
+
+    def deletion_rules(self, uri: str) -> list[str] | None:
+        """The bucket's lifecycle rules that reach ``uri``; to read them takes ``storage.buckets.get``."""
+        bucket, name = self._split(uri, prefix=True)
+        try:
+            with explained(uri, self._patience):
+                found = self._connection.bucket(bucket)
+                found.reload(**self._options)
+        except (UserError, StorageError, FileNotFoundError):
+            return None
+        return google_rules(found.lifecycle_rules, name)
 
     def _upload(
         self, uri: str, source: Callable[[], Any], size: int, crc: int | None, if_version: str | None

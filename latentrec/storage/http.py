@@ -141,6 +141,10 @@ class HttpStore:
         """Refused."""
         _read_only(uri)
 
+    def deletion_rules(self, uri: str) -> list[str] | None:
+        """Not known."""
+        return None
+
     def _must_exist(self, uri: str) -> tuple[ObjectInfo, bool]:
         described = self._describe(uri)
         if described is None:

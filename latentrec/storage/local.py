@@ -89,6 +89,10 @@ class LocalStore:
                 self._check(uri, if_version)
                 path.unlink(missing_ok=True)
 
+    def deletion_rules(self, uri: str) -> list[str] | None:
+        """None: a file system has no such rules."""
+        return []
+
     def _put(self, temporary: Path, uri: str, if_version: str | None) -> ObjectInfo:
         target = local_path(uri)
         with temporary.open("rb") as stream:

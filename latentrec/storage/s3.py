@@ -21,8 +21,9 @@ from typing import BinaryIO, cast
 from xml.etree import ElementTree
 
 from latentrec.core import UserError
+from latentrec.storage.lifecycle import S3_GONE, s3_rules
 from latentrec.storage.local import temporary_beside
-from latentrec.storage.s3_client import S3Client, S3Settings
+from latentrec.storage.s3_client import S3Client, S3Settings, error_code
 from latentrec.storage.transfer import PIECE, RangeReader, Timeouts, pieces, transfer_progress
 from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
 
@@ -116,6 +117,17 @@ class S3Store:
             if info.version != if_version:
                 raise PreconditionFailed(f"{uri}: expected version {if_version}, found {info.version}")
         self._client.request("DELETE", *self._split(uri), missing_ok=True)
+
+    def deletion_rules(self, uri: str) -> list[str] | None:
+        """The bucket's lifecycle rules that reach ``uri``; ``None`` where they may not be read."""
+        bucket, name = self._split(uri, prefix=True)
+        try:
+            answer = self._client.request("GET", bucket, query={"lifecycle": ""}, missing_ok=True)
+            if answer.status_code == 404:
+                return [] if error_code(answer) == S3_GONE else None
+            return s3_rules(answer.content, name)
+        except (UserError, StorageError, ElementTree.ParseError):
+            return None
 
     def _put(
         self, uri: str, source: Callable[[], BinaryIO], size: int, sha256: str, if_version: str | None

@@ -94,3 +94,10 @@ class Store(Protocol):
     def delete(self, uri: str, *, if_version: str | None = None) -> None:
         """Remove one object; it is no error when it is gone already."""
         ...
+
+    def deletion_rules(self, uri: str) -> list[str] | None:
+        """Rules by which objects below ``uri`` are deleted without anybody asking, each in words.
+
+        ``None``: not known, because these rules may not be read, or the store does not answer to it.
+        """
+        ...

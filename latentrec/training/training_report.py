@@ -141,7 +141,8 @@ def _markdown(context: Mapping[str, Any]) -> str:
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
-    lines = [columns, ["---"] * len(columns), *([markdown_text(cell) for cell in row] for row in rows)]
+    lines = [[markdown_text(cell) for cell in line] for line in (columns, *rows)]
+    lines.insert(1, ["---"] * len(columns))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -113,7 +113,7 @@ def test_preflight_takes_every_parameter_of_every_pipeline_and_says_what_it_is()
 
     signature = inspect.signature(preflight.python_func).parameters
     said = {name: spec.description for name, spec in preflight.component_spec.inputs.items()}
-    known = {"system", "scheduled_time"}  # which a pipeline gives itself
+    known = {"system", "scheduled_time", "decided"}  # two that a pipeline gives itself, and an output
     for system in SYSTEMS:
         for name in inspect.signature(pipeline_of(system).pipeline_func).parameters:
             field = parameter_field(system, name)

@@ -224,9 +224,16 @@ def test_under_kfp_a_backend_that_is_too_old_is_refused(pod, monkeypatch):
         server.stop()
 
 
-def test_a_title_model_needs_metadata(given):
-    with pytest.raises(UserError, match="metadata is empty; LatentR3 trains on titles"):
-        run_preflight({**given, "system": "latentr3", "backbone": "tiny"})
+def test_metadata_beside_the_reviews_is_taken_where_none_is_given(given, reviews):
+    alone = {**given, "system": "latentr3", "sft_backbone": "tiny"}
+    beside = reviews.parent / "meta.json"
+    with pytest.raises(UserError, match=f"there is no {beside}; LatentR3 trains on titles"):
+        run_preflight(alone)
+    beside.write_text(json.dumps({"asin": "B", "title": "Tea"}) + "\n")
+    checked = run_preflight(alone)
+    assert checked.configs["data_prep"]["metadata"] == [str(beside)]
+    assert checked.details["metadata"] == str(beside)
+    assert checked.inputs_fingerprint == check_inputs(str(reviews), str(beside))
 
 
 def test_a_pod_that_fits_no_node_is_refused_before_anything_waits_for_ever(given):

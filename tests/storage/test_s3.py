@@ -42,6 +42,7 @@ class Bucket(ThreadingHTTPServer):
         self.parts: dict[int, bytes] = {}
         self.mark: dict[str, str] = {}
         self.conditions, self.lose_answers = True, 0
+        self.lifecycle: tuple[int, bytes] = (404, b"<Error><Code>NoSuchLifecycleConfiguration</Code></Error>")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         if "Credential=key/" not in self.headers.get("Authorization", ""):
             return self._reply(403)
         assert hashlib.sha256(body).hexdigest() == self.headers["x-amz-content-sha256"]
+        if "lifecycle" in query:
+            return self._reply(*self.server.lifecycle)
         if "uploads" in query:
             self.server.mark = self._metadata()
             return self._reply(200, b"<R><UploadId>u1</UploadId></R>")
@@ -191,6 +194,32 @@ def test_a_lost_answer_of_a_create_once_is_known_for_its_own(store, bucket):
     bucket.lose_answers = 1
     store.write_bytes("s3://bucket/lock", b"mine", if_version=ABSENT)
     assert store.read_bytes("s3://bucket/lock") == b"mine"
+
+
+RULES = b"""<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<Rule><Status>Enabled</Status><Filter><Prefix>v2/</Prefix></Filter><Expiration><Days>30</Days></Expiration></Rule>
+<Rule><Status>Disabled</Status><Filter></Filter><Expiration><Days>1</Days></Expiration></Rule>
+<Rule><Status>Enabled</Status><Filter></Filter>
+<AbortIncompleteMultipartUpload><DaysAfterInitiation>7</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>
+<Rule><Status>Enabled</Status><Filter></Filter>
+<NoncurrentVersionExpiration><NoncurrentDays>3</NoncurrentDays></NoncurrentVersionExpiration></Rule>
+</LifecycleConfiguration>"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ((200, RULES), ["objects below 'v2/' after 30 days"]),
+        ((404, b"<Error><Code>NoSuchLifecycleConfiguration</Code></Error>"), []),
+        ((404, b"<Error><Code>NoSuchBucket</Code></Error>"), None),
+        ((403, b""), None),
+        ((501, b"<Error><Code>NotImplemented</Code></Error>"), None),
+        ((200, b"not xml"), None),
+    ],
+)
+def test_rules_that_delete_objects_are_read_where_the_store_shows_them(store, bucket, answer, found):
+    bucket.lifecycle = answer
+    assert store.deletion_rules("s3://b/v2/artifacts/latentr3") == found
 
 
 def test_large_files_go_up_as_parts(store, bucket, tmp_path, monkeypatch):

@@ -70,6 +70,7 @@ def test_the_markdown_has_the_same_figures(encoder):
     assert text.startswith("# sasrec, next-item training\n")
     assert f"| ndcg\\_at\\_10 | {info.metrics['ndcg_at_10']:.4f} |" in text
     assert f"| parameters | {manifest.counts['parameters']:,} |" in text
+    assert "| step | ndcg\\_at\\_10 |" in text
     assert "<svg" not in text
     epochs = re.findall(r"^\| (\d) \| 0\.", text, re.M)
     assert epochs == ["1", "2"]
