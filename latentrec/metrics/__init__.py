@@ -9,7 +9,7 @@ from latentrec.metrics.ranking import (
     rank_of_target,
     repeat_share_at_k,
 )
-from latentrec.metrics.rating import absolute_error, mae, rmse, squared_error
+from latentrec.metrics.rating import absolute_error, mae, squared_error
 from latentrec.metrics.resampling import ClusterBootstrap, Comparison, Interval, holm
 
 __all__ = [
@@ -26,6 +26,5 @@ __all__ = [
     "ndcg_at_k",
     "rank_of_target",
     "repeat_share_at_k",
-    "rmse",
     "squared_error",
 ]

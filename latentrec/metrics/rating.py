@@ -18,8 +18,3 @@ def squared_error(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
 def mae(predicted: np.ndarray, actual: np.ndarray) -> float:
     """Mean absolute error."""
     return float(absolute_error(predicted, actual).mean())
-
-
-def rmse(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """Root mean squared error."""
-    return float(np.sqrt(squared_error(predicted, actual).mean()))

@@ -13,8 +13,6 @@ import numpy as np
 
 from latentrec.metrics.rating import absolute_error, squared_error
 
-UNPARSABLE = "unparsable"
-
 
 @dataclass(frozen=True)
 class RatingErrors:

@@ -5,12 +5,10 @@ The only layer that knows Google Cloud Storage.
 
 from latentrec.storage.artifact import ArtifactWriter
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
-from latentrec.storage.directories import (
-    download_directory,
+from latentrec.storage.input_listing import (
     find_objects,
     input_fingerprint,
     list_inputs,
-    upload_directory,
 )
 from latentrec.storage.local import exclusive, local_path
 from latentrec.storage.manifest import MANIFEST, Manifest, listed_files, read_manifest, sha256_file
@@ -33,7 +31,6 @@ __all__ = [
     "Store",
     "check_output",
     "check_output_file",
-    "download_directory",
     "exclusive",
     "expand_output",
     "find_objects",
@@ -48,5 +45,4 @@ __all__ = [
     "scheme_of",
     "sha256_file",
     "store_for",
-    "upload_directory",
 ]

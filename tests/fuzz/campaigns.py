@@ -105,7 +105,7 @@ def data_preparation(count: int, draw: random.Random, folder: Path) -> Iterator[
 
 def documents(count: int, draw: random.Random, folder: Path) -> Iterator[str]:
     """Manifests and checkpoint indexes."""
-    from latentrec.storage import ArtifactWriter, CheckpointStore, download_directory, read_manifest
+    from latentrec.storage import ArtifactWriter, CheckpointStore, read_manifest
     from latentrec.storage.checkpoint_garbage import find_checkpoint_garbage, scan
     from latentrec.storage.manifest import _checksum
 
@@ -138,10 +138,7 @@ def documents(count: int, draw: random.Random, folder: Path) -> Iterator[str]:
         (manifest, index)[which].write_bytes(data)
         refused = 0
         attempts: tuple[Callable[[], Any], ...] = (
-            (
-                lambda: read_manifest(folder / "artifact"),
-                lambda: download_directory(str(folder / "artifact"), folder / "copy"),
-            )
+            (lambda: read_manifest(folder / "artifact"),)
             if which == 0
             else (
                 lambda: open_store().latest(),

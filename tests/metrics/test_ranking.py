@@ -14,7 +14,7 @@ from latentrec.metrics import (
     ndcg_at_k,
     rank_of_target,
     repeat_share_at_k,
-    rmse,
+    squared_error,
 )
 
 RANKED = np.array([[7, 3, 5], [1, 2, -1], [4, 9, 8], [2, 2, 6]])
@@ -59,4 +59,4 @@ def test_repeat_share_looks_at_each_users_own_history():
 
 def test_rating_errors_equal_the_hand_calculation():
     assert mae([1.5, 4.0], [2.0, 2.0]) == pytest.approx(1.25)
-    assert rmse([1.5, 4.0], [2.0, 2.0]) == pytest.approx(math.sqrt((0.25 + 4) / 2))
+    assert squared_error([1.5, 4.0], [2.0, 2.0]) == pytest.approx([0.25, 4])

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.storage import (
     ArtifactWriter,
     CheckpointStore,
-    download_directory,
     read_manifest,
     store_for,
-    upload_directory,
 )
 from tests.storage.crashes import killed_everywhere
 
@@ -39,15 +36,6 @@ def text_of(directory: Path) -> str:
     for name in ("a.parquet", "b.parquet", "sub/c.parquet"):
         assert (directory / name).read_text() == f"{text} {name} " * 50
     return text
-
-
-def downloaded_text(place: str, copy: Path) -> str | None:
-    """Which artifact a reader of ``place`` gets, ``None`` when it is told that there is none."""
-    try:
-        download_directory(place, copy, "dataset")
-    except UserError:
-        return None
-    return text_of(copy)
 
 
 def make_state(directory: Path, text: str) -> Path:
@@ -137,47 +125,3 @@ def test_dataset_writer_killed_anywhere_leaves_the_old_the_new_or_nothing(tmp_pa
         assert text_of(output) == "retried"
         assert [path.name for path in output.parent.iterdir()] == ["dataset"]
     assert seen == {"old", None, "new"}
-
-
-def test_upload_of_a_dataset_killed_anywhere_shows_it_whole_or_not_at_all(place, tmp_path):
-    make_artifact(tmp_path / "new", "new")
-    seen = set()
-    for _ in killed_everywhere(
-        tmp_path, lambda: empty(place), lambda: upload_directory(tmp_path / "new", place)
-    ):
-        seen.add(downloaded_text(place, tmp_path / "copy"))
-        upload_directory(tmp_path / "new", place)
-        download_directory(place, tmp_path / "copy")
-        assert text_of(tmp_path / "copy") == "new"
-    assert seen == {None, "new"}
-
-
-def test_replacing_upload_killed_anywhere_never_shows_a_mixture(place, tmp_path):
-    make_artifact(tmp_path / "old", "old")
-    make_artifact(tmp_path / "new", "new")
-    seen = set()
-
-    def prepare() -> None:
-        empty(place)
-        upload_directory(tmp_path / "old", place)
-
-    for _ in killed_everywhere(
-        tmp_path, prepare, lambda: upload_directory(tmp_path / "new", place, replace=True)
-    ):
-        seen.add(downloaded_text(place, tmp_path / "copy"))
-    assert seen == {"old", None, "new"}
-
-
-def test_download_of_a_dataset_killed_anywhere_leaves_no_half_directory(place, tmp_path):
-    make_artifact(tmp_path / "new", "new")
-    upload_directory(tmp_path / "new", place)
-    copy = tmp_path / "out" / "copy"
-
-    def prepare() -> None:
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        (tmp_path / "out").mkdir()
-
-    for _ in killed_everywhere(tmp_path, prepare, lambda: download_directory(place, copy)):
-        assert not copy.exists() or text_of(copy) == "new"
-        download_directory(place, copy)
-        assert text_of(copy) == "new"

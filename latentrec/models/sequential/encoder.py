@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 INIT_STD = 0.02
 COSINE_SCALE = 16.0
-SCORINGS = ("dot", "cosine")
 
 
 class SequenceEncoder(nn.Module):

@@ -13,7 +13,6 @@ from latentrec.prompts import NextItemPrompt
 
 DECODING_OF = {"vocabulary": "bigrec", "catalogue": "catalogue"}
 """Likelihood → the decoding whose score it is; validation ranks by it while training."""
-LIKELIHOODS = tuple(DECODING_OF)
 
 
 def allowed_tokens_of(likelihood: str, data: Dataset, prompt: NextItemPrompt) -> CatalogueTokens | None:
