@@ -23,7 +23,8 @@ from latentrec.models.presets import train_tokenizer
 from latentrec.prompts import NextItemPrompt
 from latentrec.training.common.batching import BatchPlan
 from latentrec.training.latentr3.collator import NextItemTokens, answer_log_probs
-from latentrec.training.latentr3.sft import RowCollator, tokenizer_texts
+from latentrec.training.latentr3.sft import tokenizer_texts
+from latentrec.training.latentr3.sft_trainer import RowCollator
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = 200

@@ -22,7 +22,8 @@ from latentrec.data import DataPrepConfig, Dataset, generate_sample, prepare
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt
 from latentrec.training.latentr3.collator import NextItemTokens, TokenRow, answer_log_probs
-from latentrec.training.latentr3.sft import RowCollator, plan_rows, tokenizer_texts
+from latentrec.training.latentr3.sft import tokenizer_texts
+from latentrec.training.latentr3.sft_trainer import RowCollator, plan_rows
 
 BATCH, STEPS = 32, 10
 

@@ -23,7 +23,7 @@ from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.latentr3.collator import has_title
 from latentrec.training.latentr3.sampled_titles import SampledTitles
-from latentrec.training.latentr3.sft import RowCollator, SFTTrainer, plan_rows
+from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, plan_rows
 from latentrec.training.latentr3.stage_2 import Stage2, StageEngine
 from latentrec.training.latentr3.text_model import world_size
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig

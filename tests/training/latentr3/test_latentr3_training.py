@@ -279,7 +279,7 @@ def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypat
 
 
 def test_loss_that_is_no_number_stops_the_run(dataset, stage_1, tmp_path, monkeypatch):
-    from latentrec.training.latentr3 import sft as module
+    from latentrec.training.latentr3 import sft_trainer as module
 
     original, calls = module.answer_pass, []
 
