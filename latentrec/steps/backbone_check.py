@@ -27,6 +27,7 @@ GPU_MEMORY_GB = {
 """Memory of GKE's accelerator types, GB."""
 
 MOST_CHARACTERS = 1000
+HUB_TIMEOUT_S = 10
 
 LORA_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {"sft.train_backbone": "lora"},
@@ -57,8 +58,18 @@ def check_backbone(
     Raises:
         UserError: it cannot be reached, is no causal language model, or does not fit.
     """
-    named = (configs.get(step, {}).get("backbone") for step in BACKBONE_STEPS)
-    backbone = str(next((name for name in named if name), "tiny"))
+    named = ((step, configs.get(step, {}).get("backbone")) for step in BACKBONE_STEPS)
+    step, found = next(((step, name) for step, name in named if name), ("", "tiny"))
+    try:
+        return _check(system, parameters, configs, str(found))
+    except UserError as error:
+        # The parameter's name: whoever filled in a form looks for the box.
+        raise UserError(f"{step}_backbone: {error}" if step else str(error), code=error.code) from None
+
+
+def _check(
+    system: str, parameters: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]], backbone: str
+) -> str:
     if not backbone.isprintable() or len(backbone) > MOST_CHARACTERS:
         raise UserError(
             f"backbone is {backbone[:60]!a}, expected a name or location of printable characters, "
@@ -158,10 +169,13 @@ def training_gb(parameters: int, *, lora: bool = False) -> float:
 
 
 def _hub_config(backbone: str) -> str:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    kept = try_to_load_from_cache(backbone, "config.json")
     try:
+        if not isinstance(kept, str):
+            _reach_hub()
         return Path(hf_hub_download(backbone, "config.json", etag_timeout=15)).read_text(encoding="utf-8")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
@@ -170,3 +184,22 @@ def _hub_config(backbone: str) -> str:
             "location works offline",
             code="backbone.hub_unreachable",
         ) from None
+
+
+def _reach_hub() -> None:
+    """Ask the hub for anything, once: its own client goes on trying for half a minute where no network is.
+
+    Raises:
+        LocalEntryNotFoundError: nobody answers; with a local copy of the file none of this is asked.
+    """
+    import requests
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        with requests.Session() as session:
+            session.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except requests.exceptions.SSLError:
+        return  # its own client may know the authority
+    except requests.RequestException as error:
+        raise LocalEntryNotFoundError(type(error).__name__) from None

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 
 import pytest
 
@@ -86,3 +87,22 @@ def test_adapters_in_one_of_two_steps_do_not_count(tmp_path):
     settings = {"rating_grpo.lora_rank": 16}
     with pytest.raises(UserError, match="158"):
         run(tmp_path, "recone", QWEN_7B, settings, gpu_type="nvidia-a100-80gb")
+
+
+def test_a_dead_hub_is_refused_at_once_by_the_parameter_s_name(monkeypatch):
+    """Its own client tries for half a minute; a mistake in a form is to be shown within one minute."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"^sft_backbone: backbone 'no/such-model' cannot be read") as found:
+        check_backbone("latentr3", {}, {"sft": {"backbone": "no/such-model"}})
+    assert found.value.code == "backbone.hub_unreachable"
+    assert time.monotonic() - begun < 5
+
+
+def test_what_is_wrong_with_a_backbone_is_said_by_the_parameter_s_name():
+    with pytest.raises(UserError, match=r"^pretrain_rating_backbone: backbone 'nowhere' is neither"):
+        check_backbone("reczero", {}, {"pretrain_rating": {"backbone": "nowhere"}})
