@@ -116,6 +116,7 @@ class TitleRecommender:
         self.unscorable = np.zeros(catalogue.n_items, bool)
         self.timings = Timings()
         self.trie = TrieTensors(TokenTrie.build(title_sequences(catalogue, prompt)), self.device)
+        self._output_tokens = self._tokens_to_compute()
         leaf_of_title = self.trie.trie.leaf_of_sequence()
         self._leaf_of_item_host = leaf_of_title[catalogue.title_ids].astype(np.int64)
         self._leaf_of_item = torch.from_numpy(self._leaf_of_item_host).to(self.device)
@@ -186,6 +187,14 @@ class TitleRecommender:
         self, prompts: list[list[int]], histories: ItemLists, exclude: ItemLists | None = None
     ) -> BeamResult:
         """Best leaves of the trie after each prompt; ``histories`` are read by the assistant only."""
+        if self._output_tokens is None:
+            return self._search(prompts, histories, exclude)
+        with self.model.backbone.restricted_to(self._output_tokens):
+            return self._search(prompts, histories, exclude)
+
+    def _search(
+        self, prompts: list[list[int]], histories: ItemLists, exclude: ItemLists | None
+    ) -> BeamResult:
         ids, mask = self._padded(prompts)
         timings = self.timings
         with timings.phase("prefill", self.device):
@@ -232,6 +241,15 @@ class TitleRecommender:
                 state = self.model.decode_step(state, state.logits_BWV.argmax(dim=2), own)
         _synchronize(self.device)
         return (time.perf_counter() - start) / max(len(histories), 1)
+
+    def _tokens_to_compute(self) -> Tensor | None:
+        """The titles' tokens, ascending, where logits of others are never read: under decodings that take
+        probabilities among the catalogue's. ``None``: all, where most tokens are titles', and on a GPU,
+        whose recorded graphs hold the layer's weights by address."""
+        if not SCORING[self.options.decoding].get("renormalised") or self.device.type == "cuda":
+            return None
+        tokens = torch.unique(self.trie.child_tokens)
+        return tokens if 2 * len(tokens) <= self.model.backbone.vocab_size else None
 
     def _prompt_of(self, history: Sequence[int] | np.ndarray) -> list[int]:
         return self.prompt.encode_history([self.catalogue.titles[int(item)] for item in history])

@@ -15,11 +15,12 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
-from latentrec.prompts.rating_format import TAG_PATTERN, RatingScale
+from latentrec.prompts.rating_format import TAG_PATTERN, RatingScale, render_answer
 
 LONGEST_TOKEN = 64
 """Characters beyond which a budget of one token certainly reaches; texts are cut there before tokenizing."""
 STYLES = ("full", "compact")
+FEW_SHOT = (0, 1)
 
 FULL_INSTRUCTION = """\
 Predict the rating that a user will give to a target item, from {low:g} to {high:g}; decimals are allowed.
@@ -39,6 +40,8 @@ class RatingPromptSettings:
         max_history: most recent rated items shown.
         max_review_tokens: tokens kept of each review text; 0 shows none.
         max_description_tokens: tokens kept of the target's description; 0 shows none.
+        few_shot: worked examples before the question, 0 or 1; they count in ``max_prompt_tokens``. With a
+            chat template it is a turn of its own. Its user, items and words are invented.
     """
 
     style: str = "compact"
@@ -46,6 +49,7 @@ class RatingPromptSettings:
     max_history: int = 5
     max_review_tokens: int = 8
     max_description_tokens: int = 0
+    few_shot: int = 0
 
     def __post_init__(self) -> None:
         """Refuse budgets that hold nothing."""
@@ -61,6 +65,11 @@ class RatingPromptSettings:
                 )
         if self.style not in STYLES:
             raise UserError(f"style is {self.style!r}; allowed: {', '.join(STYLES)}", code="config.bad_value")
+        if self.few_shot not in FEW_SHOT:
+            raise UserError(
+                f"few_shot is {self.few_shot}; allowed: 0 (none), 1 (one worked example)",
+                code="config.bad_value",
+            )
 
 
 INSTRUCT_SETTINGS = RatingPromptSettings(
@@ -137,7 +146,7 @@ class RatingPrompt:
 
     def as_input(self, rendered: RenderedPrompt) -> Any:
         """What trl's trainers take as ``prompt``: a conversation, or plain text."""
-        return [{"role": "user", "content": rendered.text}] if self.conversational else rendered.text
+        return self._turns(rendered.text) if self.conversational else self._plain_text(rendered.text)
 
     def token_ids(self, rendered: RenderedPrompt) -> list[int]:
         """What the model reads before its answer."""
@@ -153,12 +162,43 @@ class RatingPrompt:
 
     def _ids(self, text: str) -> list[int]:
         if self.conversational:
-            message = [{"role": "user", "content": text}]
             encoded = self.tokenizer.apply_chat_template(
-                message, add_generation_prompt=True, tokenize=True, return_dict=True
+                self._turns(text), add_generation_prompt=True, tokenize=True, return_dict=True
             )
             return list(encoded["input_ids"])
-        return list(self.tokenizer(text)["input_ids"])
+        return list(self.tokenizer(self._plain_text(text))["input_ids"])
+
+    def _turns(self, text: str) -> list[dict[str, str]]:
+        """The conversation that ends with this question."""
+        turns = []
+        if self.settings.few_shot:
+            question, answer = self._worked
+            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return [*turns, {"role": "user", "content": text}]
+
+    def _plain_text(self, text: str) -> str:
+        """The text that a model without a chat template continues."""
+        return f"{self._worked[0]}{self._worked[1]}\n\n{text}" if self.settings.few_shot else text
+
+    @property
+    def _worked(self) -> tuple[str, str]:
+        """The worked example: question and answer, in this prompt's wording and on its scale."""
+        low, high = self.scale.low, self.scale.high
+        liked, disliked = high, low + 0.25 * (high - low)
+        history = (
+            HistoryEntry("Bamboo tea tray", liked, "well made, I use it daily"),
+            HistoryEntry("Plastic kettle", disliked, "leaks and smells"),
+        )
+        example = RatingExample(
+            history, "Ceramic teapot", "", (liked + disliked) / 2, low + 0.8 * (high - low)
+        )
+        answer = render_answer(
+            "Likes sturdy tea things of natural material and is strict with cheap plastic.",
+            "A ceramic teapot that others rate well.",
+            "Material and purpose fit what the user liked; nothing points to what was disliked.",
+            low + 0.9 * (high - low),
+        )
+        return self._write(example), answer
 
     def _cut(self, text: str, limit: int) -> str:
         if not text or limit == 0:

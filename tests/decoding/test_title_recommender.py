@@ -1,5 +1,7 @@
 """A title model as a recommender: lists of items, exclusion, changed catalogues, the d3 host."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,33 @@ def test_d3_catalogue_mixes_two_probabilities_over_titles(make, catalogue, beam_
         for item, score in zip(ranking.item_ids[row].tolist(), ranking.scores[row].tolist(), strict=True):
             expected = 0.3 * own[item] + 0.7 * np.log(by_assistant[catalogue.title_ids[item]])
             assert score == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("decoding", ["catalogue", "d3-catalogue"])
+@pytest.mark.parametrize("beam_width", [2, 8, "exact"])
+@pytest.mark.parametrize("exclude", [None, [[2], [0, 1], [], [7]]])
+def test_output_layer_of_a_large_vocabulary_is_computed_for_the_titles_tokens_only(
+    make, parts, catalogue, decoding, beam_width, exclude
+):
+    """A vocabulary of which the titles use a part: the same lists and scores."""
+    model, prompt = parts
+    large = copy.deepcopy(model)
+    vocabulary = 4 * model.backbone.vocab_size
+    large.backbone.model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    large.backbone.vocab_size = vocabulary
+    options = DecodingOptions(decoding=decoding, beam_width=beam_width, alpha=0.4)
+    assistant = ConstantAssistant([0.0, 2.0, 0.5, 1.0, 5.0, 4.0, 3.0, 2.5]) if options.is_mixture else None
+    some = TitleRecommender(large, prompt, catalogue, options=options, assistant=assistant)
+    assert some._output_tokens is not None
+    every = TitleRecommender(large, prompt, catalogue, options=options, assistant=assistant)
+    every._output_tokens = None
+    found, expected = (one.rank(HISTORIES, 8, exclude=exclude) for one in (some, every))
+    assert found.item_ids.tolist() == expected.item_ids.tolist()
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_scores_over_the_whole_vocabulary_need_the_whole_output_layer(make):
+    assert make(decoding="bigrec")._output_tokens is None
 
 
 @pytest.mark.parametrize(("mixture", "alone"), [("d3-catalogue", "catalogue")])

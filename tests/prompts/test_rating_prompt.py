@@ -1,5 +1,6 @@
 """What a prompt shows, what it never shows, and how it is cut."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample, RatingTask
-from latentrec.prompts.rating_format import TAGS, RatingAnswer, parse_answer, render_answer
+from latentrec.prompts.rating_format import TAGS, RatingAnswer, RatingScale, parse_answer, render_answer
 from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings, plain
 from latentrec.storage import ArtifactWriter
 
@@ -211,3 +212,37 @@ def test_special_tokens_in_texts_of_the_shop_never_reach_the_model(example, base
     assert end not in rendered.text
     assert tokenizer.eos_token_id not in prompt.token_ids(rendered)
     assert "fine" in rendered.text
+
+
+def test_worked_example_comes_before_the_question_and_counts(tokenizer, example):
+    plain_prompt = RatingPrompt(tokenizer, WIDE)
+    shown = RatingPrompt(tokenizer, replace(WIDE, few_shot=1))
+    text = shown.as_input(shown.render(example))
+    assert text.endswith(plain_prompt.render(example).text)
+    worked = text.removesuffix(plain_prompt.render(example).text)
+    answer = worked[worked.index("<analyze user>") :].strip()
+    assert isinstance(parse_answer(answer, shown.scale), RatingAnswer)
+    assert shown.render(example).n_tokens == len(tokenizer(text)["input_ids"])
+    assert shown.render(example).n_tokens > plain_prompt.render(example).n_tokens
+    bare = shown.render(replace(example, history=())).n_tokens
+    tight = RatingPrompt(tokenizer, replace(WIDE, few_shot=1, max_prompt_tokens=bare))
+    assert tight.render(example).history_shown == 0
+
+
+def test_worked_example_is_a_turn_of_its_own_in_a_conversation(tokenizer, example):
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }} {% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    prompt = RatingPrompt(chat, replace(WIDE, few_shot=1), RatingScale(0, 10))
+    turns = prompt.as_input(prompt.render(example))
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert isinstance(parse_answer(turns[1]["content"], RatingScale(0, 10)), RatingAnswer)
+    assert turns[2]["content"] == prompt.render(example).text
+    assert "mug" not in turns[0]["content"]
+
+
+def test_more_worked_examples_than_there_are_is_refused():
+    with pytest.raises(UserError, match="few_shot is 2"):
+        RatingPromptSettings(few_shot=2)

@@ -7,6 +7,9 @@ Composition: nothing here knows an architecture. A backbone is used through four
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,6 +61,7 @@ class Backbone(nn.Module):
         self._softcap: float | None = getattr(self.config, "final_logit_softcapping", None)
         self._checkpointed = False
         self._compiled = False
+        self._output: RestrictedOutput | None = None
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids, (…, d)."""
@@ -129,8 +133,37 @@ class Backbone(nn.Module):
         return output.last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Next-token logits in fp32, (…, V)."""
-        logits = self.model.get_output_embeddings()(hidden).float()
+        """Next-token logits in fp32, (…, V); the lowest there is for tokens outside :meth:`restricted_to`."""
+        if self._output is None:
+            return self._capped(self.model.get_output_embeddings()(hidden))
+        logits = self._own_logits(hidden)
+        nothing = logits.new_full((*logits.shape[:-1], self.vocab_size), torch.finfo(logits.dtype).min)
+        return nothing.index_copy(-1, self._output.tokens_m, logits)
+
+    @contextmanager
+    def restricted_to(self, tokens_m: Tensor) -> Iterator[None]:
+        """Compute the output layer for these tokens only, while this lasts.
+
+        Exact where every probability is taken among some of them, as in decoding over a catalogue's titles;
+        a softmax over the vocabulary becomes one over these tokens.
+
+        Args:
+            tokens_m: int64 (m,), ascending, without repeats; every label must be among them.
+        """
+        layer = self.model.get_output_embeddings()
+        before, self._output = self._output, RestrictedOutput.of(layer, tokens_m)
+        try:
+            yield
+        finally:
+            self._output = before
+
+    def _own_logits(self, hidden: Tensor) -> Tensor:
+        assert self._output is not None
+        weight, bias = self._output.rows(self.model.get_output_embeddings())
+        return self._capped(F.linear(hidden, weight, bias))
+
+    def _capped(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
@@ -142,7 +175,8 @@ class Backbone(nn.Module):
 
         ``choices``: among what each probability is taken, the label included (``None``: the vocabulary).
         """
-        rows = max(1, LOGIT_ELEMENTS_AT_ONCE // self.vocab_size)
+        width = self.vocab_size if self._output is None else len(self._output.tokens_m)
+        rows = max(1, LOGIT_ELEMENTS_AT_ONCE // width)
         if len(labels_n) <= rows:
             return self._log_probs(hidden_nD, labels_n, choices, 0)
         begins = range(0, len(labels_n), rows)
@@ -220,10 +254,15 @@ class Backbone(nn.Module):
     def _log_probs(
         self, hidden_nD: Tensor, labels_n: Tensor, choices: AllowedTokens | None, begin: int
     ) -> Tensor:
-        logits = self.logits(hidden_nD)
+        tokens_m = None if self._output is None else self._output.tokens_m
+        logits = self.logits(hidden_nD) if tokens_m is None else self._own_logits(hidden_nD)
         if choices is not None:
-            allowed = choices.mask(begin, begin + len(labels_n), logits.shape[-1])
+            allowed = choices.mask(begin, begin + len(labels_n), self.vocab_size)
+            if tokens_m is not None:
+                allowed = allowed.index_select(1, tokens_m)
             logits = logits.masked_fill(~allowed, -torch.inf)
+        if tokens_m is not None:
+            labels_n = torch.searchsorted(tokens_m, labels_n)
         return -F.cross_entropy(logits, labels_n, reduction="none")
 
     def _mask(
@@ -248,6 +287,35 @@ class Backbone(nn.Module):
         return torch.zeros_like(allowed_BSC, dtype=embeds_BSD.dtype).masked_fill(~allowed_BSC, blocked)[
             :, None
         ]
+
+
+@dataclass(frozen=True)
+class RestrictedOutput:
+    """Rows of the output layer that are computed.
+
+    Attributes:
+        tokens_m: int64 (m,), ascending.
+        weight_mD, bias_m: copies, where nothing learns meanwhile; else they are taken anew at each pass.
+    """
+
+    tokens_m: Tensor
+    weight_mD: Tensor | None = None
+    bias_m: Tensor | None = None
+
+    @classmethod
+    def of(cls, layer: Any, tokens_m: Tensor) -> RestrictedOutput:
+        """For a layer; copies its rows if no gradient is asked for."""
+        tokens_m = tokens_m.to(layer.weight.device)
+        made = cls(tokens_m)
+        return made if torch.is_grad_enabled() else cls(tokens_m, *made.rows(layer))
+
+    def rows(self, layer: Any) -> tuple[Tensor, Tensor | None]:
+        """Weight (m, d) and bias (m,), if there is one."""
+        if self.weight_mD is not None:
+            return self.weight_mD, self.bias_m
+        bias = getattr(layer, "bias", None)
+        own = layer.weight.index_select(0, self.tokens_m)
+        return own, None if bias is None else bias.index_select(0, self.tokens_m)
 
 
 def _checkpointed(forward: Any) -> Any:

@@ -10,6 +10,7 @@ Built on ``transformers.Trainer``; runs alike in one process, under ``torchrun``
 from __future__ import annotations
 
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from latentrec.training.latentr3.text_model import (
     world_size,
     write_model,
 )
+from latentrec.training.latentr3.trainable import choose_trainable
 from latentrec.training.latentr3.validation_ranking import ranking_measure
 from latentrec.training.latentr3.warm_start import start_from
 
@@ -90,7 +92,7 @@ def train_sft(
     if config.gradient_checkpointing:
         model.backbone.enable_checkpointing()
     train, valid = tokens_of(config, data, prompt)
-    adapters = _choose_trainable(config, model)
+    adapters = choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
     plan = plan_rows(
         train, rows, config.batch_size, world_size() * config.gradient_accumulation_steps, config.seed
@@ -120,6 +122,7 @@ def train_sft(
         checkpoints = Checkpoints(
             checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=parent, main=main
         )
+        computed = _output_layer(config, model, data, prompt)
         try:
             trainer.configure(
                 checkpoints=checkpoints,
@@ -134,7 +137,8 @@ def train_sft(
                 keep_best=config.load_best_model_at_end,
                 on_step=throughput.figures,
             )
-            trainer.run()
+            with computed:
+                trainer.run()
         finally:
             checkpoints.close()
     if not main:
@@ -164,6 +168,16 @@ def train_sft(
     )
     checkpoints.clear()
     return manifest
+
+
+def _output_layer(
+    config: SFTConfig, model: LatentR3Model, data: Dataset, prompt: NextItemPrompt
+) -> AbstractContextManager[None]:
+    """While it lasts, the output layer is computed for the tokens that ``output_tokens`` names."""
+    if config.output_tokens == "vocabulary":
+        return nullcontext()
+    used = {token for title in set(data.titles) for token in prompt.encode_target(title)}
+    return model.backbone.restricted_to(torch.tensor(sorted(used)))
 
 
 def tokenizer_texts(data: Dataset) -> list[str]:
@@ -230,20 +244,3 @@ def tokens_of(
         NextItemTokens(train, data.titles, prompt, allowed),
         NextItemTokens(valid, data.titles, prompt, allowed),
     )
-
-
-def _choose_trainable(config: SFTConfig, model: LatentR3Model) -> Any:
-    """Freeze or adapt the backbone; returns peft's model when adapters must be merged at the end."""
-    backbone = model.backbone.model
-    if config.train_backbone == "full":
-        return None
-    backbone.requires_grad_(False)
-    if config.train_backbone == "frozen":
-        return None
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(config.seed)
-    settings: Any = LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    return get_peft_model(backbone, settings)

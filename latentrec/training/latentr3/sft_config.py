@@ -94,6 +94,16 @@ class SFTConfig(Config):
     train_backbone: Literal["full", "lora", "frozen"] = Field(
         "full", description="what of the backbone learns; frozen trains LatentRATT only"
     )
+    train_layers: NonNegativeInt = Field(
+        0,
+        description="train_backbone full: only the last so many decoder layers learn, and the final norm; "
+        "embeddings and the layers below stay (0: all)",
+    )
+    output_tokens: Literal["vocabulary", "used"] = Field(
+        "vocabulary",
+        description="tokens of the output layer in training: used computes those of the titles only, a "
+        "softmax over them (the same loss with likelihood catalogue, otherwise another one)",
+    )
     lora_rank: PositiveInt = Field(16, description="rank of the adapters (train_backbone lora)")
     lora_alpha: PositiveInt = Field(32, description="scale of the adapters is lora_alpha / lora_rank")
     num_train_epochs: PositiveInt = Field(
@@ -175,6 +185,12 @@ class SFTConfig(Config):
         check_part("sft", self.train_from, self.train_to)
         check_selection("sft", self.metric_for_best_model, self.ranking_samples)
         self._check_latent()
+        if self.train_layers and self.train_backbone != "full":
+            raise UserError(
+                f"sft.train_layers is {self.train_layers}, but train_backbone is '{self.train_backbone}'; it "
+                "chooses layers of train_backbone full",
+                code="config.conflict",
+            )
         if self.train_backbone == "frozen" and (self.reasoning_tokens == 0 or self.latent == "last_hidden"):
             raise UserError(
                 "sft.train_backbone is 'frozen', but without LatentRATT nothing would learn; "

@@ -22,18 +22,19 @@ from latentrec.models.model_directory import ModelInfo, write_curve
 from latentrec.models.rating.placeholder_model import PLACEHOLDER_NOTE, build_model, build_tokenizer
 from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
-from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt
+from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.pretraining_corpus import Instruction, InstructionCorpus, tokenizer_texts
-from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig
+from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig, prompt_overrides
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trainer_setup import (
     RATING_ITEMS,
     measure_validity,
     open_checkpoints,
     predictor_for,
+    prompt_settings,
     train,
     trainer_settings,
     training_end,
@@ -43,6 +44,8 @@ from latentrec.training.rating.trainer_setup import (
 
 SYSTEM = "rating_placeholder"
 IGNORED = -100
+BACKBONE_COMPLETION_TOKENS = 256
+"""Budget of an answer of a real backbone that has none of its own; four sections of a few sentences."""
 Row = tuple[list[int], list[int]]
 
 
@@ -89,7 +92,7 @@ def pretrain_rating(
         curve = _train(config, model, tokenizer, texts, checkpoints, metric_logger)
         loaded = LoadedModel(model, tokenizer, config.prompt, config.scale, None, None)
         examples = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-        predictor = predictor_for(loaded, prompt, config.max_completion_tokens)
+        predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
         reward = RatingReward(scale=config.scale)
         metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
         metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, config.steps)
@@ -100,7 +103,7 @@ def pretrain_rating(
             stage="pretrain_rating",
             config=config_to_dict(config),
             architecture=architecture_entry(
-                config.prompt, config.scale, config.max_completion_tokens, task.global_mean
+                config.prompt, config.scale, int(config.max_completion_tokens or 0), task.global_mean
             ),
             metrics=metrics,
             dataset_fingerprint=data.fingerprint,
@@ -195,9 +198,12 @@ def _collate(batch: list[dict[str, list[int]]], pad: int) -> dict[str, torch.Ten
 def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path) -> Manifest:
     """A model directory that holds no weights and names where they are."""
     loaded = load_language_model(config.backbone)
-    entry = architecture_entry(
-        loaded.settings or INSTRUCT_SETTINGS, config.scale, config.max_completion_tokens, task.global_mean
-    )
+    settings = prompt_settings(loaded, prompt_overrides(config))
+    # Rendered once here, so that a budget that holds no prompt is refused before anything trains.
+    RatingPrompt(loaded.tokenizer, settings, config.scale).render(task.examples("train", limit=1)[0])
+    own = None if loaded.info is None else loaded.info.architecture.get("max_new_tokens")
+    budget = config.max_completion_tokens or own or BACKBONE_COMPLETION_TOKENS
+    entry = architecture_entry(settings, config.scale, int(budget), task.global_mean)
     info = ModelInfo(
         system="rating_backbone",
         stage="pretrain_rating",

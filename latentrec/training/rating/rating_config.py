@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,10 +23,26 @@ from latentrec.core.config import (
 )
 from latentrec.models.rating.placeholder_model import PlaceholderShape
 from latentrec.prompts.rating_format import RatingScale
-from latentrec.prompts.rating_prompt import STYLES, RatingPromptSettings
+from latentrec.prompts.rating_prompt import (
+    FEW_SHOT,
+    INSTRUCT_SETTINGS,
+    STYLES,
+    RatingPromptSettings,
+)
 from latentrec.training.rating.rewards import RatingReward
 
 PRESET = "tiny"
+FewShot = Annotated[int, Field(ge=min(FEW_SHOT), le=max(FEW_SHOT))]
+PLACEHOLDER_PROMPT: dict[str, Any] = {
+    "prompt_style": "compact",
+    "max_prompt_tokens": 144,
+    "max_history": 3,
+    "max_review_tokens": 6,
+    "max_description_tokens": 0,
+    "few_shot": 0,
+    "max_completion_tokens": 64,
+}
+"""How the placeholder is asked where nothing else is said; every token costs it time."""
 PROFILES: dict[str, dict[str, Any]] = {
     "default": {
         "learning_rate": 1e-3,
@@ -63,10 +80,27 @@ class PretrainRatingConfig(Config):
     layers: PositiveInt = Field(2, description="decoder layers")
     heads: PositiveInt = Field(4, description="attention heads")
     vocabulary: PositiveInt = Field(1000, description="entries of its tokenizer")
-    max_prompt_tokens: PositiveInt = Field(144, description="budget of a prompt, in tokens")
-    max_history: NonNegativeInt = Field(3, description="most recent rated items in a prompt")
-    max_review_tokens: NonNegativeInt = Field(6, description="tokens kept of each review text")
-    max_completion_tokens: PositiveInt = Field(64, description="budget of an answer, in tokens")
+    prompt_style: Annotated[str, OneOf(*STYLES)] | None = Field(
+        None, description="wording of a prompt (default compact; a backbone's own, else full)"
+    )
+    max_prompt_tokens: PositiveInt | None = Field(
+        None, description="budget of a prompt, in tokens (default 144; a backbone's own, else 2048)"
+    )
+    max_history: NonNegativeInt | None = Field(
+        None, description="most recent rated items in a prompt (default 3; a backbone's own, else 10)"
+    )
+    max_review_tokens: NonNegativeInt | None = Field(
+        None, description="tokens kept of each review text (default 6; a backbone's own, else 96)"
+    )
+    max_description_tokens: NonNegativeInt | None = Field(
+        None, description="tokens kept of the target's description (default 0; a backbone's own, else 128)"
+    )
+    few_shot: FewShot | None = Field(
+        None, description="worked examples before the question, 0 or 1 (default 0; a backbone's own)"
+    )
+    max_completion_tokens: PositiveInt | None = Field(
+        None, description="budget of an answer, in tokens (default 64; a backbone's own, else 256)"
+    )
     rating_low: BoundedFloat = Field(1.0, description="lowest rating of the scale")
     rating_high: BoundedFloat = Field(5.0, description="highest rating of the scale")
     measured_prompts: PositiveInt = Field(
@@ -79,7 +113,9 @@ class PretrainRatingConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Each part checks its own."""
+        """Fill what the placeholder decides; each part checks its own."""
+        if self.backbone == PRESET:
+            self.fill(PLACEHOLDER_PROMPT)
         self.scale, self.shape, self.prompt  # noqa: B018
         return self
 
@@ -91,15 +127,14 @@ class PretrainRatingConfig(Config):
     @property
     def shape(self) -> PlaceholderShape:
         """Size of the placeholder."""
-        context = self.max_prompt_tokens + 2 * self.max_completion_tokens
+        context = int(self.max_prompt_tokens or 0) + 2 * int(self.max_completion_tokens or 0)
         return PlaceholderShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
 
     @property
     def prompt(self) -> RatingPromptSettings:
         """How the placeholder is asked."""
-        return RatingPromptSettings(
-            "compact", self.max_prompt_tokens, self.max_history, self.max_review_tokens
-        )
+        given = {name: value for name, value in prompt_overrides(self).items() if value is not None}
+        return replace(INSTRUCT_SETTINGS, **given)
 
 
 class RatingGRPOConfig(Config):
@@ -162,6 +197,9 @@ class RatingGRPOConfig(Config):
     )
     max_description_tokens: NonNegativeInt | None = Field(
         None, description="tokens of the description; empty for the model's own"
+    )
+    few_shot: FewShot | None = Field(
+        None, description="worked examples before the question, 0 or 1; empty for the model's own"
     )
     hidden_means: Share | None = Field(
         None,
@@ -261,6 +299,9 @@ class ColdStartConfig(Config):
     max_description_tokens: NonNegativeInt | None = Field(
         None, description="tokens of the description; empty for the model's own"
     )
+    few_shot: FewShot | None = Field(
+        None, description="worked examples before the question, 0 or 1; empty for the model's own"
+    )
     lora_rank: NonNegativeInt = Field(
         0, description="rank of LoRA adapters on every linear layer; 0 trains all weights"
     )
@@ -295,5 +336,5 @@ class ColdStartConfig(Config):
 
 def prompt_overrides(config: Any) -> dict[str, Any]:
     """Prompt settings that a configuration gives; ``None`` where the model's own hold."""
-    names = ("max_prompt_tokens", "max_history", "max_review_tokens", "max_description_tokens")
+    names = ("max_prompt_tokens", "max_history", "max_review_tokens", "max_description_tokens", "few_shot")
     return {"style": config.prompt_style, **{name: getattr(config, name) for name in names}}

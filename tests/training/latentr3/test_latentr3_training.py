@@ -1,6 +1,7 @@
 """Both stages as users call them: they learn, resume bit for bit, stop cleanly, and say what they did."""
 
 import pytest
+import torch
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
@@ -12,6 +13,7 @@ from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft import tokens_of
 from latentrec.training.latentr3.sft_config import SFTConfig
 from latentrec.training.latentr3.text_model import validation_figures
+from latentrec.training.latentr3.trainable import choose_trainable
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.latentr3_runs import (
     SFT,
@@ -172,6 +174,49 @@ def test_lora_trains_adapters_and_saves_a_whole_backbone(dataset, stage_1, tmp_p
     assert after.keys() == before.keys()
     assert changed
     assert all("proj" in name for name in changed)
+
+
+def test_lora_keeps_no_gradient_of_the_weights_that_it_adapts(stage_1):
+    model = load_latentr3(stage_1[0]).model
+    choose_trainable(SFTConfig(train_backbone="lora"), model)
+    ids = torch.arange(2, 12)[None]
+    model.backbone.model(input_ids=ids, labels=ids).loss.backward()
+    named = dict(model.backbone.model.named_parameters())
+    learning = {name for name, parameter in named.items() if parameter.grad is not None}
+    assert learning
+    assert all("lora_" in name for name in learning)
+    assert {name for name in named if "lora_" in name} == learning
+
+
+def test_only_the_last_layers_and_the_final_norm_learn(dataset, stage_1, tmp_path):
+    backbone = str(stage_1[0] / "backbone")
+    sft(dataset, tmp_path / "last", backbone=backbone, train_layers=1, num_train_epochs=1)
+    before, after = weights(stage_1[0]), weights(tmp_path / "last")
+    changed = {
+        name for name in before if not name.startswith("ratt.") and not after[name].equal(before[name])
+    }
+    last = f"model.layers.{load_latentr3(stage_1[0]).model.backbone.config.num_hidden_layers - 1}."
+    assert changed
+    assert all(name.startswith(last) or name == "model.norm.weight" for name in changed)
+    assert "model.norm.weight" in changed
+    assert not after["ratt.q_proj.weight"].equal(before["ratt.q_proj.weight"])
+
+
+def test_more_layers_than_there_are_are_refused_before_training(dataset, stage_1, tmp_path):
+    with pytest.raises(UserError, match="train_layers is 99, the backbone has"):
+        sft(dataset, tmp_path / "o", backbone=str(stage_1[0] / "backbone"), train_layers=99)
+    with pytest.raises(UserError, match="train_layers is 1, but train_backbone is 'lora'"):
+        SFTConfig(train_layers=1, train_backbone="lora")
+
+
+def test_output_layer_of_the_used_tokens_trains_the_same_model_by_the_catalogues_likelihood(
+    dataset, stage_1, tmp_path
+):
+    """Where a probability is taken among tokens of titles anyway, the others need no logits."""
+    options = {"backbone": str(stage_1[0] / "backbone"), "likelihood": "catalogue", "num_train_epochs": 1}
+    sft(dataset, tmp_path / "all", output_tokens="vocabulary", **options)
+    sft(dataset, tmp_path / "used", output_tokens="used", **options)
+    assert weight_difference(tmp_path / "all", tmp_path / "used")[0] < 1e-4
 
 
 def test_frozen_backbone_stays_as_it_was(dataset, stage_1, tmp_path):

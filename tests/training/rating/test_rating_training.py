@@ -1,6 +1,7 @@
 """The trainers at the smallest size: what they write, that they resume exactly, what they refuse."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
 from latentrec.training.rating.cold_start import train_cold_start
 from latentrec.training.rating.pretraining import pretrain_rating
 from latentrec.training.rating.pretraining_corpus import InstructionCorpus
-from latentrec.training.rating.rating_config import ColdStartConfig, RatingGRPOConfig
+from latentrec.training.rating.rating_config import ColdStartConfig, PretrainRatingConfig, RatingGRPOConfig
 from latentrec.training.rating.rating_grpo import train_rating_grpo
 from latentrec.training.rating.traces import TracesConfig, make_traces
 from latentrec.training.rating.trainer_setup import hide_means
@@ -162,6 +163,45 @@ def test_real_backbone_is_named_and_not_copied(tiny, rating_dataset, base, tmp_p
     assert not list((tmp_path / "named").glob("*.safetensors"))
     loaded = load_language_model(tmp_path / "named")
     assert loaded.model.num_parameters() == load_language_model(base).model.num_parameters()
+
+
+def test_prompt_options_of_a_real_backbone_are_kept_and_the_rest_is_its_own(rating_dataset, base, tmp_path):
+    """Once ``--max-prompt-tokens 384`` was replaced by 2,048 without a word."""
+    own = read_model(base)[0].architecture
+    given = PretrainRatingConfig(
+        backbone=str(base), max_prompt_tokens=384, few_shot=1, max_completion_tokens=40
+    )
+    pretrain_rating(given, dataset=rating_dataset, output=tmp_path / "named")
+    entry = read_model(tmp_path / "named")[0].architecture
+    assert entry["prompt"] == own["prompt"] | {"max_prompt_tokens": 384, "few_shot": 1}
+    assert entry["max_new_tokens"] == 40
+    loaded = load_language_model(tmp_path / "named")
+    assert loaded.settings.max_prompt_tokens == 384
+    pretrain_rating(
+        PretrainRatingConfig(backbone=str(base)), dataset=rating_dataset, output=tmp_path / "as_it_was"
+    )
+    entry = read_model(tmp_path / "as_it_was")[0].architecture
+    assert (entry["prompt"], entry["max_new_tokens"]) == (own["prompt"], own["max_new_tokens"])
+
+
+def test_budget_that_holds_no_prompt_is_refused_when_the_backbone_is_named(rating_dataset, base, tmp_path):
+    config = PretrainRatingConfig(backbone=str(base), max_prompt_tokens=32, few_shot=1)
+    with pytest.raises(UserError, match="max_prompt_tokens is 32"):
+        pretrain_rating(config, dataset=rating_dataset, output=tmp_path / "named")
+    assert not (tmp_path / "named").exists()
+
+
+def test_tokenizer_of_another_model_is_refused(rating_dataset, base, tmp_path):
+    """Its ids would be read by embeddings that mean something else, or that there are not."""
+    foreign = tmp_path / "foreign"
+    shutil.copytree(base, foreign)
+    (foreign / "manifest.json").unlink()
+    (foreign / "model.json").unlink()
+    loaded = load_language_model(foreign)
+    loaded.tokenizer.add_tokens([f"new{i}" for i in range(2000)])
+    loaded.tokenizer.save_pretrained(foreign)
+    with pytest.raises(UserError, match="tokenizer and model do not belong together"):
+        load_language_model(foreign)
 
 
 def test_grpo_logs_each_part_of_the_reward_while_it_trains(trained):
