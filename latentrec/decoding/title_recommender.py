@@ -246,7 +246,7 @@ class TitleRecommender:
         """The titles' tokens, ascending, where logits of others are never read: under decodings that take
         probabilities among the catalogue's. ``None``: all, where most tokens are titles', and on a GPU,
         whose recorded graphs hold the layer's weights by address."""
-        if not SCORING[self.options.decoding].get("renormalised") or self.device.type == "cuda":
+        if not SCORING[self.options.decoding].get("renormalized") or self.device.type == "cuda":
             return None
         tokens = torch.unique(self.trie.child_tokens)
         return tokens if 2 * len(tokens) <= self.model.backbone.vocab_size else None
