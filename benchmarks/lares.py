@@ -18,7 +18,7 @@ from benchmarks.lares_separate import SeparateForwards
 from latentrec.catalog import Catalogue
 from latentrec.data import Samples
 from latentrec.models.sequential import LARES, SASRec, SequenceEncoder, SequentialRecommender
-from latentrec.training.sequential.rows import Rows, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequential.rows import Rows, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import cpu_threads, reseed
 from latentrec.training.sequential.train import make_loss
@@ -118,7 +118,7 @@ def epoch_of(encoder: SequenceEncoder, rows: Rows, config: SequentialConfig | No
 
     def epoch() -> None:
         encoder.train()
-        for step, batch in enumerate(plan_batches(rows, BATCH, seed=0, epoch=0)):
+        for step, batch in enumerate(epoch_batches(rows, BATCH, seed=0, epoch=0)):
             reseed(0, step)
             value, _ = loss(batch)
             optimizer.zero_grad(set_to_none=True)

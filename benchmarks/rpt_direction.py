@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from latentrec.models import read_model
 from latentrec.models.sequential import LARES, at_last_position, pad_right, sample_steps
-from latentrec.training.sequential.rows import Rows, collate, plan_batches
+from latentrec.training.sequential.rows import Rows, collate, epoch_batches
 from latentrec.training.sequential.rpt import load_policy, training_rows
 from latentrec.training.sequential.rpt_config import ESTIMATORS, RPTConfig
 from latentrec.training.sequential.rpt_loss import rank_of, reward_of
@@ -89,7 +89,7 @@ def study_directions(
     policy = load_policy(model, parent, config)
     mean_steps = parent.architecture["mean_steps"]
     rows, _ = training_rows(policy, parent, data, config)
-    batches = plan_batches(rows, config.batch_size, config.seed, 0)
+    batches = epoch_batches(rows, config.batch_size, config.seed, 0)
     batches = batches[: max(1, round(max_targets / config.batch_size))]
     on_train = _train_rewards(policy, rows, batches, config, mean_steps, reward_draws)
     on_valid = _valid_rewards(policy, data, config, mean_steps, reward_draws)

@@ -21,7 +21,7 @@ from latentrec.data import DataPrepConfig, Dataset, prepare
 from latentrec.models.latentr3 import IGNORED, LatentR3Model
 from latentrec.models.presets import train_tokenizer
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.common.batching import BatchPlan
+from latentrec.training.common.batching import LengthGroupedBatchSampler
 from latentrec.training.latentr3.collator import NextItemTokens, answer_log_probs
 from latentrec.training.latentr3.sft import tokenizer_texts
 from latentrec.training.latentr3.sft_trainer import RowCollator
@@ -52,8 +52,10 @@ def packed_epoch(model: LatentR3Model, suffix: str, window: int) -> None:
     ):
         counts = [len(row.samples) for row in rows]
         lengths = [tokens.row_length(row) for row in rows]
-        plan = BatchPlan(lengths, counts, batch_size=64, micro_batches=1, seed=0, alike=counts)
-        sides[side] = _epoch(model, plan, RowCollator(tokens, rows), skips)
+        batch_sampler = LengthGroupedBatchSampler(
+            lengths, counts, batch_size=64, micro_batches=1, seed=0, alike=counts
+        )
+        sides[side] = _epoch(model, batch_sampler, RowCollator(tokens, rows), skips)
         positions[side] = sum(lengths) + int(tokens.answer_lengths.sum())
     seconds = in_turns(sides, REPEATS, warm_up=0)
     best = {side: min(values) for side, values in seconds.items()}
@@ -122,11 +124,11 @@ def video_games(vocabulary: int, window: int) -> NextItemTokens:
 
 
 def _epoch(
-    model: LatentR3Model, plan: BatchPlan, collate: RowCollator, skips_padding: bool
+    model: LatentR3Model, batch_sampler: LengthGroupedBatchSampler, collate: RowCollator, skips_padding: bool
 ) -> Callable[[], None]:
     def epoch() -> None:
         model.backbone.skips_padding = skips_padding
-        for indices in plan:
+        for indices in batch_sampler:
             batch = collate(indices)
             model.zero_grad(set_to_none=True)
             (-answer_log_probs(model, batch).sum() / (batch["labels"] != IGNORED).sum()).backward()

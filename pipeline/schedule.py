@@ -113,7 +113,7 @@ def change(action: str, name_or_id: str, cluster: Cluster, *, every_s: float = W
         action: ``pause``, ``resume`` or ``delete``.
         name_or_id: its name or id.
         cluster: where.
-        every_s: seconds between two looks.
+        every_s: seconds between two polls.
 
     Raises:
         UserError: none is given, or the cluster does not know it.

@@ -19,6 +19,9 @@ METAPHORS = re.compile(
 )
 """Words that stood for a component's runtime, a trainer, a logger, a queue, a placeholder, evaluation."""
 
+NO_NAMES = {"plan", "plans", "look", "looks", "room", "rooms", "judge", "told", "door", "house"}
+"""Words that may stand in a sentence but name nothing: a sampler, an evaluation, a capacity."""
+
 PARALLEL = {"lares"}
 """Module names that two layers share by intent: the encoder and the pipeline of the same name."""
 
@@ -38,6 +41,28 @@ def words_of(path: Path) -> set[str]:
         if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT):
             found |= {f"{token.start[0]}: {match.group(0)}" for match in METAPHORS.finditer(token.string)}
     return found
+
+
+def names_of(path: Path) -> set[str]:
+    """Identifiers of a file that hold one of :data:`NO_NAMES` as a word, with the line of each."""
+    found = set()
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        words = re.findall(r"[A-Z]?[a-z]+", token.string) if token.type == tokenize.NAME else []
+        if NO_NAMES & {word.lower() for word in words}:
+            found.add(f"{token.start[0]}: {token.string}")
+    return found
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_metaphor_names_a_thing(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        assert not names_of(path), f"{path.relative_to(ROOT)}: {sorted(names_of(path))}"
+
+
+def test_the_search_finds_a_word_inside_a_name_and_leaves_sentences(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text('class BatchPlan:\n    """A plan."""\n    rooms_left = explanation = 1\n')
+    assert names_of(path) == {"1: BatchPlan", "3: rooms_left"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -9,7 +9,7 @@ import torch
 from benchmarks.gpu.context import Context
 from benchmarks.lares import BATCH, MAX_LENGTH, N_ITEMS, generated_samples
 from latentrec.models.sequential import LARES, SASRec, SequenceEncoder
-from latentrec.training.sequential.rows import Rows, pack_by_user, plan_batches
+from latentrec.training.sequential.rows import Rows, epoch_batches, pack_by_user
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import reseed
 from latentrec.training.sequential.train import make_loss
@@ -44,7 +44,7 @@ def one_epoch(
 
     def epoch() -> None:
         encoder.train()
-        for step, batch in enumerate(plan_batches(rows, BATCH, seed=0, epoch=0)):
+        for step, batch in enumerate(epoch_batches(rows, BATCH, seed=0, epoch=0)):
             reseed(0, step)
             value, _ = loss(batch)
             optimizer.zero_grad(set_to_none=True)

@@ -23,7 +23,7 @@ from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt
 from latentrec.training.latentr3.collator import NextItemTokens, TokenRow, answer_log_probs
 from latentrec.training.latentr3.sft import tokenizer_texts
-from latentrec.training.latentr3.sft_trainer import RowCollator, plan_rows
+from latentrec.training.latentr3.sft_trainer import RowCollator, row_batches
 
 BATCH, STEPS = 32, 10
 
@@ -91,9 +91,9 @@ def batches(
     tokens: NextItemTokens, rows: list[TokenRow]
 ) -> Iterator[tuple[NextItemTokens, list[int], dict[str, Tensor]]]:
     """Batches in the trainer's order, without end; with the samples that each holds."""
-    plan, collate = plan_rows(tokens, rows, BATCH, 1, 0), RowCollator(tokens, rows)
+    batch_sampler, collate = row_batches(tokens, rows, BATCH, 1, 0), RowCollator(tokens, rows)
     while True:
-        for indices in plan:
+        for indices in batch_sampler:
             yield tokens, [sample for index in indices for sample in rows[index].samples], collate(indices)
 
 

@@ -25,7 +25,7 @@ class Cell:
         decoding: ``bigrec``, ``catalogue``, or ``d3`` and ``d3-catalogue``, which take the seed's SASRec as
             assistant and tune α on validation.
         latents: ``own``, or a control at inference: ``mean`` of the batch, or ``shuffled`` between users.
-        table: of the page that shows it: ``main``, ``long`` (hosts trained for longer), ``catalogue``
+        table: of the page that shows it: ``main``, ``long`` (backbones trained for longer), ``catalogue``
             (decoding by the title's probability in the catalogue), ``by-catalogue`` (training too),
             ``titles`` (stage 2 on an objective over titles), ``ablation``.
         needs: cells whose models it reads.

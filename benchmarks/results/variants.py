@@ -1,4 +1,4 @@
-"""Cells that vary how hosts are trained and decoded: for longer, and by probabilities among the catalogue."""
+"""Cells that vary training and decoding: longer training, and probabilities among the catalogue."""
 
 from __future__ import annotations
 

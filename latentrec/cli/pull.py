@@ -1,4 +1,4 @@
-"""``latentrec pull``: a registered model's directory, to look into, to evaluate, or to train on from."""
+"""``latentrec pull``: a registered model's directory, to read, to evaluate, or to train on from."""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="items.parquet to serve (default: the one that it was trained with)",
     )
     parser.add_argument(
-        "--assistant", metavar="DIR", help="d3 hosts: the assistant's model directory, served with the model"
+        "--assistant",
+        metavar="DIR",
+        help="for d3 decoding: the assistant's model directory, served with the model",
     )
 
 

@@ -119,7 +119,7 @@ ERROR_CODES = {
     "registry.bad_uri": "not a models:/ URI",
     "registry.changed_files": "files differ from what was registered",
     "registry.locked": "another process is moving aliases",
-    "registry.missing_part": "the version lacks an artifact",
+    "registry.missing_artifact": "the version lacks an artifact",
     "registry.no_catalogue": "the model is packaged without its catalog",
     "registry.no_champion": "the model has no champion",
     "registry.no_earlier_champion": "there is no champion to roll back to",

@@ -8,8 +8,8 @@ from latentrec.core import UserError
 from latentrec.data import Samples
 
 
-def check_part(config: str, start: float, end: float) -> None:
-    """Refuse a part that is none.
+def check_time_range(config: str, start: float, end: float) -> None:
+    """Refuse shares that leave no range of time.
 
     Raises:
         UserError: not 0 ≤ start < end ≤ 1.
@@ -22,7 +22,7 @@ def check_part(config: str, start: float, end: float) -> None:
         )
 
 
-def part_of(samples: Samples, start: float, end: float) -> Samples:
+def within_time_range(samples: Samples, start: float, end: float) -> Samples:
     """The samples whose targets come between two shares of all, in order of time; split order is kept.
 
     Raises:

@@ -19,9 +19,9 @@ from transformers import DynamicCache
 from latentrec.models.latentr3 import DecodingState, KeyValues
 
 STEPS = 24
-"""Steps that the slots of one graph have room for; a longer search goes on without graphs."""
+"""Steps that one graph's slots suffice for; a longer search goes on without graphs."""
 BUCKET = 64
-"""Prompts are given room for a multiple of so many slots, so that few graphs serve all lengths."""
+"""A prompt's slots are rounded up to a multiple of this, so that few graphs serve all lengths."""
 GRAPHS_KEPT = 3
 
 
@@ -195,12 +195,12 @@ class GraphedModel:
         """The graph of this shape; ``None`` in the midst of a search, which began without one."""
         if state.logits_BWV.shape[1] != 1 or not self._model.backbone.has_plain_masks:
             return None
-        room = -(-len(state.key_values) // BUCKET) * BUCKET + width * STEPS
-        key = (rows, width, room, state.key_values.layers[0][0].dtype)
+        capacity = -(-len(state.key_values) // BUCKET) * BUCKET + width * STEPS
+        key = (rows, width, capacity, state.key_values.layers[0][0].dtype)
         if key not in self._graphs:
             while len(self._graphs) >= GRAPHS_KEPT:
                 del self._graphs[next(iter(self._graphs))]
             self._graphs[key] = StepGraph(
-                self._model, rows, width, room, state.key_values, capture=self._capture
+                self._model, rows, width, capacity, state.key_values, capture=self._capture
             )
         return self._graphs[key]

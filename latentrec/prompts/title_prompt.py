@@ -92,10 +92,10 @@ class NextItemPrompt:
     def history_lines(self, titles: Sequence[str]) -> list[list[int]]:
         """Token ids of the title lines that a prompt keeps, oldest first."""
         kept = [self._line(title)[: self.max_title_tokens] for title in titles[-self.max_history :]]
-        room = self.max_prompt_tokens - len(self.prefix_ids) - len(self.response_ids)
+        budget = self.max_prompt_tokens - len(self.prefix_ids) - len(self.response_ids)
         total = sum(map(len, kept))
         first = 0
-        while total > room:
+        while total > budget:
             total -= len(kept[first])
             first += 1
         return kept[first:]

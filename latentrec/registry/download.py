@@ -60,7 +60,7 @@ def find_champion(name: str) -> Champion | None:
     directory = Path(folder) / "model"
     pull_model(found.uri, directory)
     options = DecodingOptions.from_config(registry.config(found))
-    has_assistant = "assistant" in registry.parts(found)
+    has_assistant = "assistant" in registry.artifacts(found)
     return Champion(
         directory,
         f"{name} v{found.version}",

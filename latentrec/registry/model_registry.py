@@ -194,7 +194,7 @@ class Registry:
                     newest = version
         return None if newest is None else self._registered(newest)
 
-    def parts(self, model: RegisteredVersion) -> dict[str, str]:
+    def artifacts(self, model: RegisteredVersion) -> dict[str, str]:
         """Name → path of the artifacts inside a served model (``model``, ``catalogue``, ``card``…).
 
         Raises:
@@ -207,25 +207,28 @@ class Registry:
         """The served model's configuration: how it is decoded."""
         return dict(self._flavor(model).get("config") or {})
 
-    def download(self, model: RegisteredVersion, part: str, output: Path) -> Path:
+    def download(self, model: RegisteredVersion, artifact: str, output: Path) -> Path:
         """Copy one artifact of a served model into a folder; returns its own path there.
 
         Raises:
-            UserError: the version was not made by ``latentrec register``, or has no such part.
+            UserError: the version was not made by ``latentrec register``, or has no such artifact.
         """
         import mlflow
         from mlflow.exceptions import MlflowException
 
         output.mkdir(parents=True, exist_ok=True)
-        parts = self.parts(model)
-        if part not in parts:
-            has = ", ".join(sorted(parts)) or "none"
+        artifacts = self.artifacts(model)
+        if artifact not in artifacts:
+            has = ", ".join(sorted(artifacts)) or "none"
             raise UserError(
-                f"{model.uri} has no part '{part}' (it has: {has}); register it with `latentrec register`",
-                code="registry.missing_part",
+                f"{model.uri} has no artifact '{artifact}' (it has: {has}); register it with "
+                "`latentrec register`",
+                code="registry.missing_artifact",
             )
         try:
-            place = mlflow.artifacts.download_artifacts(f"{model.uri}/{parts[part]}", dst_path=str(output))
+            place = mlflow.artifacts.download_artifacts(
+                f"{model.uri}/{artifacts[artifact]}", dst_path=str(output)
+            )
         except (MlflowException, OSError) as error:
             raise self._unreadable(model, error) from None
         return Path(place)

@@ -42,7 +42,7 @@ class Package:
         model_dir: it.
         catalogue: ``items.parquet`` that it serves.
         dataset_manifest: of the dataset that it was trained on, where known.
-        assistant_dir: d3 hosts: the assistant's model directory.
+        assistant_dir: for d3 decoding: the assistant's model directory.
         baseline_dir: model directory of a baseline to compare with; kept, not served.
         options: how it was evaluated, and so how it is served.
         name: that it is registered under.

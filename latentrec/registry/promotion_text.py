@@ -63,11 +63,11 @@ def version_description(current: str | None, version: str, events: Sequence[Prom
 def _below(text: str, events: Sequence[PromotionEvent], most: int = MAX_DESCRIPTION) -> str:
     rows: list[str] = []
     head = f"{_HEADING}| time (UTC) | what | by | why |\n|---|---|---|---|"
-    room = most - len(text) - len(head)
+    left = most - len(text) - len(head)
     for event in list(reversed(events))[:_NEWEST]:
         row = _row(event)
-        room -= len(row) + 1
-        if room < 0:
+        left -= len(row) + 1
+        if left < 0:
             break
         rows.append(row)
     return "\n".join([text + head, *rows]) if rows else text

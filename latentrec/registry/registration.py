@@ -53,8 +53,8 @@ def register_model(
         run_id: MLflow run that the model is logged under; ``None`` opens one.
         dataset_dir: dataset that it was trained on; its manifest travels along, for the next run to compare.
         catalogue: ``items.parquet`` to serve instead of the model's own.
-        assistant_dir: the run's SASRec: mixed into the answers of a model that was evaluated with a d3 host,
-            kept beside any other as the baseline that `make demo` compares it with.
+        assistant_dir: the run's SASRec: mixed into the answers of a model that was evaluated with d3
+            decoding, kept beside any other as the baseline that `make demo` compares it with.
 
     Raises:
         UserError: a name that MLflow refuses, no registry, the evaluation did not evaluate this model, or a

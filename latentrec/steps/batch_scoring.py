@@ -113,9 +113,9 @@ def load_registered(uri: str) -> tuple[RegisteredVersion, ServingModel]:
     registry = Registry()
     model = registry.resolve(uri)
     with tempfile.TemporaryDirectory() as folder:
-        parts = registry.parts(model)
+        artifacts = registry.artifacts(model)
         options = DecodingOptions.from_config(registry.config(model))
-        assistant = registry.download(model, "assistant", Path(folder)) if "assistant" in parts else None
+        assistant = registry.download(model, "assistant", Path(folder)) if "assistant" in artifacts else None
         loaded = ServingModel.load(
             registry.download(model, "model", Path(folder)),
             registry.download(model, "catalogue", Path(folder)),

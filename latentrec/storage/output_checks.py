@@ -200,7 +200,13 @@ def artifact_by_manifest(path: Path) -> tuple[str, set[str]] | None:
 
 
 def _refuse_inside_artifacts(path: Path, option: str) -> None:
-    """A file more in an artifact is none that its manifest lists; beside a generated sample there is room."""
+    """Refuse an output inside another artifact, whose manifest would not list it.
+
+    The folder of a generated sample is the exception: outputs may stand beside its files.
+
+    Raises:
+        UserError: ``path`` lies inside an artifact that is not a sample.
+    """
     for parent in path.parents:
         found = artifact_by_manifest(parent) if (parent / MANIFEST).is_file() else None
         if found is not None and found[0] != "sample":

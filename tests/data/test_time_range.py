@@ -5,7 +5,7 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.data.time_range import part_of
+from latentrec.data.time_range import within_time_range
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft_config import SFTConfig
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
@@ -25,7 +25,7 @@ def keys(samples):
 
 def test_two_parts_are_disjoint_complete_and_in_order_of_time(train):
     shuffled = train.subset(np.random.default_rng(0).permutation(len(train)))
-    early, late = part_of(shuffled, 0.0, 0.8), part_of(shuffled, 0.8, 1.0)
+    early, late = within_time_range(shuffled, 0.0, 0.8), within_time_range(shuffled, 0.8, 1.0)
     assert len(early) == round(0.8 * len(train))
     assert early.timestamps.max() <= late.timestamps.min()
     assert keys(early) | keys(late) == keys(train)
@@ -33,8 +33,8 @@ def test_two_parts_are_disjoint_complete_and_in_order_of_time(train):
 
 
 def test_split_order_and_the_whole_are_kept(train):
-    assert part_of(train, 0.0, 1.0) is train
-    late = part_of(train, 0.5, 1.0)
+    assert within_time_range(train, 0.0, 1.0) is train
+    late = within_time_range(train, 0.5, 1.0)
     places = [
         np.flatnonzero((train.user_ids == u) & (train.timestamps == t))[0]
         for u, t in zip(late.user_ids, late.timestamps, strict=True)
@@ -51,4 +51,4 @@ def test_a_part_that_is_none_is_refused(config, part):
 
 def test_a_part_without_samples_is_refused(train):
     with pytest.raises(UserError, match="no training sample lies between"):
-        part_of(train.subset(np.arange(3)), 0.9, 1.0)
+        within_time_range(train.subset(np.arange(3)), 0.9, 1.0)

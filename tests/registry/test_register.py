@@ -336,7 +336,7 @@ def test_assistant_is_served_only_where_it_was_judged(tracked, shop, tmp_path):
     evaluation = write_evaluation(tmp_path / "evaluation", model, decision(), alpha=1.0)
     directories = {"model_dir": model, "evaluation_dir": evaluation, "assistant_dir": shop.popularity}
     found = register_model(name="latentr3", **directories)
-    assert "assistant" not in Registry().parts(found.model)
+    assert "assistant" not in Registry().artifacts(found.model)
 
 
 def test_pickles_are_not_registered(register, shop, tmp_path):

@@ -159,7 +159,7 @@ def against(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 def slices_of(samples: Samples, catalogue: Catalogue) -> dict[str, dict[str, np.ndarray]]:
-    """Groups of samples to look at apart: ``{dimension: {group: bool (S,)}}``.
+    """Groups of samples that are reported separately: ``{dimension: {group: bool (S,)}}``.
 
     Popular, mid and long-tail targets: items sorted by training interactions, cut where the running sum
     passes one third and two thirds of all interactions; items that training never saw stand apart.

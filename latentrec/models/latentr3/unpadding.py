@@ -58,7 +58,7 @@ class UnpaddedRows:
         self.real_BS = real_BS
         self.by_row = real_BS.device.type == "cpu" if by_row is None else by_row
         self.index_n = real_BS.flatten().nonzero()[:, 0] if index_n is None else index_n
-        self._plans: dict[int, tuple[Tensor | None, _RowAttention]] = {}
+        self._attentions: dict[int, tuple[Tensor | None, _RowAttention]] = {}
 
     @cached_property
     def counts(self) -> list[int]:
@@ -89,12 +89,15 @@ class UnpaddedRows:
         """(1, heads, n, d) → (B, heads, S, d)."""
         return self.padded(flat.transpose(1, 2)).transpose(1, 2)
 
-    def plan(self, mask_B1SC: Tensor | None) -> _RowAttention:
+    def attention(self, mask_B1SC: Tensor | None) -> _RowAttention:
         """What each row reads, worked out once a mask; ``None``: causal among the row's tokens."""
-        known = self._plans.get(id(mask_B1SC))
+        known = self._attentions.get(id(mask_B1SC))
         if known is None:
             made = self._causal() if mask_B1SC is None else self._masked(mask_B1SC[:, 0])
-            known = self._plans[id(mask_B1SC)] = (mask_B1SC, made)  # the mask is kept: its id stays its own
+            known = self._attentions[id(mask_B1SC)] = (
+                mask_B1SC,
+                made,
+            )  # the mask is kept: its id stays its own
         return known[1]
 
     def _causal(self) -> _RowAttention:
@@ -156,10 +159,10 @@ def _by_row(
     mask: Tensor | None,
     kwargs: dict[str, Any],
 ) -> Tensor:
-    plan = real.plan(mask)
+    rows = real.attention(mask)
     queries = query.split(real.counts, dim=2)
     keys, values = (
-        states.transpose(1, 2).flatten(0, 1).index_select(0, plan.keys_n).transpose(0, 1)[None]
+        states.transpose(1, 2).flatten(0, 1).index_select(0, rows.keys_n).transpose(0, 1)[None]
         for states in (key, value)
     )
     outputs = [
@@ -168,10 +171,10 @@ def _by_row(
         )[0]
         for q, k, v, m, c in zip(
             queries,
-            keys.split(plan.key_counts, dim=2),
-            values.split(plan.key_counts, dim=2),
-            plan.masks,
-            plan.causal,
+            keys.split(rows.key_counts, dim=2),
+            values.split(rows.key_counts, dim=2),
+            rows.masks,
+            rows.causal,
             strict=True,
         )
         if q.shape[2]

@@ -12,7 +12,7 @@ BLANK = -1
 _BATCHES_SORTED_TOGETHER = 16
 
 
-class BatchPlan:
+class LengthGroupedBatchSampler:
     """Micro-batches of one epoch after another, for a ``DataLoader``'s ``batch_sampler``.
 
     The optimizer batches of an epoch depend on seed and epoch only. Rows of like length stand together:
@@ -86,7 +86,7 @@ class BatchPlan:
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
-class PromptPlan(Sampler[int]):
+class LengthGroupedPromptSampler(Sampler[int]):
     """Prompt indices for trl's GRPO: each repeated for its copies, each batch repeated while it is re-used.
 
     Every optimizer batch has the same number of prompts; what is left over sits an epoch out (another part

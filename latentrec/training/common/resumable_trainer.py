@@ -47,7 +47,7 @@ class ResumableTrainerMixin:
         label: str,
         early_stopping: EarlyStopping | None = None,
         eval_steps: int = 1,
-        plan: Any = None,
+        batch_sampler: Any = None,
         evaluate_first: bool = False,
         keep_best: bool = True,
         on_step: Callable[[], dict[str, float]] | None = None,
@@ -63,7 +63,7 @@ class ResumableTrainerMixin:
             label: name of the progress bar.
             early_stopping: validation, early stopping, guards; ``None``: train to the end.
             eval_steps: optimizer steps between two evaluations.
-            plan: the order of samples (``set_epoch``, ``steps_per_epoch``); ``None``: as the dataset is.
+            batch_sampler: the order of samples (``set_epoch``, ``steps_per_epoch``); ``None``: the dataset's.
             evaluate_first: evaluate before the first step too: training may then end where it began.
             keep_best: end with the best weights; else with the last.
             on_step: extra metrics, read at each log.
@@ -77,7 +77,7 @@ class ResumableTrainerMixin:
         self.steps_between_checkpoints = max(1, save_steps)
         self.metric_names = metric_names
         self.extra_metrics = on_step
-        self.batch_plan = plan
+        self.batch_sampler = batch_sampler
         self.evaluates_first = evaluate_first
         self.keeps_best = keep_best and early_stopping is not None
         self._handled_step = -1
@@ -311,10 +311,10 @@ class _ResumableCallback(TrainerCallback):
         self._begin = time.monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        plan = self._trainer.batch_plan
-        if plan is None:
+        batch_sampler = self._trainer.batch_sampler
+        if batch_sampler is None:
             return
-        plan.set_epoch(state.global_step // plan.steps_per_epoch)
+        batch_sampler.set_epoch(state.global_step // batch_sampler.steps_per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:

@@ -19,7 +19,7 @@ import torch
 from latentrec.core import UserError
 from latentrec.models.latentr3 import LoadedLatentR3
 from latentrec.storage import Manifest, check_output
-from latentrec.training.common.batching import PromptPlan
+from latentrec.training.common.batching import LengthGroupedPromptSampler
 from latentrec.training.common.early_stopping import LOSS
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import engine_options
@@ -122,7 +122,7 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
 
     from latentrec.training.latentr3.grpo_trainer import LatentGRPOTrainer, Policy
 
-    plan = PromptPlan(
+    batch_sampler = LengthGroupedPromptSampler(
         stage.train_tokens.prompt_lengths,
         prompts_per_batch=config.prompts_per_step,
         copies=config.num_generations,
@@ -130,13 +130,13 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
         iterations=config.num_iterations,
         seed=config.seed,
     )
-    parts = world_size() * config.gradient_accumulation_steps
+    micro_batches = world_size() * config.gradient_accumulation_steps
     with warnings.catch_warnings():  # trl's default for gradient_checkpointing has a new name in transformers
         warnings.simplefilter("ignore", FutureWarning)
         arguments: Any = TrlConfig(
             **engine_options(config, scratch, epochs=config.num_train_epochs),
             max_steps=config.max_steps or -1,
-            per_device_train_batch_size=config.batch_size // parts,
+            per_device_train_batch_size=config.batch_size // micro_batches,
             num_generations=config.num_generations,
             num_iterations=config.num_iterations,
             beta=0.0,
@@ -152,7 +152,7 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
     trainer = LatentGRPOTrainer(
         config=config,
         tokens=stage.train_tokens,
-        plan=plan,
+        batch_sampler=batch_sampler,
         throughput=stage.throughput,
         ranker=ranker,
         model=policy,
@@ -160,4 +160,4 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
         train_dataset=Rows.from_dict({"prompt": list(range(len(stage.train_tokens)))}),
         processing_class=loaded.prompt.tokenizer,
     )
-    return StageEngine(trainer, plan, stage.throughput.figures)
+    return StageEngine(trainer, batch_sampler, stage.throughput.figures)

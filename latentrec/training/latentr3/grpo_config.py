@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from latentrec.core import UserError
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveFloat, PositiveInt
-from latentrec.data.time_range import check_part
+from latentrec.data.time_range import check_time_range
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
 from latentrec.training.latentr3.stage_2_config import Stage2Config
 
@@ -171,7 +171,7 @@ class LatentGRPOConfig(Stage2Config):
             )
         if len(rates) == 1:
             self.fill({"learning_rate": rates[0]})
-        check_part("grpo", self.train_from, self.train_to)
+        check_time_range("grpo", self.train_from, self.train_to)
         if self.batch_size % self.num_generations:
             raise UserError(
                 f"grpo.batch_size is {self.batch_size}, which is no multiple of num_generations "
@@ -197,11 +197,11 @@ class LatentGRPOConfig(Stage2Config):
         Raises:
             UserError: the prompts of a batch are not divisible by processes × gradient_accumulation_steps.
         """
-        parts = processes * self.gradient_accumulation_steps
-        if self.prompts_per_step % parts:
+        micro_batches = processes * self.gradient_accumulation_steps
+        if self.prompts_per_step % micro_batches:
             raise UserError(
                 f"grpo.batch_size is {self.batch_size} copies of {self.prompts_per_step} prompts, which "
                 f"{processes} processes x gradient_accumulation_steps {self.gradient_accumulation_steps} "
-                f"cannot share evenly; use a multiple of {parts * self.num_generations}",
+                f"cannot share evenly; use a multiple of {micro_batches * self.num_generations}",
                 code="config.conflict",
             )

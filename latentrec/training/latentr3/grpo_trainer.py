@@ -70,7 +70,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         *,
         config: LatentGRPOConfig,
         tokens: NextItemTokens,
-        plan: Any,
+        batch_sampler: Any,
         throughput: Throughput,
         ranker: NdcgReward | None = None,
         **options: Any,
@@ -78,7 +78,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         """Set up trl's trainer; ``ranker`` gives the rewards of ``reward ndcg``."""
         self._latent_config = config
         self._tokens = tokens
-        self._plan = plan
+        self._batch_sampler = batch_sampler
         self._throughput = throughput
         self._ranker = ranker
         no_reward: Any = _reward_is_made_in_the_rollout
@@ -95,7 +95,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         return step % self._latent_config.num_iterations == 0
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        return self._plan
+        return self._batch_sampler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         with self.accelerator.autocast():  # as the loss pass runs

@@ -19,7 +19,7 @@ from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.data.time_range import part_of
+from latentrec.data.time_range import within_time_range
 from latentrec.models import read_model
 from latentrec.models.gguf import origin_note
 from latentrec.models.latentr3 import LatentR3Model, load_backbone
@@ -34,7 +34,7 @@ from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.latentr3.collator import NextItemTokens
 from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.sft_config import SFTConfig
-from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, plan_rows
+from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, row_batches
 from latentrec.training.latentr3.text_model import (
     Throughput,
     make_measure,
@@ -94,7 +94,7 @@ def train_sft(
     train, valid = tokens_of(config, data, prompt)
     adapters = choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()
-    plan = plan_rows(
+    batch_sampler = row_batches(
         train, rows, config.batch_size, world_size() * config.gradient_accumulation_steps, config.seed
     )
     throughput = Throughput()
@@ -110,7 +110,7 @@ def train_sft(
         trainer = SFTTrainer(
             model=model,
             args=training_arguments(config, scratch, epochs=config.num_train_epochs),
-            plan=plan,
+            batch_sampler=batch_sampler,
             collate=RowCollator(train, rows),
             allowed_tokens=train.allowed_tokens,
             throughput=throughput,
@@ -129,9 +129,9 @@ def train_sft(
                 early_stopping=early_stopping,
                 metric_logger=metric_logger,
                 interruption=interruption,
-                eval_steps=plan.batches_per_epoch // (config.evals_per_epoch or 1),
+                eval_steps=batch_sampler.batches_per_epoch // (config.evals_per_epoch or 1),
                 save_steps=config.save_steps,
-                plan=plan,
+                batch_sampler=batch_sampler,
                 label="sft",
                 evaluate_first=parent is not None,
                 keep_best=config.load_best_model_at_end,
@@ -236,7 +236,10 @@ def tokens_of(
 ) -> tuple[NextItemTokens, NextItemTokens]:
     """Training and validation samples as tokens."""
     prompt.check_titles(data.titles)
-    train, valid = part_of(data.split("train"), config.train_from, config.train_to), data.split("valid")
+    train, valid = (
+        within_time_range(data.split("train"), config.train_from, config.train_to),
+        data.split("valid"),
+    )
     train = train.subset(sample_at_most(len(train), config.max_train_samples, config.seed))
     valid = valid.subset(sample_at_most(len(valid), config.validation_samples, config.seed))
     allowed = allowed_tokens_of(config.likelihood, data, prompt)

@@ -18,7 +18,7 @@ from latentrec.core.config import (
     Seed,
     Share,
 )
-from latentrec.data.time_range import check_part
+from latentrec.data.time_range import check_time_range
 from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 from latentrec.models.presets import PRESETS
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
@@ -182,7 +182,7 @@ class SFTConfig(Config):
         if self.profile == "default" and self.backbone in PRESETS:
             values["learning_rate"] = SCRATCH_LEARNING_RATE
         self.fill(values)
-        check_part("sft", self.train_from, self.train_to)
+        check_time_range("sft", self.train_from, self.train_to)
         check_selection("sft", self.metric_for_best_model, self.ranking_samples)
         self._check_latent()
         if self.train_layers and self.train_backbone != "full":
@@ -225,11 +225,11 @@ class SFTConfig(Config):
         Raises:
             UserError: ``batch_size`` is not divisible by processes × gradient_accumulation_steps.
         """
-        parts = processes * self.gradient_accumulation_steps
-        if self.batch_size % parts:
+        micro_batches = processes * self.gradient_accumulation_steps
+        if self.batch_size % micro_batches:
             raise UserError(
                 f"sft.batch_size is {self.batch_size}, which {processes} processes x "
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
-                f"use a multiple of {parts}",
+                f"use a multiple of {micro_batches}",
                 code="config.conflict",
             )

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as Rows
 from transformers import Trainer
 
 from latentrec.models.latentr3 import IGNORED, AllowedTokensOf
-from latentrec.training.common.batching import BLANK, BatchPlan
+from latentrec.training.common.batching import BLANK, LengthGroupedBatchSampler
 from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 from latentrec.training.latentr3.collator import (
     NextItemTokens,
@@ -40,12 +40,13 @@ class _Indices(Rows[int]):
 
 
 class SFTTrainer(ResumableTrainerMixin, Trainer):
-    """``transformers.Trainer`` over :class:`BatchPlan`'s micro-batches and the shared-prefix loss."""
+    """``transformers.Trainer`` with the shared-prefix loss; rows come from a
+    :class:`~latentrec.training.common.batching.LengthGroupedBatchSampler`."""
 
     def __init__(
         self,
         *,
-        plan: BatchPlan,
+        batch_sampler: LengthGroupedBatchSampler,
         collate: Any,
         allowed_tokens: AllowedTokensOf | None = None,
         throughput: Throughput,
@@ -54,11 +55,11 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         latent_loss_weight: float = 0.0,
         **options: Any,
     ):
-        """Take the plan of micro-batches in place of a sampler."""
+        """Take the micro-batches' order in place of a sampler."""
         self._allowed_tokens = allowed_tokens
         self._prompt_key_dropout = prompt_key_dropout
         self._latent_loss, self._latent_loss_weight = latent_loss, latent_loss_weight
-        self._plan = plan
+        self._batch_sampler = batch_sampler
         self._collate = collate
         self._throughput = throughput
         super().__init__(**options)
@@ -66,10 +67,10 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader:
-        """Micro-batches of the plan, dealt out to the processes."""
+        """Micro-batches in the sampler's order, dealt out to the processes."""
         loader: DataLoader = DataLoader(
-            _Indices(self._plan.rows),
-            batch_sampler=self._plan,
+            _Indices(self._batch_sampler.rows),
+            batch_sampler=self._batch_sampler,
             collate_fn=self._collate,
             **prefetching(),
         )
@@ -130,11 +131,11 @@ def prefetching() -> dict[str, Any]:
     return {"num_workers": 2, "prefetch_factor": 4, "pin_memory": True}
 
 
-def plan_rows(
+def row_batches(
     tokens: NextItemTokens, rows: list[TokenRow], batch_size: int, micro_batches: int, seed: int
-) -> BatchPlan:
+) -> LengthGroupedBatchSampler:
     """The order of rows, packed or not; ``batch_size`` counts samples."""
-    return BatchPlan(
+    return LengthGroupedBatchSampler(
         [tokens.row_length(row) for row in rows],
         [len(row.samples) for row in rows],
         batch_size=batch_size,

@@ -14,7 +14,7 @@ from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
 from latentrec.data import Dataset
-from latentrec.data.time_range import part_of
+from latentrec.data.time_range import within_time_range
 from latentrec.models.latentr3 import LoadedLatentR3, load_latentr3
 from latentrec.storage import Manifest
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
@@ -37,7 +37,7 @@ class StageEngine:
     """A trainer, the order of its samples, and the figures it adds to each log."""
 
     trainer: Any
-    plan: Any
+    batch_sampler: Any
     figures: Callable[[], dict[str, float]]
 
 
@@ -99,7 +99,7 @@ class Stage2:
                 "dataset of its sft step, or run sft on this one",
                 code="model.other_dataset",
             )
-        samples = part_of(data.split("train"), config.train_from, config.train_to)
+        samples = within_time_range(data.split("train"), config.train_from, config.train_to)
         stage = cls(step, Path(model), loaded, data, NextItemTokens(samples, data.titles, loaded.prompt))
         stage.metric_logger = metric_logger or NullMetricLogger()
         stage.checkpoint_root = checkpoint_root
@@ -172,7 +172,7 @@ class Stage2:
                     interruption=interruption,
                     eval_steps=int(config.eval_steps or 1),
                     save_steps=config.save_steps,
-                    plan=engine.plan,
+                    batch_sampler=engine.batch_sampler,
                     label=self.step,
                     evaluate_first=True,
                     keep_best=config.load_best_model_at_end,

@@ -23,7 +23,7 @@ from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.latentr3.collator import has_title
 from latentrec.training.latentr3.sampled_titles import SampledTitles
-from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, plan_rows
+from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, row_batches
 from latentrec.training.latentr3.stage_2 import Stage2, StageEngine
 from latentrec.training.latentr3.text_model import world_size
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
@@ -127,8 +127,8 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
     """Trainer, order and extra figures."""
     tokens = stage.train_tokens
     rows = tokens.packed_rows() if config.estimator == "exact" else tokens.single_rows()
-    parts = world_size() * config.gradient_accumulation_steps
-    plan = plan_rows(tokens, rows, config.batch_size, parts, config.seed)
+    micro_batches = world_size() * config.gradient_accumulation_steps
+    batch_sampler = row_batches(tokens, rows, config.batch_size, micro_batches, config.seed)
     sampler = None
     if config.estimator == "sampled":
         sampler = SampledTitles(config, loaded, stage.data)
@@ -140,11 +140,11 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
         args=training_arguments(
             config, scratch, epochs=config.num_train_epochs, max_steps=config.max_steps or -1
         ),
-        plan=plan,
+        batch_sampler=batch_sampler,
         collate=RowCollator(tokens, rows),
         throughput=stage.throughput,
     )
-    return StageEngine(trainer, plan, trainer.figures)
+    return StageEngine(trainer, batch_sampler, trainer.figures)
 
 
 def _parameters(config: TitleObjectiveConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from latentrec.core.config import (
     PositiveFloat,
     PositiveInt,
 )
-from latentrec.data.time_range import check_part
+from latentrec.data.time_range import check_time_range
 from latentrec.training.common.early_stopping import OBJECTIVE, SELECTIONS, check_selection
 from latentrec.training.latentr3.stage_2_config import Stage2Config
 
@@ -97,7 +97,7 @@ class TitleObjectiveConfig(Stage2Config):
                 "the catalogue; leave it at 'catalogue'",
                 code="config.conflict",
             )
-        check_part("title_objective", self.train_from, self.train_to)
+        check_time_range("title_objective", self.train_from, self.train_to)
         if self.metric_for_best_model in SELECTIONS:
             check_selection("title_objective", self.metric_for_best_model, self.ranking_samples)
         return self
@@ -108,11 +108,11 @@ class TitleObjectiveConfig(Stage2Config):
         Raises:
             UserError: ``batch_size`` is not divisible by processes × gradient_accumulation_steps.
         """
-        parts = processes * self.gradient_accumulation_steps
-        if self.batch_size % parts:
+        micro_batches = processes * self.gradient_accumulation_steps
+        if self.batch_size % micro_batches:
             raise UserError(
                 f"title_objective.batch_size is {self.batch_size}, which {processes} processes x "
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
-                f"use a multiple of {parts}",
+                f"use a multiple of {micro_batches}",
                 code="config.conflict",
             )

@@ -108,7 +108,7 @@ def one_row_per_sample(samples: Samples, max_length: int) -> Rows:
     return _stack([items[index] for index in keep], [targets[index] for index in keep])
 
 
-def plan_batches(rows: Rows, targets_per_batch: int, seed: int, epoch: int) -> list[np.ndarray]:
+def epoch_batches(rows: Rows, targets_per_batch: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Row indices of each batch of one epoch: shuffled, length-bucketed, about equal in targets.
 
     A function of (rows, seed, epoch) alone, so that a resumed run walks the same batches.

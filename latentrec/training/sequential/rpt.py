@@ -17,7 +17,7 @@ from latentrec.models import ModelInfo, read_model, write_curve
 from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
-from latentrec.training.sequential.rows import Rows, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequential.rows import Rows, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.rpt_objective import RPTLoss, within_reach
 from latentrec.training.sequential.sequential_config import SequentialConfig
@@ -77,7 +77,7 @@ def train_rpt(
         result = fit(
             policy,
             objective(policy, parent, rows, config),
-            lambda epoch: plan_batches(rows, config.batch_size, config.seed, epoch),
+            lambda epoch: epoch_batches(rows, config.batch_size, config.seed, epoch),
             lambda: validation_figures(recommender, data.valid),
             LoopSettings(
                 learning_rate=config.learning_rate,

@@ -28,7 +28,7 @@ from latentrec.models.sequential import (
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
-from latentrec.training.sequential.rows import Rows, collate, one_row_per_sample, pack_by_user, plan_batches
+from latentrec.training.sequential.rows import Rows, collate, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.spt import SPTLoss
 from latentrec.training.sequential.state import cpu_threads, reseed
@@ -154,7 +154,7 @@ def train_encoder(
     result = fit(
         encoder,
         make_loss(config, encoder, rows),
-        lambda epoch: plan_batches(rows, batch_size, config.seed, epoch),
+        lambda epoch: epoch_batches(rows, batch_size, config.seed, epoch),
         lambda: validation_figures(recommender, data.valid),
         LoopSettings(
             learning_rate=config.learning_rate,

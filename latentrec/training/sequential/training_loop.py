@@ -76,7 +76,7 @@ class LoopResult:
 def fit(
     model: nn.Module,
     loss: Loss,
-    plan: Callable[[int], list[np.ndarray]],
+    batches_of: Callable[[int], list[np.ndarray]],
     validate: Callable[[], dict[str, float]],
     settings: LoopSettings,
     metric_logger: MetricLogger,
@@ -90,7 +90,7 @@ def fit(
     Args:
         model: trained in place.
         loss: see :data:`Loss`; called in training mode.
-        plan: epoch → batches of row indices; must be a function of the epoch alone.
+        batches_of: epoch → batches of row indices; must be a function of the epoch alone.
         validate: called in evaluation mode; gives at least ``ndcg_at_10``.
         settings: see :class:`LoopSettings`.
         metric_logger: curves go there while training runs.
@@ -129,7 +129,7 @@ def fit(
     ):
         while state.epoch < settings.max_epochs and not stopping.stopped:
             last_save = time.monotonic()
-            batches = plan(state.epoch)
+            batches = batches_of(state.epoch)
             while state.batch < len(batches):
                 _step(
                     model, loss, batches[state.batch], optimizer, parameters, settings, state, metric_logger

@@ -7,7 +7,7 @@ import torch
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt, title_line
-from latentrec.training.common.batching import BLANK, BatchPlan, PromptPlan
+from latentrec.training.common.batching import BLANK, LengthGroupedBatchSampler, LengthGroupedPromptSampler
 from latentrec.training.latentr3.collator import (
     NextItemTokens,
     TokenRow,
@@ -98,15 +98,15 @@ def test_lengths_are_those_of_the_tokens(data):
     assert packed_batch(tokens, [row])["input_ids"].shape[1] == tokens.row_length(row)
 
 
-def plan(lengths, micro_batches=1, seed=3, batch_size=12):
-    return BatchPlan(
+def batches(lengths, micro_batches=1, seed=3, batch_size=12):
+    return LengthGroupedBatchSampler(
         lengths, [1] * len(lengths), batch_size=batch_size, micro_batches=micro_batches, seed=seed
     )
 
 
 def test_each_epoch_sees_every_row_once():
     lengths = np.random.default_rng(0).integers(5, 90, 251)
-    order = plan(lengths)
+    order = batches(lengths)
     for epoch in range(3):
         order.set_epoch(epoch)
         assert sorted(index for batch in order for index in batch) == list(range(251))
@@ -116,8 +116,8 @@ def test_each_epoch_sees_every_row_once():
 
 def test_optimizer_batches_do_not_depend_on_how_they_are_dealt_out():
     lengths = np.random.default_rng(0).integers(5, 90, 100)
-    whole = list(plan(lengths))
-    parts = list(plan(lengths, micro_batches=4))
+    whole = list(batches(lengths))
+    parts = list(batches(lengths, micro_batches=4))
     assert len(parts) == 4 * len(whole)
     for i, batch in enumerate(whole):
         dealt = [index for part in parts[4 * i : 4 * i + 4] for index in part if index != BLANK]
@@ -126,21 +126,23 @@ def test_optimizer_batches_do_not_depend_on_how_they_are_dealt_out():
 
 def test_batches_hold_rows_of_like_length():
     lengths = np.random.default_rng(0).integers(5, 500, 2000)
-    spread = np.mean([np.ptp(lengths[batch]) for batch in plan(lengths)])
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batches(lengths)])
     assert spread < 0.2 * np.ptp(lengths)
 
 
 def test_epochs_and_seeds_differ_and_repeat():
     lengths = list(range(60))
-    first, second = plan(lengths), plan(lengths)
+    first, second = batches(lengths), batches(lengths)
     assert list(first) == list(second)
-    assert list(plan(lengths, seed=4)) != list(first)
+    assert list(batches(lengths, seed=4)) != list(first)
     second.set_epoch(1)
     assert list(second) != list(first)
 
 
 def test_prompts_are_repeated_for_their_copies_and_iterations():
-    order = PromptPlan(range(10), prompts_per_batch=3, copies=2, repeats=2, iterations=2, seed=0)
+    order = LengthGroupedPromptSampler(
+        range(10), prompts_per_batch=3, copies=2, repeats=2, iterations=2, seed=0
+    )
     seen = list(order)
     assert len(seen) == len(order) == 3 * 3 * 2 * 2
     assert order.steps_per_epoch == 6

@@ -9,9 +9,9 @@ from latentrec.data import Samples
 from latentrec.training.sequential.rows import (
     NO_TARGET,
     collate,
+    epoch_batches,
     one_row_per_sample,
     pack_by_user,
-    plan_batches,
 )
 
 
@@ -97,11 +97,11 @@ def test_batches_cover_each_row_once_and_follow_from_the_epoch():
     generator = np.random.default_rng(0)
     sequences = [generator.integers(0, 9, size=generator.integers(2, 15)).tolist() for _ in range(200)]
     rows = pack_by_user(samples_of(sequences, 20), 20)
-    batches = plan_batches(rows, 64, seed=1, epoch=3)
+    batches = epoch_batches(rows, 64, seed=1, epoch=3)
     assert sorted(np.concatenate(batches)) == list(range(len(rows)))
-    again = plan_batches(rows, 64, seed=1, epoch=3)
+    again = epoch_batches(rows, 64, seed=1, epoch=3)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
-    other = plan_batches(rows, 64, seed=1, epoch=4)
+    other = epoch_batches(rows, 64, seed=1, epoch=4)
     assert not np.array_equal(np.concatenate(batches), np.concatenate(other))
     sizes = [rows.targets_per_row[batch].sum() for batch in batches]
     assert max(sizes) < 2 * 64
@@ -111,7 +111,7 @@ def test_batches_of_like_length_leave_little_padding():
     generator = np.random.default_rng(0)
     sequences = [[0] * int(n) for n in np.clip(generator.geometric(0.15, 2000) + 1, 2, 30)]
     rows = pack_by_user(samples_of(sequences, 30), 30)
-    batches = plan_batches(rows, 256, seed=0, epoch=0)
+    batches = epoch_batches(rows, 256, seed=0, epoch=0)
     cells = sum(len(batch) * rows.lengths[batch].max() for batch in batches)
     assert len(rows.items) / cells > 0.9
 
