@@ -50,7 +50,12 @@ def version_description(current: str | None, version: str, events: Sequence[Prom
 
     The rest of a card that grows too long gives way, whole sections from the end: the card is a file too.
     """
-    own = [event for event in events if version in (event.version, event.replaced)]
+    # What was refused beside a champion has not happened to the champion.
+    own = [
+        event
+        for event in events
+        if version == event.version or (version == event.replaced and event.action != "refused")
+    ]
     first, *sections = _without_history(current).split("\n\n## ")
     text = _below(first, own, most=MAX_DESCRIPTION // 2)
     for section in sections:

@@ -46,7 +46,8 @@ def test_a_version_s_card_says_what_became_of_it_and_keeps_its_verdict_and_secti
     assert text.endswith("\n\n## Gate\nfigures\n\n## Results\nmore figures\n")
     assert "**rolled back** champion → version 1" in text
     assert "**moved by hand** champion → version 3 (was version 1)" in text
-    assert "refused" not in version_description(CARD, "3", EVENTS)
+    assert "**refused**" not in text, "another version was, beside it"
+    assert "**refused** version 2" in version_description(CARD, "2", EVENTS)
 
 
 @pytest.mark.parametrize("count", [1, 40, 400])
