@@ -1,6 +1,7 @@
 """The Makefile hands values on through the environment, as they are, and refuses unknown variables."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,77 @@ def eval_pair(text: str) -> tuple[list, dict]:
 
     words, _, given = text.strip().splitlines()[-1].partition("] ")
     return ast.literal_eval(words + "]"), ast.literal_eval(given)
+
+
+def test_serve_runs_mlflow_of_the_environment_without_activation(home):
+    (home / ".venv/bin/mlflow").write_text('#!/bin/sh\nfor one in "$@"; do echo "$one"; done\n')
+    (home / ".venv/bin/mlflow").chmod(0o755)
+    model = "models:/my shop's@champion"
+    words = ["--env-manager", "local", "--host", "127.0.0.1", "--port"]
+    for port, given in (("5001", []), ("5999", ["PORT=5999"])):
+        told = make("serve", f"MODEL={model}", *given, home=home).stdout.splitlines()
+        assert told[-10:] == ["models", "serve", "--model-uri", model, *words, port]
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"CATEGORY_YEAR": "2018"}, "CATEGORY_YEAR is given without CATEGORY"),
+        ({"CATEGORY": "Software", "CATEGORY_YEAR": "2020"}, "'2020'; allowed: 2014, 2018, 2023"),
+        ({"CATEGORY": "Software", "CATEGORY_YEAR": "2014"}, "Software"),
+        ({"CATEGORY": "Software", "REVIEWS": "r.json"}, "either CATEGORY or REVIEWS"),
+    ],
+)
+def test_a_category_and_its_edition_are_checked_before_anything_is_fetched(
+    tmp_path, monkeypatch, environment, reason
+):
+    from latentrec.core import UserError
+    from pipeline.run_local import main
+
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=reason):
+        main([])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_category_s_edition_decides_what_is_fetched(tmp_path, monkeypatch):
+    import argparse
+
+    from pipeline import run_local
+    from pipeline.local_runner import RunFolders
+
+    fetched = []
+
+    def fetch(*arguments):
+        fetched.append(arguments)
+        return "reviews.jsonl.gz", "meta.jsonl.gz"
+
+    monkeypatch.setattr("latentrec.data.amazon_downloads.fetch_category", fetch)
+    given = argparse.Namespace(category="Software", category_year="2023", reviews="", metadata="")
+    folders = RunFolders(tmp_path)
+    expected = {run_local.REVIEWS: "reviews.jsonl.gz", "data_metadata": "meta.jsonl.gz"}
+    assert run_local._inputs(given, folders, {}) == expected
+    given.category_year = ""
+    run_local._inputs(given, folders, {})
+    assert fetched == [
+        ("Software", 2023, tmp_path / "downloads"),
+        ("Software", 2018, tmp_path / "downloads"),
+    ]
+
+
+def test_setup_uses_uv_where_there_is_one_and_pip_else(home, monkeypatch, tmp_path):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sh", "bash", "touch", "make", "awk"):
+        (programs / name).symlink_to(shutil.which(name))
+    monkeypatch.setenv("PATH", str(programs))
+    installs = [line for line in make("-nB", "setup", home=home).stdout.splitlines() if " install " in line]
+    assert len(installs) == 3
+    assert all(line.startswith(".venv/bin/python -m pip install") for line in installs)
+    (programs / "uv").write_text("#!/bin/sh\n")
+    (programs / "uv").chmod(0o755)
+    with_uv = [line for line in make("-nB", "setup", home=home).stdout.splitlines() if " install " in line]
+    assert all(f"{programs}/uv pip install --quiet --python .venv/bin/python" in line for line in with_uv)
+    assert "--no-deps --require-hashes -r docker/requirements/dev.txt" in with_uv[0]
