@@ -26,6 +26,7 @@ from pipeline.kfp_compat import (
     stopped_by_first_failure,
 )
 from pipeline.log_filter import filtered_log
+from pipeline.side_by_side import side_by_side
 from pipeline.stop_request import StopRequest
 from pipeline.tracking_uri import tracking_uri
 
@@ -85,8 +86,9 @@ class Outcome:
     @property
     def failed_step(self) -> StepStatus | None:
         """The step that stopped the run."""
-        bad = [status for status in self.statuses if status.state not in ("succeeded",)]
-        return bad[0] if bad else None
+        bad = [status for status in self.statuses if status.state != "succeeded"]
+        # Steps beside the one that failed were interrupted because of it.
+        return min(bad, key=lambda status: status.state == "interrupted", default=None)
 
 
 def new_run_id(system: str) -> str:
@@ -113,15 +115,16 @@ def tried_once(pipeline: Any) -> Iterator[Any]:
 
 
 def run_pipeline(
-    system: str, parameters: Mapping[str, Any], folders: RunFolders, *, runner: Any = None
+    system: str, parameters: Mapping[str, Any], folders: RunFolders, *, runner: Any = None, at_once: int = 1
 ) -> Outcome:
-    """Run one pipeline through ``kfp.local``, step after step, and read how its steps went.
+    """Run one pipeline through ``kfp.local`` and read how its steps went.
 
     Args:
         system: name of the pipeline.
         parameters: the pipeline's parameters.
         folders: where everything goes.
         runner: a KFP local runner; default: each step is a process of this environment.
+        at_once: how many steps that do not wait for each other run at the same time.
     """
     folders.root.mkdir(parents=True, exist_ok=True)
     run_id = new_run_id(system)
@@ -154,6 +157,7 @@ def run_pipeline(
                 stopped=lambda: stop.requested,
             ) as failed,
             tried_once(pipeline_function) as pipeline,
+            side_by_side(at_once),
             stop.on_signals(),
         ):
             try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
@@ -17,55 +19,85 @@ _TASK = re.compile(r"INFO - (?:Executing task|Task) '([^']+)'(?: finished with s
 _FAILED = re.compile(r"ERROR - Task '([^']+)' finished with status (\w+)")
 
 
+@dataclass
+class _Step:
+    """The step that one thread prints for."""
+
+    name: str = ""
+    heading: str | None = None
+    began: float = 0.0
+    inside: bool = False
+
+
 class StepLines:
-    """Tells a user's lines from KFP's own detail: dumps of inputs, headers, paths of outputs."""
+    """Tells a user's lines from KFP's own detail: dumps of inputs, headers, paths of outputs.
+
+    Steps that run side by side print from threads of their own; a line that stands below another step's
+    heading names its step.
+    """
 
     def __init__(self) -> None:
         """Begin outside any step."""
-        self._in_step = False
-        self._began = 0.0
-        self._heading: str | None = None
+        self._steps = threading.local()
+        self._last_heading = ""
 
     def announce(self, step: str, number: int, total: int) -> None:
         """Name the task that begins next as the pipeline does, and say which of how many it is."""
-        self._heading = f"{number} of {total} · {step}"
+        self._steps.current = _Step(step, f"{number} of {total} · {step}")
 
     def shown(self, line: str) -> str | None:
-        """The line as a user sees it, or ``None``. Lines must come in order."""
+        """The line as a user sees it, or ``None``. Lines of a thread must come in order."""
         plain = _COLORS.sub("", line).rstrip()
         if task := _FAILED.search(plain) or _TASK.search(plain):
             return self._boundary(task[1], task[2], "Executing" in plain)
         text = plain.strip()
         # What a step says begins with a word; KFP's dumps begin with brackets and quotes.
-        says = (
-            self._in_step and plain.startswith("    ") and (text[:1].isalnum() or text[:1] in ("/", "|", "#"))
-        )
-        return "   " + _HASH.sub(r"\1…", text) if says else None
+        says = plain.startswith("    ") and (text[:1].isalnum() or text[:1] in ("/", "|", "#"))
+        return self._named(_HASH.sub(r"\1…", text)) if says and self._step.inside else None
+
+    @property
+    def _step(self) -> _Step:
+        if not hasattr(self._steps, "current"):
+            self._steps.current = _Step()
+        return self._steps.current
+
+    def _named(self, text: str) -> str:
+        name = self._step.name
+        elsewhere = name != self._last_heading and not text.startswith(f"{name}: ")
+        return f"   {name}: {text}" if elsewhere else f"   {text}"
 
     def _boundary(self, task: str, status: str | None, begins: bool) -> str | None:
-        self._in_step = begins
+        step = self._step
+        step.inside = begins
         if begins:
-            heading, self._heading, self._began = self._heading or task, None, time.monotonic()
+            heading = step.heading
+            if heading is None:  # nobody has announced it
+                step.name = heading = task
+            step.heading, step.began, self._last_heading = None, time.monotonic(), step.name
             return f"── {heading}"
         if status is None:
             return None
-        seconds = time.monotonic() - self._began
-        return f"   {seconds:.0f} s" if status == "SUCCESS" else f"   FAILED after {seconds:.0f} s"
+        seconds = f"{time.monotonic() - step.began:.0f} s"
+        return self._named(seconds if status == "SUCCESS" else f"FAILED after {seconds}")
 
 
 class _Filter(TextIOBase):
     """Takes everything that is printed, a piece at a time; writes all to ``log`` and some to ``screen``."""
 
     def __init__(self, log: TextIO, screen: TextIO, steps: StepLines):
-        self._log, self._screen, self._line, self._steps = log, screen, "", steps
+        self._log, self._screen, self._steps = log, screen, steps
+        self._lines: dict[int, str] = {}
+        self._lock = threading.Lock()
 
     def write(self, text: str) -> int:
-        self._line += text
-        *whole, self._line = self._line.split("\n")
-        for line in whole:
-            self._log.write(_COLORS.sub("", line) + "\n")
-            if (shown := self._steps.shown(line)) is not None:
-                print(shown, file=self._screen, flush=True)
+        with self._lock:
+            thread = threading.get_ident()
+            *whole, self._lines[thread] = (self._lines.get(thread, "") + text).split("\n")
+            for line in whole:
+                self._log.write(_COLORS.sub("", line) + "\n")
+                if (shown := self._steps.shown(line)) is not None:
+                    self._screen.write(shown + "\n")  # KFP exchanges print, which would come back here
+                    self._screen.flush()
         return len(text)
 
     def flush(self) -> None:

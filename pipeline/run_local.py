@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentrec.core import EXIT_BAD_INPUT, UserError
+from latentrec.core.settings import LOCAL_STEPS_VARIABLE
 from latentrec.models.presets import PRESETS
 from latentrec.steps.parameters import REVIEWS
 from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
@@ -20,6 +21,7 @@ from latentrec.storage import exclusive, is_local, local_path
 from pipeline.dags import merge, parse_parameters, typed_parameters
 from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 from pipeline.run_report import heading, report
+from pipeline.side_by_side import steps_at_once
 from pipeline.submit import add_run_arguments
 from pipeline.tracking_uri import runs_folder
 
@@ -82,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.runner == "docker":
         outcome = _run_in_containers(arguments.system, parameters, folders)
     else:
-        outcome = run_pipeline(arguments.system, parameters, folders)
+        outcome = run_pipeline(arguments.system, parameters, folders, at_once=_at_once(parameters))
     print(report(outcome, folders), flush=True)
     if outcome.interrupted:
         sys.exit(EXIT_KEYBOARD)
@@ -106,6 +108,18 @@ def local_settings(system: str, given: Mapping[str, Any], *, on_sample: bool) ->
     kept = {name: value for name, value in chosen.items() if name not in OF_PRESETS}
     fields = {name: value for name, value in kept.pop("settings", {}).items() if name not in OF_PRESETS}
     return {**kept, **({"settings": fields} if fields else {})}
+
+
+def _at_once(parameters: Mapping[str, Any]) -> int:
+    """Steps that run at the same time: two small models fit beside each other, two large ones may not."""
+    fields = parameters.get("settings") or {}
+    backbones = [
+        str(parameters.get(f"{step}_backbone") or fields.get(f"{step}.backbone") or "")
+        for step in ("sft", "pretrain_rating")
+    ]
+    small = all(backbone in ("", *PRESETS) for backbone in backbones)
+    no_gpu = str(parameters.get("gpu_count", "0")) == "0"
+    return steps_at_once(os.environ.get(LOCAL_STEPS_VARIABLE, ""), small=small and no_gpu)
 
 
 SHORTHANDS = {"K_CORE": "data_k_core", "SPLIT": "data_split", "SEED": "seed"}

@@ -59,12 +59,12 @@ class StopRequest:
         """Begin to end every process that this one has started: SIGTERM, then SIGKILL to what is left."""
         self.requested = True
         if self._ender is None:
-            self._ender = threading.Thread(target=_end_children, args=(self._seconds,), daemon=True)
+            self._ender = threading.Thread(target=end_children, args=(self._seconds,), daemon=True)
             self._ender.start()
 
     def _handle(self, number: int, frame: FrameType | None) -> Any:
         if self.requested:
-            _end_children(0)
+            end_children(0)
             os._exit(EXIT_KEYBOARD)
         with suppress(OSError):
             os.write(
@@ -76,7 +76,7 @@ class StopRequest:
         raise KeyboardInterrupt
 
 
-def _end_children(seconds: float) -> None:
+def end_children(seconds: float = STOP_SECONDS) -> None:
     """SIGTERM to all descendants, SIGKILL after ``seconds``; a step that begins meanwhile is ended too."""
     deadline = time.monotonic() + seconds
     reported: set[psutil.Process] = set()

@@ -37,3 +37,29 @@ def waits(folder: str) -> None:
 
     open(f"{folder}/waiting", "w").close()
     time.sleep(600)
+
+
+@dsl.component(install_kfp_package=False)
+def meets(folder: str, name: str, other: str, seconds: float) -> None:
+    """Ends well only while ``other`` runs too."""
+    import os
+    import time
+
+    open(f"{folder}/{name}", "w").close()
+    print(f"{name} is here", os.environ.get("OMP_NUM_THREADS"))
+    deadline = time.monotonic() + seconds
+    while not os.path.exists(f"{folder}/{other}"):
+        if time.monotonic() > deadline:
+            raise SystemExit(1)
+        time.sleep(0.05)
+
+
+@dsl.component(install_kfp_package=False)
+def refused_beside(folder: str) -> None:
+    """Fails once the step ``waits`` runs."""
+    import os
+    import time
+
+    while not os.path.exists(f"{folder}/waiting"):
+        time.sleep(0.05)
+    raise SystemExit(2)

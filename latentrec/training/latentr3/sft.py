@@ -9,6 +9,7 @@ Built on ``transformers.Trainer``; runs alike in one process, under ``torchrun``
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
+from latentrec.core.settings import STEP_VARIABLE
 from latentrec.data import Dataset
 from latentrec.data.time_range import within_time_range
 from latentrec.models import read_model
@@ -132,7 +134,7 @@ def train_sft(
                 eval_steps=batch_sampler.batches_per_epoch // (config.evals_per_epoch or 1),
                 save_steps=config.save_steps,
                 batch_sampler=batch_sampler,
-                label="sft",
+                label=os.environ.get(STEP_VARIABLE) or "sft",  # two such steps may run side by side
                 evaluate_first=parent is not None,
                 keep_best=config.load_best_model_at_end,
                 on_step=throughput.figures,
