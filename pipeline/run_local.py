@@ -51,9 +51,14 @@ LOCAL_SETTINGS: dict[str, dict[str, Any]] = {
 SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "latentr3": {
         "sft_num_train_epochs": 1,
-        "sft_batch_size": 16,
+        "sft_batch_size": 32,
         "sasrec_num_train_epochs": 40,
-        "settings": {"sft.learning_rate": 2e-3},
+        # What comes next hangs on the last few purchases there.
+        "settings": {
+            "sft.max_history": 4,
+            "evaluate.alpha_samples": 150,
+            "evaluate.other_latent_samples": 300,
+        },
     },
 }
 """And on the generated sample: epochs after which the whole run has taken a few minutes."""
@@ -63,6 +68,7 @@ OF_PRESETS = (
     "sft_batch_size",
     "sft_num_train_epochs",
     "sft.learning_rate",
+    "sft.max_history",
     "title_objective.num_train_epochs",
 )
 """Settings that suit a small preset from scratch, and no other backbone."""

@@ -8,7 +8,7 @@ def test_presets_get_settings_that_suit_a_small_model():
     assert chosen["settings"]["sft.learning_rate"] == 3e-3
     assert chosen["sft_backbone"] == "tiny"
     on_sample = local_settings("latentr3", {"sft_backbone": "small"}, on_sample=True)
-    assert on_sample["settings"]["sft.learning_rate"] == 2e-3
+    assert on_sample["settings"]["sft.max_history"] == 4
     assert on_sample["settings"]["title_objective.num_train_epochs"] == 0.5
 
 
