@@ -34,6 +34,13 @@ class AlphaChoice:
     values: dict[str, float] = field(default_factory=dict)
     n_samples: int = 0
 
+    @property
+    def note(self) -> str:
+        """What has to be said of a mixture in which the language model has the least say; else empty."""
+        if not self.n_samples or self.alpha > min(ALPHAS):
+            return ""
+        return " That is the smallest weight tried: these lists are mostly the assistant's."
+
 
 def choose_alpha(
     recommender: Any,

@@ -344,9 +344,11 @@ def _notes(evaluation: Evaluation) -> list[str]:
             if name.removesuffix(ALONE) in titled
         ),
         *(
-            f"α of {name} was chosen on {choice.n_samples:,} validation samples by {choice.metric}: "
+            f"α of {name} is {choice.alpha:g}, chosen on {choice.n_samples:,} validation samples by "
+            f"{choice.metric}: "
             + ", ".join(f"{alpha} {value:.4f}" for alpha, value in choice.values.items())
             + "."
+            + choice.note
             for name, choice in alphas.items()
             if choice.n_samples
         ),

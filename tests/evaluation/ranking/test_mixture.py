@@ -5,7 +5,7 @@ import pytest
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
-from latentrec.evaluation.ranking.mixture import ALPHAS, choose_alpha
+from latentrec.evaluation.ranking.mixture import ALPHAS, AlphaChoice, choose_alpha
 from latentrec.models import Ranking
 
 
@@ -48,3 +48,10 @@ def test_weight_is_the_best_on_validation_and_the_largest_of_equals(dataset, rig
     assert choice.n_samples == 50
     assert sum(recommender.asked) == 50 * len(ALPHAS)
     assert list(choice.values) == [f"{alpha:g}" for alpha in ALPHAS]
+
+
+def test_a_mixture_that_is_mostly_the_assistant_is_called_so():
+    least, most = min(ALPHAS), max(ALPHAS)
+    assert "mostly the assistant's" in AlphaChoice(least, "ndcg_at_10", {}, 300).note
+    assert AlphaChoice(most, "ndcg_at_10", {}, 300).note == ""
+    assert AlphaChoice(least).note == "", "the user's own choice needs no word"
