@@ -33,7 +33,7 @@ endif
 
 .PHONY: help setup locks golden run test test-slow test-containers lint format pipeline-compile pipeline-submit \
 	pipeline-schedule pipeline-schedules pipeline-pause pipeline-resume pipeline-unschedule smoke-cluster \
-	images push bench results mlflow-ui docs pictures test-docs test-browser demo recommend serve serve-manifest clean
+	images push bench results mlflow-ui docs pictures test-docs test-browser gpu-dry-run demo recommend serve serve-manifest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / {n = split($$1, names, " "); \
@@ -83,6 +83,9 @@ test-docs: $(OVERLAYS)/docs/.installed ## run every command and notebook of READ
 
 test-browser: $(OVERLAYS)/browser/.installed ## click through the demo in Chromium
 	OMP_NUM_THREADS=1 $(OVERLAYS)/browser/bin/python -m pytest -m browser --timeout 900 tests/browser $(PYTEST_ARGS)
+
+gpu-dry-run: $(OVERLAYS)/gpu/.installed ## every part of the GPU benchmark at toy size, with the lent machine's transformers
+	OMP_NUM_THREADS=1 $(OVERLAYS)/gpu/bin/python -m benchmarks.gpu --dry-run --output build/gpu-dry-run
 
 lint: setup ## formatter, linter, type checker
 	$(BIN)/ruff format --check .

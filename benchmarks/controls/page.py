@@ -34,6 +34,7 @@ CONTRASTS = (
 )
 """What is compared: first, second, the first's column, meaning."""
 METRICS = ("HR@5", "NDCG@10")
+SIGNAL_FORMS = (".4f", ".4f", ".1%", ".2f")
 
 
 def signed(one: Difference) -> str:
@@ -228,7 +229,8 @@ def lares_table(datasets: tuple[str, ...] = ("office", "cds")) -> str:
         + "|---" * 6
         + "|\n"
     )
-    return head + "\n".join(rows) + "\n\n" + _depth_table(datasets) + "\n" + _rpt_search()
+    parts = (_depth_table(datasets), _signal_table(datasets), _rpt_search())
+    return head + "\n".join(rows) + "\n\n" + "\n".join(part for part in parts if part)
 
 
 def _depth_table(datasets: tuple[str, ...]) -> str:
@@ -262,6 +264,26 @@ def _depth_table(datasets: tuple[str, ...]) -> str:
     )
 
 
+def _signal_table(datasets: tuple[str, ...]) -> str:
+    """What RPT's reward had to say, in the mean over training."""
+    rows = []
+    for name in datasets:
+        for trial in (one for one in LARES if one.command[0] == "rpt"):
+            figures = [
+                _mean(name, trial.name, figure, part="training_means")
+                for figure in ("reward", "reward_std_within_group", "groups_with_signal", "entropy")
+            ]
+            if not all(np.isnan(figures)):
+                shown = (_or_dash(value, form) for value, form in zip(figures, SIGNAL_FORMS, strict=True))
+                rows.append(f"| {NAMES[name]}, {trial.label} | " + " | ".join(shown) + " |")
+    if not rows:
+        return ""
+    return (
+        "RPT in training, means over its steps:\n\n| model | reward | its spread within a group | groups "
+        "with a signal | entropy of the policy, nats |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
 def _rpt_search(dataset: str = "office") -> str:
     rows = []
     for trial in LARES:
@@ -278,7 +300,7 @@ def _rpt_search(dataset: str = "office") -> str:
 
 def _mean(dataset: str, trial: str, figure: str, part: str = "figures") -> float:
     found = [read_record(dataset, trial, seed) for seed in seeds_of(dataset, trial)]
-    values = [record[part][figure] for record in found if record and figure in record[part]]
+    values = [record[part][figure] for record in found if record and figure in record.get(part, {})]
     return float(np.mean(values)) if values else float("nan")
 
 

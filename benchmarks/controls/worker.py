@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ import numpy as np
 
 from benchmarks.controls.records import read_record, record_path, write_ranks
 from benchmarks.controls.trials import RATES, TRIALS, TUNED_ON, Trial, tuning_name
+from latentrec.training.common.metric_logger import NullMetricLogger
 
 COMMANDS = {
     "sft": ("latentrec.training.latentr3.sft_config:SFTConfig", "latentrec.training.latentr3.sft:train_sft"),
@@ -54,8 +56,9 @@ def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, te
         assert parent is not None
         output = parent
     started = _clocks()
+    means: dict[str, float] = {}
     if not (output / "manifest.json").is_file():
-        train(trial, datasets / dataset, output, parent, seed)
+        means = train(trial, datasets / dataset, output, parent, seed)
     trained = _clocks()
     figures, columns = score_trial(trial, datasets / dataset, output)
     judged = _clocks()
@@ -74,6 +77,7 @@ def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, te
         "notes": info["notes"],
         "dataset_fingerprint": info["dataset_fingerprint"],
         "training_metrics": info["metrics"],
+        "training_means": means,
         "figures": figures,
         "samples": len(columns["title_rank"]),
         "seconds": [round(trained[0] - started[0], 1), round(judged[0] - trained[0], 1)],
@@ -117,8 +121,28 @@ def best_rate(objective: str) -> str:
     return max(RATES, key=mean)
 
 
-def train(trial: Trial, dataset: Path, output: Path, parent: Path | None, seed: int) -> None:
-    """Run the command's function."""
+class Means(NullMetricLogger):
+    """Keeps the mean over training of what a step logs of its policy: why RL moves something, or nothing."""
+
+    KEPT = ("reward", "reward_std_within_group", "groups_with_signal", "entropy")
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._values: dict[str, list[float]] = {}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Keep those."""
+        for name in self.KEPT:
+            if f"train/{name}" in metrics:
+                self._values.setdefault(name, []).append(float(metrics[f"train/{name}"]))
+
+    def means(self) -> dict[str, float]:
+        """Name → mean over what was logged."""
+        return {name: float(np.mean(values)) for name, values in self._values.items()}
+
+
+def train(trial: Trial, dataset: Path, output: Path, parent: Path | None, seed: int) -> dict[str, float]:
+    """Run the command's function; returns the :class:`Means`."""
     from latentrec.core import add_config_arguments, config_from_namespace
 
     config_class, function = (_named(name) for name in COMMANDS[trial.command[0]])
@@ -134,7 +158,10 @@ def train(trial: Trial, dataset: Path, output: Path, parent: Path | None, seed: 
         if getattr(arguments, name) is not None
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    function(config_from_namespace(config_class, arguments), dataset=arguments.dataset, output=output, **more)
+    logger = Means()
+    config = config_from_namespace(config_class, arguments)
+    function(config, dataset=arguments.dataset, output=output, metric_logger=logger, **more)
+    return logger.means()
 
 
 def score_trial(trial: Trial, dataset: Path, model: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:

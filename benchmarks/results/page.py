@@ -49,7 +49,7 @@ ABLATION_PAIRS = (
     ("rl-group", "latentr3-sft", "RL, group advantage"),
     ("rl-likelihood", "latentr3-sft", "RL, published estimator at our reward and noise"),
     ("rl-published", "latentr3-sft", "RL with the published estimator, 120 steps"),
-    ("lares-rpt-published", "sasrec", "depth recurrence, SPT + RPT as published"),
+    ("lares-rpt-published", "sasrec", "depth recurrence, SPT + RPT by the published estimator"),
     ("lares-rpt-published", "lares-spt", "RPT, published estimator"),
     ("lares-rpt-published", "lares-spt-long", "RPT, published estimator, over more SPT"),
     ("lares-rpt-published", "lares", "RPT: published over smoothed"),

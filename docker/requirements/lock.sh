@@ -56,3 +56,10 @@ overlay() { # overlay NAME EXTRA...
 overlay demo demo
 overlay docs docs
 overlay browser demo browser
+
+# The lent GPU machine's versions that differ from dev.txt's (make gpu-dry-run). Its torch is a CUDA build, and its
+# Python newer: those are whatever this machine has.
+printf '%s\n' httpcore==1.0.9 httpx==0.28.1 huggingface-hub==1.33.0 tokenizers==0.23.2 transformers==5.17.0 |
+    uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-deps \
+        --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate - \
+        -o docker/requirements/gpu.txt

@@ -166,6 +166,24 @@ def test_page_shows_every_objective_with_the_rate_that_validation_chose(own_reco
     assert text.count(RATES[1]) >= len(OBJECTIVES)
 
 
+def test_page_shows_what_the_reward_of_rpt_had_to_say(own_records):
+    logger = worker.Means()
+    for step, spread in enumerate((0.1, 0.3)):
+        logger.log_metrics({"train/reward_std_within_group": spread, "train/loss": 1.0}, step)
+        logger.log_metrics({"train/groups_with_signal": 0.25, "train/entropy": 3.5}, step)
+    assert logger.means() == {
+        "reward_std_within_group": pytest.approx(0.2),
+        "groups_with_signal": 0.25,
+        "entropy": 3.5,
+    }
+    for trial in ("sasrec", "spt", "rpt"):
+        means = logger.means() if trial == "rpt" else {}
+        write_record("office", trial, 1, [1, 2, 0, 0], training_means=means)
+    table = page.lares_table()
+    assert "| Office, LARES, SPT + RPT as published | – | 0.2000 | 25.0% | 3.50 |" in table
+    assert "with our defaults |" not in table.split("RPT in training")[1]
+
+
 def test_each_seed_counts_its_own_samples():
     """A seed's mean is over the samples that it counts; with all counted it is the plain difference."""
     rng = np.random.default_rng(0)

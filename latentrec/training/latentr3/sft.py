@@ -93,6 +93,8 @@ def train_sft(
         model, prompt, notes, parent = start_from(config, data, init_from)
     if config.gradient_checkpointing:
         model.backbone.enable_checkpointing()
+    if config.torch_compile:
+        model.backbone.compile_layers()
     train, valid = tokens_of(config, data, prompt)
     adapters = choose_trainable(config, model)
     rows = train.packed_rows() if config.packing == "exact" else train.single_rows()

@@ -127,6 +127,9 @@ class SFTConfig(Config):
     max_grad_norm: NonNegativeFloat = Field(1.0, description="gradients are clipped to this norm; 0: not")
     bf16: bool | None = Field(None, description="autocast to bf16, weights stay fp32 (default off, paper on)")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
+    torch_compile: bool = Field(
+        False, description="fuse norms and feed-forward of every layer by torch.compile; pays on a large GPU"
+    )
     packing: Literal["none", "exact"] | None = Field(
         None,
         description="exact: prefixes of a user share a row where the loss stays the same; none: one sample "
