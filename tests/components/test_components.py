@@ -11,6 +11,7 @@ import pytest
 from components.images import IMAGES, image
 from components.readme import HERE, component_names, load, readme
 from latentrec.core import UserError
+from tests.errors import refused
 
 NAMES = component_names()
 
@@ -68,14 +69,14 @@ def test_image_name_from_the_environment(monkeypatch):
 
 def test_latest_is_refused(monkeypatch):
     monkeypatch.setenv("IMAGE_TAG", "latest")
-    with pytest.raises(UserError, match="latest"):
+    with refused("images.moving_tag"):
         image("train")
 
 
 def test_release_needs_the_lock(monkeypatch, tmp_path):
     monkeypatch.setenv("RELEASE", "1")
     monkeypatch.setenv("IMAGE_LOCK", str(tmp_path / "images.lock.json"))
-    with pytest.raises(UserError, match="make push"):
+    with refused("images.unreadable_lock"):
         image("train")
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.core.config_values import parse_pairs, read_settings, suggestion
+from tests.errors import refused
 
 
 def test_values_reach_to_the_next_name_without_quoting():
@@ -58,7 +59,7 @@ def test_ambiguous_or_unsafe_files_are_refused(tmp_path, text, message):
 
 
 def test_missing_file_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with refused("config.unreadable_file"):
         read_settings(tmp_path / "absent.yaml")
 
 

@@ -1,10 +1,9 @@
 """Empty flags name no file; the fields of checks and places stay out of the identity."""
 
-import pytest
-
-from latentrec.core import UserError, config_from_dict
+from latentrec.core import config_from_dict
 from latentrec.data import DataPrepConfig
 from latentrec.data.data_prep_config import NOT_IDENTITY
+from tests.errors import refused
 
 
 def test_empty_pipeline_parameters_name_no_file():
@@ -12,7 +11,7 @@ def test_empty_pipeline_parameters_name_no_file():
         DataPrepConfig, {"reviews": "a.json, b.json", "metadata": "", "window_start": ""}
     )
     assert (config.reviews, config.metadata, config.window_start) == (("a.json", "b.json"), (), None)
-    with pytest.raises(UserError, match="needs either --reviews or --category"):
+    with refused("config.invalid", "--reviews", "--category"):
         config_from_dict(DataPrepConfig, {"reviews": " "})
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
-from latentrec.core import UserError
 from latentrec.data.data_prep_config import DataPrepConfig
 from latentrec.data.filters import users_subset_mask
+from tests.errors import refused
 
 KEYS = pa.array([f"U{i}" for i in range(50)])
 USERS = np.random.default_rng(0).integers(0, 50, size=400).astype(np.int32)
@@ -41,5 +40,5 @@ def test_more_users_than_there_are_keeps_all():
 
 
 def test_no_users_is_refused():
-    with pytest.raises(UserError, match="max_users is 0"):
+    with refused("config.invalid", "max_users", "0"):
         DataPrepConfig(reviews=("r.json",), max_users=0)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from latentrec.cli import main
-from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, Dataset, is_no_new_data, prepare
 from latentrec.data.data_prep_config import months_before
 from latentrec.storage import read_manifest
+from tests.errors import refused
 from tests.fixtures.review_files import DAY, START, grid, lines, review, titles, write
 
 
@@ -182,7 +182,7 @@ def test_without_metadata_the_title_is_the_key_and_text_models_are_warned(run):
     dataset = run(grid())
     assert dataset.titles == dataset.item_keys
     assert not dataset.has_titles
-    with pytest.raises(UserError, match=r"5 of 5 items have no title.*--metadata.*--title-filter strict"):
+    with refused("dataset.no_titles", "5", "--metadata", "--title-filter"):
         dataset.require_titles()
 
 
@@ -298,15 +298,15 @@ class TestPreviousDataset:
 
     def test_sudden_drop_in_volume_fails_the_step(self, run):
         first = run(grid(12), name="first")
-        with pytest.raises(UserError, match=r"volume_against_previous.*30 interactions after 60.*-50\.0%"):
+        with refused("dataset.check_failed", "volume_against_previous", "30", "60", "-50.0%"):
             run(grid(6), name="second", previous=str(first.directory), max_volume_drop=0.4)
         assert run(grid(6), name="third", previous=str(first.directory), max_volume_drop=0.6)
 
     def test_previous_must_be_a_dataset(self, run, tmp_path):
-        with pytest.raises(UserError, match="no manifest"):
+        with refused("dataset.bad_baseline"):
             run(grid(), previous=str(tmp_path / "nothing"))
         (tmp_path / "m.json").write_text('{"kind": "model"}')
-        with pytest.raises(UserError, match="manifest of a model"):
+        with refused("dataset.bad_baseline"):
             run(grid(), previous=str(tmp_path / "m.json"))
 
 

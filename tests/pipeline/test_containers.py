@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from latentrec.core import UserError
 from pipeline import containers
 from pipeline.containers import check_images, hardened, images_of, passed_on, run_and_wait
+from tests.errors import refused
 
 
 class Container:
@@ -91,13 +91,13 @@ def test_images_that_are_missing_are_named_before_anything_runs():
         "data-prep", "evaluate", "preflight", "register", "train",
     ]  # fmt: skip
     check_images("lares", Engine(images=tuple(needed)))
-    with pytest.raises(UserError, match=r"no image \S+train:\S+; build them with `make images`"):
+    with refused("containers.no_image"):
         check_images("lares", Engine(images=tuple(name for name in needed if "/train:" not in name)))
 
 
 def test_without_an_engine_the_user_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with pytest.raises(UserError, match="need docker or podman"), containers.engine():
+    with refused("containers.no_engine"), containers.engine():
         pass
     assert os.environ["DOCKER_HOST"].endswith("none.sock")

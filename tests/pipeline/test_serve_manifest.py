@@ -14,6 +14,7 @@ import yaml
 from latentrec.core import UserError
 from latentrec.registry.model_registry import RegisteredVersion, Registry
 from pipeline.serve_manifest import ServeOptions, inference_service, main, service_name, write_manifests
+from tests.errors import refused
 from tests.fixtures.shop import decision
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -145,9 +146,9 @@ def test_alias_becomes_the_version_and_the_canary_is_the_challenger(registry, tm
 
 
 def test_a_canary_needs_a_challenger_that_is_another_version(registry, tmp_path):
-    with pytest.raises(UserError, match="challenger of latentr3 is version 2 itself"):
+    with refused("serving.no_canary", "latentr3", "2"):
         write_manifests(registry, "models:/latentr3@challenger", tmp_path / "out", MLFLOW, 10)
-    with pytest.raises(UserError, match="SERVE_CANARY is 101"):
+    with refused("config.bad_value", "SERVE_CANARY", "101"):
         write_manifests(registry, "models:/latentr3@champion", tmp_path / "out", MLFLOW, 101)
     assert not (tmp_path / "out").exists()
 

@@ -13,6 +13,7 @@ from pipeline import schedule, smoke_checks, smoke_cluster, submit
 from pipeline.cluster import Cluster, Unreachable
 from pipeline.kubectl import Kubectl, Pod
 from pipeline.smoke_report import Report
+from tests.errors import refused
 from tests.fakes.kfp_server import KfpServer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -268,7 +269,7 @@ def test_whoever_is_away_is_told_from_whoever_refuses(server):
 
 
 def test_a_run_that_never_ends_is_given_up(server, gcs_server):
-    with pytest.raises(UserError, match="is PENDING after"):
+    with refused("cluster.run_timeout", "PENDING"):
         smoke_cluster.smoke(Cluster(host=server.url), "", "gs://bucket/s", timeout_s=0.2, every_s=0.05)
 
 
@@ -286,19 +287,19 @@ def test_the_backend_s_version_is_said(server, tag, known):
 
 def test_a_backend_that_is_too_old_is_refused_before_anything_is_uploaded(server, gcs_server):
     server.health = {"tag_name": "2.15.0"}
-    with pytest.raises(UserError, match=r"version 2\.15\.0, the pipelines need 2\.16"):
+    with refused("cluster.backend_too_old", "2.15.0", "2.16"):
         run(server)
     assert not server.pipelines
 
 
 def test_images_of_this_machine_are_refused(server, monkeypatch):
     monkeypatch.delenv("LATENTREC_ALLOW_LOCAL_IMAGES")
-    with pytest.raises(UserError, match=r"localhost/latentrec/.* cannot pull"):
+    with refused("images.not_pullable", "localhost/latentrec/"):
         submit.submit("latentr3", {"customer_reviews": "gs://b/r"}, Cluster(host=server.url))
 
 
 def test_a_sample_on_this_machine_is_refused(server, tmp_path):
-    with pytest.raises(UserError, match="SMOKE_LOCATION"):
+    with refused("config.bad_value", "SMOKE_LOCATION"):
         smoke_cluster.upload_sample(str(tmp_path))
 
 

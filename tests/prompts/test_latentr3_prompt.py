@@ -2,9 +2,9 @@
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.models.presets import train_tokenizer
 from latentrec.prompts import NextItemPrompt
+from tests.errors import refused
 
 TITLES = ["Yamaha Digital Piano", "Piano Bench, Black", "Guitar Strings & Picks", "Café “Crème” 12″"]
 
@@ -56,18 +56,18 @@ def test_prompt_that_is_too_long_loses_its_oldest_titles_whole(tokenizer):
 def test_long_history_title_is_cut_and_long_target_refused(tokenizer):
     prompt = NextItemPrompt(tokenizer, max_title_tokens=4)
     assert len(prompt.history_lines([TITLES[0]])[0]) == 4
-    with pytest.raises(UserError, match="raise max_title_tokens to"):
+    with refused("prompt.title_too_long", "max_title_tokens"):
         prompt.encode_target("A title of very many words indeed")
 
 
 def test_catalogue_with_long_titles_is_refused_with_the_cure(tokenizer):
     prompt = NextItemPrompt(tokenizer, max_title_tokens=5)
-    with pytest.raises(UserError, match=r"of 2 titles are longer .* raise max_title_tokens to \d+"):
+    with refused("prompt.title_too_long", "2", "max_title_tokens"):
         prompt.check_titles([TITLES[0], "Some words that are nowhere in the vocabulary"])
 
 
 def test_limits_that_clash_are_refused(tokenizer):
-    with pytest.raises(UserError, match="max_prompt_tokens is 20"):
+    with refused("prompt.too_long", "max_prompt_tokens", "20"):
         NextItemPrompt(tokenizer, max_prompt_tokens=20)
 
 
@@ -75,7 +75,7 @@ def test_tokenizer_without_end_of_sequence_is_refused(tokenizer):
     class Endless:
         eos_token_id = None
 
-    with pytest.raises(UserError, match="no eos_token"):
+    with refused("backbone.no_end_token", "eos_token"):
         NextItemPrompt(Endless())
 
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentrec.core import UserError
 from latentrec.prompts.rating_format import (
     FAULTS,
     TAGS,
@@ -17,6 +16,7 @@ from latentrec.prompts.rating_format import (
     render_answer,
 )
 from latentrec.training.rating.rewards import RatingReward, answer_reward, format_reward, reward_functions
+from tests.errors import refused
 
 GOOD = render_answer("likes cards", "a gift card", "fits", 4.5)
 SECTION = {
@@ -145,9 +145,9 @@ def test_scale_decides_what_is_out_of_scale():
 
 
 def test_render_refuses_what_could_not_be_read_back():
-    with pytest.raises(UserError, match="<match> is ''"):
+    with refused("prompt.bad_section", "<match>"):
         render_answer("u", "i", "", 4)
-    with pytest.raises(UserError, match="analyze user"):
+    with refused("prompt.bad_section"):
         render_answer("u <rate>5</rate>", "i", "m", 4)
 
 
@@ -165,9 +165,9 @@ def test_constants_of_the_published_code_can_be_set():
 
 
 def test_constants_that_would_pay_for_broken_answers_are_refused():
-    with pytest.raises(UserError, match="must be higher"):
+    with refused("config.conflict"):
         RatingReward(valid=-1, invalid=1)
-    with pytest.raises(UserError, match="max_error is 0"):
+    with refused("config.bad_value", "max_error", "0"):
         RatingReward(max_error=0)
 
 

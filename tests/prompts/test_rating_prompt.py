@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample, RatingTask
 from latentrec.prompts.rating_format import TAGS, RatingAnswer, RatingScale, parse_answer, render_answer
 from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings, plain
 from latentrec.storage import ArtifactWriter
+from tests.errors import refused
 
 WIDE = RatingPromptSettings(max_prompt_tokens=2000, max_history=50, max_review_tokens=50)
 
@@ -92,7 +92,7 @@ def test_dataset_of_another_task_is_refused_with_the_cure(rating_dataset, tmp_pa
             table = pq.read_table(path)
             keep = [name for name in table.column_names if name not in ("row", "history_rows")]
             pq.write_table(table.select(keep), writer.path / path.name)
-    with pytest.raises(UserError, match=r"no column 'row'.*--task rating"):
+    with refused("dataset.other_task", "row", "--task"):
         RatingTask(Dataset(tmp_path / "next-item"))
 
 
@@ -145,7 +145,7 @@ def test_description_goes_after_the_last_of_the_history(tokenizer, example):
 
 
 def test_target_that_cannot_fit_is_an_error_naming_the_budget(tokenizer, example):
-    with pytest.raises(UserError, match=r"max_prompt_tokens is 40.*raise it"):
+    with refused("prompt.too_long", "max_prompt_tokens", "40"):
         RatingPrompt(tokenizer, replace(WIDE, max_prompt_tokens=40)).render(
             replace(example, title="very " * 40)
         )
@@ -244,5 +244,5 @@ def test_worked_example_is_a_turn_of_its_own_in_a_conversation(tokenizer, exampl
 
 
 def test_more_worked_examples_than_there_are_is_refused():
-    with pytest.raises(UserError, match="few_shot is 2"):
+    with refused("config.bad_value", "few_shot", "2"):
         RatingPromptSettings(few_shot=2)

@@ -20,6 +20,7 @@ from latentrec.registry.promotion_lock import (
     process_identity,
     promotion_lock,
 )
+from tests.errors import refused
 
 
 def enter_and_leave(root, number, inside, overlaps):
@@ -118,7 +119,7 @@ def test_a_lock_that_is_held_for_long_is_not_broken(tmp_path, monkeypatch):
     monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.02)
     with promotion_lock(str(tmp_path), "latentr3") as held:
         with (
-            pytest.raises(UserError, match="has been moving aliases"),
+            refused("registry.locked"),
             promotion_lock(str(tmp_path), "latentr3", wait_seconds=1.5),
         ):
             pass
@@ -139,7 +140,7 @@ def test_after_an_error_the_lock_is_free(tmp_path):
 def test_shared_registry_without_a_place_for_locks_is_refused(monkeypatch):
     monkeypatch.delenv("LATENTREC_LOCK_ROOT", raising=False)
     monkeypatch.delenv("LATENTREC_STATUS_ROOT", raising=False)
-    with pytest.raises(UserError, match="LATENTREC_LOCK_ROOT is not set"):
+    with refused("registry.no_lock_location", "LATENTREC_LOCK_ROOT"):
         lock_root("http://mlflow:5000")
     monkeypatch.setenv("LATENTREC_LOCK_ROOT", "gs://bucket/locks")
     assert lock_root("http://mlflow:5000") == "gs://bucket/locks"

@@ -9,7 +9,6 @@ import mlflow
 import pandas as pd
 import pytest
 
-from latentrec.core import UserError
 from latentrec.decoding import DecodingOptions
 from latentrec.evaluation import EvaluateConfig, evaluate
 from latentrec.models import read_model
@@ -17,6 +16,7 @@ from latentrec.registry.download import find_champion, previous_dataset_manifest
 from latentrec.registry.model_registry import Registry
 from latentrec.registry.promotion import promote, promotion_history, rollback
 from latentrec.registry.registration import register_model
+from tests.errors import refused
 from tests.fixtures.shop import decision, write_evaluation
 from tests.fixtures.tiny_latentr3 import make_latentr3
 
@@ -68,7 +68,7 @@ def test_first_version_above_the_floor_becomes_champion(register):
 def test_refused_first_version_is_challenger_only_and_the_error_says_so(register, capsys):
     register(decision(promote=False, reason="not above the baseline popularity"))
     assert aliases() == {"challenger": "1"}
-    with pytest.raises(UserError, match=r"no champion \(refused.*use models:/latentr3@challenger"):
+    with refused("registry.no_champion", "models:/latentr3@challenger"):
         Registry().resolve("models:/latentr3@champion")
     assert find_champion("latentr3") is None
 
@@ -128,7 +128,7 @@ def test_version_carries_its_lineage(register, shop):
 
 def test_an_evaluation_of_another_model_is_refused(tracked, shop, tmp_path):
     evaluation = write_evaluation(tmp_path / "evaluation", shop.popularity, decision())
-    with pytest.raises(UserError, match="evaluate this model as the challenger"):
+    with refused("registry.other_evaluation"):
         register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
     assert tracked.client.search_registered_models() == []
 
@@ -136,7 +136,7 @@ def test_an_evaluation_of_another_model_is_refused(tracked, shop, tmp_path):
 def test_without_a_registry_the_error_names_the_variable(shop, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     evaluation = write_evaluation(tmp_path / "evaluation", shop.sasrec, decision())
-    with pytest.raises(UserError, match="set MLFLOW_TRACKING_URI"):
+    with refused("registry.not_set", "MLFLOW_TRACKING_URI"):
         register_model(model_dir=shop.sasrec, evaluation_dir=evaluation, name="latentr3")
 
 
@@ -167,9 +167,9 @@ def test_history_of_five_runs_one_refused_one_rolled_back_reads_from_the_registr
 def test_promotion_by_hand_needs_a_reason_and_a_version_that_exists(register):
     register(decision())
     register(decision(promote=False, expected="1", reason="worse"))
-    with pytest.raises(UserError, match="reason"):
+    with refused("config.missing_value"):
         promote("latentr3", "2", " ")
-    with pytest.raises(UserError, match="no version 7; registered versions: 1, 2"):
+    with refused("registry.unknown_version", "7", "1", "2"):
         promote("latentr3", "7", "because")
     event = promote("latentr3", "2", "the business wants it")
     assert (event.action, aliases()["champion"], aliases()["previous"]) == ("moved", "2", "1")
@@ -177,7 +177,7 @@ def test_promotion_by_hand_needs_a_reason_and_a_version_that_exists(register):
 
 def test_rollback_without_an_earlier_champion_is_refused(register):
     register(decision())
-    with pytest.raises(UserError, match="no earlier champion"):
+    with refused("registry.no_earlier_champion"):
         rollback("latentr3", "because")
     assert aliases() == {"challenger": "1", "champion": "1"}
 
@@ -192,7 +192,7 @@ def test_rollbacks_go_back_in_history_and_never_to_the_withdrawn_version(registe
     second = rollback("latentr3", "version 2 does too")
     assert (second.version, second.replaced) == ("1", "2")
     assert aliases() == {"challenger": "3", "champion": "1"}
-    with pytest.raises(UserError, match="no earlier champion"):
+    with refused("registry.no_earlier_champion"):
         rollback("latentr3", "once more")
     tags = {entry.version: entry.tags for entry in Registry().versions("latentr3")}
     assert {version: entry["gate.verdict"] for version, entry in tags.items()} == dict.fromkeys(
@@ -272,7 +272,7 @@ def test_waiting_for_a_lock_in_vain_adds_no_version(register, tracked, monkeypat
     monkeypatch.setitem(waiting, "wait_seconds", 0.05)
     with (
         promotion_lock(lock_root(tracked.uri), "latentr3"),
-        pytest.raises(UserError, match="has been moving aliases"),
+        refused("registry.locked"),
     ):
         register(decision())
     assert Registry().versions("latentr3") == []
@@ -327,7 +327,7 @@ def test_warm_start_begins_at_the_version_that_is_champion_now(register):
 def test_judged_with_d3_asks_for_the_assistant(tracked, shop, tmp_path):
     model = make_latentr3(tmp_path / "model", shop.dataset)
     evaluation = write_evaluation(tmp_path / "evaluation", model, decision(), alpha=0.5)
-    with pytest.raises(UserError, match="which needs its assistant: give --assistant"):
+    with refused("decoding.needs_assistant", "--assistant"):
         register_model(model_dir=model, evaluation_dir=evaluation, name="latentr3")
 
 
@@ -349,5 +349,5 @@ def test_pickles_are_not_registered(register, shop, tmp_path):
             if path.name != "manifest.json":
                 shutil.copy(path, writer.path / path.name)
         (writer.path / "weights.pt").write_bytes(b"x")
-    with pytest.raises(UserError, match="safetensors only"):
+    with refused("registry.unsafe_weights"):
         register(decision(), model=tmp_path / "bad")

@@ -12,6 +12,7 @@ from latentrec.core import UserError
 from latentrec.serving.request_schemas import BadRequest, parse_rows
 from latentrec.serving.scoring_server import MAX_BYTES, bounded_body, read_request
 from latentrec.steps.batch_scoring import _users_of_lines, _users_of_parquet
+from tests.errors import refused
 
 
 @pytest.mark.parametrize("key", [None, "", True, 1.5, []])
@@ -20,7 +21,7 @@ def test_a_user_without_a_key_is_refused(tmp_path, key):
     path.write_text(
         json.dumps({"user_key": "U1", "history": []}) + "\n" + json.dumps({"user_key": key, "history": []})
     )
-    with pytest.raises(UserError, match="line 2: expected"):
+    with refused("users.bad_row", "2"):
         list(_users_of_lines(path, "users.jsonl"))
 
 
@@ -29,7 +30,7 @@ def test_a_null_user_in_parquet_is_refused(tmp_path):
         {"user_key": pa.array(["U1", None]), "history": pa.array([["I1"], []], pa.list_(pa.string()))}
     )
     pq.write_table(table, tmp_path / "users.parquet")
-    with pytest.raises(UserError, match="row 2: 'user_key' is null"):
+    with refused("users.bad_row", "2", "user_key"):
         list(_users_of_parquet(tmp_path / "users.parquet", "users.parquet"))
 
 

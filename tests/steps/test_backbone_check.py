@@ -16,6 +16,7 @@ from latentrec.steps.backbone_check import (
 )
 from latentrec.steps.parameters import check_parameters
 from pipeline.dags import SYSTEMS, pipeline_of
+from tests.errors import refused
 
 QWEN_1_5B = {
     "hidden_size": 1536,
@@ -66,9 +67,9 @@ def test_a_system_s_own_backbone_fits_its_own_accelerator(system):
 
 
 def test_what_does_not_fit_is_refused_with_what_would(tmp_path):
-    with pytest.raises(UserError, match=r"about 158\.\d GB to train; gpu_type nvidia-h200-141gb has 141 GB"):
+    with refused("backbone.too_large", "158", "gpu_type", "nvidia-h200-141gb", "141"):
         run(tmp_path, "reczero", QWEN_7B, gpu_type="nvidia-h200-141gb")
-    with pytest.raises(UserError, match="nvidia-l4 has 24 GB"):
+    with refused("backbone.too_large", "nvidia-l4", "24"):
         run(tmp_path, gpu_type="nvidia-l4")
     assert "1,544 M parameters" in run(tmp_path, gpu_type="nvidia-l4", gpu_count="0")
 
@@ -85,7 +86,7 @@ def test_adapters_fit_where_all_weights_do_not(tmp_path, system):
 
 def test_adapters_in_one_of_two_steps_do_not_count(tmp_path):
     settings = {"rating_grpo.lora_rank": 16}
-    with pytest.raises(UserError, match="158"):
+    with refused("backbone.too_large", "158"):
         run(tmp_path, "recone", QWEN_7B, settings, gpu_type="nvidia-a100-80gb")
 
 

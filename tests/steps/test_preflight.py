@@ -8,6 +8,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.steps.operational import read_operational
 from latentrec.steps.preflight import check_inputs, check_writable, cutoff_day, run_preflight
+from tests.errors import refused
 from tests.fixtures.shop import decision
 
 REVIEW = {"reviewerID": "A", "asin": "B", "overall": 5.0, "unixReviewTime": 1}
@@ -205,7 +206,7 @@ def test_elsewhere_less_is_required(pod, monkeypatch):
 
 def test_under_kfp_images_of_one_machine_are_refused_unless_allowed(pod, monkeypatch):
     monkeypatch.setenv("LATENTREC_IMAGE", "localhost/latentrec/preflight:1")
-    with pytest.raises(UserError, match="localhost/latentrec/preflight:1, which no other machine can pull"):
+    with refused("images.not_pullable", "localhost/latentrec/preflight:1"):
         run_preflight(pod)
     monkeypatch.setenv("LATENTREC_ALLOW_LOCAL_IMAGES", "true")
     run_preflight(pod)
@@ -218,7 +219,7 @@ def test_under_kfp_a_backend_that_is_too_old_is_refused(pod, monkeypatch):
     server.health = {"tag_name": "2.15.2"}
     monkeypatch.setenv("LATENTREC_KFP_API", server.url)
     try:
-        with pytest.raises(UserError, match=r"version 2\.15\.2, the pipelines need 2\.16"):
+        with refused("cluster.backend_too_old", "2.15.2", "2.16"):
             run_preflight(pod)
     finally:
         server.stop()
@@ -238,7 +239,7 @@ def test_metadata_beside_the_reviews_is_taken_where_none_is_given(given, reviews
 
 def test_a_pod_that_fits_no_node_is_refused_before_anything_waits_for_ever(given):
     l4 = {"gpu_type": "nvidia-l4", "train_memory": "64Gi", "gpu_count": "1"}
-    with pytest.raises(UserError, match="fits no node of the pool"):
+    with refused("cluster.too_small"):
         run_preflight({**given, **l4})
 
 
@@ -270,7 +271,7 @@ BAD_NAMES = [
     ],
 )
 def test_a_model_s_name_that_cannot_be_registered_is_refused_before_the_training(given, name):
-    with pytest.raises(UserError, match=r"the model's name is .*expected 1 to 200 letters"):
+    with refused("registry.bad_name", "1", "200"):
         run_preflight({**given, "registry_model_name": name})
 
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.steps.run_summary import render_summary, write_run_summary
 from latentrec.steps.status import StepStatus
 from latentrec.steps.verdict import Outcome, RunVerdict, decide
+from tests.errors import refused
 
 STEPS = ["preflight", "data_prep", "sft", "evaluate", "register"]
 
@@ -101,7 +101,7 @@ def test_a_tracking_server_that_is_away_does_not_spoil_the_summary(tmp_path, mon
 
 def test_outside_of_a_run_there_is_nothing_to_summarize(tmp_path, monkeypatch):
     monkeypatch.delenv("LATENTREC_RUN_ID", raising=False)
-    with pytest.raises(UserError, match="no run to summarize"):
+    with refused("run.not_found"):
         write_run_summary(tmp_path / "summary.md")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from latentrec.cli import main
-from latentrec.core import UserError
 from latentrec.steps.batch_scoring import FILE_NAME
 from latentrec.steps.score_shards import Shard, merge_shards
+from tests.errors import refused
 from tests.fixtures.shop import decision
 
 
@@ -51,7 +51,7 @@ def test_a_lost_shard_is_scored_again_alone_to_the_same_bytes(score):
     lost = folder / Shard(2, 2).file_name(FILE_NAME)
     before = lost.read_bytes()
     lost.unlink()
-    with pytest.raises(UserError, match=r"00002-of-00002.parquet: no such file; score it with --shard 2/2"):
+    with refused("shards.not_found", "00002-of-00002.parquet", "--shard", "2/2"):
         merge_shards(str(folder), 2, FILE_NAME)
     assert not (folder / FILE_NAME).exists()
     score("parts", "2/2")
@@ -63,13 +63,13 @@ def test_shards_that_do_not_belong_together_are_refused(score):
     folder = score("parts", "1/2")
     second = folder / Shard(2, 2).file_name(FILE_NAME)
     score("parts", "2/2", k=3)
-    with pytest.raises(UserError, match="another model or other options"):
+    with refused("shards.other_options"):
         merge_shards(str(folder), 2, FILE_NAME)
     second.write_bytes((folder / Shard(1, 2).file_name(FILE_NAME)).read_bytes())
-    with pytest.raises(UserError, match="is shard 1/2, expected 2/2"):
+    with refused("shards.other_users", "1/2", "2/2"):
         merge_shards(str(folder), 2, FILE_NAME)
     second.write_bytes(b"PAR1 cut off")
-    with pytest.raises(UserError, match="not readable Parquet"):
+    with refused("shards.unreadable"):
         merge_shards(str(folder), 2, FILE_NAME)
     assert not (folder / FILE_NAME).exists()
 

@@ -7,13 +7,14 @@ import os
 
 import pytest
 
-from latentrec.core import Interrupted, UserError
+from latentrec.core import Interrupted
 from latentrec.steps.status import read_step_statuses
 from latentrec.steps.step_run import end_abandoned_runs, ensure_parent_run, finish_parent_run, step_run
 from latentrec.storage import ArtifactWriter, read_manifest
 from latentrec.tracking.run_context import RunContext
 from latentrec.tracking.runs import RunTree
 from latentrec.training.common.metric_logger import NullMetricLogger
+from tests.errors import refused
 
 
 def history(tracked, run, key):
@@ -269,5 +270,5 @@ def test_preflight_refuses_a_server_that_does_not_answer(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("LATENTREC_RUN_ID", "run-1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match=r"http://127.0.0.1:9.*cannot be used"):
+    with refused("tracking.unreachable", "http://127.0.0.1:9"):
         ensure_parent_run()

@@ -4,6 +4,7 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.steps.step_sizes import GIB, MACHINES, PROFILES, Size, choose_sizes, quantity
+from tests.errors import refused
 
 L4 = {"gpu_count": "1", "gpu_type": "nvidia-l4"}
 
@@ -26,14 +27,14 @@ def test_a_training_pod_is_made_to_fit_the_guide_s_machine():
 
 @pytest.mark.parametrize("given", [{"train_cpu": "8"}, {"train_memory": "32Gi"}])
 def test_a_pod_that_no_node_of_the_pool_can_hold_is_refused(given):
-    with pytest.raises(UserError, match=r"g2-standard-8 can have 7 CPU and 27Gi"):
+    with refused("cluster.too_small", "g2-standard-8", "7", "27Gi"):
         choose_sizes(L4 | given)
 
 
 def test_a_larger_machine_of_the_pool_is_named():
     given = L4 | {"train_cpu": "8", "train_memory": "32Gi"}
     assert choose_sizes(given | {"gpu_machine_type": "g2-standard-12"})["train"] == Size("8", "32Gi")
-    with pytest.raises(UserError, match="1 nvidia-l4 are carried by: g2-standard-8, "):
+    with refused("config.bad_value", "1", "nvidia-l4", "g2-standard-8"):
         choose_sizes(given | {"gpu_machine_type": "a2-highgpu-1g"})
 
 

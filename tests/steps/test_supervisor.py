@@ -18,6 +18,7 @@ from latentrec.steps.failures import is_transient
 from latentrec.steps.launch import Supervisor
 from latentrec.steps.status import read_step_statuses
 from latentrec.storage import StorageError
+from tests.errors import refused
 
 WORKER = """
 import os, signal, sys, time
@@ -174,7 +175,7 @@ def test_a_step_that_sees_fewer_accelerators_than_promised_stops_at_once(monkeyp
     given(monkeypatch, "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match=r"promised 2 accelerator\(s\) and sees 1"):
+    with refused("cluster.too_few_accelerators", "2", "1"):
         launch.check_accelerators()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     launch.check_accelerators()

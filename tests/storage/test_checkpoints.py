@@ -13,6 +13,7 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.storage import CheckpointStore, StaleAttempt, StorageError, join, store_for
+from tests.errors import refused
 
 
 @pytest.fixture(params=["local", "gs"])
@@ -190,7 +191,7 @@ def test_reader_does_not_shut_out_the_writer(root, tmp_path):
     reader = open_store(root, acquire=False)
     writer.save(state(tmp_path, "a"), 1, metadata={})
     assert reader.latest().step == 1
-    with pytest.raises(UserError, match="opened for reading"):
+    with refused("checkpoint.read_only"):
         reader.save(state(tmp_path, "b"), 2, metadata={})
 
 
@@ -215,14 +216,14 @@ def test_clear_removes_everything_but_the_token(root, tmp_path):
 
 def test_root_that_cannot_be_written_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="cannot be written"):
+    with refused("checkpoint.not_writable"):
         open_store(str(tmp_path / "file"))
 
 
 def test_index_that_is_not_one_says_what_to_do(root):
     store = open_store(root)
     overwrite(join(store.uri, "index.json"), lambda data: b"{")
-    with pytest.raises(UserError, match=r"not a checkpoint index.*remove"):
+    with refused("checkpoint.bad_index"):
         open_store(root)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.storage import (
     ArtifactWriter,
     input_fingerprint,
@@ -15,6 +14,7 @@ from latentrec.storage import (
     read_manifest,
     store_for,
 )
+from tests.errors import refused
 
 
 def make_artifact(output: Path, text: str, kind: str = "dataset") -> Path:
@@ -45,7 +45,7 @@ def test_inputs_are_listed_by_name_folder_and_pattern(place):
     assert list_inputs(place + "/") == [notes, first, second]
     assert list_inputs(join(place, "part-*.json")) == [first, second]
     for nothing in (join(place, "absent"), join(place, "absent-*"), join(place, "absent") + "/"):
-        with pytest.raises(UserError, match=r"no such file|no file matches"):
+        with refused("storage.not_found"):
             list_inputs(nothing)
 
 

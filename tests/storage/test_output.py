@@ -14,6 +14,7 @@ from latentrec.core import UserError
 from latentrec.storage import ArtifactWriter, read_manifest
 from latentrec.storage.output import OutputFolder
 from latentrec.storage.output_checks import check_output, check_output_file, expand_output
+from tests.errors import refused
 
 
 def make(output: Path | str, text: str = "x", kind: str = "dataset", meanwhile=None, **options) -> None:
@@ -95,7 +96,7 @@ def test_own_artifact_is_replaced_with_no_trace(home):
 
 def test_artifact_of_another_kind_is_not_replaced(home):
     make("ds", "old")
-    with pytest.raises(UserError, match="holds a dataset, and a model is to be made"):
+    with refused("output.other_artifact"):
         make("ds", "new", kind="model")
     assert read_manifest("ds").config == {"text": "old"}
 
@@ -103,7 +104,7 @@ def test_artifact_of_another_kind_is_not_replaced(home):
 def test_artifact_with_a_file_of_the_users_is_not_replaced(home):
     make("ds", "old")
     Path("ds/notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"notes\.txt"):
+    with refused("output.foreign_files", "notes.txt"):
         make("ds", "new")
     assert Path("ds/notes.txt").read_text() == "mine"
     Path("ds/notes.txt").rename("ds/.DS_Store")
@@ -132,7 +133,7 @@ def test_folder_of_an_input_is_refused(home, inputs, output):
 def test_output_over_around_or_inside_an_input_artifact_is_refused(home):
     make("runs/ds", "old")
     for output in ("runs/ds", "runs", "runs/ds/model"):
-        with pytest.raises(UserError, match="input"):
+        with refused("output.is_input"):
             make(output, kind="dataset", sources=["runs/ds"])
     assert read_manifest("runs/ds").config == {"text": "old"}
     make("runs/other", sources=["runs/ds", None, "gs://bucket/x"])
@@ -143,7 +144,7 @@ def test_the_users_folder_that_appears_during_the_work_is_kept_and_so_is_the_wor
         Path("ds").mkdir()
         Path("ds/notes.txt").write_text("mine")
 
-    with pytest.raises(UserError, match=r"kept as .*ds-1"):
+    with refused("output.kept_elsewhere", "ds-1"):
         make("ds", meanwhile=meanwhile)
     assert Path("ds/notes.txt").read_text() == "mine"
     assert read_manifest("ds-1").kind == "dataset"
@@ -172,7 +173,7 @@ def test_two_that_write_one_output_do_not_mix(home):
     (first.path / "one").write_text("1")
     (second.path / "two").write_text("2")
     first.commit()
-    with pytest.raises(UserError, match="kept as"):
+    with refused("output.kept_elsewhere"):
         second.commit()
     assert os.listdir("ds") == ["one"]
     assert os.listdir("ds-1") == ["two"]
@@ -231,5 +232,5 @@ def test_output_file_of_ours_or_an_empty_one_is_replaced(home):
     Path("empty.jsonl").touch()
     assert check_output_file("empty.jsonl", lambda path: False) == home / "empty.jsonl"
     assert check_output_file("file.txt", lambda path: path.read_text() == "hello") == home / "file.txt"
-    with pytest.raises(UserError, match="is the input"):
+    with refused("output.is_input"):
         check_output_file("file.txt", lambda path: True, inputs=["file.txt"])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentrec.core import UserError
 from latentrec.storage import StorageError
 from latentrec.storage.transfer import RangeReader, Timeouts, crc32c_combine, crc32c_text, pieces
+from tests.errors import refused
 
 
 @given(st.binary(max_size=2000), st.binary(max_size=2000))
@@ -53,5 +53,5 @@ def test_patience_is_set_by_the_environment(monkeypatch):
     monkeypatch.setenv("LATENTREC_STORAGE_RETRY_S", "7.5")
     assert Timeouts.from_environment() == Timeouts(connect=5.0, answer=60.0, retry=7.5)
     monkeypatch.setenv("LATENTREC_STORAGE_RETRY_S", "soon")
-    with pytest.raises(UserError, match="LATENTREC_STORAGE_RETRY_S is 'soon', expected a number above 0"):
+    with refused("config.bad_value", "LATENTREC_STORAGE_RETRY_S", "0", "soon"):
         Timeouts.from_environment()

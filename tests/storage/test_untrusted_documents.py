@@ -15,6 +15,7 @@ from latentrec.storage import (
 from latentrec.storage.checkpoint_garbage import scan
 from latentrec.storage.manifest import listed_files, parse_manifest
 from latentrec.storage.names import check_relative_name
+from tests.errors import refused
 
 OUTSIDE = [
     "../x",
@@ -119,7 +120,7 @@ def test_manifest_of_another_shape_is_one_clear_line(tmp_path, changes):
 def test_manifest_of_the_schema_before_is_read(tmp_path):
     body = json.loads((make(tmp_path / "m") / "manifest.json").read_bytes())
     del body["checksum"]
-    with pytest.raises(UserError, match="changed since it was written"):
+    with refused("manifest.changed_files"):
         parse_manifest(json.dumps(body).encode(), "m.json")
     assert parse_manifest(json.dumps({**body, "schema_version": 1}).encode(), "m.json").kind == "model"
 

@@ -10,7 +10,6 @@ from contextlib import closing
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.tracking.embedded_store import (
     embedded_path,
     embedded_uri,
@@ -18,6 +17,7 @@ from latentrec.tracking.embedded_store import (
     prepare_embedded_store,
 )
 from latentrec.tracking.run_context import artifact_location
+from tests.errors import refused
 
 STARTS = """
 import os, sys
@@ -114,7 +114,7 @@ def test_damaged_database_that_holds_runs_is_left_alone(tmp_path, empty_store):
     from latentrec.tracking import embedded_store
 
     embedded_store._sound.clear()
-    with pytest.raises(UserError, match="holds 1 rows of runs"):
+    with refused("tracking.broken_upgrade", "1"):
         prepare_embedded_store(f"sqlite:///{path}")
     assert path.read_bytes() == before
 
@@ -145,14 +145,14 @@ def test_database_of_an_earlier_schema_is_upgraded_on_a_copy(tmp_path):
 
 def test_a_file_that_is_no_database_is_left_alone(tmp_path):
     (tmp_path / "mlflow.db").write_text("my notes " * 100)
-    with pytest.raises(UserError, match="cannot be read as MLflow's database"):
+    with refused("tracking.unreadable"):
         open_client(f"sqlite:///{tmp_path}/mlflow.db")
     assert (tmp_path / "mlflow.db").read_text() == "my notes " * 100
 
 
 def test_read_only_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="choose another RUNS_DIR"):
+    with refused("tracking.not_writable", "RUNS_DIR"):
         open_client(f"sqlite:///{tmp_path}/file/mlflow.db")
 
 

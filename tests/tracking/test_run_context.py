@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.tracking.run_context import artifact_location, check_artifacts
+from tests.errors import refused
 
 SERVER = "http://mlflow.latentrec.svc.cluster.local:5000"
 
@@ -30,7 +30,7 @@ def test_other_roots_are_the_experiment_s(monkeypatch, tmp_path):
     "artifacts", ["file:///tmp/mlflow-artifacts%3A/3f/artifacts", "/tmp/mlruns/1", "./mlruns"]
 )
 def test_an_experiment_of_a_server_that_writes_into_the_pod_is_refused(artifacts):
-    with pytest.raises(UserError, match=r"a folder of whichever pod.*LATENTREC_MLFLOW_EXPERIMENT_NAME"):
+    with refused("tracking.local_artifacts", "LATENTREC_MLFLOW_EXPERIMENT_NAME"):
         check_artifacts(SERVER, artifacts)
 
 

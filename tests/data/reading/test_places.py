@@ -11,6 +11,7 @@ from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, prepare
 from latentrec.data import amazon_downloads as categories
 from latentrec.storage import StorageError, store_for
+from tests.errors import refused
 from tests.fixtures.review_files import grid, lines, review, titles, write
 
 
@@ -197,7 +198,7 @@ def test_category_offline_is_one_clear_error(site, tmp_path):
 
 
 def test_category_that_the_site_lacks(site, tmp_path):
-    with pytest.raises(UserError, match="the site has no such file; give --reviews and --metadata instead"):
+    with refused("download.not_found", "--reviews", "--metadata"):
         prepare(category(tmp_path, "Software"), tmp_path / "out")
 
 
@@ -205,7 +206,7 @@ def test_file_on_the_web_is_read_in_place(site, tmp_path):
     uri = f"{site.url}/Gift_Cards.json.gz"
     manifest = prepare(DataPrepConfig(reviews=(uri,), k_core=1), tmp_path / "out")
     assert manifest.counts["raw"] == 100
-    with pytest.raises(UserError, match="nothing: no such file"):
+    with refused("storage.not_found"):
         prepare(DataPrepConfig(reviews=(f"{site.url}/nothing",), k_core=1), tmp_path / "out")
 
 

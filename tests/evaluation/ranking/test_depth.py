@@ -14,6 +14,7 @@ from latentrec.evaluation.ranking.depth_config import DepthConfig
 from latentrec.metrics import ndcg_at_k, rank_of_target
 from latentrec.models.sequential import SequentialRecommender
 from latentrec.training.sequential.train import SequentialConfig, train_sequential
+from tests.errors import refused
 from tests.fixtures.sequential_data import write_dataset
 
 
@@ -84,7 +85,7 @@ def test_the_study_repeats_itself(trained, tmp_path):
 
 def test_a_model_without_depth_is_refused(trained, tmp_path):
     dataset, root = trained
-    with pytest.raises(UserError, match="only lares has a depth"):
+    with refused("model.other_kind"):
         depth_study(DepthConfig(), dataset=dataset, model=root / "sasrec", output=tmp_path / "d")
     assert not (tmp_path / "d").exists()
 

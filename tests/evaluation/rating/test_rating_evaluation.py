@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.evaluation import Champion, EvaluateConfig, evaluate
 from latentrec.evaluation.report.console_table import results_table
@@ -17,6 +16,7 @@ from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import RatingPrediction, TextRatingPredictor
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_format import RatingAnswer, parse_answer, render_answer
+from tests.errors import refused
 
 CONFIG = EvaluateConfig(n_resamples=200, example_users=3)
 BASELINES = [
@@ -223,7 +223,7 @@ def test_results_are_printed_as_a_table_of_errors(rating_dataset, base, answers,
 
 
 def test_baseline_name_and_unknown_challenger_are_refused(rating_dataset, base, answers, tmp_path):
-    with pytest.raises(UserError, match="challenger is 'other'"):
+    with refused("evaluation.unknown_model", "challenger", "other"):
         run(rating_dataset, base, tmp_path / "e", CONFIG.replace(challenger="other"))
     assert not (tmp_path / "e").exists()
 

@@ -18,6 +18,7 @@ from latentrec.models.latentr3 import (
 )
 from latentrec.prompts import NextItemPrompt
 from latentrec.storage import ArtifactWriter
+from tests.errors import refused
 
 TEXTS = [f'"Title of item {number}"\n' for number in range(30)]
 
@@ -88,7 +89,7 @@ def test_directory_with_pickled_weights_is_refused(tmp_path):
     write_model(tmp_path / "model")
     backbone = tmp_path / "model" / "backbone"
     (backbone / "model.safetensors").rename(backbone / "pytorch_model.bin")
-    with pytest.raises(UserError, match="safetensors"):
+    with refused("backbone.cannot_load"):
         load_pretrained(backbone)
 
 
@@ -100,7 +101,7 @@ def test_directory_that_brings_code_is_refused(tmp_path):
     body |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}
     config.write_text(json.dumps(body))
     (config.parent / "own.py").write_text(f"open({str(marker)!r}, 'w')")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with refused("backbone.cannot_load"):
         load_pretrained(config.parent)
     assert not marker.exists()
 
@@ -111,19 +112,19 @@ def test_backbone_without_eos_token_is_refused(tmp_path):
     body = json.loads(path.read_text())
     body.pop("eos_token")
     path.write_text(json.dumps(body))
-    with pytest.raises(UserError, match="no eos_token"):
+    with refused("backbone.no_end_token", "eos_token"):
         load_pretrained(path.parent)
 
 
 def test_model_of_another_system_is_refused(tmp_path):
     write_model(tmp_path / "model", system="sasrec")
-    with pytest.raises(UserError, match="'sasrec' model, expected 'latentr3'"):
+    with refused("model.other_kind", "latentr3", "sasrec"):
         load_latentr3(tmp_path / "model")
 
 
 def test_negative_number_of_latents_is_refused():
     backbone, _ = load_backbone("micro", texts=TEXTS, seed=1)
-    with pytest.raises(UserError, match="reasoning_tokens is -1"):
+    with refused("config.bad_value", "reasoning_tokens", "-1"):
         LatentR3Model(backbone, n_latents=-1)
 
 

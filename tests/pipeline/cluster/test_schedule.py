@@ -8,6 +8,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.steps.preflight import cutoff_day
 from pipeline import schedule, submit
+from tests.errors import refused
 from tests.pipeline.cluster.kfp_commands import PARAMS, only
 
 
@@ -103,7 +104,7 @@ def test_the_old_schedule_goes_on_where_the_new_one_is_refused(server):
 def test_a_recurring_run_made_in_kfp_s_page_is_left_alone(server):
     schedule.main(["create", "--params", PARAMS])
     only(server.recurring)["description"] = "by hand"
-    with pytest.raises(UserError, match="'latentr3' exists that was not made by this command"):
+    with refused("schedule.name_taken", "latentr3"):
         schedule.main(["create", "--params", PARAMS, "--cron", "0 0 4 * * *"])
     assert only(server.recurring)["status"] == "ENABLED"
 
@@ -163,7 +164,7 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, capsys):
     assert not server.recurring
     with pytest.raises(UserError, match=f"ID is '{key}': no such schedule"):
         schedule.main(["pause", "--id", key])
-    with pytest.raises(UserError, match="no ID is given"):
+    with refused("config.missing_value", "ID"):
         schedule.main(["pause"])
 
 

@@ -8,6 +8,7 @@ import torch
 from latentrec.core import UserError
 from latentrec.training.latentr3 import grpo_loss as objective
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
+from tests.errors import refused
 
 
 def test_perplexity_reward_is_the_paper_formula():
@@ -221,7 +222,7 @@ def test_default_profile_is_the_score_function_on_the_latent():
 
 
 def test_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(UserError, match="use a multiple of 24"):
+    with refused("config.conflict", "24"):
         LatentGRPOConfig(batch_size=256, num_generations=8).check_world(3)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from latentrec.core import UserError, config_from_dict
 from latentrec.training.latentr3.sft_config import SFTConfig
+from tests.errors import refused
 
 
 def test_paper_profile_is_the_publication():
@@ -40,7 +41,7 @@ def test_settings_that_cannot_be_meant_are_refused(options, message):
 
 
 def test_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(UserError, match=r"batch_size is 100, .* use a multiple of 8"):
+    with refused("config.conflict", "batch_size", "100", "8"):
         SFTConfig(batch_size=100, gradient_accumulation_steps=2).check_world(4)
 
 

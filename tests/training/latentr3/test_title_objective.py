@@ -18,6 +18,7 @@ from latentrec.training.latentr3.text_model import Throughput
 from latentrec.training.latentr3.title_objective import TitleObjectiveTrainer
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
 from tests.decoding.tiny import EOS, tiny_model
+from tests.errors import refused
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.latentr3_runs import sft
 from tests.training.latentr3.test_likelihood import scored
@@ -153,7 +154,7 @@ def test_settings_that_cannot_be_meant_are_refused(options, message):
 
 
 def test_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(UserError, match="use a multiple of 3"):
+    with refused("config.conflict", "3"):
         TitleObjectiveConfig(batch_size=32).check_world(3)
 
 

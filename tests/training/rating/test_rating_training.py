@@ -22,6 +22,7 @@ from latentrec.training.rating.rating_config import ColdStartConfig, PretrainRat
 from latentrec.training.rating.rating_grpo import train_rating_grpo
 from latentrec.training.rating.traces import TracesConfig, make_traces
 from latentrec.training.rating.trainer_setup import hide_means
+from tests.errors import refused
 
 GRPO = RatingGRPOConfig(
     steps=6,
@@ -186,7 +187,7 @@ def test_prompt_options_of_a_real_backbone_are_kept_and_the_rest_is_its_own(rati
 
 def test_budget_that_holds_no_prompt_is_refused_when_the_backbone_is_named(rating_dataset, base, tmp_path):
     config = PretrainRatingConfig(backbone=str(base), max_prompt_tokens=32, few_shot=1)
-    with pytest.raises(UserError, match="max_prompt_tokens is 32"):
+    with refused("prompt.too_long", "max_prompt_tokens", "32"):
         pretrain_rating(config, dataset=rating_dataset, output=tmp_path / "named")
     assert not (tmp_path / "named").exists()
 
@@ -293,7 +294,7 @@ def test_trace_of_a_test_sample_is_refused(rating_dataset, base, traces, tmp_pat
     record = json.loads(traces.read_text().splitlines()[0])
     path = tmp_path / "leak.jsonl"
     path.write_text(json.dumps({**record, "row": held_out.row}))
-    with pytest.raises(UserError, match="of no training sample"):
+    with refused("traces.other_dataset"):
         train_cold_start(COLD, dataset=rating_dataset, traces=path, model=base, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -303,7 +304,7 @@ def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, tra
     shifted = record["rating"] - 0.5 if record["rating"] > 2 else record["rating"] + 0.5
     path = tmp_path / "wrong.jsonl"
     path.write_text(json.dumps({**record, "rating": shifted}))
-    with pytest.raises(UserError, match="the dataset says"):
+    with refused("traces.other_dataset"):
         train_cold_start(COLD, dataset=rating_dataset, traces=path, model=base, output=tmp_path / "out")
 
 
@@ -335,9 +336,9 @@ def test_paper_profile_holds_the_published_settings():
 
 
 def test_model_or_backbone_must_be_given_and_not_both(rating_dataset, base, tmp_path):
-    with pytest.raises(UserError, match="either --model"):
+    with refused("config.conflict", "--model"):
         train_rating_grpo(GRPO, dataset=rating_dataset, output=tmp_path / "o")
-    with pytest.raises(UserError, match="either --model"):
+    with refused("config.conflict", "--model"):
         train_rating_grpo(
             GRPO.replace(backbone=str(base)), dataset=rating_dataset, model=base, output=tmp_path / "o"
         )

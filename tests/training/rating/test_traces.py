@@ -20,6 +20,7 @@ from latentrec.prompts.rating_format import RatingAnswer, parse_answer, render_a
 from latentrec.training.rating.chat_endpoint import EndpointError
 from latentrec.training.rating.trace_records import Journal, Trace, read_traces, write_traces
 from latentrec.training.rating.traces import TracesConfig, make_traces
+from tests.errors import refused
 from tests.training.rating.teacher import GOOD, SCALE, Teacher, chat, config
 
 
@@ -76,10 +77,10 @@ def test_wrong_trace_line_is_named(tmp_path, line, complaint):
 
 
 def test_missing_or_empty_trace_file_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="no such trace file"):
+    with refused("traces.not_found"):
         read_traces(str(tmp_path / "none"), SCALE)
     (tmp_path / "empty").write_text("\n\n")
-    with pytest.raises(UserError, match="holds no traces"):
+    with refused("traces.empty"):
         read_traces(str(tmp_path / "empty"), SCALE)
 
 
@@ -110,7 +111,7 @@ def test_broken_format_is_asked_again_and_dropped_when_it_stays_broken(rating_da
         calls["told" if "the user's true rating was" in prompt else "asked"] += 1
         return 200, chat("I would say five"), {}
 
-    with Teacher(script) as teacher, pytest.raises(UserError, match="no usable trace"):
+    with Teacher(script) as teacher, refused("traces.none_usable"):
         make_traces(config(teacher.url), dataset=rating_dataset, output=tmp_path / "t")
     assert calls == {"asked": 12, "told": 12}
 

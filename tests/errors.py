@@ -1,0 +1,18 @@
+"""What a refusal is recognized by: its code, and the names and values that the message must hold."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from latentrec.core import UserError
+
+
+@contextmanager
+def refused(code: str, *named: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
+    """A :class:`UserError` of this code is raised, whose message names each of ``named``."""
+    with pytest.raises(UserError) as caught:
+        yield caught
+    assert caught.value.code == code, caught.value
+    for name in named:
+        assert name in str(caught.value), caught.value
