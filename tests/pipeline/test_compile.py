@@ -52,12 +52,18 @@ def test_every_parameter_has_help(system):
         assert entry.optional or name == "customer_reviews", f"{system}.{name} has no default"
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_images_come_from_registry_and_tag(system, tmp_path):
+@pytest.fixture(scope="module")
+def compiled_for_registry(tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("registry")
     environment = {**os.environ, **PLAIN, "IMAGE_REGISTRY": "eu.example/r", "IMAGE_TAG": "abc"}
-    command = [sys.executable, "-m", "pipeline.compile", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "pipeline.compile", "--output", str(output)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
-    spec = next(yaml.safe_load_all((tmp_path / f"{system}.yaml").read_text()))
+    return output
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_images_come_from_registry_and_tag(system, compiled_for_registry):
+    spec = next(yaml.safe_load_all((compiled_for_registry / f"{system}.yaml").read_text()))
     images = {entry["container"]["image"] for entry in spec["deploymentSpec"]["executors"].values()}
     assert images
     assert all(image.startswith("eu.example/r/") and image.endswith(":abc") for image in images)
