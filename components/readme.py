@@ -69,7 +69,7 @@ def _kind(name: str) -> str:
 
 
 def main() -> None:
-    """Write them all."""
+    """Write the README of every component."""
     for name in component_names():
         (HERE / name / "README.md").write_text(readme(name), encoding="utf-8")
 

@@ -53,7 +53,7 @@ class Run:
         )
 
     def config(self, step: str) -> Any:
-        """The checked configuration of one step: what is set of it."""
+        """The fields of one step's configuration that the run sets, after preflight has checked them."""
         assert self.checked is not None
         return self.checked.outputs[f"{step}_config"]
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(namespace: argparse.Namespace) -> None:
-    """Compare, and print a table and what it says."""
+    """Compare the two evaluations; print the table and a sentence on the difference."""
     if namespace.n_resamples < 100:
         raise UserError(
             f"--n-resamples is {namespace.n_resamples}, expected at least 100", code="config.bad_value"

@@ -33,7 +33,7 @@ class Estimate(Protocol):
 
     @property
     def value(self) -> float:
-        """The figure."""
+        """The figure drawn so far."""
 
     @property
     def low(self) -> float:

@@ -53,11 +53,11 @@ class PrintableStream(io.TextIOBase):
         self._stream.flush()
 
     def isatty(self) -> bool:
-        """As the stream behind."""
+        """Delegates to the wrapped stream."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """As the stream behind."""
+        """Delegates to the wrapped stream."""
         return self._stream.fileno()
 
 

@@ -129,7 +129,7 @@ class DataPrepConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Check combinations."""
+        """Refuse options that contradict each other or lack one that they need."""
         if bool(self.reviews) == bool(self.category):
             raise UserError(
                 "data-prep needs either --reviews or --category (and not both)", code="config.conflict"

@@ -178,7 +178,7 @@ class GraphedModel:
 
     @torch.no_grad()
     def decode_step(self, state: DecodingState, tokens_BW: Tensor, parents_BW: Tensor) -> DecodingState:
-        """As the model's own."""
+        """Same arguments and result as the model's ``decode_step``."""
         rows, width = tokens_BW.shape
         if not isinstance(state, GraphState):
             graph = self._graph_for(state, rows, width)

@@ -51,7 +51,7 @@ class Timings:
     seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "latent": 0.0, "decode": 0.0})
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Clear the measured times."""
         for phase in self.seconds:
             self.seconds[phase] = 0.0
 
@@ -66,7 +66,7 @@ class Timings:
 
 
 class TitleRecommender:
-    """LatentR³, or its backbone alone (BIGRec), under any decoding; a ``Recommender``.
+    """Ranks items by decoding titles with LatentR³ or with its backbone alone (BIGRec).
 
     The catalogue may be newer than the model: its titles make the trie, no weights change.
 

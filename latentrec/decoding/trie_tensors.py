@@ -68,7 +68,7 @@ class TrieTensors:
         return Children(next_states * valid, self.child_tokens[edges] * valid, valid)
 
     def log_normalizer(self, logits_UWV: Tensor, states: Tensor) -> Tensor:
-        """log Σ exp of the logits of what may follow each state, (U, W, 1); −inf where nothing does."""
+        """Log normalizer over each state's children, (U, W, 1): log Σ exp of logits; −inf at a leaf."""
         children = self.children(states)
         own = logits_UWV.gather(2, children.tokens).masked_fill(~children.valid, -torch.inf)
         return own.logsumexp(dim=2, keepdim=True)

@@ -197,7 +197,7 @@ def _stage_code(workspace: Path) -> Path:
 
 
 def _stage_under_their_names(artifacts: dict[str, Path], folder: Path) -> dict[str, Path]:
-    """MLflow keeps an artifact under its file's name: give every one a name of its own."""
+    """Copy artifacts to distinct file names, since MLflow stores an artifact under its file's name."""
     folder.mkdir(parents=True)
     staged = {}
     for name, path in artifacts.items():

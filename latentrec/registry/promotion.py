@@ -207,7 +207,10 @@ def _record(
 
 
 def _show(registry: Registry, name: str, events: Sequence[PromotionEvent]) -> None:
-    """Put the history where MLflow's pages show it; the tags are the record, whatever becomes of this."""
+    """Copy the history of promotions into the descriptions that MLflow's pages show.
+
+    The tags are the record. An error here is logged and does not undo the promotion.
+    """
     client, event = registry.client, events[-1]
     try:
         model = client.get_registered_model(name)

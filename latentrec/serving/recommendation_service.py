@@ -165,7 +165,7 @@ class RecommendationService:
 
     @property
     def catalogue(self) -> Catalogue:
-        """That is served now."""
+        """The catalogue that is served at the moment."""
         return self._loaded.catalogue
 
     def replace(self, loaded: ServingModel) -> None:

@@ -33,7 +33,7 @@ def local_identity(pid: int | None = None) -> str:
 
 
 def is_over(identity: str) -> bool:
-    """Whether a run's process has ended; false for one of another machine, and for what is no identity."""
+    """Whether a run's process has ended; false for another machine's, and for a malformed identity."""
     host, _, rest = identity.removeprefix(LOCAL).rpartition(":")[0].rpartition(":")
     if not identity.startswith(LOCAL) or host != socket.gethostname() or not rest.isdecimal():
         return False
@@ -59,7 +59,7 @@ def _watch(run: str) -> None:
 
 
 def _start_of(pid: int) -> str:
-    """When a process began, so that another of the same number is not taken for it; empty: there is none."""
+    """Start time of a process, which tells it from a later one with the same id; empty if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         words = text.rpartition(")")[2].split()

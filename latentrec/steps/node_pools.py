@@ -78,7 +78,7 @@ def device_count(parameters: Mapping[str, Any]) -> int:
     """Accelerators of a training pod: ``gpu_count`` as a whole number, whatever KFP made of it.
 
     Raises:
-        UserError: it is none, or more than the system can use.
+        UserError: it is not a whole number, or more than the system can use.
     """
     count = str(parameters.get("gpu_count") or "0").removesuffix(".0")
     system = str(parameters.get("system", ""))

@@ -167,7 +167,7 @@ def quantity(name: str, value: str) -> float:
     """A quantity in Kubernetes notation as a number of CPUs or bytes.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a Kubernetes quantity.
     """
     found = _QUANTITY.match(value)
     if found is None:

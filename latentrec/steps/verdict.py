@@ -22,7 +22,7 @@ _FAILED = ("FAILED", "ERROR")
 
 
 class Outcome(StrEnum):
-    """What a run came to."""
+    """How a run ended, for its summary and the webhook."""
 
     SUCCEEDED = "succeeded"
     NOTHING_NEW = "nothing new"

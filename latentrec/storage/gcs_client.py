@@ -48,7 +48,7 @@ class GcsConnection:
             return self._client
 
     def bucket(self, name: str) -> storage.Bucket:
-        """A bucket that answers.
+        """The client of a bucket, once the service has answered.
 
         Raises:
             UserError: no credentials, or no such bucket.

@@ -130,19 +130,19 @@ class HttpStore:
         return iter(())
 
     def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
-        """Refused."""
+        """Raises :class:`UserError`: web locations can only be read."""
         _read_only(uri)
 
     def upload_file(self, path: Path, uri: str, *, if_version: str | None = None) -> ObjectInfo:
-        """Refused."""
+        """Raises :class:`UserError`: web locations can only be read."""
         _read_only(uri)
 
     def delete(self, uri: str, *, if_version: str | None = None) -> None:
-        """Refused."""
+        """Raises :class:`UserError`: web locations can only be read."""
         _read_only(uri)
 
     def deletion_rules(self, uri: str) -> list[str] | None:
-        """Not known."""
+        """``None``: a web server does not say."""
         return None
 
     def _must_exist(self, uri: str) -> tuple[ObjectInfo, bool]:

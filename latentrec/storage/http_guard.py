@@ -69,7 +69,7 @@ def raw_blocks(response: requests.Response, limit: int, block: int) -> Iterator[
 
 
 class Overrun(StorageError):
-    """A body is longer than what was announced or asked for."""
+    """A response body is longer than its announced length or the requested range."""
 
 
 def announced_size(headers: requests.structures.CaseInsensitiveDict, uri: str) -> int:

@@ -64,7 +64,7 @@ def list_inputs(uri: str) -> list[str]:
 
 
 def _listed(store: Store, base: str) -> list[tuple[str, ObjectInfo]]:
-    """(name below ``base``, object) of what counts as an input there."""
+    """(name below ``base``, object) of every input file there: hidden and empty ones are left out."""
     root = None
     if is_local(base):
         root = local_path(base)

@@ -108,7 +108,8 @@ def parse_manifest(data: bytes, location: str) -> Manifest:
     """Read and check the text of a manifest; ``location`` is for the message.
 
     Raises:
-        UserError: it is none, of another schema, changed since it was written, or names files outside.
+        UserError: it is not a manifest, is of another schema, was changed since it was written, or names
+            files outside its directory.
     """
     cure = "run the step that makes it again"
     if len(data) > MAX_MANIFEST_BYTES:

@@ -120,7 +120,10 @@ class OutputFolder:
             shutil.rmtree(old.parent, ignore_errors=True)
 
     def _move_in(self) -> None:
-        """A mount point cannot be renamed: the old manifest goes first, the new one comes last."""
+        """Replace the files of an output that is a mount point, which cannot be renamed.
+
+        The old manifest is removed first and the new one written last: a reader finds one artifact or none.
+        """
         new = sorted(relative_files(self.path))
         found = (self._artifact_in or artifact_by_manifest)(self.output)
         names = set(new) | (found[1] if found else set())

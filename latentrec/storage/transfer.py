@@ -57,7 +57,7 @@ class Timeouts:
 
     @property
     def timeout(self) -> tuple[float, float]:
-        """For ``requests``."""
+        """Seconds to connect and to wait for data, as ``requests`` takes them."""
         return (self.connect, self.answer)
 
 
@@ -135,7 +135,7 @@ class RangeReader(io.RawIOBase):
         self._read_ahead()
 
     def readable(self) -> bool:
-        """Always."""
+        """``True``, as :class:`io.RawIOBase` asks."""
         return True
 
     def readinto(self, buffer: Any) -> int:

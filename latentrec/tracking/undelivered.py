@@ -58,7 +58,7 @@ def store_undelivered(context: RunContext, step: str, left: bytes) -> str | None
 
 
 def list_undelivered(root: str) -> list[tuple[str, str]]:
-    """(step, location) of each hand-over in ``root``; files below it travel with them and are none."""
+    """(step, location) of each file of undelivered metrics in ``root``, without the artifacts beside them."""
     names = (info.uri.removeprefix(root + "/") for info in store_for(root).list(root + "/"))
     found = sorted(name for name in names if name.endswith(_SUFFIX) and "/" not in name)
     return [(name.rsplit(".", 2)[0], join(root, name)) for name in found]

@@ -58,7 +58,7 @@ class TrainingReport:
     markdown: str
 
     def write(self, html: str | Path, markdown: str | Path) -> None:
-        """Write both."""
+        """Write the report as HTML and as Markdown."""
         Path(html).write_text(self.html, encoding="utf-8")
         Path(markdown).write_text(self.markdown, encoding="utf-8")
 

@@ -250,7 +250,10 @@ def _asin_share(rows: list[list[str]], place: int) -> float:
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
-    """Fields of one of the first lines; one that cannot be split is none, and reading refuses it."""
+    """Fields of one of the first lines; a single empty field where it cannot be split.
+
+    Reading the file raises for such a line; here it only must not look like a header.
+    """
     try:
         return split_line(line, delimiter) or [""]
     except csv.Error:

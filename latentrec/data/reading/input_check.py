@@ -42,7 +42,7 @@ def fingerprint_inputs(reviews: tuple[str, ...], metadata: tuple[str, ...]) -> s
 
 
 def require_fingerprint(reviews: tuple[str, ...], metadata: tuple[str, ...], expected: str) -> None:
-    """Refuse inputs that are not those that preflight has seen.
+    """Raise if the inputs have changed since preflight computed their fingerprint.
 
     Args:
         reviews: locations.

@@ -108,7 +108,10 @@ def item_groups(dataset: Dataset) -> np.ndarray | None:
 
 
 def _second_level(path: str) -> str:
-    """``Office Products > Paper > Notebooks``: Paper; the whole shop shares the first level."""
+    """Second level of a category path, since all items of a shop share the first.
+
+    ``Office Products > Paper > Notebooks`` gives ``Paper``.
+    """
     levels = [level.strip() for level in path.split(" > ") if level.strip()]
     return levels[1] if len(levels) > 1 else levels[0] if levels else ""
 

@@ -185,5 +185,5 @@ class AnswerLikelihood:
 
 
 def read_before(answers_BML: Tensor) -> Tensor:
-    """The ids (B, M, L − 1) that are read to predict answers: all but the last, any where there is none."""
+    """Input ids (B, M, L − 1) of the answer pass: the labels without their last column, 0 at padding."""
     return answers_BML[..., :-1].clamp(min=0)

@@ -27,7 +27,7 @@ PAUSE_TOKENS = "pause_tokens.safetensors"
 
 @dataclass(frozen=True)
 class LoadedLatentR3:
-    """A model directory, loaded: the module in evaluation mode, its prompt, and what it says of itself."""
+    """A loaded model directory: module in evaluation mode, prompt, description (``model.json``)."""
 
     model: LatentR3Model
     prompt: NextItemPrompt

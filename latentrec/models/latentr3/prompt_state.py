@@ -167,7 +167,7 @@ class DecodingState:
 
 
 def own_slots(visible_BMC: Tensor, blocks: int) -> Tensor:
-    """Append ``blocks`` blocks of M slots of which each branch sees its own."""
+    """Extend a visibility mask by ``blocks`` blocks of M new slots; each branch sees its own slot in each."""
     rows, width = visible_BMC.shape[:2]
     own_MM = torch.eye(width, dtype=torch.bool, device=visible_BMC.device).repeat(1, blocks)
     return torch.cat([visible_BMC, own_MM.expand(rows, -1, -1)], dim=-1)

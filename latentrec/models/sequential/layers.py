@@ -33,7 +33,7 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply to a tensor of any shape."""
         return dropout(x, self.share, self.training)
 
 

@@ -38,7 +38,7 @@ class LengthGroupedBatchSampler:
         seed: int,
         alike: Sequence[int] | None = None,
     ):
-        """Nothing is drawn yet."""
+        """See the class. The order of an epoch is drawn when it is iterated."""
         self.rows = len(lengths)
         self._alike = np.zeros(len(lengths), np.int64) if alike is None else np.asarray(alike)
         self._lengths = np.asarray(lengths)
@@ -111,7 +111,7 @@ class LengthGroupedPromptSampler(Sampler[int]):
         iterations: int,
         seed: int,
     ):
-        """Nothing is drawn yet."""
+        """See the class. The order of an epoch is drawn when it is iterated."""
         self._lengths = np.asarray(lengths)
         self._prompts = prompts_per_batch
         self._copies = copies

@@ -164,7 +164,7 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        """Not installed yet."""
+        """Create the flag; handlers are installed on entering the context."""
         self.requested = False
         self._name = ""
         self._before: dict[int, Any] = {}

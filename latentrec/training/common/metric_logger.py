@@ -15,7 +15,7 @@ class MetricLogger(Protocol):
         ...
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Settings, once."""
+        """Log the run's settings. Called once, before the first metrics."""
         ...
 
     def log_artifact(self, path: str | Path) -> None:
@@ -27,10 +27,10 @@ class NullMetricLogger:
     """Drops everything: for commands run by hand without a tracking server."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Drop."""
+        """Do nothing."""
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Drop."""
+        """Do nothing."""
 
     def log_artifact(self, path: str | Path) -> None:
-        """Drop."""
+        """Do nothing."""

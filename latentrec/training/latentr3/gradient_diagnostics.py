@@ -42,7 +42,7 @@ class GradientCosines:
                 self._add("reward", -rewards.sum(), retain=False)
 
     def finish(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Cosines of the sums over parts and processes; begins anew."""
+        """Cosines of the gradients summed over micro-batches and processes; resets the sums."""
         sums = {name: reduce(value) for name, value in self._sums.items()}
         self._sums = {}
         policy = sums.pop("policy")

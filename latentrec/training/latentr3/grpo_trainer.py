@@ -48,7 +48,7 @@ class Policy(nn.Module):
         self.warnings_issued: dict[str, bool] = {}
 
     def add_model_tags(self, tags: Any) -> None:
-        """Model cards are written elsewhere."""
+        """Do nothing: trl would tag its own model card; ours is written at registration."""
 
     def forward(self, task: Any) -> Any:
         """Run ``task`` on the model."""
@@ -352,7 +352,7 @@ def state_of_batch(model: LatentR3Model, inputs: dict[str, Tensor]) -> PromptSta
 
 
 def _frozen_copy(model: LatentR3Model, config: LatentGRPOConfig) -> LatentR3Model:
-    """The stage-1 model: a copy of what learns, sharing what does not."""
+    """The reference model of stage 1: trainable modules are copied, frozen ones shared."""
     if config.train_backbone:
         return copy.deepcopy(model).requires_grad_(False).eval()
     reference = copy.copy(model)

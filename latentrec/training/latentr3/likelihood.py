@@ -1,4 +1,4 @@
-"""Among what a title's probability is taken: the vocabulary, or the titles of the catalogue."""
+"""Whether an answer token's probability is normalized over the vocabulary or over the catalogue's titles."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class PretrainRatingConfig(Config):
 
     @property
     def shape(self) -> PlaceholderShape:
-        """Size of the placeholder."""
+        """Layers, width, heads and vocabulary of the placeholder model."""
         context = int(self.max_prompt_tokens or 0) + 2 * int(self.max_completion_tokens or 0)
         return PlaceholderShape(self.hidden_size, self.layers, self.heads, self.vocabulary, context)
 

@@ -114,7 +114,7 @@ class TraceReport:
         return {name: float(value) for name, value in asdict(self).items() if name != "retries"}
 
     def __str__(self) -> str:
-        """One line."""
+        """The report in one line, for the log."""
         retries = ", ".join(f"{count} {reason}" for reason, count in sorted(self.retries.items()))
         return (
             f"{self.traces:,} traces ({self.regenerated:,} with the truth given, {self.dropped:,} dropped, "

@@ -57,7 +57,7 @@ def open_checkpoints(
 
 
 def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> RatingPromptSettings:
-    """How a model is asked: as it was before, else as instruct models are; ``overrides`` that are set win."""
+    """The prompt's settings: the model's own, else those for instruct models, updated by ``overrides``."""
     settings = loaded.settings or INSTRUCT_SETTINGS
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 

@@ -41,7 +41,7 @@ class Rows:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 (R,)."""
+        """int64 (R,), one value a row."""
         return np.diff(self.offsets)
 
     @property
@@ -51,7 +51,7 @@ class Rows:
 
     @property
     def targets_per_row(self) -> np.ndarray:
-        """int64 (R,)."""
+        """int64 (R,), one value a row."""
         return np.add.reduceat((self.targets != NO_TARGET).astype(np.int64), self.offsets[:-1])
 
 
