@@ -70,9 +70,6 @@ def train_cold_start(
     loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
     scale = scale_for(loaded, config.rating_low, config.rating_high)
     records = read_traces(str(traces), scale, max_error=config.max_error)
-    if config.max_traces:
-        chosen = np.random.default_rng(config.seed).permutation(len(records))[: config.max_traces]
-        records = [records[index] for index in sorted(chosen)]
     settings = prompt_settings(loaded, config.prompt_overrides)
     prompt = RatingPrompt(loaded.tokenizer, settings, scale)
     rows = _training_rows(records, task, prompt, str(traces))

@@ -274,7 +274,6 @@ class ColdStartConfig(Config):
     per_device_train_batch_size: NonNegativeInt = Field(
         0, description="traces a forward pass; 0 for all of a step at once"
     )
-    max_traces: NonNegativeInt = Field(0, description="use this many of the traces, drawn by seed; 0 for all")
     max_error: NonNegativeFloat = Field(
         0.5, description="refuse traces whose rating is further from the truth"
     )
