@@ -66,7 +66,10 @@ def steps_at_once(given: str, *, small: bool) -> int:
     """
     if given:
         if not given.isdecimal() or int(given) < 1:
-            raise UserError(f"{LOCAL_STEPS_VARIABLE} is '{given}', expected a whole number from 1")
+            raise UserError(
+                f"{LOCAL_STEPS_VARIABLE} is '{given}', expected a whole number from 1",
+                code="config.bad_value",
+            )
         return int(given)
     return 2 if small and cores() > 1 else 1
 

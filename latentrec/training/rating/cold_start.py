@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from latentrec.core import UserError, config_to_dict
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_directory import ModelInfo, write_curve
