@@ -48,7 +48,6 @@ class Run:
             system=self.system,
             step=name,
             title=title,
-            parameters=self.parameters,
             pool=self.checked.outputs if self.checked else {},
         )
 

@@ -28,6 +28,7 @@ STEPS = [
 @dsl.pipeline(name="latentr3", description="LatentR3: latent reasoning for recommendation, by SFT and GRPO")
 @parameters(
     "latentr3",
+    "gpu_nodes",
     "eval_beam_width",
     "eval_decoding",
     "profile",

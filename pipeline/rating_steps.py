@@ -15,7 +15,7 @@ from pipeline.builder import Run
 def starting_model(run: Run, dataset: Any) -> dsl.PipelineTask:
     """The model that reinforcement learning starts from: a placeholder, or a real one by name."""
     task = pretrain_rating(dataset=dataset, config=run.config("pretrain_rating"))
-    return run.step(task, placement.TRAIN, name="pretrain_rating", title="Starting model")
+    return run.step(task, placement.TRAIN_ON_ONE, name="pretrain_rating", title="Starting model")
 
 
 def reinforce(run: Run, dataset: Any, parent: dsl.PipelineTask) -> dsl.PipelineTask:

@@ -9,7 +9,7 @@ compiled.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -36,6 +36,7 @@ from latentrec.core.settings import (
     S3_SECRET_KEY_VARIABLE,
     STATUS_ROOT_VARIABLE,
     STEP_VARIABLE,
+    TRAIN_QUEUE_VARIABLE,
 )
 
 ACCELERATOR = "nvidia.com/gpu"
@@ -58,6 +59,7 @@ SETTING_NAMES = (
     MLFLOW_UI_VARIABLE,
     NOTIFY_ON_VARIABLE,
     LOG_FORMAT_VARIABLE,
+    TRAIN_QUEUE_VARIABLE,
 )
 STORE_KEYS = "mlpipeline-minio-artifact"
 """Secret with the keys of KFP's own object store; KFP makes it, an installation on ``gs://`` may lack it."""
@@ -99,7 +101,7 @@ class Profile:
             again that often, and the step its own worker (``latentrec.steps.launch``).
         timeout_s: seconds after which the step is stopped.
         gpu: whether the step goes to the run's GPU pool.
-        several_gpus: whether it can use as many accelerators as the run asks for, and not just one.
+        several_gpus: whether it can use as many accelerators and nodes as the run asks for, and not just one.
         shm: size of /dev/shm in memory, for the loaders of training steps; empty for the container's 64 MiB.
         credentials: keys of the Secret that the step is given; it sees no others.
     """
@@ -127,6 +129,7 @@ TRAIN = Profile(
     shm="8Gi",
     credentials=MODEL_TOKENS,
 )
+TRAIN_ON_ONE = replace(TRAIN, several_gpus=False)
 TRACES = Profile("traces", cached=True, retries=2, timeout_s=24 * 3600, credentials=MODEL_TOKENS)
 EVALUATE = Profile("train", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
 REGISTER = Profile("register", cached=False, retries=0, timeout_s=3600)
@@ -151,7 +154,6 @@ def place(
     system: str,
     step: str,
     title: str,
-    parameters: Mapping[str, Any],
     pool: Mapping[str, Any],
 ) -> dsl.PipelineTask:
     """Give a task its name, environment, resources, nodes, caching and retries.
@@ -162,12 +164,12 @@ def place(
         system: name of the pipeline.
         step: name under which the step records its status.
         title: display name.
-        parameters: the pipeline's parameters by name.
         pool: preflight's outputs: the sizes, and for GPU steps ``node_selector``, ``tolerations``,
-        ``one_gpu``.
+            ``one_gpu``; for distributed training the same as ``trainer_…``.
     """
     task.set_display_name(title)
-    cpu, memory = (pool[f"{profile.size}_{what}"] for what in ("cpu", "memory")) if profile.size else SMALL
+    size, place = ("trainer", "trainer_") if profile.several_gpus else (profile.size, "")
+    cpu, memory = (pool[f"{size}_{what}"] for what in ("cpu", "memory")) if size else SMALL
     _use(task, cpu, memory)
     task.set_cpu_limit(cpu).set_memory_limit(memory)
     task.set_caching_options(profile.cached)
@@ -183,11 +185,11 @@ def place(
     if profile.shm:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=profile.shm)
     if profile.gpu:
-        limit = parameters["gpu_count"] if profile.several_gpus else pool["one_gpu"]
+        limit = pool["trainer_gpus"] if profile.several_gpus else pool["one_gpu"]
         _use(task, limit)
         task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(limit)
-        kubernetes.add_node_selector_json(task, pool["node_selector"])
-        kubernetes.add_toleration_json(task, pool["tolerations"])
+        kubernetes.add_node_selector_json(task, pool[f"{place}node_selector"])
+        kubernetes.add_toleration_json(task, pool[f"{place}tolerations"])
     _environment(task, profile, system, step)
     for key, value in (("app.kubernetes.io/part-of", "latentrec"), ("latentrec/system", system)):
         kubernetes.add_pod_label(task, key, value)

@@ -31,7 +31,7 @@ def cold_start_sft(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import train_cold_start
 
-    with open_step("cold_start_sft", config, dataset=dataset.path) as step:
+    with open_step("cold_start_sft", config, dataset=dataset.path, distributed=True) as step:
         manifest = train_cold_start(
             step.config,
             dataset=dataset.path,

@@ -28,6 +28,7 @@ def preflight(
     gpu_count: str = "0",
     gpu_machine_type: str = "",
     gpu_node_selector: dict = {},  # noqa: B006
+    gpu_nodes: int = 1,
     gpu_spot: bool = False,
     gpu_tolerations: list = [],  # noqa: B006
     gpu_type: str = "nvidia-l4",
@@ -63,6 +64,11 @@ def preflight(
         ("node_selector", dict),
         ("tolerations", list),
         ("one_gpu", str),
+        ("trainer_cpu", str),
+        ("trainer_memory", str),
+        ("trainer_gpus", str),
+        ("trainer_node_selector", dict),
+        ("trainer_tolerations", list),
         ("data_cpu", str),
         ("data_memory", str),
         ("train_cpu", str),
@@ -117,6 +123,8 @@ def preflight(
         gpu_count: Accelerators of a training pod, one process each; 0 is CPU nodes
         gpu_machine_type: GKE machine type of the pool; empty is the guide's own for gpu_type
         gpu_node_selector: Node labels instead of those that gpu_type and gpu_spot give, as JSON
+        gpu_nodes: Nodes of a training step, each with gpu_count accelerators; above 1 a TrainJob of
+            Kubeflow Trainer runs it
         gpu_spot: Use spot nodes; interrupted steps resume from a checkpoint
         gpu_tolerations: Tolerations besides those of GPU and spot nodes, as a JSON list
         gpu_type: GKE accelerator type; preflight checks its memory
@@ -157,6 +165,11 @@ def preflight(
         node_selector: Node labels of the GPU steps' pool.
         tolerations: Tolerations of the GPU steps' pool.
         one_gpu: Accelerators of a GPU step that can use one at most.
+        trainer_cpu: CPUs of a training step's pod that can share its work, in Kubernetes notation.
+        trainer_memory: Memory of it, in Kubernetes notation.
+        trainer_gpus: Accelerators of it; none where it follows a TrainJob of several nodes.
+        trainer_node_selector: Node labels of it.
+        trainer_tolerations: Tolerations of it.
         data_cpu: CPUs of data preparation, in Kubernetes notation.
         data_memory: Memory of data preparation, in Kubernetes notation.
         train_cpu: CPUs of training and evaluation, in Kubernetes notation.

@@ -29,7 +29,7 @@ def rating_grpo(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import train_rating_grpo
 
-    with open_step("rating_grpo", config, dataset=dataset.path) as step:
+    with open_step("rating_grpo", config, dataset=dataset.path, distributed=True) as step:
         manifest = train_rating_grpo(
             step.config,
             dataset=dataset.path,

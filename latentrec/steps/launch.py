@@ -46,7 +46,8 @@ DELAY_S = 10.0
 MAX_KILLS = 1
 """Restarts after the worker was killed: memory that runs out twice runs out a third time."""
 
-_EXECUTOR = "kfp.dsl.executor_main"
+EXECUTOR = "kfp.dsl.executor_main"
+"""What KFP starts a lightweight component with."""
 
 
 def processes_wanted() -> int:
@@ -116,9 +117,14 @@ def launch_worker(*, distributed: bool) -> None:
     Args:
         distributed: whether the trainer can have one process for each accelerator.
     """
-    started_by_kfp = Path(sys.argv[0]).stem == _EXECUTOR.rpartition(".")[2]
+    started_by_kfp = Path(sys.argv[0]).stem == EXECUTOR.rpartition(".")[2]
     if "RANK" in os.environ or WORKER_REPORT_VARIABLE in os.environ or not started_by_kfp:
         return
+    if distributed and os.environ.get(POD_VARIABLE):
+        from latentrec.steps.several_nodes import nodes_wanted, run_on_nodes
+
+        if (nodes := nodes_wanted()).count > 1:
+            raise SystemExit(run_on_nodes(nodes))
     count = processes_wanted() if distributed else 1
     restarts = _number(MAX_RESTARTS_VARIABLE, 0) if os.environ.get(POD_VARIABLE) else 0
     if count == 1 and restarts == 0:
@@ -131,15 +137,20 @@ def launch_worker(*, distributed: bool) -> None:
 
 def _worker_command(count: int) -> list[str]:
     if count == 1:
-        return [sys.executable, "-m", _EXECUTOR, *sys.argv[1:]]
+        return [sys.executable, "-m", EXECUTOR, *sys.argv[1:]]
+    prepare_torchrun(count)
+    logger.info("launching %s processes through torchrun", count)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    return [sys.executable, *launcher, "-m", EXECUTOR, *sys.argv[1:]]
+
+
+def prepare_torchrun(count: int) -> None:
+    """Set what the workers of a node share: no GPU, no CUDA; and the node's cores among them."""
     import torch
 
     if not torch.cuda.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    logger.info("launching %s processes through torchrun", count)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    return [sys.executable, *launcher, "-m", _EXECUTOR, *sys.argv[1:]]
 
 
 @dataclass
@@ -150,11 +161,15 @@ class Supervisor:
         command: of the worker.
         restarts: how often it may be started again.
         torchrun: whether the command is torchrun, which hides how its workers ended.
+        keeps_status: whether the step's status is this worker's to close; on one node of several.
+        error: how the last worker failed, in one line.
     """
 
     command: list[str]
     restarts: int
     torchrun: bool = False
+    keeps_status: bool = True
+    error: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     _stopping: bool = False
     _worker: subprocess.Popen[bytes] | None = None
@@ -171,7 +186,8 @@ class Supervisor:
                 if code == 0 or reason is None:
                     return code
                 if self._stopping or not self._may_restart(code):
-                    close_lost_status(f"{reason}{self._reported()}")
+                    if self.keeps_status:
+                        close_lost_status(f"{reason}{self._reported()}")
                     return code
                 delay = _delay(len(self.history))
                 self.history.append({"reason": reason, "at": time.time(), "exit_code": code})
@@ -200,6 +216,7 @@ class Supervisor:
             failure = read_report(report)
         if code == 0:
             return 0, None
+        self.error = failure.error if failure else f"exit code {code}, and nothing reported"
         if failure is not None:
             code = failure.exit_code
             transient = failure.transient and code not in (EXIT_BAD_INPUT, EXIT_INTERRUPTED)

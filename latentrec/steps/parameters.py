@@ -220,14 +220,14 @@ def check_parameters(
     """
     values = step_values(system, parameters, settings)
     origins = _origins(system, parameters, settings)
-    devices = str(parameters.get("gpu_count") or 0)
+    processes = _processes(parameters)
     configs: dict[str, dict[str, Any]] = {}
     faults: dict[str, None] = {}
     for step, given in values.items():
         try:
             config = make_config(step, given)
-            if hasattr(config, "check_world") and devices.isdigit() and int(devices) > 1:
-                config.check_world(int(devices))
+            if hasattr(config, "check_world") and processes > 1:
+                config.check_world(processes)
         except UserError as error:
             faults |= dict.fromkeys(_with_parameter(line, step, origins) for line in str(error).splitlines())
             continue
@@ -236,6 +236,12 @@ def check_parameters(
     if faults:
         raise UserError("\n".join(faults), code="config.invalid")
     return configs
+
+
+def _processes(parameters: Mapping[str, Any]) -> int:
+    """Training processes that a run asks for; 1 where the numbers are none, which is refused elsewhere."""
+    given = [str(parameters.get(name) or 1).removesuffix(".0") for name in ("gpu_count", "gpu_nodes")]
+    return int(given[0]) * int(given[1]) if all(one.isdigit() for one in given) else 1
 
 
 def separate_operational(

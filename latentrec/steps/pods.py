@@ -134,15 +134,16 @@ class KubernetesApi:
         return f"/apis/argoproj.io/v1alpha1/namespaces/{self.namespace}/workflows/{quote(name, safe='')}"
 
 
-def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
+def pod_facts(pod: Mapping[str, Any], container: str = "main") -> PodFacts:
     """Why a pod did not succeed, from its status.
 
     Args:
         pod: as the API server returns it.
+        container: the one that counts; KFP calls it ``main``.
     """
     status = pod.get("status", {})
     main: Mapping[str, Any] = next(
-        (entry for entry in status.get("containerStatuses") or [] if entry.get("name") == "main"), {}
+        (entry for entry in status.get("containerStatuses") or [] if entry.get("name") == container), {}
     )
     state = main.get("state") or {}
     ended = state.get("terminated") or {}
@@ -151,7 +152,7 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
         reported = " ".join(str(status.get("message") or "").split())
         return PodFacts(f"{status['reason']}: {reported}" if reported else str(status["reason"]), at)
     if ended.get("reason") == "OOMKilled":
-        limit = _memory_limit(pod)
+        limit = _memory_limit(pod, container)
         return PodFacts(f"out of memory{f' (limit {limit})' if limit else ''}: OOMKilled", at)
     if ended and ended.get("exitCode") != 0:
         return PodFacts(_exit_reason(ended), at)
@@ -172,9 +173,9 @@ def _exit_reason(ended: Mapping[str, Any]) -> str:
     return f"its container ended with exit code {code}{f', {signal}' if signal else ''}"
 
 
-def _memory_limit(pod: Mapping[str, Any]) -> str:
+def _memory_limit(pod: Mapping[str, Any], name: str) -> str:
     for container in pod.get("spec", {}).get("containers") or []:
-        if container.get("name") == "main":
+        if container.get("name") == name:
             return str(container.get("resources", {}).get("limits", {}).get("memory", ""))
     return ""
 

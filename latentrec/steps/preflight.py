@@ -25,6 +25,7 @@ from latentrec.core.settings import (
     IMAGE_VARIABLE,
     LOCAL_RUN_VARIABLE,
     STATUS_ROOT_VARIABLE,
+    TRAIN_QUEUE_VARIABLE,
 )
 from latentrec.registry.model_registry import check_model_name
 from latentrec.steps import local_run
@@ -48,8 +49,11 @@ from latentrec.steps.parameters import (
 )
 from latentrec.steps.pods import POD_VARIABLE, KubernetesApi
 from latentrec.steps.run_config import RunConfig
+from latentrec.steps.several_nodes import OPERATIONAL, check_nodes
 from latentrec.steps.step_run import WORKFLOW_TAG, end_abandoned_runs, ensure_parent_run
 from latentrec.steps.step_sizes import PROFILES, Size, choose_sizes
+from latentrec.steps.train_job import Nodes
+from latentrec.steps.training_nodes import TrainerPod, choose_nodes, trainer_pod
 from latentrec.storage import ABSENT, StorageError, join, store_for
 from latentrec.tracking.embedded_store import open_client
 from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_artifacts
@@ -79,6 +83,7 @@ class PreflightResult:
         details: what the run summary shows.
         pool: nodes of the GPU steps.
         sizes: CPU and memory of the steps, by kind.
+        trainer: the pods of distributed training steps.
     """
 
     inputs_fingerprint: str = ""
@@ -89,6 +94,7 @@ class PreflightResult:
     details: dict[str, Any] = field(default_factory=dict)
     pool: Pool = field(default_factory=Pool)
     sizes: dict[str, Size] = field(default_factory=lambda: dict(PROFILES["default"]))
+    trainer: TrainerPod = field(default_factory=lambda: TrainerPod(PROFILES["default"]["train"]))
 
 
 def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
@@ -127,7 +133,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         return found
 
     configs = attempt("parameters", lambda: check_parameters(system, given, settings)) or {}
-    checked_elsewhere = {"gpu_count", *(name for name in given if targets_of(name, system))}
+    checked_elsewhere = {"gpu_count", "gpu_nodes", *(name for name in given if targets_of(name, system))}
     run_values = {
         k: v for k, v in given.items() if k in RunConfig.model_fields and k not in checked_elsewhere
     }
@@ -135,6 +141,14 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     placed = {"system": system, **given}
     checked.pool = attempt("nodes", lambda: choose_pool(placed)) or Pool()
     checked.sizes = attempt("sizes", lambda: choose_sizes(placed)) or checked.sizes
+    queue = os.environ.get(TRAIN_QUEUE_VARIABLE, "")
+    nodes = attempt(
+        "training nodes", lambda: choose_nodes(placed, checked.pool, checked.sizes["train"], queue)
+    )
+    nodes = nodes or Nodes()
+    if nodes.count > 1:
+        attempt("TrainJob", lambda: check_nodes(nodes))
+    checked.trainer = trainer_pod(nodes)
     when = str(parameters.get("scheduled_time") or "")
     cutoff = attempt("data cut-off", lambda: cutoff_day(given.get("data_cutoff", ""), when)) or ""
     data = configs.get("data_prep", {})
@@ -193,6 +207,8 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         asked = str(given.get("stage_2", "profile"))
         checked.stage_2 = STAGE_2[str(given.get("profile", "default"))] if asked == "profile" else asked
     checked.configs, operational = separate_operational(configs)
+    if nodes.count > 1:
+        operational[OPERATIONAL] = nodes.to_dict()
     if not write_operational(operational):
         checked.configs = configs
     if checked.start_from:

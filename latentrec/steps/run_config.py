@@ -40,6 +40,11 @@ class RunConfig(Config):
     gpu_count: Annotated[int, Field(ge=0, le=64)] = Field(
         0, description="Accelerators of a training pod, one process each; 0 is CPU nodes"
     )
+    gpu_nodes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Nodes of a training step, each with gpu_count accelerators; above 1 a TrainJob of "
+        "Kubeflow Trainer runs it",
+    )
     gpu_type: str = Field("nvidia-l4", description="GKE accelerator type; preflight checks its memory")
     gpu_spot: bool = Field(False, description="Use spot nodes; interrupted steps resume from a checkpoint")
     gpu_machine_type: str = Field(

@@ -20,6 +20,7 @@ from latentrec.data.data_prep_config import AFTER_FILTERS
 from latentrec.steps.links import mlflow_links
 from latentrec.steps.notify import notify
 from latentrec.steps.pods import KubernetesApi
+from latentrec.steps.several_nodes import remove_left_jobs
 from latentrec.steps.status import StepStatus, read_step_statuses
 from latentrec.steps.verdict import Outcome, RunVerdict, decide
 from latentrec.tracking.run_context import adopt_settings
@@ -76,6 +77,11 @@ def write_run_summary(
         finish_parent_run(_MLFLOW_STATUS[verdict.outcome], Path(path), steps=_mlflow_steps(statuses, verdict))
     except Exception as error:  # the summary stands; a tracking server that is away does not spoil it
         logger.warning("run summary: the MLflow run could not be ended (%s)", error)
+    try:
+        if left := remove_left_jobs(run_id):
+            logger.warning("run summary: removed TrainJobs that nobody followed: %s", ", ".join(left))
+    except Exception as error:
+        logger.info("run summary: no TrainJobs could be looked for (%s)", error)
     if reported := notify(verdict, statuses, links):
         logger.info("run summary: %s", reported)
     return verdict

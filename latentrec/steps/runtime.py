@@ -195,7 +195,11 @@ def run_preflight_step(parameters: dict[str, Any], page: Any) -> tuple[Any, ...]
         describe(parameters, checked, page)
         run.status.details.update(checked.details)
     pool = checked.pool
-    placed = (pool.node_selector, pool.tolerations, pool.one_gpu)
+    trainer = checked.trainer
+    placed = (
+        *(pool.node_selector, pool.tolerations, pool.one_gpu),
+        *(trainer.size.cpu, trainer.size.memory, trainer.gpus, trainer.node_selector, trainer.tolerations),
+    )
     kinds = (checked.sizes[kind] for kind in ("data", "train", "traces", "register"))
     sizes = (text for size in kinds for text in (size.cpu, size.memory))
     data = (checked.inputs_fingerprint, checked.known_content, checked.start_from, checked.stage_2)

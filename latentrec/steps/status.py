@@ -167,11 +167,13 @@ def read_step_statuses(root: str, run_id: str) -> list[StepStatus]:
     return sorted(found, key=lambda status: status.started)
 
 
-def close_lost_status(error: str) -> None:
+def close_lost_status(error: str, *, replace: bool = False) -> None:
     """Say that this process's step failed, where its worker was lost and could not say so itself.
 
     Args:
         error: why.
+        replace: also where the worker said something: of several nodes one is lost, and the others only tell
+            that they no longer hear of it.
     """
     root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
     step = os.environ.get(STEP_VARIABLE)
@@ -182,7 +184,7 @@ def close_lost_status(error: str) -> None:
         status = _parse_status(store_for(uri).read_bytes(uri), uri)
     except FileNotFoundError:
         status = StepStatus(step=step, started=time.time())
-    if status.state == "running":
+    if status.state == "running" or (replace and status.state == "failed"):
         status.state, status.error, status.ended = "failed", error, time.time()
         _write(status)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from latentrec.steps.kfp_files import MOUNTS
+from latentrec.steps.train_job import RUNTIME
 from pipeline.task_settings import SETTING_NAMES, SETTINGS, USER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +92,29 @@ def test_a_misspelt_field_of_a_custom_kind_is_found():
     assert problems([entry], last_three_minors()[0]) == []
     entry["spec"]["priorities"][0]["spott"] = True
     assert any("spott" in line for line in problems([entry], last_three_minors()[0]))
+
+
+def test_what_training_on_several_nodes_adds():
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on the PATH")
+    command = ["kubectl", "kustomize", str(MANIFESTS / "trainer")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = {entry["kind"]: entry for entry in yaml.safe_load_all(done.stdout)}
+    known = [entry for kind, entry in found.items() if kind != "ClusterTrainingRuntime"]
+    assert problems(known, last_three_minors()[0]) == []
+    runtime = found["ClusterTrainingRuntime"]
+    assert runtime["metadata"]["name"] == RUNTIME
+    (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    node = job["template"]["spec"]
+    # The pods of a node, as Kubernetes' own Job would have them.
+    plain = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "node"}, "spec": node}
+    assert problems([plain], last_three_minors()[0]) == []
+    spec = node["template"]["spec"]
+    assert (spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsNonRoot"]) == (USER, True)
+    assert spec["priorityClassName"] == found["PriorityClass"]["metadata"]["name"]
+    assert found["PriorityClass"]["value"] >= 0, "JobSet makes it a label, which cannot begin with a minus"
+    assert {mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]} >= set(MOUNTS.values())
+    assert set(found["Role"]["rules"][0]["verbs"]) == {"create", "get", "list", "watch", "delete"}
 
 
 def pod(entry: dict) -> dict:

@@ -28,6 +28,8 @@ TRAINING_STEPS = {
     "reczero": {"pretrain_rating", "rating_grpo"},
     "recone": {"pretrain_rating", "cold_start_sft", "rating_grpo"},
 }
+ONE_GPU = {"evaluate", "pretrain_rating"}
+"""GPU steps that can use one accelerator at most, and no further node."""
 RESUMABLE = {system: steps | {"traces"} for system, steps in TRAINING_STEPS.items()}
 PLAIN_VARIABLES = ("PIPELINE", "STEP", "IMAGE", "IMAGE_DIGEST", "MAX_RESTARTS")
 NEVER_CACHED = {"preflight", "evaluate", "register", "run_summary"}
@@ -125,7 +127,7 @@ def test_accelerators_are_asked_for_exactly_by_gpu_steps(compiled):
     for step in asked:
         accelerator = compiled.container(step)["resources"]["accelerator"]
         assert accelerator["resourceType"] == "nvidia.com/gpu"
-        expected = "one_gpu" if step == "evaluate" else "gpu_count"
+        expected = "one_gpu" if step in ONE_GPU else "trainer_gpus"
         assert expected in accelerator["resourceCount"], "decided by a run parameter"
 
 
@@ -139,7 +141,8 @@ def test_gpu_nodes_come_from_preflight(compiled):
             ("tolerations", toleration["tolerationJson"]),
         ):
             given = read[source["componentInputParameter"]]
-            assert given["taskOutputParameter"] == {"producerTask": "preflight", "outputParameterKey": key}
+            output = key if step in ONE_GPU else f"trainer_{key}"
+            assert given["taskOutputParameter"] == {"producerTask": "preflight", "outputParameterKey": output}
 
 
 def test_everything_that_costs_hangs_on_there_being_new_data(compiled):

@@ -23,10 +23,10 @@ from latentrec.training.common.batching import LengthGroupedPromptSampler
 from latentrec.training.common.early_stopping import LOSS
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import engine_options
+from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.likelihood import DECODING_OF
 from latentrec.training.latentr3.stage_2 import Stage2, StageEngine, TrainedStage
-from latentrec.training.latentr3.text_model import world_size
 from latentrec.training.latentr3.validation_ranking import NdcgReward
 
 STEP = "grpo"

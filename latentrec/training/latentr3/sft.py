@@ -33,6 +33,7 @@ from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.common.trainer_arguments import training_arguments
+from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.collator import NextItemTokens
 from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.sft_config import SFTConfig
@@ -42,7 +43,6 @@ from latentrec.training.latentr3.text_model import (
     make_measure,
     open_text_dataset,
     sample_at_most,
-    world_size,
     write_model,
 )
 from latentrec.training.latentr3.trainable import choose_trainable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -26,11 +25,6 @@ from latentrec.training.latentr3.collator import NextItemTokens, answer_pass, pl
 from latentrec.training.latentr3.latent_terms import USER_SHARE, UserShare, warn_if_collapsed
 
 _VALIDATION_TOKENS_AT_ONCE = 16384
-
-
-def world_size() -> int:
-    """Processes of this training: ``WORLD_SIZE`` of ``torchrun`` or ``accelerate launch``, else 1."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def open_text_dataset(directory: str | Path) -> Dataset:

@@ -21,11 +21,11 @@ from latentrec.models.latentr3 import LoadedLatentR3
 from latentrec.storage import Manifest, check_output
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.trainer_arguments import training_arguments
+from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.collator import has_title
 from latentrec.training.latentr3.sampled_titles import SampledTitles
 from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, row_batches
 from latentrec.training.latentr3.stage_2 import Stage2, StageEngine
-from latentrec.training.latentr3.text_model import world_size
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
 from latentrec.training.latentr3.title_weights import gradient_weight, objective_value
 

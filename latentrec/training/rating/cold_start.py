@@ -21,6 +21,7 @@ from latentrec.prompts.rating_prompt import RatingPrompt, RenderedPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.world import world_size
 from latentrec.training.rating.rating_config import ColdStartConfig
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trace_records import Trace, read_traces
@@ -50,8 +51,8 @@ def train_cold_start(
     model: str | Path | None = None,
     metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
-) -> Manifest:
-    """Fine-tune ``model`` on the traces of a file.
+) -> Manifest | None:
+    """Fine-tune ``model`` on the traces of a file; ``None`` on every process of several but the first.
 
     Raises:
         UserError: neither or both of ``model`` and ``config.backbone``; a trace that is malformed, belongs to
@@ -62,6 +63,7 @@ def train_cold_start(
     metric_logger = metric_logger or NullMetricLogger()
     if (model is None) == (config.backbone is None):
         raise UserError("give either --model (from pretrain-rating) or --backbone", code="config.conflict")
+    config.check_world(world_size())
     data = Dataset(dataset)
     task = RatingTask(data)
     dtype, _ = training_precision(config.dtype, config.lora_rank)
@@ -83,9 +85,13 @@ def train_cold_start(
         predictor = predictor_for(loaded, prompt, budget)
         reward = RatingReward(scale=scale)
         measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-        start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
+        start = {}
+        if checkpoints.main:  # the others wait at the first step
+            start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
         metric_logger.log_metrics({f"valid/{name}": value for name, value in start.items()}, 0)
         trained, curve = _train(config, loaded.model, prompt, rows, checkpoints, metric_logger)
+        if not checkpoints.main:
+            return None
         predictor.model = trained
         end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
         metric_logger.log_metrics({f"valid/{name}": value for name, value in end.items()}, len(curve))
@@ -167,7 +173,8 @@ def _train(
     disable_progress_bars()
     steps = max(1, round(config.num_train_epochs * len(rows) / config.batch_size))
     order = training_order(len(rows), steps, config.batch_size, config.seed)
-    per_device_train_batch_size = config.per_device_train_batch_size or config.batch_size
+    share = config.batch_size // world_size()
+    per_device_train_batch_size = config.per_device_train_batch_size or share
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
         arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
@@ -177,7 +184,7 @@ def _train(
                 **arguments,
                 max_steps=steps,
                 per_device_train_batch_size=per_device_train_batch_size,
-                gradient_accumulation_steps=config.batch_size // per_device_train_batch_size,
+                gradient_accumulation_steps=share // per_device_train_batch_size,
                 learning_rate=config.learning_rate,
                 lr_scheduler_type="cosine",
                 warmup_steps=max(1, round(config.warmup_ratio * steps)),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from latentrec.core import Config
+from latentrec.core import Config, UserError
 from latentrec.core.config import (
     LARGEST,
     OPERATIONAL,
@@ -242,6 +242,17 @@ class RatingGRPOConfig(Config):
         _ = self.reward
         return self
 
+    def check_world(self, processes: int) -> None:
+        """Refuse a step that cannot be dealt out evenly.
+
+        Raises:
+            UserError: the completions of a step are no multiple of processes × a forward pass.
+        """
+        what = f"prompts_per_step x num_generations = {self.completions_per_step}"
+        check_share(
+            "rating_grpo", what, self.completions_per_step, self.per_device_train_batch_size, processes
+        )
+
     @property
     def completions_per_step(self) -> int:
         """Rollouts of one optimizer step."""
@@ -327,10 +338,31 @@ class ColdStartConfig(Config):
             )
         return self
 
+    def check_world(self, processes: int) -> None:
+        """Refuse a batch that cannot be dealt out evenly.
+
+        Raises:
+            UserError: ``batch_size`` is no multiple of processes × a forward pass.
+        """
+        what = f"batch_size {self.batch_size}"
+        check_share("cold_start_sft", what, self.batch_size, self.per_device_train_batch_size, processes)
+
     @property
     def prompt_overrides(self) -> dict[str, Any]:
         """Prompt settings that were given; ``None`` where the model's own hold."""
         return prompt_overrides(self)
+
+
+def check_share(step: str, what: str, total: int, per_device: int, processes: int) -> None:
+    """Refuse a batch of ``total`` rows that ``processes`` cannot share, ``per_device`` (0: all) at once."""
+    parts = processes * (per_device or 1)
+    if total % parts:
+        each = f" x per_device_train_batch_size {per_device}" if per_device else ""
+        raise UserError(
+            f"{step}: {what} cannot be shared evenly by {processes} processes{each}; "
+            f"use a multiple of {parts}",
+            code="config.conflict",
+        )
 
 
 def prompt_overrides(config: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.world import world_size
 from latentrec.training.rating.rating_config import RatingGRPOConfig
 from latentrec.training.rating.rewards import RatingReward, reward_functions
 from latentrec.training.rating.trainer_setup import (
@@ -67,11 +68,12 @@ def train_rating_grpo(
     model: str | Path | None = None,
     metric_logger: MetricLogger | None = None,
     checkpoint_root: str | None = None,
-) -> Manifest:
+) -> Manifest | None:
     """Train by reinforcement learning from ``model`` (pre-trained, or cold-started: then it is RecOne).
 
     ``model.json`` holds the figures on validation before (``start_…``) and after (``end_…``) training,
-    measured the same way, and ``training_curve.json`` the curve.
+    measured the same way, and ``training_curve.json`` the curve. Under ``torchrun`` the processes share every
+    step; ``None`` is what all but the first return.
 
     Raises:
         UserError: neither or both of ``model`` and ``config.backbone``; a dataset of another task.
@@ -89,6 +91,7 @@ def train_rating_grpo(
             "give either --model (from pretrain-rating or cold-start-sft) or --backbone",
             code="config.conflict",
         )
+    config.check_world(world_size())
     data = Dataset(dataset)
     task = RatingTask(data)
     dtype, _ = training_precision(config.dtype, config.lora_rank)
@@ -103,9 +106,13 @@ def train_rating_grpo(
     ) as checkpoints:
         predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
         measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-        start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
+        start = {}
+        if checkpoints.main:  # the others wait at the first step
+            start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
         metric_logger.log_metrics({f"valid/{name}": value for name, value in start.items()}, 0)
         trained, curve = _train(config, task, loaded.model, prompt, reward, checkpoints, metric_logger)
+        if not checkpoints.main:
+            return None
         predictor.model = trained
         end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
         metric_logger.log_metrics({f"valid/{name}": value for name, value in end.items()}, len(curve))
@@ -167,7 +174,8 @@ def _train(
         for i in order.tolist()
     ]
     completions = config.completions_per_step
-    per_device_train_batch_size = config.per_device_train_batch_size or completions
+    share = completions // world_size()
+    per_device_train_batch_size = config.per_device_train_batch_size or share
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
         arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
         with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does
@@ -179,7 +187,7 @@ def _train(
                     **{**arguments, "gradient_checkpointing": config.gradient_checkpointing},
                     max_steps=steps,
                     per_device_train_batch_size=per_device_train_batch_size,
-                    gradient_accumulation_steps=completions // per_device_train_batch_size,
+                    gradient_accumulation_steps=share // per_device_train_batch_size,
                     num_generations=config.num_generations,
                     max_completion_length=int(config.max_completion_tokens or 0),
                     temperature=config.temperature,
