@@ -8,6 +8,7 @@ from latentrec.steps.node_pools import choose_pool
 from latentrec.steps.parameters import CONFIG_OUTPUTS, check_parameters
 from latentrec.steps.status import StepStatus
 from latentrec.steps.step_sizes import choose_sizes
+from latentrec.steps.training_nodes import choose_nodes, trainer_pod
 from latentrec.steps.verdict import Outcome, decide
 from pipeline.dags import SYSTEMS
 from tests.fakes.kfp.compiled import Pipeline
@@ -37,6 +38,10 @@ def preflight(given):
     }
     known = "abc" if str(found.get("data_only_new")).lower() == "true" else ""
     placed = {"node_selector": pool.node_selector, "tolerations": pool.tolerations, "one_gpu": pool.one_gpu}
+    trainer = trainer_pod(choose_nodes(found, pool, sizes["train"]))
+    placed |= {"trainer_cpu": trainer.size.cpu, "trainer_memory": trainer.size.memory}
+    placed |= {"trainer_node_selector": trainer.node_selector, "trainer_tolerations": trainer.tolerations}
+    placed |= {"trainer_gpus": trainer.gpus}
     system, settings = found.pop("system"), found.pop("settings", {})
     configs = check_parameters(system, found, settings)
     configs["stage_2"] = configs.get("title_objective", {})
