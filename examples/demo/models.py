@@ -144,8 +144,8 @@ def _titles(catalogue_path: Path) -> dict[str, str]:
 
 
 def _contender(registry: Registry, version: RegisteredVersion, role: str, folder: Path) -> Contender:
-    parts = registry.parts(version)
-    assistant = registry.download(version, "assistant", folder) if "assistant" in parts else None
+    artifacts = registry.artifacts(version)
+    assistant = registry.download(version, "assistant", folder) if "assistant" in artifacts else None
     loaded = ServingModel.load(
         registry.download(version, "model", folder),
         registry.download(version, "catalogue", folder),
@@ -163,7 +163,7 @@ def _rater(registry: Registry, version: RegisteredVersion, folder: Path) -> Rati
 
 def _add_baseline(stage: Stage, registry: Registry, model: RegisteredVersion, folder: Path) -> None:
     """The SASRec of the same pipeline run, second in the row."""
-    held = [part for part in ("baseline", "assistant") if part in registry.parts(model)]
+    held = [part for part in ("baseline", "assistant") if part in registry.artifacts(model)]
     if not held:
         stage.missing.append(f"No SASRec was registered with {model.uri}.")
         return

@@ -215,7 +215,7 @@ def _show(registry: Registry, name: str, events: Sequence[PromotionEvent]) -> No
     try:
         model = client.get_registered_model(name)
         client.update_registered_model(name, model_description(model.description, events))
-        for version in {event.version, event.replaced} - {None}:
+        for version in {event.version, event.replaced or event.version}:
             text = client.get_model_version(name, version).description
             client.update_model_version(name, version, version_description(text, version, events))
     except Exception as error:

@@ -22,7 +22,8 @@ def metadata_beside(reviews: Sequence[str]) -> tuple[tuple[str, ...], tuple[str,
     Raises:
         UserError, StorageError: storage refuses, or does not answer.
     """
-    found, tried = [], []
+    found: list[str] = []
+    tried: list[str] = []
     for review in reviews:
         folder, slash, name = review.rpartition("/")
         if not name or set(name) & set("*?["):

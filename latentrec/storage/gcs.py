@@ -13,7 +13,7 @@ import io
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -148,7 +148,7 @@ class GcsStore:
         with contextlib.suppress(FileNotFoundError), explained(uri, self._patience):
             self._connection.bucket(bucket).blob(name).delete(if_generation_match=generation, **self._options)
 
-    def deletion_rules(self, uri: str) -> list[str] | None:
+    def deletion_rules(self, uri: str) -> Sequence[str] | None:
         """The bucket's lifecycle rules that reach ``uri``; to read them takes ``storage.buckets.get``."""
         bucket, name = self._split(uri, prefix=True)
         try:

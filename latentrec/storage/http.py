@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
@@ -141,7 +141,7 @@ class HttpStore:
         """Raises :class:`UserError`: web locations can only be read."""
         _read_only(uri)
 
-    def deletion_rules(self, uri: str) -> list[str] | None:
+    def deletion_rules(self, uri: str) -> Sequence[str] | None:
         """``None``: a web server does not say."""
         return None
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -89,7 +89,7 @@ class LocalStore:
                 self._check(uri, if_version)
                 path.unlink(missing_ok=True)
 
-    def deletion_rules(self, uri: str) -> list[str] | None:
+    def deletion_rules(self, uri: str) -> Sequence[str] | None:
         """None: a file system has no such rules."""
         return []
 

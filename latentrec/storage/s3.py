@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -118,7 +118,7 @@ class S3Store:
                 raise PreconditionFailed(f"{uri}: expected version {if_version}, found {info.version}")
         self._client.request("DELETE", *self._split(uri), missing_ok=True)
 
-    def deletion_rules(self, uri: str) -> list[str] | None:
+    def deletion_rules(self, uri: str) -> Sequence[str] | None:
         """The bucket's lifecycle rules that reach ``uri``; ``None`` where they may not be read."""
         bucket, name = self._split(uri, prefix=True)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -95,7 +95,7 @@ class Store(Protocol):
         """Remove one object; it is no error when it is gone already."""
         ...
 
-    def deletion_rules(self, uri: str) -> list[str] | None:
+    def deletion_rules(self, uri: str) -> Sequence[str] | None:
         """Rules by which objects below ``uri`` are deleted without anybody asking, each in words.
 
         ``None``: not known, because these rules may not be read, or the store does not answer to it.
