@@ -93,7 +93,14 @@ _BOUNDS = {
     "greater than": "above",
     "less than": "below",
 }
-_EXPECTED: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_EXPECTED: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "a JSON object of texts",
+    list: "a JSON list",
+}
 
 
 class Config(BaseModel):
@@ -247,7 +254,7 @@ def _expected(field: FieldInfo, fault: Any) -> str:
     if kind.choices and code in ("literal_error", "string_type", "int_type"):
         return f"expected one of {', '.join(kind.choices)}"
     if code.endswith(("_parsing", "_type", "_from_float", "_size")):
-        return f"expected {_EXPECTED[kind.type]}"
+        return f"expected {_EXPECTED[typing.get_origin(kind.type) or kind.type]}"
     message = str(fault["msg"]).replace("Input should be", "expected", 1).removeprefix("Value error, ")
     for theirs, ours in _BOUNDS.items():
         message = message.replace(theirs, ours)

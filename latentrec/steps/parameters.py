@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -279,9 +280,12 @@ def _origins(system: str, parameters: Mapping[str, Any], settings: Any) -> dict[
 
 def _with_parameter(line: str, step: str, origins: Mapping[tuple[str, str], str]) -> str:
     """An error about ``step.field`` in the name of the parameter that the user sees."""
-    where, space, rest = line.partition(" ")
-    name = where.partition(".")[2]
-    return f"{origins[step, name]}{space}{rest}" if (step, name) in origins else line
+    # "sft.seed is …" by the schema; "data_prep: DataPrepConfig.window_end is …", "traces: endpoint is …" by
+    # the checks of a class, which know no step.
+    found = re.match(rf"(?:{step}: )?(?:\w+\.)?(\w+) (?=is |has )", line)
+    if found is None or (step, found[1]) not in origins:
+        return line
+    return f"{origins[step, found[1]]} {line[found.end() :]}"
 
 
 def _guess(key: str, system: str) -> str:

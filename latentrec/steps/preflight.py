@@ -167,7 +167,8 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             looked = f", and there is no {' or '.join(tried)}" if tried else ""
             needs = "LatentR3 trains on titles, which come from there"
             problems.append(f"data_metadata is empty{looked}; {needs}")
-    checked.inputs_fingerprint = attempt("inputs", lambda: check_inputs(reviews, metadata)) or ""
+    boxes = {REVIEWS: reviews, "data_metadata": metadata}
+    checked.inputs_fingerprint = attempt("inputs", lambda: _check_boxes(boxes)) or ""
     in_pod = bool(os.environ.get(POD_VARIABLE))
     if in_pod:
         attempt("installation", check_installation)
@@ -183,7 +184,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         if note:
             checked.details["backbone"] = note
     name = str(given.get("registry_model_name", "")) or default_model_name(system, reviews)
-    attempt("model's name", lambda: check_model_name(name))
+    attempt("model's name", lambda: _check_name(name))
     checked.details["model_name"] = name
     if _is_on(given, "data_only_new"):
         checked.known_content = attempt("registered data", lambda: known_content(name)) or ""
@@ -295,6 +296,24 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
         )
     recognize_inputs(*given)
     return fingerprint_inputs(*given)
+
+
+def _check_boxes(boxes: Mapping[str, tuple[str, ...]]) -> str:
+    """:func:`check_inputs`, whose errors begin with the parameter that names the location."""
+    try:
+        return check_inputs(*boxes.values())
+    except UserError as error:
+        name = next((box for box, given in boxes.items() if any(one in str(error) for one in given)), "")
+        if not name or str(error).startswith(name):
+            raise
+        raise UserError(f"{name}: {error}", code=error.code) from None
+
+
+def _check_name(name: str) -> Any:
+    try:
+        return check_model_name(name)
+    except UserError as error:
+        raise UserError(f"registry_model_name: {error}", code=error.code) from None
 
 
 def _listed(value: Any) -> tuple[str, ...]:
