@@ -205,7 +205,7 @@ class MlflowMetricLogger:
 
     def _deliver(self, limit: int) -> None:
         records = self._queue.peek(limit)
-        wanted = [record for record in records if record["kind"] != "damaged"]
+        wanted = [record for record in records if record["kind"] != "damaged" and not _has_arrived(record)]
         try:
             self._delivery.send(wanted)
         except MetricsRejected as refusal:
@@ -255,6 +255,11 @@ def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:
     root = Path(given) if given else _private_folder()
     key = hashlib.sha256(f"{tracking_uri}\n{run_id or os.getpid()}".encode()).hexdigest()[:16]
     return root / f"{key}-{re.sub(r'[^A-Za-z0-9_.-]', '_', step)}"
+
+
+def _has_arrived(record: Mapping[str, Any]) -> bool:
+    """Whether a process that was killed had sent this: a file's copy is removed once it has arrived."""
+    return record["kind"] == "artifact" and not Path(record["path"]).exists()
 
 
 def _now_ms() -> int:

@@ -189,6 +189,23 @@ def test_artifact_is_kept_while_the_server_is_away_though_its_file_is_gone(deliv
     assert seen == ["fine"]
 
 
+def test_a_file_that_a_killed_process_had_sent_is_not_sent_again(delivery, tmp_path, caplog):
+    """The queue begins anew after a kill; the copy of a file that has arrived is no longer there."""
+    before = DiskQueue(tmp_path / "spool", 10_000)
+    report = tmp_path / "config.json"
+    report.write_text("{}")
+    sent, waiting = (before.keep_file(report) for _ in range(2))
+    for kept in (sent, waiting):
+        before.append({"kind": "artifact", "path": str(kept), "parent": False})
+    before.append({"kind": "metrics", "values": {"loss": 1.0}, "step": 7, "time": 1, "parent": False})
+    before.drop_file(sent)
+    before.close(remove=False)
+    close(MlflowMetricLogger(delivery, tmp_path / "spool", 10_000))
+    assert [r["path"] for r in delivery.received if r["kind"] == "artifact"] == [str(waiting)]
+    assert [step for step, _ in delivery.points()] == [7]
+    assert "refuses" not in caplog.text
+
+
 def test_line_cut_off_by_a_crash_costs_that_line_only(tmp_path):
     spool = DiskQueue(tmp_path / "spool", 10_000)
     spool.append({"kind": "metrics", "step": 1})
