@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from latentrec.core import UserError
+from latentrec.core.text import one_line
 from latentrec.data import Dataset
 
 ITEMS_FILE = "items.parquet"
@@ -100,9 +102,9 @@ class Catalogue:
         """
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise UserError(
-                f"{path}: not a readable {ITEMS_FILE} ({error})", code="catalog.unreadable"
+                f"{path}: not a readable {ITEMS_FILE} ({one_line(error)})", code="catalog.unreadable"
             ) from None
         for column in ("item_key", "title"):
             if column not in table.column_names:
@@ -113,7 +115,7 @@ class Catalogue:
                 )
         if "item_id" in table.column_names:
             table = table.sort_by("item_id")
-            ids = table["item_id"].to_numpy()
+            ids = _whole_numbers(table, "item_id", path)
             if not np.array_equal(ids, np.arange(len(ids))):
                 raise UserError(
                     f"{path}: item_id must run from 0 to {len(ids) - 1} without gaps",
@@ -129,10 +131,10 @@ class Catalogue:
                         f"not empty{cure}",
                         code="catalog.bad_items",
                     )
-        counts = table["train_count"].to_numpy() if "train_count" in table.column_names else None
+        counts = _whole_numbers(table, "train_count", path) if "train_count" in table.column_names else None
         if "title_id" not in table.column_names:
             return cls.from_items(keys, titles, counts)
-        title_ids = table["title_id"].to_numpy()
+        title_ids = _whole_numbers(table, "title_id", path)
         return cls(keys, titles, title_ids, np.zeros(len(keys), np.int64) if counts is None else counts)
 
     def write(self, path: str | Path) -> None:
@@ -206,3 +208,25 @@ class Catalogue:
 
     def _shared(self, other: Catalogue) -> int:
         return sum(key in self._index for key in other.item_keys)
+
+
+def _whole_numbers(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
+    """A column as int64 (n,).
+
+    Raises:
+        UserError: a row holds none, or one below 0; the message names the first.
+    """
+    try:
+        values = table[name].cast(pa.int64())
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(
+            f"{path}: column '{name}' holds no whole numbers ({one_line(error)})", code="catalog.bad_items"
+        ) from None
+    bad = pc.index(pc.fill_null(pc.less(values, 0), True), True).as_py()
+    if bad >= 0:
+        shown = values[bad].as_py()
+        raise UserError(
+            f"{path}, row {bad + 1:,}: '{name}' is {shown}, expected a whole number from 0 on",
+            code="catalog.bad_items",
+        )
+    return values.to_numpy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
@@ -12,7 +11,9 @@ from typing import Any
 
 import yaml
 
+from latentrec.core.documents import parse_document
 from latentrec.core.errors import UserError
+from latentrec.core.text import one_line
 
 _PAIR = re.compile(r"(?:^|\s)([A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)=")
 
@@ -68,9 +69,11 @@ def read_settings(path: str | Path) -> dict[str, Any]:
             f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})",
             code="config.unreadable_file",
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a number of thousands of digits is a ValueError
+        raise UserError(f"{path}: not YAML ({one_line(error)})", code="config.unreadable_file") from None
+    except RecursionError:
         raise UserError(
-            f"{path}: not YAML ({' '.join(str(error).split())})", code="config.unreadable_file"
+            f"{path}: not YAML of settings (nested too deeply)", code="config.unreadable_file"
         ) from None
     if values is None:
         return {}
@@ -115,7 +118,7 @@ def parse_json(name: str, value: str, kind: type) -> Any:
     """
     expected = 'a JSON object such as {"key": "value"}' if kind is dict else "a JSON list"
     try:
-        found = json.loads(value)
+        found = parse_document(value)
     except ValueError:
         found = None
     if not isinstance(found, kind):

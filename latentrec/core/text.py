@@ -68,6 +68,12 @@ def printable_output() -> Iterator[None]:
         yield
 
 
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """What an error says, in one line that can be shown; libraries' messages may have several."""
+    text = " ".join(printable(str(error), lines=True).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def markdown_text(text: str) -> str:
     """The text as one line of Markdown that shows it as it is: no markup, no HTML, no table cell's end."""
     flat = " ".join(printable(text, lines=True).split())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
 from latentrec.storage import sha256_file, store_for
 
 _UCSD = "https://mcauleylab.ucsd.edu/public_datasets/data"
@@ -113,7 +114,7 @@ def _fetch(uri: str, directory: Path) -> Path:
 
 def _read_note(path: Path) -> dict[str, Any] | None:
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = parse_document(path.read_bytes())
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and {"uri", "bytes", "sha256"} <= set(note) else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
 from latentrec.data.validation import Check
 from latentrec.storage import MANIFEST, Manifest, join, store_for
 
@@ -29,13 +30,17 @@ def read_previous(uri: str) -> BaselineDataset:
     """
     where = uri if uri.endswith(".json") else join(uri, MANIFEST)
     try:
-        body = json.loads(store_for(where).read_bytes(where))
+        body = parse_document(store_for(where).read_bytes(where))
         if body["kind"] != "dataset":
             raise UserError(
                 f"{where} is the manifest of a {body['kind']}, expected a dataset's (--previous)",
                 code="dataset.bad_baseline",
             )
-        return BaselineDataset(where, str(body["fingerprint"]), dict(body["counts"]))
+        counts = dict(body["counts"])
+        events = counts.get("interactions", 0)
+        if isinstance(events, bool) or not isinstance(events, int) or events < 0:
+            raise ValueError(f"counts.interactions is {ascii(events)[:60]}")
+        return BaselineDataset(where, str(body["fingerprint"]), counts)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{where}: no manifest; --previous names the dataset of the run before",
@@ -62,7 +67,7 @@ def content_of(manifest: Manifest) -> str:
 
 def volume_check(previous: BaselineDataset, interactions: int, max_drop: float) -> Check:
     """Whether the number of interactions held up against the previous dataset."""
-    before = int(previous.counts.get("interactions", 0))
+    before = previous.counts.get("interactions", 0)
     drop = 1 - interactions / before if before else 0.0
     return Check(
         "volume_against_previous",

@@ -27,6 +27,8 @@ import numpy as np
 
 from latentrec.catalog import MIN_OVERLAP
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
+from latentrec.core.text import one_line
 from latentrec.metrics import ClusterBootstrap
 
 SCHEMA_VERSION = 2
@@ -147,14 +149,15 @@ class GateDecision:
             UserError: no such file, or not a decision of this version.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = parse_document(Path(path).read_bytes())
             if content.get("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"schema_version is {content.get('schema_version')}, not {SCHEMA_VERSION}")
             rows = tuple(BaselineComparison(**row) for row in content.pop("baselines"))
             return cls(baselines=rows, **content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = one_line(error)
             raise UserError(
-                f"{path}: not a gate decision ({error}); run evaluate again", code="gate.unreadable"
+                f"{path}: not a gate decision ({reason}); run evaluate again", code="gate.unreadable"
             ) from None
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
+from latentrec.core.text import one_line
 from latentrec.storage import Manifest, read_manifest
 
 MODEL_JSON = "model.json"
@@ -58,10 +60,10 @@ def read_model(directory: str | Path, *, verify: bool = True) -> tuple[ModelInfo
     manifest = read_manifest(directory, "model", verify=verify)
     path = directory / MODEL_JSON
     try:
-        return ModelInfo(**json.loads(path.read_text(encoding="utf-8"))), manifest
+        return ModelInfo(**parse_document(path.read_bytes())), manifest
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path}: not a model description ({error}); run the step that makes it again",
+            f"{path}: not a model description ({one_line(error)}); run the step that makes it again",
             code="model.unreadable",
         ) from None
 

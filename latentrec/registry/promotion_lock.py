@@ -28,6 +28,8 @@ from latentrec.tracking.run_context import embedded_root
 
 STALE_AFTER_S = 60.0
 REFRESH_S = 10.0
+_MISSED_S = 2.5 * REFRESH_S
+"""A living holder refreshes its lock at least once within so long."""
 _POLL_S = 0.5
 
 
@@ -179,9 +181,11 @@ def _acquire(uri: str, content: dict[str, Any], name: str, wait_seconds: float) 
             continue
         if info.version != seen_version:
             seen_version, seen_since = info.version, time.monotonic()
-        unchanged = max(time.time() - info.updated, time.monotonic() - seen_since)
+        watched = time.monotonic() - seen_since
+        # This machine's clock and the store's may be apart: a holder that is alive is seen to refresh.
+        looks_old = time.time() - info.updated > STALE_AFTER_S and watched > _MISSED_S
         holder = _holder(uri)
-        if unchanged > STALE_AFTER_S or is_known_dead(holder):
+        if watched > STALE_AFTER_S or looks_old or is_known_dead(holder):
             try:
                 found = store.write_bytes(uri, _body(content), if_version=info.version)
             except PreconditionFailed:

@@ -6,9 +6,13 @@ import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from latentrec.catalog import Catalogue
+from latentrec.core import UserError
 from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import TextRatingPredictor
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
@@ -33,6 +37,37 @@ class _Item:
     mean: float | None
 
 
+def read_items(path: str | Path) -> dict[str, _Item]:
+    """Items by key: titles, and where the catalogue has them descriptions and mean ratings.
+
+    Raises:
+        UserError: not a catalogue (:meth:`latentrec.catalog.Catalogue.read`), or a mean rating is no number.
+    """
+    catalogue = Catalogue.read(path)
+    table = pq.read_table(path)
+    if "item_id" in table.column_names:
+        table = table.sort_by("item_id")  # the catalogue's order
+
+    def column(name: str, kind: pa.DataType) -> list[Any]:
+        if name not in table.column_names:
+            return [None] * catalogue.n_items
+        try:
+            return table[name].cast(kind).to_pylist()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path}: column '{name}' is no {kind} ({reason})", code="catalog.bad_items"
+            ) from None
+
+    descriptions, means = column("description", pa.string()), column("train_mean_rating", pa.float64())
+    return {
+        key: _Item(title, description or "", mean if mean is not None and math.isfinite(mean) else None)
+        for key, title, description, mean in zip(
+            catalogue.item_keys, catalogue.titles, descriptions, means, strict=True
+        )
+    }
+
+
 class RatingService:
     """Thread-safe rating predictions: one request generates at a time.
 
@@ -50,17 +85,7 @@ class RatingService:
     def load(cls, model_dir: str | Path, catalogue_path: str | Path) -> RatingService:
         """Load a rating model and its catalogue (titles; descriptions and mean ratings where it has them)."""
         info, _ = read_model(model_dir)
-        table = pq.read_table(catalogue_path)
-        n_items = table.num_rows
-
-        def column(name: str) -> list:
-            return table[name].to_pylist() if name in table.column_names else [None] * n_items
-
-        columns = (column(name) for name in ("item_key", "title", "description", "train_mean_rating"))
-        items = {
-            key: _Item(title, description or "", mean)
-            for key, title, description, mean in zip(*columns, strict=True)
-        }
+        items = read_items(catalogue_path)
         global_mean = float(info.architecture["global_mean"])
         return cls(TextRatingPredictor.load(model_dir), items, global_mean)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
 from latentrec.models.gguf import is_gguf
 from latentrec.models.named import NAMED
 from latentrec.models.presets import PRESETS
@@ -109,6 +109,10 @@ def trains_adapters(system: str, configs: Mapping[str, Mapping[str, Any]]) -> bo
     return bool(given) and all(value == "lora" if isinstance(value, str) else value for value in given)
 
 
+_LARGEST_SIZE = 1 << 24
+"""Far above any hidden size, vocabulary or number of layers there is."""
+
+
 def read_model_config(backbone: str) -> dict[str, Any]:
     """``config.json`` of a directory, a ``gs://`` location or a hub id.
 
@@ -118,7 +122,7 @@ def read_model_config(backbone: str) -> dict[str, Any]:
     if not is_local(backbone) or local_path(backbone).is_dir() or not _HUB_ID.match(backbone):
         uri = join(backbone, "config.json")
         try:
-            text = store_for(uri).read_bytes(uri).decode()
+            text: bytes | str = store_for(uri).read_bytes(uri)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise UserError(
                 f"backbone '{backbone}' is neither a preset ({', '.join(PRESETS)}), {' or '.join(NAMED)}, a "
@@ -129,7 +133,7 @@ def read_model_config(backbone: str) -> dict[str, Any]:
     else:
         text = _hub_config(backbone)
     try:
-        config = json.loads(text)
+        config = parse_document(text)
     except ValueError as error:
         raise UserError(
             f"backbone '{backbone}': config.json is not JSON ({error})", code="backbone.cannot_load"
@@ -143,16 +147,28 @@ def read_model_config(backbone: str) -> dict[str, Any]:
 
 
 def parameter_count(config: Mapping[str, Any]) -> int:
-    """Parameters of a decoder-only transformer, from the sizes in its ``config.json`` (gated MLP, GQA)."""
-    d, layers, vocab = (
-        int(config["hidden_size"]),
-        int(config.get("num_hidden_layers", 1)),
-        int(config["vocab_size"]),
-    )
-    inner = int(config.get("intermediate_size") or 4 * d)
-    heads = int(config.get("num_attention_heads") or 1)
-    head_dim = int(config.get("head_dim") or d // heads)
-    key_value = int(config.get("num_key_value_heads") or heads) * head_dim
+    """Parameters of a decoder-only transformer, from the sizes in its ``config.json`` (gated MLP, GQA).
+
+    Raises:
+        UserError: a size is no whole number that a model can have.
+    """
+
+    def size(name: str, otherwise: int) -> int:
+        found = config.get(name)
+        if found is None:
+            return otherwise
+        if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= _LARGEST_SIZE:
+            raise UserError(
+                f"the backbone's config.json: {name} is {ascii(found)[:60]}, expected a whole number from 1 "
+                f"to {_LARGEST_SIZE:,}",
+                code="backbone.not_language_model",
+            )
+        return found
+
+    d, layers, vocab = size("hidden_size", 1), size("num_hidden_layers", 1), size("vocab_size", 1)
+    inner, heads = size("intermediate_size", 4 * d), size("num_attention_heads", 1)
+    head_dim = size("head_dim", max(1, d // heads))
+    key_value = size("num_key_value_heads", heads) * head_dim
     attention = 2 * d * heads * head_dim + 2 * d * key_value
     embeddings = vocab * d * (1 if config.get("tie_word_embeddings", False) else 2)
     return embeddings + layers * (attention + 3 * d * inner + 2 * d) + d

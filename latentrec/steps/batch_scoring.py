@@ -13,7 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentrec.core import UserError, progress
+from latentrec.core.documents import parse_document
+from latentrec.core.text import one_line
 from latentrec.data import Dataset
+from latentrec.data.reading.byte_streams import MAX_LINE_BYTES
+from latentrec.data.reading.line_reader import UNFIT
 from latentrec.decoding import DecodingOptions
 from latentrec.registry.model_registry import RegisteredVersion, Registry
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
@@ -181,8 +185,10 @@ def _users_of_dataset(directory: Path) -> Iterator[tuple[str, list[str]]]:
 def _users_of_parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{name}: not readable Parquet ({error})", code="users.unreadable") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{name}: not readable Parquet ({one_line(error)})", code="users.unreadable"
+        ) from None
     missing = {"user_key", "history"} - set(file.schema_arrow.names)
     if missing:
         raise UserError(
@@ -190,29 +196,58 @@ def _users_of_parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
             code="users.missing_column",
         )
     rows = 0
-    for batch in file.iter_batches(columns=["user_key", "history"]):
-        for row in batch.to_pylist():
+    batches = file.iter_batches(columns=["user_key", "history"])
+    while True:
+        try:
+            batch = next(batches, None)
+            found = batch.to_pylist() if batch is not None else None
+        except (pa.ArrowException, OSError, ValueError) as error:  # damaged further on, or text that is none
+            raise UserError(
+                f"{name}, after row {rows:,}: not readable Parquet ({one_line(error)})",
+                code="users.unreadable",
+            ) from None
+        if found is None:
+            return
+        for row in found:
             rows += 1
-            if row["user_key"] is None:
+            if (key := _user_key(row["user_key"])) is None:
+                shown = "null" if row["user_key"] is None else ascii(row["user_key"])[:60]
                 raise UserError(
-                    f"{name}, row {rows:,}: 'user_key' is null, expected the user's key", code="users.bad_row"
+                    f"{name}, row {rows:,}: 'user_key' is {shown}, expected the user's key",
+                    code="users.bad_row",
                 )
-            yield str(row["user_key"]), row["history"] or []
+            yield key, row["history"] or []
 
 
 def _users_of_lines(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-                key = row["user_key"]
-                if isinstance(key, bool) or not isinstance(key, str | int) or key == "":
-                    raise TypeError(f"user_key is {key!r}")
-                yield str(key), row["history"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+                if len(line) > MAX_LINE_BYTES:
+                    raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB")
+                row = parse_document(line)
+                if not isinstance(row, dict) or "user_key" not in row or "history" not in row:
+                    raise ValueError("no object with these fields")
+                if (key := _user_key(row["user_key"])) is None:
+                    raise ValueError(f"'user_key' is {ascii(row['user_key'])[:60]}")
+            except ValueError as error:
                 raise UserError(
-                    f'{name}, line {number:,}: expected {{"user_key": "…", "history": ["ITEM_KEY", …]}}',
+                    f'{name}, line {number:,}: expected {{"user_key": "…", "history": ["ITEM_KEY", …]}} '
+                    f"({one_line(error)})",
                     code="users.bad_row",
                 ) from None
+            yield key, row["history"]
+
+
+def _user_key(value: Any) -> str | None:
+    """A user's key as text; ``None`` for what is none: no text or whole number, empty, or not UTF-8."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        return None
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return None
+    key = str(value)
+    return None if UNFIT.search(key) else key

@@ -12,7 +12,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from latentrec.core import UserError
+from latentrec.core.documents import parse_document
 from latentrec.core.settings import RUN_ID_VARIABLE, STATUS_ROOT_VARIABLE
+from latentrec.core.text import one_line
 from latentrec.storage import join, store_for
 
 
@@ -35,7 +38,13 @@ def read_operational(step: str) -> dict[str, Any]:
     uri = _uri()
     if uri is None or store_for(uri).stat(uri) is None:
         return {}
-    return json.loads(store_for(uri).read_bytes(uri)).get(step, {})
+    try:
+        return dict(parse_document(store_for(uri).read_bytes(uri)).get(step, {}))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{uri}: not the run's settings ({one_line(error)}); start the run again",
+            code="config.unreadable_file",
+        ) from None
 
 
 def _uri() -> str | None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentrec.core import UserError
+from latentrec.core.text import one_line
 from latentrec.storage import check_output_file, is_local, join, store_for
 
 SHARD_KEY, BATCH_KEY = b"latentrec.shard", b"latentrec.batch_size"
@@ -145,9 +146,9 @@ def _shard(place: str, number: int, count: int, scratch: Path) -> pq.ParquetFile
         ) from None
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{place}: not readable Parquet ({error}); score it again", code="shards.unreadable"
+            f"{place}: not readable Parquet ({one_line(error)}); score it again", code="shards.unreadable"
         ) from None
     written = (file.schema_arrow.metadata or {}).get(SHARD_KEY, b"").decode("utf-8", "replace")
     if written != f"{number}/{count}":

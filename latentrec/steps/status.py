@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
+from latentrec.core.documents import parse_document
 from latentrec.core.log_setup import configure_logging
 from latentrec.core.redact import redact, redact_values
 from latentrec.core.settings import (
@@ -28,7 +29,7 @@ from latentrec.core.settings import (
     STATUS_ROOT_VARIABLE,
     STEP_VARIABLE,
 )
-from latentrec.core.text import printable
+from latentrec.core.text import one_line, printable
 from latentrec.steps.failures import report_failure
 from latentrec.steps.local_run import end_with_run
 from latentrec.storage.checkpoints import StaleAttempt
@@ -52,6 +53,9 @@ _MACHINE = {
 }
 """Faults of the machine, and what can be done about each."""
 
+_STATUS = re.compile(r"[a-z][a-z0-9_]*\.json")
+_LATEST = 1e12
+"""UTC seconds that are believed, far beyond any; a clock that is NaN or infinite is below none."""
 KFP_ATTEMPT_VARIABLE = "KFP_RETRY_INDEX"
 """KFP sets it: how many pods of this step there were before."""
 
@@ -156,14 +160,17 @@ def _leave(word: str, message: str, exit_code: int, error_code: str | None = Non
 
 
 def read_step_statuses(root: str, run_id: str) -> list[StepStatus]:
-    """Every step's status of one run, in order of start.
+    """Every step's status of one run, in order of start; other files there are none of ours.
+
+    Consoles make objects of no bytes that stand for a folder, and file managers hide files of their own.
 
     Raises:
         UserError: a file there is no status.
     """
     prefix = join(root, run_id) + "/"
     store = store_for(root)
-    found = [_parse_status(store.read_bytes(info.uri), info.uri) for info in store.list(prefix)]
+    names = [name for info in store.list(prefix) if _STATUS.fullmatch(name := info.uri.removeprefix(prefix))]
+    found = [_parse_status(store.read_bytes(prefix + name), prefix + name) for name in names]
     return sorted(found, key=lambda status: status.started)
 
 
@@ -202,18 +209,18 @@ def _add_earlier_attempts(status: StepStatus) -> None:
 
 def _parse_status(data: bytes, uri: str) -> StepStatus:
     try:
-        status = StepStatus(**json.loads(data))
+        status = StepStatus(**parse_document(data))
         numbers = (status.started, status.ended or 0.0, status.gpu_seconds)
         if (
             isinstance(status.step, str)
             and isinstance(status.state, str)
             and isinstance(status.details, dict)
-            and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+            and all(isinstance(number, int | float) and abs(number) < _LATEST for number in numbers)
         ):
             return status
         reason = "a field is of another type"
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = str(error)
+    except (ValueError, TypeError) as error:
+        reason = one_line(error)
     raise UserError(
         f"{uri}: not the status of a step ({reason}); remove it or choose another --run",
         code="run.bad_status",

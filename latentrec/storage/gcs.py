@@ -37,7 +37,7 @@ from latentrec.storage.transfer import (
     transfer_progress,
     workers,
 )
-from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
+from latentrec.storage.types import ABSENT, MAX_SMALL, ObjectInfo, PreconditionFailed, StorageError, too_large
 
 COMPOSE_FROM = 64 << 20
 """Larger files are uploaded as parts at once."""
@@ -86,7 +86,9 @@ class GcsStore:
         def read() -> bytes:
             with explained(uri, self._patience):
                 blob = self._connection.bucket(bucket).blob(name)
-                return blob.download_as_bytes(raw_download=True, checksum="crc32c", **self._options)
+                taken = _Bounded(uri)
+                blob.download_to_file(taken, raw_download=True, checksum="crc32c", **self._options)
+                return taken.getvalue()
 
         return _repeat_if_corrupted(read)
 
@@ -325,6 +327,20 @@ class GcsStore:
                 f"{uri}: expected gs://BUCKET/{'PREFIX' if prefix else 'NAME'}", code="storage.bad_uri"
             )
         return bucket, name
+
+
+class _Bounded(io.BytesIO):
+    """Takes a small object, and no more of a larger one."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def write(self, data: Any) -> int:
+        """As memory; a byte too many is an error."""
+        if self.tell() + len(data) > MAX_SMALL:
+            raise too_large(self._uri)
+        return super().write(data)
 
 
 def _repeat_if_corrupted(action: Callable[[], T]) -> T:

@@ -22,7 +22,6 @@ from latentrec.core.redact import redact
 from latentrec.core.retry import PASSING, Retries
 from latentrec.core.text import printable
 from latentrec.storage.http_guard import (
-    MAX_SMALL,
     MAX_UNANNOUNCED,
     Overrun,
     announced_size,
@@ -31,7 +30,7 @@ from latentrec.storage.http_guard import (
     raw_blocks,
 )
 from latentrec.storage.transfer import PIECE, RangeReader, Timeouts, transfer_progress
-from latentrec.storage.types import ObjectInfo, StorageError
+from latentrec.storage.types import MAX_SMALL, ObjectInfo, StorageError, too_large
 
 _BLOCK = 1 << 18
 _FIRST_S = 10.0
@@ -74,7 +73,7 @@ class HttpStore:
         with self.open_read(uri) as stream:
             data = stream.read(MAX_SMALL + 1)
         if len(data) > MAX_SMALL:
-            raise StorageError(f"{redact(uri)}: larger than {MAX_SMALL >> 20} MB, not the file expected here")
+            raise too_large(redact(uri))
         return data
 
     def download_file(self, uri: str, path: Path) -> None:

@@ -22,8 +22,6 @@ MAX_SIZE = 1 << 43
 """Bytes of the largest file that is believed (8 TB)."""
 MAX_UNANNOUNCED = 64 << 30
 """Bytes taken from a server that does not say how many there are."""
-MAX_SMALL = 256 << 20
-"""Bytes of a file that is read whole into memory."""
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 

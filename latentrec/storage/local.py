@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed
+from latentrec.storage.types import ABSENT, MAX_SMALL, ObjectInfo, PreconditionFailed, too_large
 
 _TEMPORARY_PREFIX = ".writing-"
 
@@ -43,7 +43,11 @@ class LocalStore:
 
     def read_bytes(self, uri: str) -> bytes:
         """Read the file whole."""
-        return local_path(uri).read_bytes()
+        with local_path(uri).open("rb") as stream:
+            data = stream.read(MAX_SMALL + 1)
+        if len(data) > MAX_SMALL:
+            raise too_large(uri)
+        return data
 
     def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
         """Write the file atomically, under the precondition."""

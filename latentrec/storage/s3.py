@@ -21,11 +21,12 @@ from typing import BinaryIO, cast
 from xml.etree import ElementTree
 
 from latentrec.core import UserError
+from latentrec.core.text import one_line
 from latentrec.storage.lifecycle import S3_GONE, s3_rules
 from latentrec.storage.local import temporary_beside
 from latentrec.storage.s3_client import S3Client, S3Settings, error_code
 from latentrec.storage.transfer import PIECE, RangeReader, Timeouts, pieces, transfer_progress
-from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
+from latentrec.storage.types import ABSENT, MAX_SMALL, ObjectInfo, PreconditionFailed, StorageError
 
 PART = 64 << 20
 """Files larger than this go up as parts of this size; 10,000 parts at most."""
@@ -52,7 +53,7 @@ class S3Store:
 
     def read_bytes(self, uri: str) -> bytes:
         """Read a small object whole."""
-        return self._client.request("GET", *self._split(uri)).content
+        return self._client.request("GET", *self._split(uri), limit=MAX_SMALL).content
 
     def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
         """Write atomically, under the precondition."""
@@ -92,13 +93,17 @@ class S3Store:
         token = ""
         while True:
             query = {"list-type": "2", "prefix": name} | ({"continuation-token": token} if token else {})
-            page = _without_namespaces(self._client.request("GET", bucket, query=query).content)
+            page = _parsed(self._client.request("GET", bucket, query=query).content, prefix)
             for entry in page.iter("Contents"):
+                try:
+                    size, updated = int(entry.findtext("Size") or 0), _seconds(entry.findtext("LastModified"))
+                except ValueError as error:
+                    raise StorageError(f"{prefix}: not a list of objects ({one_line(error)})") from None
                 yield ObjectInfo(
                     uri=f"{self._scheme}://{bucket}/{entry.findtext('Key')}",
-                    size=int(entry.findtext("Size") or 0),
+                    size=size,
                     version=entry.findtext("ETag") or "",
-                    updated=_seconds(entry.findtext("LastModified")),
+                    updated=updated,
                 )
             token = page.findtext("NextContinuationToken") or ""
             if page.findtext("IsTruncated") != "true" or not token:
@@ -171,7 +176,7 @@ class S3Store:
         bucket, key = self._split(uri)
         mark = uuid.uuid4().hex
         begun = self._client.request("POST", bucket, key, query={"uploads": ""}, headers={_MARK: mark})
-        upload = _without_namespaces(begun.content).findtext("UploadId") or ""
+        upload = _parsed(begun.content, uri).findtext("UploadId") or ""
         try:
             parts = []
             for number, (start, end) in enumerate(pieces(size, max(PART, -(-size // 10_000))), 1):
@@ -204,7 +209,8 @@ class S3Store:
                     sha256=hashlib.sha256(whole).hexdigest(),
                 )
                 if b"<Error>" in answer.content:  # the store may fail after it has sent HTTP 200
-                    raise StorageError(f"{uri}: the parts could not be put together: {answer.text[:200]}")
+                    code = error_code(answer) or "no reason given"
+                    raise StorageError(f"{uri}: the parts could not be put together ({code})")
 
             return self._conditional(uri, mark, if_version, complete)
         except BaseException:
@@ -236,7 +242,8 @@ class S3Store:
     def _range(self, info: ObjectInfo, start: int, end: int) -> bytes:
         headers = {"range": f"bytes={start}-{end - 1}", "if-match": info.version}
         try:
-            data = self._client.request("GET", *self._split(info.uri), headers=headers).content
+            answer = self._client.request("GET", *self._split(info.uri), headers=headers, limit=end - start)
+            data = answer.content
         except PreconditionFailed:
             raise StorageError(f"{info.uri}: overwritten while it was read; read it again") from None
         if len(data) != end - start:
@@ -254,8 +261,12 @@ class S3Store:
         return bucket, name
 
 
-def _without_namespaces(content: bytes) -> ElementTree.Element:
-    root = ElementTree.fromstring(content)
+def _parsed(content: bytes, uri: str) -> ElementTree.Element:
+    """An answer in XML, its namespaces taken off."""
+    try:
+        root = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise StorageError(f"{uri}: the answer is no XML of S3's ({one_line(error)})") from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,15 +21,20 @@ from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 import requests
+import urllib3
 
 from latentrec.core import UserError
 from latentrec.core.retry import PASSING, Retries
 from latentrec.core.settings import S3_ACCESS_KEY_VARIABLE, S3_ENDPOINT_VARIABLE, S3_SECRET_KEY_VARIABLE
+from latentrec.storage.http_guard import Overrun, raw_blocks
 from latentrec.storage.transfer import Timeouts
 from latentrec.storage.types import PreconditionFailed, StorageError
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _REFUSED = (401, 403)
+_BLOCK = 1 << 18
+MAX_DOCUMENT = 8 << 20
+"""Bytes of a page of names or of an error; a page of 1,000 names has at most about 2 MB."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,23 @@ class S3Settings:
         )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the store said, its body read whole and as it came over the wire (never inflated)."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class S3Client:
     """Requests to one endpoint, with retries; safe for use by several threads."""
 
     def __init__(self, settings: S3Settings, timeouts: Timeouts) -> None:
         self.settings, self._timeouts = settings, timeouts
         self._session = requests.Session()
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._session.auth = _leave_as_signed
 
     def request(
         self,
@@ -86,7 +103,8 @@ class S3Client:
         body: Any = b"",
         sha256: str = EMPTY_SHA256,
         missing_ok: bool = False,
-    ) -> requests.Response:
+        limit: int = MAX_DOCUMENT,
+    ) -> Answer:
         """One request, repeated while the failure may pass.
 
         Args:
@@ -98,12 +116,13 @@ class S3Client:
             body: bytes, or a function that opens a stream (for the retries).
             sha256: hex digest of the body; the store compares it.
             missing_ok: return an answer of 404 instead of raising.
+            limit: bytes of the answer's body at most.
 
         Raises:
             FileNotFoundError: HTTP 404.
             PreconditionFailed: HTTP 412, or 409 from two conditional writes at once.
             UserError: HTTP 401 or 403.
-            StorageError: the failure did not pass in time.
+            StorageError: the failure did not pass in time, or the answer is longer than ``limit``.
         """
         path = f"/{quote(bucket, safe='')}" + (f"/{quote(key, safe='/~')}" if key else "")
         text = "&".join(
@@ -118,21 +137,26 @@ class S3Client:
             data = body() if callable(body) else body
             try:
                 signed = sign(self.settings, method, path, text, headers or {}, sha256, datetime.now(UTC))
-                answer = self._session.request(
+                # A redirect would be signed for another host: the store's own address is asked for.
+                with self._session.request(
                     method,
                     url,
                     headers=signed,
                     data=data,
                     timeout=self._timeouts.timeout,
-                    stream=method == "GET",
-                )
+                    stream=True,
+                    allow_redirects=False,
+                ) as response:
+                    answer = _read(response, limit, is_head=method == "HEAD")
                 if answer.status_code < 300 or (missing_ok and answer.status_code == 404):
                     return answer
                 problem = f"HTTP {answer.status_code} {error_code(answer)}".rstrip()
                 asked = retries.asked_pause(answer.headers.get("Retry-After"))
                 if answer.status_code not in PASSING:
                     _raise(answer.status_code, where, problem)
-            except requests.RequestException as error:
+            except Overrun as error:
+                raise StorageError(f"{where}: {error}; check the endpoint") from None
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
                 problem = type(error).__name__
             finally:
                 if hasattr(data, "close"):
@@ -184,12 +208,31 @@ def sign(
     return found
 
 
-def error_code(answer: requests.Response) -> str:
-    """The code that the store gives with an error, such as ``NoSuchBucket``; empty for none."""
+def error_code(answer: Answer) -> str:
+    """The code that the store gives with an error, such as ``NoSuchBucket``; empty for none.
+
+    The rest of the body is a stranger's text and is not shown.
+    """
     try:
-        return ElementTree.fromstring(answer.content).findtext("Code") or ""
+        code = ElementTree.fromstring(answer.content).findtext("Code") or ""
     except ElementTree.ParseError:
         return ""
+    return code if re.fullmatch(r"[A-Za-z0-9.]{1,60}", code) else ""
+
+
+def _read(response: requests.Response, limit: int, *, is_head: bool) -> Answer:
+    if is_head:
+        body = b""
+    elif response.ok:
+        body = b"".join(raw_blocks(response, limit, _BLOCK))
+    else:  # the start of an error is enough
+        body = response.raw.read(_BLOCK, decode_content=False)
+    return Answer(response.status_code, response.headers, body)
+
+
+def _leave_as_signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without an ``auth``, requests would replace the signature by what a ``.netrc`` holds for the host."""
+    return request
 
 
 def _raise(status: int, where: str, problem: str) -> None:

@@ -48,6 +48,15 @@ class ObjectInfo:
     updated: float = 0.0
 
 
+MAX_SMALL = 256 << 20
+"""Bytes of a file that is read whole into memory (:meth:`Store.read_bytes`)."""
+
+
+def too_large(uri: str) -> StorageError:
+    """The error for a file that is larger."""
+    return StorageError(f"{uri}: larger than {MAX_SMALL >> 20} MB, not the file expected here")
+
+
 class Store(Protocol):
     """One kind of storage. ``uri`` is always the full location, scheme included.
 
@@ -64,7 +73,11 @@ class Store(Protocol):
         ...
 
     def read_bytes(self, uri: str) -> bytes:
-        """Read a small object whole."""
+        """Read a small object whole.
+
+        Raises:
+            StorageError: it is larger than :data:`MAX_SMALL`; no more than that is ever taken.
+        """
         ...
 
     def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from latentrec.core import UserError
 from latentrec.storage import StorageError
+from tests.fuzz.refusals import require_one_line
 
 REFUSED = (UserError, StorageError)
 PIECES = [
@@ -33,11 +34,6 @@ PIECES = [
     b"-1", b"1e400", b"1" + b"0" * 400, b"9" * 30, b"[" * 300, b"{" * 300, b"[]", b"{}", b",", b";", b"\t", b"::", b"../",
     b"/etc/passwd", b"\xc3\x28", "é\u202e".encode(), b" " * 50, b"<script>", b"1970", b"2e10",
 ]  # fmt: skip
-
-
-def require_one_line(error: Exception) -> None:
-    """A refusal is one line."""
-    assert "\n" not in str(error), error
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
@@ -282,11 +278,19 @@ def parameters(count: int, draw: random.Random, folder: Path) -> Iterator[str]:
             yield "refused"
 
 
+def other_files(count: int, draw: random.Random, folder: Path) -> Iterator[str]:
+    """Users to score, traces, settings, catalogues: see :mod:`tests.fuzz.user_files`."""
+    from tests.fuzz.user_files import user_files
+
+    yield from user_files(count, draw, folder, mutated)
+
+
 CAMPAIGNS = {
     "data preparation": data_preparation,
     "manifests and indexes": documents,
     "scoring bodies": scoring_bodies,
     "parameters": parameters,
+    "other files": other_files,
 }
 
 

@@ -24,7 +24,13 @@ def run(name: str, count: int, folder: Path, seed: int = 1) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("data preparation", 60), ("manifests and indexes", 200), ("scoring bodies", 200), ("parameters", 100)],
+    [
+        ("data preparation", 60),
+        ("manifests and indexes", 200),
+        ("scoring bodies", 200),
+        ("parameters", 100),
+        ("other files", 200),
+    ],
 )
 def test_a_few_fuzzed_inputs(tmp_path, name, count):
     run(name, count, tmp_path / "fuzz", seed=7)
@@ -38,6 +44,7 @@ def test_a_few_fuzzed_inputs(tmp_path, name, count):
         ("manifests and indexes", 10_000),
         ("scoring bodies", 10_000),
         ("parameters", 5_000),
+        ("other files", 10_000),
     ],
 )
 def test_fuzzed_inputs(tmp_path, name, count):

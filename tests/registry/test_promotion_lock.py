@@ -66,7 +66,8 @@ def test_a_lock_held_by_another_is_an_error_in_the_end(tmp_path):
         pass
 
 
-def test_a_dead_holders_lock_is_taken_over_and_the_holder_finds_out(tmp_path):
+def test_a_dead_holders_lock_is_taken_over_and_the_holder_finds_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("latentrec.registry.promotion_lock._MISSED_S", 0.1)
     with promotion_lock(str(tmp_path), "latentr3", expects=None, version="1") as slow:
         old = time.time() - STALE_AFTER_S - 10
         os.utime(slow.uri, (old, old))
@@ -120,6 +121,22 @@ def test_a_lock_that_is_held_for_long_is_not_broken(tmp_path, monkeypatch):
     with promotion_lock(str(tmp_path), "latentr3") as held:
         with (
             refused("registry.locked"),
+            promotion_lock(str(tmp_path), "latentr3", wait_seconds=1.5),
+        ):
+            pass
+        held.check()
+
+
+def test_a_living_holders_lock_is_not_broken_by_a_machine_whose_clock_is_ahead(tmp_path, monkeypatch):
+    module = "latentrec.registry.promotion_lock"
+    monkeypatch.setattr(f"{module}.REFRESH_S", 0.05)
+    monkeypatch.setattr(f"{module}._MISSED_S", 0.5)
+    monkeypatch.setattr(f"{module}._POLL_S", 0.02)
+    with promotion_lock(str(tmp_path), "latentr3") as held:
+        ahead = time.time
+        monkeypatch.setattr(f"{module}.time.time", lambda: ahead() + 3600)
+        with (
+            pytest.raises(UserError, match="has been moving aliases"),
             promotion_lock(str(tmp_path), "latentr3", wait_seconds=1.5),
         ):
             pass

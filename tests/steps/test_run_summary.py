@@ -5,7 +5,7 @@ import json
 import pytest
 
 from latentrec.steps.run_summary import render_summary, write_run_summary
-from latentrec.steps.status import StepStatus
+from latentrec.steps.status import StepStatus, read_step_statuses
 from latentrec.steps.verdict import Outcome, RunVerdict, decide
 from tests.errors import refused
 
@@ -51,6 +51,16 @@ def test_a_step_that_vanished_is_told_from_one_that_failed():
     """A pod that is killed writes nothing more: its status says "running" for ever."""
     told = rendered("FAILED", [*GOOD[:2], StepStatus("sft", started=1000.0)])
     assert "**sft** began and never ended: killed, evicted or out of memory" in told
+
+
+def test_what_is_no_status_in_the_folder_of_statuses_is_none(tmp_path):
+    """A bucket's console makes an object of no bytes for a folder; file managers hide files of theirs."""
+    folder = tmp_path / "run-1"
+    folder.mkdir()
+    (folder / "sft.json").write_text(json.dumps({"step": "sft", "state": "succeeded"}))
+    for name in (".DS_Store", "_temporary", "notes.txt", "sft.json.bak"):
+        (folder / name).write_bytes(b"\0\0\0\1Bud1")
+    assert [status.step for status in read_step_statuses(str(tmp_path), "run-1")] == ["sft"]
 
 
 def test_a_run_whose_pods_never_started_points_to_their_events():

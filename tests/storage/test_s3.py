@@ -1,5 +1,6 @@
 """S3 over signed requests: the signature against Amazon's own example, preconditions, parts, lost answers."""
 
+import gzip
 import hashlib
 import threading
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ class Bucket(ThreadingHTTPServer):
         self.mark: dict[str, str] = {}
         self.conditions, self.lose_answers = True, 0
         self.lifecycle: tuple[int, bytes] = (404, b"<Error><Code>NoSuchLifecycleConfiguration</Code></Error>")
+        self.redirect, self.page = "", None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,6 +72,10 @@ class Handler(BaseHTTPRequestHandler):
         assert hashlib.sha256(body).hexdigest() == self.headers["x-amz-content-sha256"]
         if "lifecycle" in query:
             return self._reply(*self.server.lifecycle)
+        if self.server.redirect and key != urlsplit(self.server.redirect).path:
+            return self._reply(307, Location=self.server.redirect)
+        if self.server.page is not None:
+            return self._reply(200, self.server.page)
         if "uploads" in query:
             self.server.mark = self._metadata()
             return self._reply(200, b"<R><UploadId>u1</UploadId></R>")
@@ -188,6 +194,49 @@ def test_preconditions_hold(store, bucket, conditions):
     with pytest.raises(PreconditionFailed):
         store.write_bytes("s3://bucket/x", b"3", if_version=first.version)
     assert (store.read_bytes("s3://bucket/x"), second.version) == (b"2", etag(b"2"))
+
+
+def test_an_object_stored_compressed_comes_as_it_is_stored(store, bucket, tmp_path):
+    """Its ``Content-Encoding`` is metadata: inflated, its length would be another, or without end."""
+    packed = gzip.compress(b"reviews" * 1000)
+    bucket.objects["/bucket/x.gz"] = (packed, {"Content-Encoding": "gzip"})
+    assert store.read_bytes("s3://bucket/x.gz") == packed
+    store.download_file("s3://bucket/x.gz", tmp_path / "x.gz")
+    assert (tmp_path / "x.gz").read_bytes() == packed
+
+
+def test_a_netrc_does_not_replace_the_signature(store, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ann password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    store.write_bytes("s3://bucket/a", b"a")
+    assert store.read_bytes("s3://bucket/a") == b"a"
+
+
+def test_a_store_that_sends_more_than_was_asked_for_is_left(store, bucket, monkeypatch):
+    monkeypatch.setattr("latentrec.storage.s3.MAX_SMALL", 1000)
+    bucket.objects["/bucket/big"] = (b"x" * 5000, {})
+    with pytest.raises(StorageError, match="sends more than the 1,000 bytes expected"):
+        store.read_bytes("s3://bucket/big")
+
+
+def test_a_redirect_is_not_followed_with_the_signature(store, bucket):
+    bucket.redirect = f"http://127.0.0.1:{bucket.server_address[1]}/bucket/other"
+    bucket.objects["/bucket/other"] = (b"other", {})
+    with pytest.raises(StorageError, match="HTTP 307"):
+        store.read_bytes("s3://bucket/a")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"<html>login", b"<L><Contents><Key>a</Key><Size>many</Size></Contents></L>",
+     b"<L><Contents><Key>a</Key><Size>1</Size><LastModified>yesterday</LastModified></Contents></L>"],
+    ids=["empty", "web page", "size", "time"],
+)  # fmt: skip
+def test_a_list_that_is_none_is_one_line(store, bucket, page):
+    bucket.page = page
+    with pytest.raises(StorageError, match=r"no XML of S3|not a list of objects") as caught:
+        list(store.list("s3://bucket/"))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_lost_answer_of_a_create_once_is_known_for_its_own(store, bucket):

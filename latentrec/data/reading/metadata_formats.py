@@ -158,7 +158,9 @@ def recognize_metadata(block: Block) -> tuple[MetadataFormat, int]:
             if row and name in row:
                 return AmazonMetadata(name), 0
     for delimiter, least in (("|", 20), ("::", 3)):
-        if all(line.count(delimiter) >= least - 1 for line in lines):
+        rows = [line.split(delimiter) for line in lines]
+        if sum(len(row) >= least for row in rows) * 2 > len(rows):  # a line may be damaged
+            _refuse_other_movielens(block.uri, [row for row in rows if len(row) >= least])
             return MovieLensMetadata(delimiter), 0
     if lines[0].lower().replace(" ", "").startswith("movieid,title"):
         return MovieLensMetadata(","), 1
@@ -167,6 +169,20 @@ def recognize_metadata(block: Block) -> tuple[MetadataFormat, int]:
         f"MovieLens items); the first line begins {lines[0][:60]!a}",
         code="metadata.unknown_format",
     )
+
+
+def _refuse_other_movielens(uri: str, rows: list[list[str]]) -> None:
+    """Ratings and users of MovieLens have the same delimiters as its items: a second field without a letter,
+    or of one letter, is no title.
+    """
+    titles = sum(sum(sign.isalpha() for sign in row[1]) > 1 for row in rows)
+    if titles * 2 <= len(rows):
+        raise UserError(
+            f"{uri}: its second fields ({', '.join(ascii(row[1])[:30] for row in rows[:3])}) are no titles; "
+            "as --metadata (META) give MovieLens' items (u.item, movies.dat or movies.csv), and its ratings "
+            "as --reviews (REVIEWS)",
+            code="metadata.unknown_format",
+        )
 
 
 def metadata_rows(

@@ -8,13 +8,18 @@ comes from.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
+from latentrec.core.text import one_line, printable
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer
 from latentrec.storage import join, local_path, store_for
+
+_LONGEST_LINE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def is_trace_file(path: Path) -> bool:
     """Whether a file begins with a line as :func:`write_traces` writes it (hand-made files may have less)."""
     with path.open("rb") as stream:
         try:
-            record = json.loads(stream.readline(16 << 20))
+            record = json.loads(stream.readline(_LONGEST_LINE))
         except (ValueError, RecursionError):
             return False
     return isinstance(record, dict) and set(record) == set(Trace.__dataclass_fields__)
@@ -69,29 +74,32 @@ def read_traces(path: str, scale: RatingScale, *, max_error: float | None = None
         UserError: the file is missing or empty, or a line is no JSON object, lacks a field, or holds a
             completion that the strict parser refuses; the message names file and line.
     """
+    traces = []
     try:
-        text = store_for(path).read_bytes(path).decode("utf-8")
+        with store_for(path).open_read(path) as stream:
+            number = 0
+            while line := stream.readline(_LONGEST_LINE + 1):
+                number += 1
+                if line.strip():
+                    traces.append(_read_line(line, f"{path}, line {number:,}", scale, max_error))
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such trace file; make one with 'latentrec traces'", code="traces.not_found"
         ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error})", code="traces.not_text") from None
-    traces = [
-        _read_line(line, f"{path}, line {number:,}", scale, max_error)
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip()
-    ]
     if not traces:
         raise UserError(f"{path}: holds no traces; make them with 'latentrec traces'", code="traces.empty")
     return traces
 
 
-def _read_line(line: str, where: str, scale: RatingScale, max_error: float | None) -> Trace:
+def _read_line(line: bytes, where: str, scale: RatingScale, max_error: float | None) -> Trace:
+    if len(line) > _LONGEST_LINE:
+        raise UserError(f"{where}: longer than {_LONGEST_LINE >> 20} MB, no trace", code="traces.bad_record")
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})", code="traces.bad_record") from None
+        record = parse_document(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text ({one_line(error)})", code="traces.not_text") from None
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({one_line(error)})", code="traces.bad_record") from None
     if not isinstance(record, dict):
         raise UserError(
             f"{where}: a {type(record).__name__}, expected an object with prompt, completion, rating",
@@ -99,16 +107,21 @@ def _read_line(line: str, where: str, scale: RatingScale, max_error: float | Non
         )
     for name, kinds in (("prompt", (str,)), ("completion", (str,)), ("rating", (int, float))):
         if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
+            shown = printable(ascii(record.get(name)))[:60]
             raise UserError(
-                f"{where}: '{name}' is {record.get(name)!r}, expected {_KINDS[name]}",
-                code="traces.bad_record",
+                f"{where}: '{name}' is {shown}, expected {_KINDS[name]}", code="traces.bad_record"
             )
-    rating = float(record["rating"])
-    if not scale.low <= rating <= scale.high:
+        if isinstance(record[name], str) and (sign := _SURROGATE.search(record[name])):
+            raise UserError(
+                f"{where}: '{name}' holds U+{ord(sign[0]):04X}, half of a character", code="traces.bad_record"
+            )
+    if not scale.low <= record["rating"] <= scale.high:  # compared as it is: 10^400 has no float
+        shown = ascii(record["rating"])[:60]
         raise UserError(
-            f"{where}: 'rating' is {rating:g}, the scale is {scale.low:g} to {scale.high:g}",
+            f"{where}: 'rating' is {shown}, the scale is {scale.low:g} to {scale.high:g}",
             code="traces.bad_rating",
         )
+    rating = float(record["rating"])
     answer = parse_answer(record["completion"], scale)
     if isinstance(answer, FormatFault):
         raise UserError(f"{where}: 'completion' breaks the format: {answer.detail}", code="traces.bad_format")
@@ -122,6 +135,7 @@ def _read_line(line: str, where: str, scale: RatingScale, max_error: float | Non
     return Trace(**{**known, "rating": rating})
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KINDS = {"prompt": "text", "completion": "text", "rating": "a number"}
 
 

@@ -266,6 +266,26 @@ def test_reviews_given_as_metadata_are_refused(capsys, tmp_path):
     assert "holds reviews and not product metadata; give it as --reviews" in error
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ratings.dat", b"".join(b"%d::%d::5::978300760\n" % (n, n + 100) for n in range(40))),
+        ("users.dat", b"".join(b"%d::F::25::10::48067\n" % n for n in range(40))),
+    ],
+)
+def test_other_files_of_movielens_given_as_metadata_are_refused(tmp_path, name, content):
+    """They have the items' delimiter: every item of that number had "F" or a number for a title."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match="are no titles; as --metadata"):
+        recognize_inputs((), (str(tmp_path / name),))
+
+
+def test_one_odd_line_does_not_hide_movielens_items(tmp_path):
+    rows = [b"%d::Film %d (1995)::Drama|War" % (n, n) for n in range(40)]
+    (tmp_path / "movies.dat").write_bytes(b"\n".join([b"cut off", *rows]))
+    assert recognize_inputs((), (str(tmp_path / "movies.dat"),)) == ["movielens items"]
+
+
 def test_one_odd_line_does_not_swap_users_and_items(tmp_path):
     swapped = b"".join(
         b"%s,%s,5,%d\n" % (r["asin"].encode(), r["reviewerID"].encode(), r["unixReviewTime"]) for r in ROWS

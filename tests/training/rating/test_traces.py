@@ -90,6 +90,26 @@ def test_traces_survive_a_round_trip(tmp_path):
     assert sorted(read_traces(str(tmp_path / "t"), SCALE), key=lambda t: -t.row) == traces
 
 
+def test_a_text_may_hold_what_python_takes_for_the_end_of_a_line(tmp_path):
+    trace = Trace("how\u2028is\x85it", render_answer("likes", "a\u2029b", "fits", 4.0), 4.0)
+    write_traces([trace], str(tmp_path / "t.jsonl"))
+    assert [one.prompt for one in read_traces(str(tmp_path / "t.jsonl"), SCALE)] == [trace.prompt]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"rating": 10**400}, "'rating' is 1000000"),
+        ({"prompt": "half \ud83c"}, "'prompt' holds U\\+D83C, half of a character"),
+    ],
+)
+def test_values_that_nothing_can_hold_are_named(tmp_path, change, complaint):
+    line = {"prompt": "how", "completion": render_answer("a", "b", "c", 4.0), "rating": 4.0}
+    (tmp_path / "t.jsonl").write_text(json.dumps(line | change) + "\n")
+    with pytest.raises(UserError, match=f"line 1: {complaint}"):
+        read_traces(str(tmp_path / "t.jsonl"), SCALE)
+
+
 def test_wrong_rating_is_asked_again_with_the_truth(rating_dataset, truths, tmp_path):
     def script(prompt, _):
         truth = rating_asked_for(prompt, truths)
