@@ -183,9 +183,9 @@ def _acquire(uri: str, content: dict[str, Any], name: str, wait_seconds: float) 
             seen_version, seen_since = info.version, time.monotonic()
         watched = time.monotonic() - seen_since
         # This machine's clock and the store's may be apart: a holder that is alive is seen to refresh.
-        looks_old = time.time() - info.updated > STALE_AFTER_S and watched > _MISSED_S
+        is_overdue = time.time() - info.updated > STALE_AFTER_S and watched > _MISSED_S
         holder = _holder(uri)
-        if watched > STALE_AFTER_S or looks_old or is_known_dead(holder):
+        if watched > STALE_AFTER_S or is_overdue or is_known_dead(holder):
             try:
                 found = store.write_bytes(uri, _body(content), if_version=info.version)
             except PreconditionFailed:
