@@ -5,6 +5,7 @@ The only layer that knows Google Cloud Storage.
 
 from latentrec.storage.artifact import ArtifactWriter
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
+from latentrec.storage.directories import download_directory, upload_directory
 from latentrec.storage.input_listing import (
     find_objects,
     input_fingerprint,
@@ -31,6 +32,7 @@ __all__ = [
     "Store",
     "check_output",
     "check_output_file",
+    "download_directory",
     "exclusive",
     "expand_output",
     "find_objects",
@@ -45,4 +47,5 @@ __all__ = [
     "scheme_of",
     "sha256_file",
     "store_for",
+    "upload_directory",
 ]

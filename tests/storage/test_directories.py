@@ -1,0 +1,87 @@
+"""Whole artifact directories go up and come down, manifest last."""
+
+from pathlib import Path
+
+import pytest
+
+from latentrec.core import UserError
+from latentrec.storage import (
+    ArtifactWriter,
+    StorageError,
+    download_directory,
+    join,
+    read_manifest,
+    store_for,
+    upload_directory,
+)
+
+
+def make_artifact(output: Path, text: str, kind: str = "dataset") -> Path:
+    with ArtifactWriter(output, kind, {"text": text}) as writer:
+        (writer.path / "sub").mkdir()
+        for name in ("a.parquet", "sub/b.parquet"):
+            (writer.path / name).write_text(f"{text} {name}")
+    return output
+
+
+@pytest.fixture(params=["local", "gs"])
+def place(request, tmp_path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "place")
+    request.getfixturevalue("gcs_server")
+    return "gs://bucket/place"
+
+
+def test_directory_comes_back_as_it_went(place, tmp_path):
+    source = make_artifact(tmp_path / "source", "x")
+    upload_directory(source, place)
+    manifest = download_directory(place, tmp_path / "copy", "dataset")
+    assert manifest == read_manifest(tmp_path / "copy", "dataset")
+    assert (tmp_path / "copy" / "sub" / "b.parquet").read_text() == "x sub/b.parquet"
+
+
+def test_manifest_is_the_last_write(gcs_server, tmp_path):
+    upload_directory(make_artifact(tmp_path / "source", "x"), "gs://bucket/place")
+    generations = {info.uri: int(info.version) for info in store_for("gs://").list("gs://bucket/place/")}
+    assert max(generations, key=generations.get) == "gs://bucket/place/manifest.json"
+
+
+def test_finished_artifact_is_not_overwritten_by_another(place, tmp_path):
+    upload_directory(make_artifact(tmp_path / "one", "one"), place)
+    upload_directory(tmp_path / "one", place)
+    with pytest.raises(UserError, match="already holds a dataset"):
+        upload_directory(make_artifact(tmp_path / "two", "two"), place)
+    assert download_directory(place, tmp_path / "copy").config == {"text": "one"}
+    upload_directory(tmp_path / "two", place, replace=True)
+    assert download_directory(place, tmp_path / "copy").config == {"text": "two"}
+
+
+def test_unfinished_directory_is_refused(place, tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "a").write_text("x")
+    with pytest.raises(UserError, match=r"no manifest.json"):
+        upload_directory(tmp_path / "half", place)
+    with pytest.raises(UserError, match="not a finished dataset directory"):
+        download_directory(place, tmp_path / "copy", "dataset")
+
+
+def test_another_kind_is_refused(place, tmp_path):
+    upload_directory(make_artifact(tmp_path / "source", "x", kind="model"), place)
+    with pytest.raises(UserError, match="is a model, expected a dataset"):
+        download_directory(place, tmp_path / "copy", "dataset")
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_damaged_file_is_refused_and_what_stood_there_stays(place, tmp_path, damage):
+    upload_directory(make_artifact(tmp_path / "source", "x"), place)
+    uri = join(place, "a.parquet")
+    store_for(uri).delete(uri) if damage == "missing" else store_for(uri).write_bytes(uri, b"y a.parquet")
+    make_artifact(tmp_path / "copy", "before")
+    with pytest.raises(StorageError, match=r"a\.parquet is (missing|not the file)"):
+        download_directory(place, tmp_path / "copy")
+    assert read_manifest(tmp_path / "copy").config == {"text": "before"}
+
+
+def fill(place: str) -> None:
+    for name in ("part-1.json", "part-2.json", "notes.txt", "_SUCCESS"):
+        store_for(place).write_bytes(join(place, name), name.encode())
