@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
 
 from latentrec.core.redact import redact
 from latentrec.core.text import printable
@@ -20,7 +20,14 @@ def page_loader(package: str) -> ChoiceLoader:
 
 def shown(value: Any) -> Any:
     """A template's value as every report shows it: no secret of a location, nothing that turns the text round
-    or steers a terminal. Markup made by us passes."""
+    or steers a terminal. Markup made by us passes.
+
+    Raises:
+        TypeError: a function: the template says ``row.items``, which is a dictionary's own, for
+            ``row["items"]``.
+    """
+    if callable(value) and not isinstance(value, Undefined):
+        raise TypeError(f"a template shows {value!r}; write its name in brackets")
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return printable(redact(value), lines=True)
     return value

@@ -1,6 +1,7 @@
 """What a dataset directory holds: filters, splits, the rating task, identity, report, previous runs."""
 
 import json
+import re
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from latentrec.cli import main
+from latentrec.core.html_page import shown
 from latentrec.data import DataPrepConfig, Dataset, is_no_new_data, prepare
 from latentrec.data.data_prep_config import months_before
 from latentrec.storage import read_manifest
@@ -330,6 +332,15 @@ def test_report_is_self_contained_and_says_what_was_done(run):
         not in page.replace(dataset.manifest.extra["source"][0]["uri"], "").split("<h2>Configuration")[0]
     )
     assert page.count("<svg") == 4
+    numbers = r"<td>[\d,]+</td>"
+    assert re.search(rf"<td>exact repeats handled</td>{numbers * 3}", page)
+    assert re.search(rf"<td>test</td>{numbers * 3}", page)
+
+
+def test_a_template_that_names_a_dictionary_s_own_method_is_refused():
+    with pytest.raises(TypeError, match="write its name in brackets"):
+        shown({"items": 5}.items)
+    assert (shown(5), shown("text"), shown(None)) == (5, "text", None)
 
 
 def test_titles_in_the_report_cannot_inject_markup(run):
