@@ -21,7 +21,8 @@ MAX_LINE_BYTES = 16 << 20
 _RAW_BYTES = 1 << 20
 _OUT_BYTES = 4 << 20
 _ZSTD_FEED = 4096  # a block of 4 bytes may hold 128 KiB: one feed inflates to 128 MiB at most
-_ZSTD_WINDOW = 1 << 27
+_ZSTD_WINDOW = 1 << 27  # zstd's own limit without --long; a frame may ask for gigabytes
+# Far above what text of reviews reaches, below what a compression bomb does; small files do no harm.
 _MAX_RATIO, _RATIO_FROM = 400, 1 << 30
 _HEAD_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"

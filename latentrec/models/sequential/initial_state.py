@@ -17,6 +17,7 @@ TRUNCATION = 3.0
 _LOW = 0.5 * math.erfc(TRUNCATION / math.sqrt(2.0))
 """Mass of N(0, 1) below −3."""
 
+# splitmix64's increment (2^64 over the golden ratio) and multipliers.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)

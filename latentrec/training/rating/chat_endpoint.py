@@ -25,8 +25,10 @@ from latentrec.core.text import printable
 from latentrec.storage.http_guard import Overrun, raw_blocks
 
 MAX_ANSWER_BYTES = 8 << 20
+"""A longer body is refused: it is no chat answer, and would fill the memory."""
 _CODE = re.compile(r"[a-z][a-z_]{1,40}")
 RETRIED = PASSING | {409}
+"""Status codes that are tried again; 409 says that the first attempt of a request still runs."""
 _BLOCK = 1 << 16
 
 
