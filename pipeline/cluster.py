@@ -57,8 +57,7 @@ class Cluster:
         token_file: file with a token that is renewed there, read for every connection.
         cookies: ``name=value`` of a session behind a login page.
         iap_client_id: OAuth client of Identity-Aware Proxy.
-        iap_other_client_id: OAuth client of kind "desktop", where a person signs in.
-        iap_other_client_secret: its secret.
+        iap_other_client_id, iap_other_client_secret: OAuth client of kind "desktop", where a person signs in.
     """
 
     host: str

@@ -17,7 +17,7 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.core.redact import redact
-from latentrec.steps.preflight import SCHEDULED
+from latentrec.steps.data_cutoff import SCHEDULED
 from latentrec.steps.status import exit_code_on_error
 from pipeline.cluster import Cluster, connect, experiment_id, find_version, run_body, upload
 from pipeline.compile import compile_pipelines

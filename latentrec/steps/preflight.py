@@ -12,7 +12,6 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from latentrec.registry.model_registry import check_model_name
 from latentrec.steps import local_run
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.backend import ask_backend
+from latentrec.steps.data_cutoff import cutoff_day
 from latentrec.steps.links import kfp_tags
 from latentrec.steps.metadata_beside import metadata_beside
 from latentrec.steps.model_name import default_model_name
@@ -61,7 +61,6 @@ from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_a
 _logger = logging.getLogger(__name__)
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
-SCHEDULED = "scheduled"
 _STORAGE = "storage"
 """Of a fault of the storage itself, beside the codes of what the user can mend."""
 """As ``data_cutoff``: the data ends when the run was to start."""
@@ -376,36 +375,6 @@ def check_writable(root: str) -> str:
             f"{root}: cannot be written ({type(error).__name__}: {error})", code="storage.not_writable"
         ) from error
     return "writable"
-
-
-def cutoff_day(value: str, scheduled_time: str = "") -> str:
-    """The UTC day of a cut-off: a day, or a time (RFC 3339), or ``scheduled`` for the schedule's own time.
-
-    Args:
-        value: as given; empty: none.
-        scheduled_time: when KFP was to start the run; an installation that does not know that placeholder
-            leaves it as it is.
-
-    Raises:
-        UserError: none of these.
-    """
-    if not value:
-        return ""
-    if value == SCHEDULED and (not scheduled_time or scheduled_time.startswith("{{")):
-        raise UserError(
-            f"data_cutoff is {SCHEDULED}, and nobody tells when this run was scheduled for (found "
-            f"{scheduled_time!r}; KFP 2.16 or later does); give a day, YYYY-MM-DD",
-            code="config.no_scheduled_time",
-        )
-    try:
-        given = scheduled_time if value == SCHEDULED else str(value)
-        return datetime.fromisoformat(given.replace("Z", "+00:00")).date().isoformat()
-    except ValueError:
-        raise UserError(
-            f"data_cutoff is {value!r}, expected YYYY-MM-DD, a time like 2026-01-05T03:00:00Z, or "
-            f"{SCHEDULED} (the time that a schedule starts its run)",
-            code="config.bad_value",
-        ) from None
 
 
 def _is_on(given: Mapping[str, Any], name: str) -> bool:

@@ -6,8 +6,9 @@ import socket
 import pytest
 
 from latentrec.core import UserError
+from latentrec.steps.data_cutoff import cutoff_day
 from latentrec.steps.operational import read_operational
-from latentrec.steps.preflight import check_inputs, check_writable, cutoff_day, run_preflight
+from latentrec.steps.preflight import check_inputs, check_writable, run_preflight
 from tests.errors import refused
 from tests.fixtures.shop import decision
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from latentrec.core import UserError
-from latentrec.steps.preflight import cutoff_day
+from latentrec.steps.data_cutoff import cutoff_day
 from pipeline import schedule, submit
 from tests.errors import refused
 from tests.pipeline.cluster.kfp_commands import PARAMS, only
