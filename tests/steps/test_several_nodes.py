@@ -19,6 +19,7 @@ from latentrec.steps.kfp_files import result_location
 from latentrec.steps.node_pools import choose_pool
 from latentrec.steps.operational import write_operational
 from latentrec.steps.parameters import check_parameters
+from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.several_nodes import check_nodes, remove_left_jobs, run_on_nodes
 from latentrec.steps.status import StepStatus, read_step_statuses, step_status
 from latentrec.steps.step_sizes import choose_sizes
@@ -278,16 +279,16 @@ def test_a_second_attempt_adopts_a_job_that_runs_and_replaces_one_that_failed(
     cluster, arguments, name, caplog
 ):
     caplog.set_level(logging.INFO)
+    lost = train_job_client.TrainJobClient(KubernetesApi.from_pod())  # whose pod went after making the job
+    job = several_nodes.make_job(NODES, lost.own_pod("step-pod"), arguments)
+    assert lost.create_or_adopt(job) == "created"
     worker, codes = start(arguments)
-    until(lambda: name in cluster.jobs)
-    uid = cluster.jobs[name]["metadata"]["uid"]
-    _, seen = start(arguments)
     until(lambda: "adopted" in caplog.text)
     leave_result(arguments)
     cluster.complete(name)
-    until(lambda: codes or seen)
     worker.join(10)
-    cluster.jobs[name] = {"metadata": {"name": name, "uid": uid, "resourceVersion": "1"}, "spec": {}}
+    assert codes == [0]
+    assert lost.create_or_adopt(job) == "created"
     cluster.failed(name)
     third, last = start(arguments)
     until(lambda: "replaced" in caplog.text)
