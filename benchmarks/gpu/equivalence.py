@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(context: Context) -> None:
     """Run them in a process of its own; a failure is a row of the table, its text is in the log."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu"]
     command += ["--confcutdir", "tests/gpu", "tests/gpu"]  # other folders' fixtures need other packages
     log = context.output / "equivalence.log"
     with log.open("w") as stream:
