@@ -88,7 +88,7 @@ class Run:
         assert self.checked is not None
         assert self.prepared is not None
         content, known = self.prepared.outputs["content"], self.checked.outputs["known_content"]
-        return dsl.If(content != known, name="Train, evaluate, register")
+        return dsl.If(content != known, name="Train and compare")
 
     def evaluate(self, dataset: Any, trained: Mapping[str, dsl.PipelineTask]) -> dsl.PipelineTask:
         """Score the models of trainers, by the names in the tables; the last one is the challenger."""

@@ -31,6 +31,7 @@ from latentrec.steps import local_run
 from latentrec.steps.backbone_check import check_backbone
 from latentrec.steps.backend import ask_backend
 from latentrec.steps.data_cutoff import cutoff_day
+from latentrec.steps.inputs import check_boxes, listed
 from latentrec.steps.links import kfp_tags
 from latentrec.steps.metadata_beside import metadata_beside
 from latentrec.steps.model_name import default_model_name
@@ -41,9 +42,9 @@ from latentrec.steps.parameters import (
     STAGE_2,
     SYSTEMS,
     check_parameters,
-    locations,
     separate_operational,
     settings_text,
+    split_settings,
     step_values,
     targets_of,
 )
@@ -131,7 +132,9 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         _logger.info("preflight: %s: %s", what, found if isinstance(found, str) and found else "ok")
         return found
 
-    configs = attempt("parameters", lambda: check_parameters(system, given, settings)) or {}
+    # A wrong name among the settings is to hide no other fault.
+    known = settings if attempt("settings", lambda: split_settings(system, settings)) is not None else {}
+    configs = attempt("parameters", lambda: check_parameters(system, given, known)) or {}
     checked_elsewhere = {"gpu_count", "gpu_nodes", *(name for name in given if targets_of(name, system))}
     run_values = {
         k: v for k, v in given.items() if k in RunConfig.model_fields and k not in checked_elsewhere
@@ -154,7 +157,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     if cutoff and not data.get("window_end"):
         data["window_end"] = cutoff
     reviews, metadata = (
-        _listed(data.get(field) or given.get(parameter))
+        listed(data.get(field) or given.get(parameter))
         for field, parameter in (("reviews", REVIEWS), ("metadata", "data_metadata"))
     )
     if system == "latentr3" and reviews and not metadata:
@@ -167,7 +170,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             needs = "LatentR3 trains on titles, which come from there"
             problems.append(f"data_metadata is empty{looked}; {needs}")
     boxes = {REVIEWS: reviews, "data_metadata": metadata}
-    checked.inputs_fingerprint = attempt("inputs", lambda: _check_boxes(boxes)) or ""
+    checked.inputs_fingerprint = attempt("inputs", lambda: check_boxes(boxes)) or ""
     in_pod = bool(os.environ.get(POD_VARIABLE))
     if in_pod:
         attempt("installation", check_installation)
@@ -198,11 +201,11 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     elif parent and workflow:
         attempt("earlier runs", lambda: _ended_in_mlflow(end_abandoned_runs(local_run.is_over)))
     if problems:
-        listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
+        lines = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
         if list(codes) == [_STORAGE]:
-            raise StorageError(f"preflight: {listed}")
+            raise StorageError(f"preflight: {lines}")
         code = next(iter(codes)) if len(codes) == 1 else "preflight.several"
-        raise UserError(f"preflight: {listed}", code=code)
+        raise UserError(f"preflight: {lines}", code=code)
     if "title_objective" in SYSTEMS[system]:
         asked = str(given.get("stage_2", "profile"))
         checked.stage_2 = STAGE_2[str(given.get("profile", "default"))] if asked == "profile" else asked
@@ -279,44 +282,11 @@ def _ended_in_mlflow(ended: list[str]) -> str:
     return f"ended in MLflow: {', '.join(ended)}" if ended else "none left running"
 
 
-def check_inputs(reviews: Any, metadata: Any = None) -> str:
-    """Check that the inputs exist and are of a format that data preparation reads; fingerprint them.
-
-    Raises:
-        UserError: a location is empty, absent, damaged at its head, or of no known format.
-    """
-    from latentrec.data.reading.input_check import fingerprint_inputs, recognize_inputs
-
-    given = _listed(reviews), _listed(metadata)
-    if not given[0]:
-        raise UserError(
-            f"{REVIEWS} is empty; give a path, a gs:// or an https:// location of a review file",
-            code="config.missing_value",
-        )
-    recognize_inputs(*given)
-    return fingerprint_inputs(*given)
-
-
-def _check_boxes(boxes: Mapping[str, tuple[str, ...]]) -> str:
-    """:func:`check_inputs`, whose errors begin with the parameter that names the location."""
-    try:
-        return check_inputs(*boxes.values())
-    except UserError as error:
-        name = next((box for box, given in boxes.items() if any(one in str(error) for one in given)), "")
-        if not name or str(error).startswith(name):
-            raise
-        raise UserError(f"{name}: {error}", code=error.code) from None
-
-
 def _check_name(name: str) -> Any:
     try:
         return check_model_name(name)
     except UserError as error:
         raise UserError(f"registry_model_name: {error}", code=error.code) from None
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    return locations(value) if isinstance(value, str | None) else tuple(value)
 
 
 def champion_version(model_name: str) -> str:

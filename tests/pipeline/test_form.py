@@ -58,6 +58,14 @@ def test_what_is_left_alone_passes_with_one_box_filled(given, system):
     run_preflight(given(system))
 
 
+def test_a_wrong_setting_hides_no_other_box(given):
+    wrong = {"settings": {"sft.nonsense": 1}, "data_k_core": -1, "sft_batch_size": 0}
+    with pytest.raises(UserError) as found:
+        run_preflight({**given("latentr3"), **wrong})
+    lines = str(found.value).splitlines()[1:]
+    assert [line.split()[1] for line in lines] == ["settings:", "data_k_core", "sft_batch_size"]
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_box_that_is_wrong_is_named(given, system):
     faults = []

@@ -7,8 +7,9 @@ import pytest
 
 from latentrec.core import UserError
 from latentrec.steps.data_cutoff import cutoff_day
+from latentrec.steps.inputs import check_inputs
 from latentrec.steps.operational import read_operational
-from latentrec.steps.preflight import check_inputs, check_writable, run_preflight
+from latentrec.steps.preflight import check_writable, run_preflight
 from tests.errors import refused
 from tests.fixtures.shop import decision
 
