@@ -205,6 +205,10 @@ class Backbone(nn.Module):
         for layer in self.model.get_decoder().layers:
             layer.forward = _checkpointed(layer.forward)
 
+    def layer_class(self) -> type[Any]:
+        """Class of the decoder's layers."""
+        return type(self.model.get_decoder().layers[0])
+
     def compile_layers(self, backend: str = "inductor") -> None:
         """Fuse what stands between the matrix products of every layer, its norms and feed-forward, by
         ``torch.compile``.

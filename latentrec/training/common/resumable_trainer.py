@@ -29,6 +29,13 @@ from latentrec.training.common.checkpointing import (
 from latentrec.training.common.divergence import check_finite
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.sharding import (
+    is_sharded,
+    optimizer_state_for,
+    reshard,
+    sharded_like,
+    whole,
+)
 
 STATE_FILE = "trainer_state.json"
 _NOT_FIGURES = {"total_flos", "num_tokens"}
@@ -168,7 +175,7 @@ class ResumableTrainerMixin:
         # Looking waits for the device. A sum that holds a NaN stays one, and so do weights: look when due.
         due = step % trainer.args.logging_steps == 0 or step % self.steps_between_checkpoints == 0
         if due or evaluates or finished or trainer.args.device.type == "cpu":
-            norm = None if grad_norm is None else float(grad_norm)
+            norm = None if grad_norm is None else float(whole(grad_norm))
             check_finite(step, float(tr_loss), norm, trainer.args.learning_rate)
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
         improved = False
@@ -195,12 +202,17 @@ class ResumableTrainerMixin:
     def evaluate_now(self, step: int) -> bool:
         """Evaluate on validation; returns whether the model is the best so far."""
         trainer: Any = self
-        assert self.early_stopping is not None
+        stopping = self.early_stopping
+        assert stopping is not None
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         training = model.training
         model.eval()
         try:
-            metrics, improved = self.early_stopping.update(step)
+            if is_sharded(model):  # its weights are there inside a pass alone
+                metrics, improved = model(lambda _: stopping.update(step))
+                reshard(model)
+            else:
+                metrics, improved = stopping.update(step)
         finally:
             model.train(training)
         if trainer.accelerator.is_main_process:
@@ -210,18 +222,24 @@ class ResumableTrainerMixin:
     def _save_checkpoint_of_run(self, step: int, *, finished: bool, best: bool) -> None:
         trainer: Any = self
         generators = self._rng_of_all_processes()
+        weights, optimizer = whole(self._trainable()), whole(trainer.optimizer.state_dict())
         if trainer.accelerator.is_main_process:
             stopping = self.early_stopping.state() if self.early_stopping is not None else None
             metadata = {"early_stopping": stopping, "finished": finished}
             self.checkpoints.save(
-                step, lambda directory: self._write(directory, generators), metadata=metadata, best=best
+                step,
+                lambda directory: self._write(directory, weights, optimizer, generators),
+                metadata=metadata,
+                best=best,
             )
         trainer.accelerator.wait_for_everyone()
 
-    def _write(self, directory: Path, generators: dict[str, Any]) -> None:
+    def _write(
+        self, directory: Path, weights: Any, optimizer: dict[str, Any], generators: dict[str, Any]
+    ) -> None:
         trainer: Any = self
-        save_state(directory, "weights", self._trainable())
-        save_state(directory, "optimizer", trainer.optimizer.state_dict())
+        save_state(directory, "weights", weights)
+        save_state(directory, "optimizer", optimizer)
         save_state(directory, "scheduler", trainer.lr_scheduler.state_dict())
         running = {
             "loss": trainer._tr_loss,
@@ -234,6 +252,7 @@ class ResumableTrainerMixin:
     def _trainable(self) -> dict[str, torch.Tensor]:
         trainer: Any = self
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        reshard(model)
         return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -242,12 +261,13 @@ class ResumableTrainerMixin:
         assert weights.keys() == own.keys(), "the checkpoint holds other parameters than this model trains"
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(weights[name])
+                parameter.copy_(sharded_like(weights[name], parameter))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         trainer: Any = self
         if checkpoint is not None:
-            trainer.optimizer.load_state_dict(load_state(Path(checkpoint), "optimizer"))
+            state = load_state(Path(checkpoint), "optimizer")
+            trainer.optimizer.load_state_dict(optimizer_state_for(state, trainer.optimizer))
             trainer.lr_scheduler.load_state_dict(load_state(Path(checkpoint), "scheduler"))
             self._resumed_running = load_state(Path(checkpoint), "rng")["running"]
 

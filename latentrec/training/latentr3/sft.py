@@ -32,6 +32,7 @@ from latentrec.storage import Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.sharding import gather_parameters, sharding_options
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.collator import NextItemTokens
@@ -113,7 +114,12 @@ def train_sft(
     with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
         trainer = SFTTrainer(
             model=model,
-            args=training_arguments(config, scratch, epochs=config.num_train_epochs),
+            args=training_arguments(
+                config,
+                scratch,
+                epochs=config.num_train_epochs,
+                **sharding_options(config.sharding, model.backbone.layer_class()),
+            ),
             batch_sampler=batch_sampler,
             collate=RowCollator(train, rows),
             allowed_tokens=train.allowed_tokens,
@@ -143,6 +149,7 @@ def train_sft(
             )
             with computed:
                 trainer.run()
+            gather_parameters(model)
         finally:
             checkpoints.close()
     if not main:

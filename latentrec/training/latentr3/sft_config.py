@@ -130,6 +130,11 @@ class SFTConfig(Config):
     torch_compile: bool = Field(
         False, description="fuse norms and feed-forward of every layer by torch.compile; pays on a large GPU"
     )
+    sharding: Annotated[Literal["ddp", "fsdp"], OPERATIONAL] = Field(
+        "ddp",
+        description="several processes: ddp, each holds all weights; fsdp shares out weights, gradients and "
+        "optimiser (FSDP2)",
+    )
     packing: Literal["none", "exact"] | None = Field(
         None,
         description="exact: prefixes of a user share a row where the loss stays the same; none: one sample "
@@ -194,6 +199,7 @@ class SFTConfig(Config):
                 "chooses layers of train_backbone full",
                 code="config.conflict",
             )
+        self._check_sharding()
         if self.train_backbone == "frozen" and (self.reasoning_tokens == 0 or self.latent == "last_hidden"):
             raise UserError(
                 "sft.train_backbone is 'frozen', but without LatentRATT nothing would learn; "
@@ -201,6 +207,16 @@ class SFTConfig(Config):
                 code="config.conflict",
             )
         return self
+
+    def _check_sharding(self) -> None:
+        """Refuse with FSDP what reads weights outside the training pass."""
+        for name, neutral in (("ranking_samples", 0), ("latent_loss", "none")):
+            if self.sharding == "fsdp" and getattr(self, name) != neutral:
+                raise UserError(
+                    f"sft.{name} is {getattr(self, name)!r} with sharding 'fsdp': no process has all "
+                    f"weights; give {name} {neutral!r}",
+                    code="config.conflict",
+                )
 
     def _check_latent(self) -> None:
         """Refuse options of latents that there are not."""
