@@ -3,7 +3,7 @@
 import pytest
 
 from latentrec.core import UserError, config_from_dict
-from latentrec.training.latentr3.sft_config import SFTConfig
+from latentrec.training.latentr3.sft_config import LATENT_LOSSES, SFTConfig
 from tests.errors import refused
 
 
@@ -48,3 +48,10 @@ def test_batch_that_processes_cannot_share_is_refused():
 def test_packing_can_be_switched_off_by_a_flag():
     assert config_from_dict(SFTConfig, {"packing": "none"}).packing == "none"
     assert config_from_dict(SFTConfig, {}).packing == "exact"
+
+
+@pytest.mark.parametrize(("name", "value"), [("ranking_samples", 20), ("latent_loss", LATENT_LOSSES[-1])])
+def test_fsdp_refuses_what_reads_whole_weights_outside_the_pass(name, value):
+    assert SFTConfig(sharding="fsdp", ranking_samples=0).sharding == "fsdp"
+    with refused("config.invalid", f"sft.{name}", "fsdp"):
+        SFTConfig(**({"sharding": "fsdp", "ranking_samples": 0} | {name: value}))

@@ -17,7 +17,7 @@ from tests.training.latentr3.latentr3_runs import weight_difference
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "tests.training.latentr3.two_nodes"
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two_nodes")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200), pytest.mark.xdist_group("two_nodes")]
 
 
 def ip(*arguments: str) -> None:
@@ -111,6 +111,15 @@ def losses(folder: Path) -> dict[int, float]:
     return {int(step): value for step, value in json.loads((folder / "losses.json").read_text()).items()}
 
 
+def whole_run(nodes, shop: Path, sharding: str) -> Path:
+    """Folder of the same training by two nodes that nobody disturbs; made once."""
+    given = work(shop, f"two-{sharding}", sharding)
+    folder = Path(given["output"])
+    if not (folder / "model").exists():
+        assert on_nodes(nodes, given) == [0, 0]
+    return folder
+
+
 @pytest.fixture(scope="module")
 def one(shop):
     """The same training by one process."""
@@ -120,9 +129,7 @@ def one(shop):
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_nodes_train_as_one_process(nodes, shop, one, sharding):
-    given = work(shop, f"two-{sharding}", sharding)
-    assert on_nodes(nodes, given) == [0, 0]
-    two = Path(given["output"])
+    two = whole_run(nodes, shop, sharding)
     mine, theirs = losses(one), losses(two)
     assert mine.keys() == theirs.keys()
     loss = max(abs(mine[step] - theirs[step]) for step in mine)
@@ -135,6 +142,8 @@ def test_two_nodes_train_as_one_process(nodes, shop, one, sharding):
     assert loss < 1e-5
     assert gradient < 1e-4
     assert largest > 1e-3, "gradients that are nothing are equal too"
+    sharded = json.loads((two / "sharded.json").read_text())
+    assert sharded == (len(gradients[1]) if sharding == "fsdp" else 0)
     assert weights < 2e-4
 
 
@@ -153,7 +162,8 @@ def test_a_node_killed_in_training_costs_no_result(nodes, shop, one, sharding):
     weights, _ = weight_difference(one / "model", Path(given["output"]) / "model")
     print(f"killed and resumed: weights {weights:.1e}")
     assert weights < 2e-4
-    uninterrupted, _ = weight_difference(shop / f"two-{sharding}" / "model", Path(given["output"]) / "model")
+    whole = whole_run(nodes, shop, sharding)
+    uninterrupted, _ = weight_difference(whole / "model", Path(given["output"]) / "model")
     assert uninterrupted == 0.0, "the same steps with the same numbers"
 
 

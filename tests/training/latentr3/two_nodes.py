@@ -37,6 +37,8 @@ class _Gradients(TrainerCallback):
                 found[name.removeprefix("module.")] = whole.detach().clone().contiguous()
         if os.environ.get("RANK", "0") == "0":
             save_file(found, self.path)
+            sharded = sum(hasattr(one.grad, "full_tensor") for one in model.parameters())
+            self.path.with_name("sharded.json").write_text(json.dumps(sharded))
 
 
 def main(given: dict) -> None:
