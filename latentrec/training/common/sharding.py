@@ -17,7 +17,7 @@ DDP, FSDP = "ddp", "fsdp"
 
 
 def sharding_options(sharding: str, layer: type[nn.Module]) -> dict[str, Any]:
-    """What transformers' engine is told.
+    """Settings of transformers' engine.
 
     Args:
         sharding: ``ddp`` (every process holds everything) or ``fsdp``; one process has nothing to share.
