@@ -5,11 +5,13 @@ PYTHON ?= python3
 TORCH_VERSION := 2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
-# uv where there is one (a minute in place of three), from the index that pip is configured with; else pip.
+# uv where there is one (a minute in place of three), from the index that pip is configured with; pip where there is
+# none, or where uv cannot (an index that only pip reaches).
 UV := $(shell command -v uv 2>/dev/null)
-PIP_INDEX = $$($(PYTHON) -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)
-PIP := $(if $(UV),UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(PIP_INDEX)}}" $(UV) pip install --quiet --python $(BIN)/python,\
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null)}}"; \
+	$${index:+env UV_DEFAULT_INDEX="$$index"} $(UV) pip install --quiet --python $(BIN)/python
+install = $(if $(UV),$(UV_INSTALL) $(1) || )$(PIP) $(1)
 RUNS_DIR ?= runs
 export RUNS_DIR
 TRACKING_URI = $(BIN)/python -m pipeline.tracking_uri
@@ -45,12 +47,12 @@ $(VENV)/.requirements: docker/requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed (PYTHON=python3.11 make ...), found " + sys.version)'
 	@echo "set-up, once: .venv with the pinned packages, then torch (minutes with pip, one minute with uv)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --no-deps --require-hashes -r docker/requirements/dev.txt
-	@$(PIP) torch==$(TORCH_VERSION)
+	@$(call install,--no-deps --require-hashes -r docker/requirements/dev.txt)
+	@$(call install,torch==$(TORCH_VERSION))
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
 # Environments on top of .venv, for what is not needed to run: demo, docs, browser (docker/requirements/NAME.txt).
