@@ -171,5 +171,7 @@ def test_setup_uses_uv_where_there_is_one_and_pip_else(home, monkeypatch, tmp_pa
     (programs / "uv").chmod(0o755)
     with_uv = [line for line in make("-nB", "setup", home=home).stdout.splitlines() if " install " in line]
     assert all(f"{programs}/uv pip install --quiet --python .venv/bin/python" in line for line in with_uv)
-    assert all("|| .venv/bin/python -m pip install" in line for line in with_uv)  # an index that uv cannot reach
+    assert all(
+        "|| .venv/bin/python -m pip install" in line for line in with_uv
+    )  # an index that uv cannot reach
     assert "--no-deps --require-hashes -r docker/requirements/dev.txt" in with_uv[0]
