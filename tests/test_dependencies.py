@@ -74,3 +74,47 @@ def test_code_imports_every_package_that_an_image_asks_for(image):
 @pytest.mark.parametrize("image", EXTRAS)
 def test_an_image_holds_nothing_that_nothing_in_it_needs(image):
     assert locked(image) - needed(asked_for(image)) - UNEXPLAINED == set()
+
+
+RUN_WITH = {
+    "kfp": ("2.17.0", "pipeline/kfp_compat.py"),
+    "mlflow": ("3.17.2", "latentrec/serving/scoring_server.py"),
+    "mlflow-skinny": ("3.17.2", "latentrec/tracking/embedded_store.py"),
+    "transformers": ("5.23.0", "latentrec/training/common/resumable_trainer.py"),
+    "trl": ("1.16.0", "latentrec/training/latentr3/grpo_trainer.py"),
+}
+"""Libraries of which something is replaced or overridden that they do not promise to keep: the version that
+the whole suite was run with, and where it is done. Another version in the locks is a reason to run it again."""
+
+
+def requirements_of_the_project():
+    lines = [*PROJECT["dependencies"]]
+    for extra in PROJECT["optional-dependencies"].values():
+        lines += extra
+    return [Requirement(line) for line in lines]
+
+
+def test_every_requirement_has_an_upper_bound_that_the_locked_versions_are_below():
+    locks = [
+        dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", path.read_text(), re.M))
+        for path in sorted((ROOT / "docker/requirements").glob("*.txt"))
+    ]
+    assert len(locks) >= 4
+    for wanted in requirements_of_the_project():
+        assert {"<", "=="} & {one.operator for one in wanted.specifier}, f"{wanted} has no upper bound"
+        for lock in locks:
+            found = {canonicalize_name(name): version for name, version in lock.items()}
+            version = found.get(canonicalize_name(wanted.name))
+            assert version is None or wanted.specifier.contains(version), f"{wanted}: {version} is locked"
+
+
+@pytest.mark.parametrize("library", RUN_WITH)
+def test_libraries_that_are_overridden_are_of_the_version_that_was_run(library):
+    version, place = RUN_WITH[library]
+    assert (ROOT / place).is_file()
+    found = {
+        match[1]
+        for path in (ROOT / "docker/requirements").glob("*.txt")
+        if (match := re.search(rf"^{library}==([\w.]+)", path.read_text(), re.M))
+    }
+    assert found == {version}, f"run the suite with {library} {found}, then name it in RUN_WITH"
