@@ -84,7 +84,9 @@ RUN_WITH = {
     "trl": ("1.16.0", "latentrec/training/latentr3/grpo_trainer.py"),
 }
 """Libraries of which something is replaced or overridden that they do not promise to keep: the version that
-the whole suite was run with, and where it is done. Another version in the locks is a reason to run it again."""
+the suite was run with, and where it is done. Another version in the locks is a reason to run it again."""
+LOCKS = [ROOT / f"docker/requirements/{name}.txt" for name in ("dev", *EXTRAS)]
+"""Of the suite and of the images of the steps."""
 
 
 def requirements_of_the_project():
@@ -95,11 +97,7 @@ def requirements_of_the_project():
 
 
 def test_every_requirement_has_an_upper_bound_that_the_locked_versions_are_below():
-    locks = [
-        dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", path.read_text(), re.M))
-        for path in sorted((ROOT / "docker/requirements").glob("*.txt"))
-    ]
-    assert len(locks) >= 4
+    locks = [dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", path.read_text(), re.M)) for path in LOCKS]
     for wanted in requirements_of_the_project():
         assert {"<", "=="} & {one.operator for one in wanted.specifier}, f"{wanted} has no upper bound"
         for lock in locks:
@@ -113,8 +111,6 @@ def test_libraries_that_are_overridden_are_of_the_version_that_was_run(library):
     version, place = RUN_WITH[library]
     assert (ROOT / place).is_file()
     found = {
-        match[1]
-        for path in (ROOT / "docker/requirements").glob("*.txt")
-        if (match := re.search(rf"^{library}==([\w.]+)", path.read_text(), re.M))
+        match[1] for path in LOCKS if (match := re.search(rf"^{library}==([\w.]+)", path.read_text(), re.M))
     }
     assert found == {version}, f"run the suite with {library} {found}, then name it in RUN_WITH"
