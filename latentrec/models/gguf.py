@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.models.gguf_header import check_gguf_header
 
 SUFFIX = ".gguf"
 MAGIC = b"GGUF"
@@ -125,6 +126,7 @@ def _open(path: Path, name: str) -> Any:
             f"backbone '{name}' is no GGUF file: it begins with {begin!r}, not {MAGIC!r}",
             code="backbone.not_gguf",
         )
+    check_gguf_header(path, name)
     try:
         from gguf import GGUFReader
     except ImportError:
@@ -148,7 +150,10 @@ def _refusal(name: str, error: Exception) -> str:
 
 def _text(reader: Any, field: str) -> str:
     entry = reader.get_field(field)
-    value = entry.contents() if entry is not None else ""
+    try:
+        value = entry.contents() if entry is not None else ""
+    except (ValueError, IndexError, TypeError):  # not UTF-8, or a value of another kind
+        return ""
     return value if isinstance(value, str) else ""
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from latentrec.core.redact import redact
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE
 from latentrec.core.text import markdown_code, markdown_text
 from latentrec.steps.preflight import PreflightResult
@@ -62,7 +63,7 @@ def preflight_markdown(system: str, checked: PreflightResult, warnings: Iterable
     }
     facts |= {f"pods of {kind}": f"{size.cpu} CPU, {size.memory}" for kind, size in checked.sizes.items()}
     lines = [f"# {markdown_text(system)}: every check passed"]
-    lines += [f"**Warning:** {markdown_text(warning)}" for warning in warnings]
+    lines += [f"**Warning:** {markdown_text(redact(warning))}" for warning in warnings]
     lines.append(_table(("", ""), [(name, str(value)) for name, value in facts.items() if value]))
     rows = [(step, name, str(value)) for step, one in checked.configs.items() for name, value in one.items()]
     if rows:
@@ -72,7 +73,7 @@ def preflight_markdown(system: str, checked: PreflightResult, warnings: Iterable
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [columns, ("---",) * len(columns)]
-    lines += [(*map(markdown_text, row[:-1]), markdown_code(row[-1])) for row in rows]
+    lines += [(*map(markdown_text, row[:-1]), markdown_code(redact(row[-1]))) for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -1,6 +1,8 @@
 """Fuzzed inputs: no traceback, no 500, nothing written outside, memory under 1 GB."""
 
+import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,37 @@ def test_fuzzed_inputs(tmp_path, name, count):
         f"{count:,} inputs, {figures.get('refused', 0):,} refused, {figures.get('used', 0):,} used, no "
         f"traceback, {figures['peak_mb']:.0f} MB, {figures['seconds']:.0f} s",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="atheris is not installed (pip install atheris; it has no wheel for every machine)",
+)
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("review lines", 5_000),
+        ("manifests and indexes", 20_000),
+        ("gguf files", 20_000),
+        ("scoring bodies", 20_000),
+    ],
+)
+def test_inputs_that_coverage_leads_to(tmp_path, name, runs):
+    if name == "gguf files":
+        pytest.importorskip("gguf")
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.atheris_campaigns",
+        name,
+        str(runs),
+        "1",
+        str(tmp_path / "fuzz"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    ((count, seconds),) = re.findall(r"Done (\d+) runs in (\d+) second", done.stderr)
+    covered = re.findall(r"cov: (\d+)", done.stderr)[-1]
+    assert int(count) == runs
+    record_figure(f"atheris: {name}", f"{runs:,} inputs, {covered} branches reached, no fault, {seconds} s")

@@ -63,7 +63,8 @@ def test_no_planted_secret_is_left_by_a_whole_run(tmp_path, server):
     assert run.code == 0, run.text[-3000:]
     assert (tmp_path / "runs" / "mlflow.db").is_file()
     assert len(run.artifacts) > 5
-    assert holding(tmp_path / "runs", run.text) == []
+    found = holding(tmp_path / "runs", run.text)
+    assert found == [], "\n".join(map(str, found))
 
 
 def test_a_tracking_server_s_password_is_left_nowhere(tmp_path, server, monkeypatch, capfd):
