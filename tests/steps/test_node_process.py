@@ -145,7 +145,7 @@ def node(tmp_path, how, rank=0, **variables):
     }
     executor = ["--executor_input", json.dumps(step), "--function_to_execute", "sft"]
     command = [sys.executable, "-c", script, COMPONENT, "--", *executor]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     return done, step
 
 
