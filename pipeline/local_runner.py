@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import logging
 import os
 import secrets
@@ -16,6 +18,7 @@ from typing import Any
 
 from kfp import local
 
+from latentrec.core.redact import redact_values
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, LOCAL_RUN_VARIABLE, STATUS_ROOT_VARIABLE
 from latentrec.steps.local_run import local_identity
 from latentrec.steps.status import StepStatus, read_step_statuses
@@ -141,7 +144,7 @@ def run_pipeline(
         pipeline_root=str(folders.root / "pipeline_root"),
         raise_on_error=True,
     )
-    begin = time.monotonic()
+    begin, began = time.monotonic(), time.time()
     succeeded, stop = False, StopRequest()
     failed: list[str] = []
     pipeline_function = pipeline_of(system)
@@ -174,9 +177,26 @@ def run_pipeline(
     except KeyboardInterrupt:  # between two of these lines
         stop.wait()
     seconds = time.monotonic() - begin
+    hide_secrets(folders.root / "pipeline_root", since=began)
     statuses = read_step_statuses(os.environ[STATUS_ROOT_VARIABLE], run_id)
     good = succeeded and all(status.state == "succeeded" for status in statuses)
     return Outcome(run_id, good, seconds, statuses, stop.requested, next(iter(failed), ""))
+
+
+def hide_secrets(pipeline_root: Path, *, since: float) -> None:
+    """Take passwords and signatures out of the addresses that KFP keeps of what steps handed on.
+
+    Args:
+        pipeline_root: KFP's folder.
+        since: UTC seconds; older files are another run's.
+    """
+    for path in pipeline_root.rglob("executor_output.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if path.stat().st_mtime < since - 1:
+                continue
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if (shown := redact_values(content)) != content:
+                path.write_text(json.dumps(shown), encoding="utf-8")
 
 
 def _number_of_steps(pipeline: Any) -> int:

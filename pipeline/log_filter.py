@@ -13,6 +13,8 @@ from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
 
+from latentrec.core.redact import redact
+
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 _TASK = re.compile(r"INFO - (?:Executing task|Task) '([^']+)'(?: finished with status (\w+))?")
@@ -93,7 +95,7 @@ class _Filter(TextIOBase):
         with self._lock:
             thread = threading.get_ident()
             *whole, self._lines[thread] = (self._lines.get(thread, "") + text).split("\n")
-            for line in whole:
+            for line in map(redact, whole):  # KFP prints every step's parameters, addresses among them
                 self._log.write(_COLORS.sub("", line) + "\n")
                 if (shown := self._steps.shown(line)) is not None:
                     self._screen.write(shown + "\n")  # KFP exchanges print, which would come back here

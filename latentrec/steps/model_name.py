@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from latentrec.core.redact import redact
 from latentrec.evaluation.evaluate_config import Champion
 from latentrec.models import read_model
 from latentrec.storage import read_manifest
@@ -65,7 +66,7 @@ def model_name_for(dataset: str | Path, model: str | Path, name: str = "") -> st
 
 def _dataset_of(location: str) -> str:
     """Name of the dataset behind one location: of the file, else of the nearest folder that has one."""
-    path = re.sub(r"^[a-z][a-z0-9+.-]*://", "", location.strip(), flags=re.IGNORECASE)
+    path = re.sub(r"^[a-z][a-z0-9+.-]*://", "", redact(location.strip()), flags=re.IGNORECASE)
     path = path.partition("?")[0].partition("#")[0]
     parts = [part for part in path.split("/") if part not in ("", ".", "..", "~")]
     for place, part in reversed(list(enumerate(parts))):

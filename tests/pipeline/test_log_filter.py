@@ -1,7 +1,9 @@
 """What `make run` shows: the steps and what they say, and nothing of KFP's own detail."""
 
+import json
 import re
 
+from pipeline.local_runner import hide_secrets
 from pipeline.log_filter import StepLines, filtered_log
 
 PRINTED = """\
@@ -56,3 +58,24 @@ def test_the_log_holds_everything_without_colors(tmp_path, capsys):
     text = (tmp_path / "logs" / "run.log").read_text(encoding="utf-8")
     assert text == "    " + re.sub(r"\x1b\[\d+m", "", PRINTED)
     assert capsys.readouterr().out.startswith("── sft\n")
+
+
+def test_a_log_holds_no_password_of_an_address(tmp_path):
+    with filtered_log(tmp_path / "log"):
+        print('  "customer_reviews": "https://ann:hunter2@shop.example/r.json?sig=s3cret",')
+    text = (tmp_path / "log").read_text()
+    assert '"https://shop.example/r.json?…",' in text
+    assert "hunter2" not in text
+    assert "s3cret" not in text
+
+
+def test_what_kfp_keeps_of_a_run_holds_none(tmp_path):
+    kept = tmp_path / "run" / "preflight" / "executor_output.json"
+    kept.parent.mkdir(parents=True)
+    given = {
+        "parameterValues": {"config": json.dumps({"reviews": ["https://a:hunter2@h/r?sig=s3cret"], "k": 1})}
+    }
+    kept.write_text(json.dumps(given))
+    hide_secrets(tmp_path, since=0.0)
+    found = json.loads(kept.read_text())["parameterValues"]["config"]
+    assert json.loads(found) == {"reviews": ["https://h/r?…"], "k": 1}

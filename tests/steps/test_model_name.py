@@ -40,3 +40,10 @@ def test_two_shops_have_two_names():
     assert default_model_name("lares", ["Gift_Cards_5.json.gz"]) != default_model_name(
         "lares", ["Office.json"]
     )
+
+
+def test_a_name_holds_nothing_of_a_password_or_a_signature():
+    name = default_model_name("latentr3", ["https://ann:hunter2@shop.example/reviews.json?sig=s3cret"])
+    assert "hunter2" not in name
+    assert "s3cret" not in name
+    assert "ann" not in name
