@@ -36,7 +36,7 @@ class Pool:
     one_gpu: str = "0"
 
 
-SEVERAL_GPUS = ("latentr3", "reczero", "recone")
+SEVERAL_GPUS = ("latentr3",)
 """Systems whose trainers share the work between the accelerators of a pod (through torchrun)."""
 
 
