@@ -1,4 +1,4 @@
-"""Weights, gradients and optimiser state shared out over the processes: PyTorch's FSDP2, through accelerate.
+"""Weights, gradients and optimizer state shared out over the processes: PyTorch's FSDP2, through accelerate.
 
 A sharded parameter is a ``DTensor``. Checkpoints and model directories hold whole tensors, whatever the
 number of processes: so a checkpoint of two processes resumes on one or on four.
@@ -38,7 +38,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def reshard(model: nn.Module) -> None:
-    """Let go of what the last pass has gathered, so that the parameters are the optimiser's again."""
+    """Let go of what the last pass has gathered, so that the parameters are the optimizer's again."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
@@ -68,7 +68,7 @@ def sharded_like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def optimizer_state_for(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """A whole optimiser state, shared out as its parameters are."""
+    """A whole optimizer state, shared out as its parameters are."""
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     indices = [index for group in state["param_groups"] for index in group["params"]]
     of_index = dict(zip(indices, parameters, strict=True))
@@ -91,6 +91,8 @@ def gather_parameters(model: nn.Module) -> None:
             if parameter is None or not hasattr(parameter, "full_tensor"):
                 continue
             if id(parameter) not in made:
-                gathered = parameter.detach().full_tensor()
-                made[id(parameter)] = nn.Parameter(gathered, requires_grad=parameter.requires_grad)
+                sharded: Any = parameter.detach()  # a DTensor
+                made[id(parameter)] = nn.Parameter(
+                    sharded.full_tensor(), requires_grad=parameter.requires_grad
+                )
             module._parameters[name] = made[id(parameter)]
