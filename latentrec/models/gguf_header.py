@@ -32,7 +32,7 @@ def check_gguf_header(path: Path, name: str) -> None:
             reason = "it ends too early" if isinstance(error, struct.error) else str(error)
             raise UserError(
                 f"backbone '{name}' cannot be loaded: {reason} (the file is damaged; fetch it again)",
-                code="backbone.cannot_load",
+                code="backbone.unsupported",
             ) from None
 
 

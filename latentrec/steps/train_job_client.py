@@ -59,6 +59,12 @@ class Ended:
     bad_input: bool = False
 
 
+def _to_stderr(line: str) -> None:
+    """A line of another pod's log, as it is: its own log format has been applied there."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 @dataclass
 class TrainJobClient:
     """The TrainJobs of one namespace.
@@ -71,7 +77,7 @@ class TrainJobClient:
     """
 
     api: KubernetesApi
-    write: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+    write: Callable[[str], None] = _to_stderr
     pause_s: float = 5.0
     away_s: float = AWAY_S
     _lost: dict[str, str] = field(default_factory=dict)

@@ -63,5 +63,5 @@ def test_sound_header_passes(tmp_path, kind):
 def test_count_that_does_not_fit_is_refused(tmp_path, kind):
     data, reason = HOSTILE[kind]
     (tmp_path / "m.gguf").write_bytes(data)
-    with refused("backbone.cannot_load", reason):
+    with refused("backbone.unsupported", reason):
         check_gguf_header(tmp_path / "m.gguf", "m")

@@ -54,7 +54,7 @@ def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_as_a_new_version(s
 def test_a_run_s_name_and_description_say_what_runs(server, monkeypatch):
     submit.main(["--params", PARAMS])
     run = only(server.runs)
-    assert re.fullmatch(r"latentr3 reviews \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", run["display_name"])
+    assert re.fullmatch(r"latentr3 reviews \d\d-\d\d \d\d:\d\d:\d\d", run["display_name"])
     assert run["description"].startswith(f"latentr3, version {only(server.versions)['display_name']}: ")
     assert "customer_reviews=gs://b/reviews.json.gz data_k_core=3" in run["description"]
     assert "images " in only(server.versions)["description"]

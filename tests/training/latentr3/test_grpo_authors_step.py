@@ -29,7 +29,9 @@ RATT = [f"{name}_proj.{kind}" for name in "qkv" for kind in ("weight", "bias")]
 
 
 class Tokens:
-    """Prompts and answers that are tokens already."""
+    """Prompts and answers that are tokens already; any token may follow."""
+
+    allowed_tokens = None
 
     def __init__(self, prompts, answers):
         self.prompts, self.answers = prompts, answers
