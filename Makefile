@@ -72,7 +72,7 @@ run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= CATEGORY_Y
 	@$(BIN)/python -m pipeline.run_local
 
 test: setup ## unit, property, equivalence and end-to-end tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not docs and not browser' -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not docs and not browser' -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 test-slow: setup ## the long acceptance runs; writes docs/slow-tests.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 7200 $(PYTEST_ARGS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.data import DataPrepConfig, generate_sample, prepare
+from tests.worker_groups import GroupScheduling, longest_first
 
 pytest_plugins = ["tests.fakes.fixtures", "tests.fixtures.tracked_run"]
 
@@ -50,35 +51,13 @@ def sample_dataset(tmp_path_factory, sample_reviews) -> Path:
     return output
 
 
-_ONE_WORKER = ("registry", "steps", "tracking")
-"""Folders of tests that run on one worker, so that their session fixtures are made once."""
-
-_TRAINED = {
-    "stage_1": "latentr3",
-    "stage_2": "latentr3",
-    "titles": "latentr3",
-    "base": "rating",
-}
-"""Session fixtures that train, and the group of the tests that ask for them."""
-
-
-@pytest.hookimpl(trylast=True)  # a folder's own choice comes first
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Tests that share an expensive fixture share a worker: else each worker would make its own."""
-    here = Path(__file__).parent
-    for item in items:
-        group = None
-        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in _ONE_WORKER:
-            group = "tracking"
-        elif trained := {_TRAINED[n] for n in getattr(item, "fixturenames", ()) if n in _TRAINED}:
-            group = f"{min(trained)}_trained"
-        elif any(found[-1].scope == "module" for found in _fixtures_of(item) if found):
-            group = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else None
-        if group and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes longest (tests/worker_groups.py)."""
+    longest_first(items)
 
 
-def _fixtures_of(item):
-    """The definitions of every fixture that a test needs, directly or through others."""
-    info = getattr(item, "_fixtureinfo", None)
-    return info.name2fixturedefs.values() if info is not None else ()
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests, or a folder's, run on one worker: each makes dear fixtures once."""
+    return GroupScheduling(config, log)

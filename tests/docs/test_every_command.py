@@ -25,7 +25,7 @@ from latentrec.data import Dataset, generate_sample
 from tests.docs.pages import ALL, NOT_RUN, ROOT, Command
 from tests.pipeline.runs import QUICK
 
-pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("every_command"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docs, pytest.mark.timeout(900)]
 
 _RATING = (
     "pretrain_rating_backbone=tiny data_k_core=2 rating_grpo.steps=2 pretrain_rating.steps=20 "

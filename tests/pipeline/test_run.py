@@ -12,8 +12,6 @@ from latentrec.data import generate_sample
 from latentrec.storage import read_manifest
 from tests.pipeline.runs import QUICK, Finished, make_run
 
-pytestmark = pytest.mark.xdist_group("pipeline_run")
-
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> tuple[Path, Path]:

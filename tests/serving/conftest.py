@@ -197,11 +197,3 @@ def server(served, bare_python, tmp_path_factory):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
         process.wait(20)
-
-
-def pytest_collection_modifyitems(items):
-    """One worker runs this folder: the scoring server is started once."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("serving"))

@@ -12,7 +12,6 @@ from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.distributed_runs import RUNS, train_all
 from tests.training.latentr3.latentr3_runs import sft, weight_difference
 
-pytestmark = pytest.mark.xdist_group("latentr3_distributed")  # the fixture's worlds are made once
 ROOT = Path(__file__).resolve().parents[3]
 
 

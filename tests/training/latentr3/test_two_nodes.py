@@ -17,7 +17,7 @@ from tests.training.latentr3.latentr3_runs import weight_difference
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "tests.training.latentr3.two_nodes"
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200), pytest.mark.xdist_group("two_nodes")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
 def ip(*arguments: str) -> None:
