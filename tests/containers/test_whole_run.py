@@ -281,7 +281,13 @@ def test_two_processes_train_in_one_container(first, world, tmp_path):
             "artifacts": {"dataset": artifact("dataset", dataset, "system.Dataset")},
         },
         "outputs": {
-            "artifacts": {"model": artifact("model", f"{output}/model", "system.Model")},
+            "artifacts": {
+                "model": artifact("model", f"{output}/model", "system.Model"),
+                "report": artifact("report", f"{output}/report", "system.HTML"),
+                "report_markdown": artifact(
+                    "report_markdown", f"{output}/report_markdown", "system.Markdown"
+                ),
+            },
             "outputFile": f"{output}/executor_output.json",
         },
     }
