@@ -31,6 +31,7 @@ from latentrec.steps.step_run import StepRun, step_run
 from latentrec.storage import Manifest
 from latentrec.tracking.run_context import is_main_process
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.world import leave_process_group
 from latentrec.training.training_report import training_report
 
 
@@ -134,6 +135,7 @@ def open_step(
         launch_worker(distributed=distributed)
         with step_run(name, config=config, dataset=dataset) as run:
             yield Step(config, run)
+    leave_process_group()
     if not is_main_process():
         raise SystemExit(0)  # rank 0 alone writes the step's outputs
 

@@ -24,6 +24,7 @@ def sft(model: dsl.Output[dsl.Model], how: str = "well") -> None:
     import torch.distributed as dist
     from latentrec.core import UserError
     from latentrec.steps.status import exit_code_on_error
+    from latentrec.training.common.world import leave_process_group
 
     with exit_code_on_error():
         if how == "badly":
@@ -33,6 +34,7 @@ def sft(model: dsl.Output[dsl.Model], how: str = "well") -> None:
         dist.init_process_group("gloo")
         told = [None] * dist.get_world_size()
         dist.all_gather_object(told, os.environ["RANK"])
+    leave_process_group()
     if os.environ["RANK"] != "0":
         raise SystemExit(0)
     Path(model.path).write_text("".join(told) + os.environ["LATENTREC_TEST"])
