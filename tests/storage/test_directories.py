@@ -1,12 +1,9 @@
 """Whole artifact directories go up and come down, manifest last."""
 
-from pathlib import Path
-
 import pytest
 
 from latentrec.core import UserError
 from latentrec.storage import (
-    ArtifactWriter,
     StorageError,
     download_directory,
     join,
@@ -14,22 +11,7 @@ from latentrec.storage import (
     store_for,
     upload_directory,
 )
-
-
-def make_artifact(output: Path, text: str, kind: str = "dataset") -> Path:
-    with ArtifactWriter(output, kind, {"text": text}) as writer:
-        (writer.path / "sub").mkdir()
-        for name in ("a.parquet", "sub/b.parquet"):
-            (writer.path / name).write_text(f"{text} {name}")
-    return output
-
-
-@pytest.fixture(params=["local", "gs"])
-def place(request, tmp_path) -> str:
-    if request.param == "local":
-        return str(tmp_path / "place")
-    request.getfixturevalue("gcs_server")
-    return "gs://bucket/place"
+from tests.storage.artifacts import make_artifact
 
 
 def test_directory_comes_back_as_it_went(place, tmp_path):
@@ -80,8 +62,3 @@ def test_damaged_file_is_refused_and_what_stood_there_stays(place, tmp_path, dam
     with pytest.raises(StorageError, match=r"a\.parquet is (missing|not the file)"):
         download_directory(place, tmp_path / "copy")
     assert read_manifest(tmp_path / "copy").config == {"text": "before"}
-
-
-def fill(place: str) -> None:
-    for name in ("part-1.json", "part-2.json", "notes.txt", "_SUCCESS"):
-        store_for(place).write_bytes(join(place, name), name.encode())

@@ -2,12 +2,10 @@
 
 import os
 import stat
-from pathlib import Path
 
 import pytest
 
 from latentrec.storage import (
-    ArtifactWriter,
     input_fingerprint,
     join,
     list_inputs,
@@ -15,22 +13,7 @@ from latentrec.storage import (
     store_for,
 )
 from tests.errors import refused
-
-
-def make_artifact(output: Path, text: str, kind: str = "dataset") -> Path:
-    with ArtifactWriter(output, kind, {"text": text}) as writer:
-        (writer.path / "sub").mkdir()
-        for name in ("a.parquet", "sub/b.parquet"):
-            (writer.path / name).write_text(f"{text} {name}")
-    return output
-
-
-@pytest.fixture(params=["local", "gs"])
-def place(request, tmp_path) -> str:
-    if request.param == "local":
-        return str(tmp_path / "place")
-    request.getfixturevalue("gcs_server")
-    return "gs://bucket/place"
+from tests.storage.artifacts import make_artifact
 
 
 def fill(place: str) -> None:

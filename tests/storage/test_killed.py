@@ -62,14 +62,6 @@ def state_of(root: str, scratch: Path) -> tuple[int, str]:
     return info.step, text
 
 
-@pytest.fixture(params=["local", "gs"])
-def place(request, tmp_path) -> str:
-    if request.param == "local":
-        return str(tmp_path / "place")
-    request.getfixturevalue("gcs_server")
-    return "gs://bucket/place"
-
-
 def empty(place: str) -> None:
     if place.startswith("gs://"):
         for info in list(store_for(place).list(place + "/")):

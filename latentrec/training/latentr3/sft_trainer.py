@@ -77,9 +77,12 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         return self.accelerator.prepare(loader)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        counts = [(batch["labels"] != IGNORED).sum() for batch in batch_samples]
-        total = torch.stack(counts).sum().to(device)
+        total = torch.stack([self._items_of(batch["labels"]) for batch in batch_samples]).sum().to(device)
         return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
+
+    def _items_of(self, labels: Tensor) -> Tensor:
+        """What the loss of a batch is the mean of: its answers' tokens, counted."""
+        return (labels != IGNORED).sum()
 
     def compute_loss(
         self,

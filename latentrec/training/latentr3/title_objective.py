@@ -47,10 +47,9 @@ class TitleObjectiveTrainer(SFTTrainer):
         self._probabilities: list[Tensor] = []
         super().__init__(**options)
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        titles = [has_title(batch["labels"]).sum() for batch in batch_samples]
-        total = torch.stack(titles).sum().to(device)
-        return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
+    def _items_of(self, labels: Tensor) -> Tensor:
+        """The objective is a mean over samples."""
+        return has_title(labels).sum()
 
     def compute_loss(
         self,

@@ -176,6 +176,7 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     figures = []
     for batch in (packed_batch(tokens, rows), plain_batch(tokens, samples)):
         trainer = engineless(allowed_tokens)
+        trainer._items_of = lambda labels: TitleObjectiveTrainer._items_of(trainer, labels)
         counted = TitleObjectiveTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
         assert counted == len(samples)
         TitleObjectiveTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
