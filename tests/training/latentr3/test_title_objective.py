@@ -1,6 +1,7 @@
 """Objectives over titles on a real model: every title counted one by one, titles really drawn, packed and
 plain."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -176,7 +177,7 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     figures = []
     for batch in (packed_batch(tokens, rows), plain_batch(tokens, samples)):
         trainer = engineless(allowed_tokens)
-        trainer._items_of = lambda labels: TitleObjectiveTrainer._items_of(trainer, labels)
+        trainer._items_of = partial(TitleObjectiveTrainer._items_of, trainer)
         counted = TitleObjectiveTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
         assert counted == len(samples)
         TitleObjectiveTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
