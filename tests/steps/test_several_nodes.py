@@ -18,7 +18,6 @@ from latentrec.steps import launch, several_nodes, train_job_client
 from latentrec.steps.kfp_files import result_location
 from latentrec.steps.node_pools import choose_pool
 from latentrec.steps.operational import write_operational
-from latentrec.steps.parameters import check_parameters
 from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.several_nodes import check_nodes, remove_left_jobs, run_on_nodes
 from latentrec.steps.status import StepStatus, read_step_statuses, step_status
@@ -368,26 +367,6 @@ def test_preflight_plans_a_job_and_a_small_pod_that_follows_it(cluster, monkeypa
     assert several_nodes.nodes_wanted() == Nodes()
 
 
-@pytest.mark.parametrize(
-    ("system", "nodes", "message"),
-    [
-        ("lares", 2, "gpu_nodes is 2, expected 1 to 1 for lares"),
-        ("reczero", 2, "gpu_nodes is 2, expected 1 to 1 for reczero"),
-        ("latentr3", 65, "gpu_nodes is 65, expected 1 to 64"),
-        ("latentr3", "many", "gpu_nodes is many"),
-    ],
-)
-def test_a_number_of_nodes_that_cannot_be_is_refused(system, nodes, message):
-    with pytest.raises(UserError, match=message):
-        choose_nodes({"system": system, "gpu_nodes": nodes}, choose_pool({}), choose_sizes({})["train"])
-
-
-def test_a_batch_is_held_against_all_processes_of_all_nodes():
-    given = {"customer_reviews": "x", "gpu_count": "2", "gpu_nodes": 3, "sft_batch_size": 128}
-    with pytest.raises(UserError, match="6 processes"):
-        check_parameters("latentr3", given)
-
-
 def test_a_step_of_several_nodes_never_trains_in_its_own_pod(cluster, monkeypatch):
     write_operational({several_nodes.OPERATIONAL: NODES.to_dict()})
     monkeypatch.setattr(sys, "argv", ["/venv/kfp/dsl/executor_main.py", "--executor_input", "{}"])
@@ -398,14 +377,3 @@ def test_a_step_of_several_nodes_never_trains_in_its_own_pod(cluster, monkeypatc
         launch.launch_worker(distributed=True)
     assert left.value.code == 7
     launch.launch_worker(distributed=False)  # a trainer that cannot share its work has its own pod
-
-
-def test_a_job_has_one_name_in_all_attempts_of_a_step_and_another_elsewhere():
-    names = [
-        job_name("r", "stage_2", ["a"]),
-        job_name("r", "stage_2", ["b"]),
-        job_name("s", "stage_2", ["a"]),
-    ]
-    assert names[0] == job_name("r", "stage_2", ["a"])
-    assert len(set(names)) == 3
-    assert all(len(name) <= 45 for name in [*names, job_name("r", "x" * 80, [])]), "Kubernetes adds to it"

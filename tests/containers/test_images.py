@@ -1,0 +1,62 @@
+"""The images themselves: pushed and pinned by digest, labels, user, and nothing that a step does not need."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.containers.conftest import IMAGE_NAMES, image_named
+from tests.fakes.oci_registry import Registry
+from tests.pipeline.runs import ROOT
+
+pytestmark = pytest.mark.containers
+
+
+def test_pushed_image_is_the_one_that_its_digest_in_the_lock_names(world, tmp_path):
+    """`make push` to a real registry's protocol; a pod pulls what the lock says."""
+    registry = Registry(tmp_path).start()
+    repository, tag = f"{registry.host}/latentrec", os.environ["IMAGE_TAG"]
+    lock = tmp_path / "images.lock.json"
+    settings = {"IMAGE_REGISTRY": repository, "IMAGES": "data-prep", "IMAGE_LOCK": str(lock)}
+    if shutil.which("podman") and os.environ.get("ENGINE", "podman") == "podman":
+        settings["PUSH_ARGS"] = "--tls-verify=false"
+    done = subprocess.run(
+        ["docker/build.sh", "--push"],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    try:
+        assert done.returncode == 0, done.stderr[-3000:]
+        digest = json.loads(lock.read_text())["digests"]["data-prep"]
+        _, manifest = registry.manifests[("latentrec/data-prep", digest)]
+        assert registry.manifests[("latentrec/data-prep", tag)][1] == manifest
+        for part in (json.loads(manifest)["config"], *json.loads(manifest)["layers"]):
+            assert registry.blob(part["digest"]).stat().st_size == part["size"]
+        world.client.images.remove(f"{repository}/data-prep:{tag}")
+    finally:
+        registry.stop()
+
+
+@pytest.mark.parametrize("name", [*IMAGE_NAMES, "mlflow"])
+def test_image_carries_labels_and_a_numeric_user(world, name):
+    image = world.client.images.get(image_named(name))
+    labels = image.labels
+    assert labels["org.opencontainers.image.title"] == f"latentrec-{name}"
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", labels["org.opencontainers.image.revision"])
+    assert image.attrs["Config"]["User"] == "10001:10001"
+
+
+def test_data_preparation_s_image_has_no_training_library(world):
+    code = (
+        "import importlib.util as u\n"
+        "print([n for n in ('torch', 'transformers', 'trl', 'peft', 'accelerate') if u.find_spec(n)])"
+    )
+    told = world.client.containers.run(image_named("data-prep"), ["python3", "-c", code], remove=True)
+    assert told.decode().strip() == "[]"
