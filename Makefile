@@ -86,7 +86,12 @@ test-docs: $(OVERLAYS)/docs/.installed ## run every command and notebook of READ
 test-browser: $(OVERLAYS)/browser/.installed ## click through the demo in Chromium
 	OMP_NUM_THREADS=1 $(OVERLAYS)/browser/bin/python -m pytest -m browser --timeout 900 tests/browser $(PYTEST_ARGS)
 
-gpu-dry-run: $(OVERLAYS)/gpu/.installed ## every part of the GPU benchmark at toy size, with the lent machine's transformers
+# Not on top of .venv: the lent GPU machine has another Python, another torch and no package of .venv.
+$(OVERLAYS)/gpu/.installed: docker/requirements/gpu.txt docker/requirements/gpu-carried.txt | $(VENV)/.requirements
+	$(BIN)/python -m benchmarks.gpu.environment $(@D)
+	@touch $@
+
+gpu-dry-run: $(OVERLAYS)/gpu/.installed ## every part of the GPU benchmark at toy size, with the lent machine's Python, torch, transformers
 	OMP_NUM_THREADS=1 $(OVERLAYS)/gpu/bin/python -m benchmarks.gpu --dry-run --output build/gpu-dry-run
 
 lint: setup ## formatter, linter, type checker

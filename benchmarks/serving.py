@@ -36,7 +36,7 @@ from latentrec.decoding import load_recommender
 from latentrec.evaluation.gate import GateDecision
 from latentrec.models import ModelInfo
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
-from latentrec.serving.request_schemas import Parameters, RequestRow
+from latentrec.serving.request_schemas import Parameters, RecommendationRow
 from latentrec.storage import ArtifactWriter
 
 CLIENTS = 20
@@ -193,7 +193,9 @@ def register(model_dir: Path, root: Path) -> str:
     return tracking_uri
 
 
-def requests_per_second(ask: Callable[[RequestRow], Any], rows: list[RequestRow], seconds: float) -> float:
+def requests_per_second(
+    ask: Callable[[RecommendationRow], Any], rows: list[RecommendationRow], seconds: float
+) -> float:
     """Throughput of ``ask`` under :data:`CLIENTS` threads."""
     done, stop = [0] * CLIENTS, threading.Event()
 
@@ -225,17 +227,17 @@ def run(seconds: float = 20, repeats: int = 3) -> None:
             [catalogue.item_keys[item] for item in rng.choice(N_TITLES, size=rng.integers(1, 11))]
             for _ in range(500)
         ]
-        rows = [RequestRow(history) for history in histories]
+        rows = [RecommendationRow(history) for history in histories]
         service = RecommendationService(ServingModel.load(model_dir, model_dir / "items.parquet"))
         recommender, lock = load_recommender(model_dir, catalogue), threading.Lock()
         index = {key: item for item, key in enumerate(catalogue.item_keys)}
 
-        def one_at_a_time(row: RequestRow) -> None:
+        def one_at_a_time(row: RecommendationRow) -> None:
             history = [index[key] for key in row.history]
             with lock:
                 recommender.rank([history], 10, exclude=[history])
 
-        sides: dict[str, Callable[[RequestRow], Any]] = {
+        sides: dict[str, Callable[[RecommendationRow], Any]] = {
             "ours": lambda row: service.recommend([row], Parameters()),
             "reference": one_at_a_time,
         }

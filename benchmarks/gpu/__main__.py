@@ -3,6 +3,7 @@
     python -m benchmarks.gpu --output runs/gpu                 all parts but f
     python -m benchmarks.gpu --parts f --cells cells.txt …     result cells (see benchmarks/gpu/cells.py)
     python -m benchmarks.gpu --dry-run                         every part at toy size on the CPU
+    python -m benchmarks.gpu --wheels DIR …                    with packages that travelled as wheels
 
 A part that fails leaves a row with its error, and the others go on.
 """
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 import traceback
+import zipfile
 from pathlib import Path
 
 import torch
@@ -48,7 +50,10 @@ def main() -> int:
     parser.add_argument("--model", help="backbone with real weights: smollm2-135m, a directory, a .gguf file")
     parser.add_argument("--cells", type=Path, help="list of result cells (part f)")
     parser.add_argument("--work", type=Path, default=Path("runs/gpu-work"), help="models of part f")
+    parser.add_argument("--wheels", type=Path, help="folder of carried wheels (benchmarks.gpu.environment)")
     given = parser.parse_args()
+    if given.wheels:
+        use_wheels(given.wheels, given.work / "site")
     if not given.dry_run and not torch.cuda.is_available():
         print("no CUDA device here; --dry-run runs every part at toy size on the CPU", file=sys.stderr)
         return 2
@@ -84,6 +89,17 @@ def main() -> int:
     (given.output / "table.md").write_text(as_table(context.rows) + "\n", encoding="utf-8")
     print(as_table(context.rows))
     return failed
+
+
+def use_wheels(wheels: Path, site: Path) -> None:
+    """Unpack carried wheels into ``site``, before everything else on the path, for child processes too."""
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+    sys.path.insert(0, str(site.resolve()))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(site.resolve()), os.environ.get("PYTHONPATH")])
+    )
 
 
 if __name__ == "__main__":

@@ -57,9 +57,20 @@ overlay demo demo
 overlay docs docs
 overlay browser demo browser
 
-# The lent GPU machine's versions that differ from dev.txt's (make gpu-dry-run). Its torch is a CUDA build, and its
-# Python newer: those are whatever this machine has.
-printf '%s\n' httpcore==1.0.9 httpx==0.28.1 huggingface-hub==1.33.0 tokenizers==0.23.2 transformers==5.17.0 |
-    uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-deps \
-        --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate - \
-        -o docker/requirements/gpu.txt
+# The lent GPU machine (make gpu-dry-run): what stands there and what travels, for its Python.
+lent() { # lent NAME OPTIONS...
+    local name=$1 pins
+    shift
+    pins=$(mktemp)
+    grep -E '^[a-zA-Z0-9._-]+==' docker/requirements/dev.txt | sed 's/ .*//' |
+        grep -vE '^(accelerate|huggingface-hub|numpy|safetensors|tokenizers|transformers|httpx|httpcore|urllib3|setuptools|sympy|triton|nvidia-.*|cuda-.*)==' >"$pins"
+    uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+        --python-version 3.12 --python-platform x86_64-manylinux_2_28 --no-annotate \
+        --constraint "$pins" "${unsafe[@]}" "$@" "docker/requirements/$name.in" -o "docker/requirements/$name.txt"
+    rm -f "$pins"
+    echo "docker/requirements/$name.txt: $(grep -c '==' "docker/requirements/$name.txt") packages"
+}
+
+lent gpu --no-emit-package pydantic --no-emit-package pydantic-core --no-emit-package annotated-types \
+    --no-emit-package typing-inspection --no-emit-package setuptools --no-emit-package nvidia-cuda-cccl
+lent gpu-carried --no-deps
