@@ -17,7 +17,7 @@ from latentrec.decoding import DecodingOptions
 from latentrec.registry.model_registry import CHAMPION, PREVIOUS, RegisteredVersion, Registry
 from latentrec.serving.rating_service import RatingService
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
-from latentrec.serving.request_schemas import RATING_SYSTEMS, Parameters, RequestRow
+from latentrec.serving.request_schemas import RATING_SYSTEMS, Parameters, RatingRow, RecommendationRow
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Contender:
     def recommend(self, history: Sequence[str], k: int) -> Shown:
         """The k best items after a history of item keys, oldest first."""
         begin = time.perf_counter()
-        answer = self._service.recommend([RequestRow(list(history))], Parameters(k=k))[0]
+        answer = self._service.recommend([RecommendationRow(list(history))], Parameters(k=k))[0]
         milliseconds = 1000 * (time.perf_counter() - begin)
         index, titles = self.loaded.key_index, self.loaded.catalogue.titles
         known = [index[key] for key in history if key in index]
@@ -176,7 +176,7 @@ def _add_baseline(stage: Stage, registry: Registry, model: RegisteredVersion, fo
 def rate(rater: Rater, history: Sequence[str], ratings: Sequence[float], target: str) -> tuple[Any, float]:
     """(answer, milliseconds) of a rating model for ``target`` after rated items, oldest first."""
     begin = time.perf_counter()
-    row = RequestRow(list(history), history_ratings=list(ratings), target=target)
+    row = RatingRow(list(history), history_ratings=list(ratings), target=target)
     answer = rater.service.rate([row])[0]
     return answer, 1000 * (time.perf_counter() - begin)
 

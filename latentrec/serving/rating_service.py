@@ -16,7 +16,7 @@ from latentrec.core import UserError
 from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import TextRatingPredictor
 from latentrec.prompts.rating_examples import HistoryEntry, RatingExample
-from latentrec.serving.request_schemas import RequestRow
+from latentrec.serving.request_schemas import RatingRow
 
 MAX_SHOWN = 50
 MAX_BATCH = 32
@@ -89,7 +89,7 @@ class RatingService:
         global_mean = float(info.architecture["global_mean"])
         return cls(TextRatingPredictor.load(model_dir), items, global_mean)
 
-    def rate(self, rows: list[RequestRow]) -> list[RatingResponse]:
+    def rate(self, rows: list[RatingRow]) -> list[RatingResponse]:
         """Rate each row's target.
 
         A target that the catalogue does not know, and an answer of the model that is no valid rating, get
@@ -115,9 +115,9 @@ class RatingService:
             answers[number] = RatingResponse(float(rating), reasoning)
         return answers
 
-    def _example(self, row: RequestRow) -> RatingExample:
-        target = self._items[row.target or ""]
-        ratings = row.history_ratings or []
+    def _example(self, row: RatingRow) -> RatingExample:
+        target = self._items[row.target]
+        ratings = row.history_ratings
         titles = row.history_titles or [""] * len(row.history)
         entries = []
         for key, title, rating in zip(row.history, titles, ratings, strict=True):
@@ -133,6 +133,6 @@ class RatingService:
             item_mean=target.mean,
         )
 
-    def _placeholder(self, row: RequestRow) -> float:
-        ratings = row.history_ratings or []
+    def _placeholder(self, row: RatingRow) -> float:
+        ratings = row.history_ratings
         return sum(ratings) / len(ratings) if ratings else self._global_mean

@@ -22,7 +22,7 @@ from latentrec.catalog import MIN_OVERLAP, Catalogue
 from latentrec.core import UserError
 from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.models import Recommender
-from latentrec.serving.request_schemas import Parameters, RecommendationAnswer, RequestRow
+from latentrec.serving.request_schemas import Parameters, RecommendationAnswer, RecommendationRow
 
 MAX_BATCH = 32
 MAX_MODEL_HISTORY = 200
@@ -143,7 +143,7 @@ class _History:
 class _Job:
     loaded: ServingModel
     history: _History
-    row: RequestRow
+    row: RecommendationRow
     parameters: Parameters
     result: Future[tuple[np.ndarray, np.ndarray]]
 
@@ -178,9 +178,9 @@ class RecommendationService:
         loaded = self._loaded
         if loaded.catalogue.n_items:
             first = loaded.catalogue.item_keys[int(loaded.popular[0])]
-            self.recommend([RequestRow([first])] * 2, Parameters())
+            self.recommend([RecommendationRow([first])] * 2, Parameters())
 
-    def recommend(self, rows: list[RequestRow], parameters: Parameters) -> list[RecommendationAnswer]:
+    def recommend(self, rows: list[RecommendationRow], parameters: Parameters) -> list[RecommendationAnswer]:
         """Answer a batch of users; the order of the answers is that of the rows."""
         loaded = self._loaded
         found = [_known_history(row, loaded) for row in rows]
@@ -243,7 +243,9 @@ def _rank(jobs: list[_Job]) -> None:
                 job.result.set_exception(error)
 
 
-def _left_out(row: RequestRow, history: _History, parameters: Parameters, loaded: ServingModel) -> np.ndarray:
+def _left_out(
+    row: RecommendationRow, history: _History, parameters: Parameters, loaded: ServingModel
+) -> np.ndarray:
     """int32: items that a list must not hold: all that the user owns, what the request excludes, and
     everything but its candidates.
     """
@@ -278,7 +280,7 @@ def _beams_for(recommender: Any, k: int) -> Iterator[None]:
         recommender.beam_width = width
 
 
-def _known_history(row: RequestRow, loaded: ServingModel) -> _History:
+def _known_history(row: RecommendationRow, loaded: ServingModel) -> _History:
     """Each entry by its key, else by its title; a title model reads the title of what is neither.
 
     Titles of vanished items are those of the request, else those of the version's own catalogue.
@@ -311,7 +313,7 @@ def _titles_of(history: _History, loaded: ServingModel) -> list[str]:
 
 
 def _popularity(
-    row: RequestRow, history: _History, parameters: Parameters, loaded: ServingModel
+    row: RecommendationRow, history: _History, parameters: Parameters, loaded: ServingModel
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most bought items that may stand in the list, and their share of all training interactions."""
     left_out = _left_out(row, history, parameters, loaded)

@@ -13,7 +13,7 @@ import pytest
 
 from latentrec.prompts.rating_format import RatingScale
 from latentrec.serving.rating_service import RatingService
-from latentrec.serving.request_schemas import BadRequest, RequestRow, parse_rows
+from latentrec.serving.request_schemas import BadRequest, RatingRow, parse_rows
 from tests.fixtures.shop import decision
 from tests.fixtures.tiny_rating_model import TITLES, make_rating_model
 
@@ -70,7 +70,7 @@ def service(rating_model):
 
 
 def test_valid_answers_go_through_in_order(service):
-    rows = [RequestRow(["B0"], None, [5.0], target) for target in ("B4", "nope", "B2")]
+    rows = [RatingRow(["B0"], history_ratings=[5.0], target=target) for target in ("B4", "nope", "B2")]
     answers = service.rate(rows)
     assert [answer.reasoning for answer in answers][::2] == [f"on {TITLES[4]}", f"on {TITLES[2]}"]
     assert [answer.rating for answer in answers] == [4.25, 5.0, 4.25]
@@ -78,7 +78,16 @@ def test_valid_answers_go_through_in_order(service):
 
 
 def test_the_model_sees_titles_ratings_and_means(service):
-    service.rate([RequestRow(["B0", "gone", "gone too"], ["", "An old lamp", ""], [5.0, 1.0, 3.0], "B3")])
+    service.rate(
+        [
+            RatingRow(
+                ["B0", "gone", "gone too"],
+                ["", "An old lamp", ""],
+                history_ratings=[5.0, 1.0, 3.0],
+                target="B3",
+            )
+        ]
+    )
     (example,) = service._predictor.shown
     shown = [(entry.title, entry.rating) for entry in example.history]
     assert shown == [(TITLES[0], 5.0), ("An old lamp", 1.0)]
@@ -88,7 +97,7 @@ def test_the_model_sees_titles_ratings_and_means(service):
 
 def test_concurrent_callers_never_run_the_model_at_once(service):
     threads = [
-        threading.Thread(target=service.rate, args=([RequestRow(["B0"], None, [5.0], "B1")],))
+        threading.Thread(target=service.rate, args=([RatingRow(["B0"], history_ratings=[5.0], target="B1")],))
         for _ in range(12)
     ]
     for thread in threads:

@@ -18,7 +18,7 @@ from latentrec.models import Ranking
 from latentrec.models.popularity import Popularity
 from latentrec.registry.packaging import signature_of
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel, require_overlap
-from latentrec.serving.request_schemas import BadRequest, Parameters, RequestRow, parse_rows
+from latentrec.serving.request_schemas import BadRequest, Parameters, RecommendationRow, parse_rows
 from tests.errors import refused
 
 N_ITEMS = 600
@@ -60,37 +60,40 @@ class TitleReader:
 
 def test_items_owned_beyond_the_models_history_are_left_out(service):
     owned = KEYS[:250]
-    assert ask(service, RequestRow(owned)).item_keys == KEYS[250:255]
-    assert ask(service, RequestRow(owned), exclude=False).item_keys == KEYS[:5]
+    assert ask(service, RecommendationRow(owned)).item_keys == KEYS[250:255]
+    assert ask(service, RecommendationRow(owned), exclude=False).item_keys == KEYS[:5]
 
 
 def test_only_candidates_are_ranked(service):
     candidates = [KEYS[400], KEYS[30], "unknown", KEYS[30], KEYS[2]]
-    assert ask(service, RequestRow([KEYS[5]], candidates=candidates)).item_keys == [
+    assert ask(service, RecommendationRow([KEYS[5]], candidates=candidates)).item_keys == [
         KEYS[2],
         KEYS[30],
         KEYS[400],
     ]
-    assert ask(service, RequestRow([KEYS[2]], candidates=candidates)).item_keys == [KEYS[30], KEYS[400]]
-    assert ask(service, RequestRow([KEYS[5]], candidates=["unknown"])).item_keys == []
+    assert ask(service, RecommendationRow([KEYS[2]], candidates=candidates)).item_keys == [
+        KEYS[30],
+        KEYS[400],
+    ]
+    assert ask(service, RecommendationRow([KEYS[5]], candidates=["unknown"])).item_keys == []
 
 
 def test_excluded_items_are_left_out(service):
-    row = RequestRow([KEYS[0]], exclude_items=[KEYS[1], KEYS[3], "unknown"])
+    row = RecommendationRow([KEYS[0]], exclude_items=[KEYS[1], KEYS[3], "unknown"])
     assert ask(service, row, k=3).item_keys == [KEYS[2], KEYS[4], KEYS[5]]
 
 
 def test_the_fallback_honors_candidates_and_exclusions(service):
-    row = RequestRow(["unknown"], candidates=KEYS[10:14], exclude_items=[KEYS[11]])
+    row = RecommendationRow(["unknown"], candidates=KEYS[10:14], exclude_items=[KEYS[11]])
     answer = ask(service, row)
     assert (answer.fallback, answer.item_keys) == (True, [KEYS[10], KEYS[12], KEYS[13]])
 
 
 def test_users_of_one_batch_have_their_own_candidates(service):
     rows = [
-        RequestRow([KEYS[0]], candidates=[KEYS[9]]),
-        RequestRow([KEYS[0]]),
-        RequestRow([KEYS[0]], exclude_items=[KEYS[1]]),
+        RecommendationRow([KEYS[0]], candidates=[KEYS[9]]),
+        RecommendationRow([KEYS[0]]),
+        RecommendationRow([KEYS[0]], exclude_items=[KEYS[1]]),
     ]
     answers = service.recommend(rows, Parameters(2))
     assert [answer.item_keys for answer in answers] == [[KEYS[9]], KEYS[1:3], KEYS[2:4]]
@@ -121,12 +124,12 @@ def test_rows_of_one_caller_are_ranked_together_however_fast_the_model_is(monkey
     loaded = ServingModel.of(Model(COUNTS.astype(np.float32)), catalogue_of(KEYS, COUNTS))
     service = RecommendationService(loaded, max_batch=4)
     sizes.clear()  # of the warm-up
-    rows = [RequestRow([key]) for key in KEYS[:10]]
-    rows.insert(2, RequestRow(["unknown"]))  # answered by popularity, without the model
+    rows = [RecommendationRow([key]) for key in KEYS[:10]]
+    rows.insert(2, RecommendationRow(["unknown"]))  # answered by popularity, without the model
     answers = service.recommend(rows, Parameters(3))
     assert sizes == [4, 4, 2]
     assert [answer.fallback for answer in answers] == [row.history == ["unknown"] for row in rows]
-    assert service.recommend([RequestRow(["unknown"])], Parameters(3))[0].fallback
+    assert service.recommend([RecommendationRow(["unknown"])], Parameters(3))[0].fallback
     assert sizes == [4, 4, 2]
 
 
@@ -149,7 +152,7 @@ def test_callers_who_wait_together_get_each_what_they_asked_for():
     with ThreadPoolExecutor(8) as pool:
         asked = []
         for number, k in enumerate((2, 3, 3, 2, 2, 5, 2)):
-            asked.append(pool.submit(ask, service, RequestRow([KEYS[0]]), k))
+            asked.append(pool.submit(ask, service, RecommendationRow([KEYS[0]]), k))
             assert begun.wait(30)  # the first is being ranked, the others wait
             while service._callers.qsize() < number:
                 time.sleep(0.001)
@@ -204,7 +207,7 @@ def test_titles_of_vanished_items_come_from_the_request_or_the_versions_own_cata
     reader = TitleReader(today.n_items)
     service = RecommendationService(ServingModel.of(reader, today, own=own))
     history, titles = [KEYS[0], KEYS[1], KEYS[4], "never seen"], ["", "A better title", "", ""]
-    answer = ask(service, RequestRow(history, titles), k=3)
+    answer = ask(service, RecommendationRow(history, titles), k=3)
     assert reader.read[-1] == [[f"Title {KEYS[0]}", "A better title", f"Title {KEYS[4]}"]]
     assert (answer.unknown_items, answer.fallback) == (1, False)
     assert KEYS[4] not in answer.item_keys
@@ -214,7 +217,7 @@ def test_a_buyer_all_of_whose_items_vanished_still_gets_a_list_of_the_models():
     own, today = catalogue_of(KEYS[:10]), catalogue_of(KEYS[2:10])
     reader = TitleReader(today.n_items)
     loaded = ServingModel.of(reader, today, own=own)
-    gone = RequestRow([KEYS[0], KEYS[1]])
+    gone = RecommendationRow([KEYS[0], KEYS[1]])
     answer = ask(RecommendationService(loaded), gone)
     assert (answer.fallback, answer.unknown_items) == (False, 0)
     assert reader.read[-1] == [[f"Title {KEYS[0]}", f"Title {KEYS[1]}"]]

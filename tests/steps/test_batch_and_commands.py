@@ -17,7 +17,7 @@ from latentrec.cli import main
 from latentrec.core import UserError
 from latentrec.models import Ranking
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
-from latentrec.serving.request_schemas import Parameters, RequestRow
+from latentrec.serving.request_schemas import Parameters, RecommendationRow
 from latentrec.steps.batch_scoring import batch_score
 from tests.fixtures.shop import decision, write_evaluation
 
@@ -215,7 +215,7 @@ def test_concurrent_callers_share_batches_and_never_run_the_model_at_once():
     def client(number):
         for step in range(20):  # neighbors ask for the same k, as only such share a batch
             item = (number * 3 + step) % 40
-            (answer,) = service.recommend([RequestRow([f"B{item}"])], Parameters(k=1 + number // 7))
+            (answer,) = service.recommend([RecommendationRow([f"B{item}"])], Parameters(k=1 + number // 7))
             if answer.item_keys[0] != f"B{(item + 1) % 40}" or len(answer.item_keys) != 1 + number // 7:
                 wrong.append((number, step))
 
@@ -235,9 +235,9 @@ def test_a_model_that_fails_answers_its_callers_with_the_error_and_lives_on():
     service = RecommendationService(ServingModel.of(model, catalogue))
     rank, model.rank = model.rank, lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
-        service.recommend([RequestRow(["B0"])], Parameters(k=1))
+        service.recommend([RecommendationRow(["B0"])], Parameters(k=1))
     model.rank = rank
-    assert service.recommend([RequestRow(["B0"])], Parameters(k=1))[0].item_keys == ["B1"]
+    assert service.recommend([RecommendationRow(["B0"])], Parameters(k=1))[0].item_keys == ["B1"]
 
 
 def test_warm_up_has_run_the_model_before_the_first_request():
