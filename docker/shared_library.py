@@ -1,8 +1,9 @@
-"""ELF shared libraries, as far as an image without CUDA needs them: read what one asks of others, write a stand-in.
+"""ELF shared libraries, as far as images without CUDA need them: what one asks of others, and stand-ins.
 
-The format is that of the System V ABI (https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html) and, for the
-versions of symbols, of the Linux Standard Base (https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic).
-64 bits, little-endian. Only the standard library: the image's builder has no compiler and no binutils.
+The format is that of the System V ABI (https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html) and,
+for the versions of symbols, of the Linux Standard Base
+(https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic). 64 bits, little-endian. Only the standard
+library: the image's builder has no compiler and no binutils.
 """
 
 import mmap
@@ -119,9 +120,14 @@ def write_stand_in(path: Path, name: str, symbols: dict[str, set[str]], machine:
         return places[text]
 
     # The first version is the library itself; index 2 onwards are the ones that symbols ask for.
-    named = [(name, 1, 1), *((text, 0, index) for index, text in enumerate(sorted({*symbols} - {""}), start=2))]
+    named = [
+        (name, 1, 1),
+        *((text, 0, index) for index, text in enumerate(sorted({*symbols} - {""}), start=2)),
+    ]
     functions = [(function, 1) for function in sorted(symbols.get("", ()))]
-    functions += [(function, index) for version, _, index in named[1:] for function in sorted(symbols[version])]
+    functions += [
+        (function, index) for version, _, index in named[1:] for function in sorted(symbols[version])
+    ]
     definitions = b""
     for order, (version, flags, index) in enumerate(named):
         following = 0 if order == len(named) - 1 else 28

@@ -2,12 +2,13 @@
 
 usage: python without_cuda.py SITE_PACKAGES
 
-Most package indexes offer Linux one torch, with CUDA, 4 GB with the libraries that it requires. The loader refuses
-torch without them although nothing calls them where no device is. So each library that torch's own name as needed is
-replaced by a stand-in of a few KB with the same functions, each of which returns 1: an error in every one of these
-interfaces. The CUDA runtime itself (under 1 MB) stays, for it is the one that is called, and says that no device is
-there; the images also set ``CUDA_VISIBLE_DEVICES`` to nothing, so that it says so on a node with GPUs too. All else of
-these packages goes, and their metadata, so that ``pip list`` tells what is there. A torch without CUDA is left alone.
+Most package indexes offer Linux one torch, with CUDA, 4 GB with the libraries that it requires. The loader
+refuses torch without them although nothing calls them where no device is. So each library that torch's own
+name as needed is replaced by a stand-in of a few KB with the same functions, each of which returns 1: an
+error in every one of these interfaces. The CUDA runtime itself (under 1 MB) stays, for it is the one that
+is called, and says that no device is there; the images also set ``CUDA_VISIBLE_DEVICES=-1``, so that it
+says so on a node with GPUs too. All else of these packages goes, and their metadata, so that ``pip list``
+tells what is there. A torch without CUDA is left alone.
 """
 
 import shutil
@@ -19,7 +20,7 @@ from shared_library import Demands, demands_of, write_stand_in
 
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")
 KEPT = "libcudart.so"
-# Headers and a compiler's parts for extensions, which nothing here builds; solvers, which torch loads for a device only.
+# Headers and a compiler's parts for extensions, which nothing here builds; solvers, loaded for a device only.
 UNUSED_OF_TORCH = ("torch/include", "torch/bin/protoc*", "torch/lib/libtorch_cuda_linalg.so")
 
 
@@ -56,8 +57,9 @@ def combined(demands: list[Demands], library: str, defined: set[str]) -> dict[st
     Args:
         demands: of the users.
         library: its name.
-        defined: the symbols that it defines; those that are asked for without a version are among them. CUDA's
-            interfaces are C; C++'s symbols (``_Z…``) are copies of the C++ library's own, which must not be hidden.
+        defined: the symbols that it defines; those that are asked for without a version are among them.
+            CUDA's interfaces are C; the symbols of C++ (``_Z…``) are copies of the C++ library's own, which
+            must not be hidden.
     """
     asked = {name for one in demands for name in one.unversioned if not name.startswith("_Z")}
     symbols = {"": defined & asked}
@@ -81,7 +83,9 @@ def take_out(packages: Path) -> tuple[int, int]:
     if not files:
         return 0, 0
     unused = [path for pattern in UNUSED_OF_TORCH for path in packages.glob(pattern)]
-    unused_files = [path for top in unused for path in (top.rglob("*") if top.is_dir() else [top]) if path.is_file()]
+    unused_files = [
+        path for top in unused for path in (top.rglob("*") if top.is_dir() else [top]) if path.is_file()
+    ]
     before = sum(path.stat().st_size for path in {*files, *unused_files})
     for path in unused:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

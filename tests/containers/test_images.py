@@ -60,3 +60,34 @@ def test_data_preparation_s_image_has_no_training_library(world):
     )
     told = world.client.containers.run(image_named("data-prep"), ["python3", "-c", code], remove=True)
     assert told.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["preflight", "train", "evaluate", "register"])
+def test_a_cpu_image_carries_no_cuda_and_computes(world, name):
+    """Neither its packages nor their metadata; torch, and what trains with it, works on what is left."""
+    code = (
+        "import importlib.metadata as m, json, torch, transformers, trl\n"
+        "from pathlib import Path\n"
+        "tops = ('nvidia', 'cuda', 'triton')\n"
+        "names = sorted(d.name for d in m.distributions() if d.name.startswith(tops))\n"
+        "folder = Path(torch.__file__).parents[1]\n"
+        "parts = [p for top in tops for p in (folder / top).rglob('*') if p.is_file()]\n"
+        "x = torch.ones(2, 2, requires_grad=True); (x @ x).sum().backward()\n"
+        "size = sum(p.stat().st_size for p in parts)\n"
+        "print(json.dumps([names, size, x.grad.tolist(), torch.cuda.is_available()]))\n"
+    )
+    told = world.client.containers.run(image_named(name), ["python3", "-c", code], remove=True)
+    names, size, gradient, device = json.loads(told.decode().strip().splitlines()[-1])
+    assert names == []
+    assert size < 4e6
+    assert gradient == [[4.0, 4.0], [4.0, 4.0]]
+    assert device is False
+
+
+def test_the_training_images_share_the_layer_of_their_packages(world):
+    layers = {
+        name: world.client.images.get(image_named(name)).attrs["RootFS"]["Layers"]
+        for name in ("preflight", "train", "evaluate", "register")
+    }
+    shared = set.intersection(*(set(found) for found in layers.values()))
+    assert len(shared) >= 2, layers  # the base's and the packages'

@@ -16,7 +16,7 @@ DOCKERFILE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
 STAGES = {
     match.group(2): (match.group(1), match.group(3))
     for match in re.finditer(
-        r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL
+        r"^FROM (\S+) AS (\S+)\n+(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL
     )
 }
 REQUIREMENTS = ROOT / "docker/requirements"
@@ -26,9 +26,29 @@ LOCKS = {name: "train" if name in ("preflight", "evaluate") else name for name i
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_image_is_a_target_that_gets_its_own_requirements(name):
     base, body = STAGES[name]
-    assert base == "runtime"
-    assert f"--from=build-{LOCKS[name]} /venv /venv" in body
+    assert base == ("runtime-${TORCH_VARIANT}" if name in ("train", "evaluate") else "runtime-cpu")
+    built = "train" if name == "register" else LOCKS[name]
+    assert f"--from=build-{built} /venv /venv" in body
     assert f"docker/requirements/{LOCKS[name]}.txt" in STAGES[f"build-{LOCKS[name]}"][1]
+
+
+def test_registering_adds_to_the_layer_of_training_s_packages():
+    """Four images share it; what the build of the fifth stage has besides lies in a layer of its own."""
+    assert (
+        "COPY --from=build-train /venv /venv\nCOPY --from=build-register /more /\n" in STAGES["register"][1]
+    )
+    assert STAGES["build-register"][0] == "build-train"
+
+
+def test_an_image_without_cuda_sees_no_device():
+    """Its libraries stand in for CUDA's: on a node with GPUs, too, torch must not try one."""
+    assert "ENV CUDA_VISIBLE_DEVICES=-1" in STAGES["runtime-cpu"][1]
+    assert "CUDA_VISIBLE_DEVICES" not in STAGES["runtime"][1] + STAGES["runtime-cuda"][1]
+    assert {STAGES[name][0] for name in ("runtime-cpu", "runtime-cuda")} == {"runtime"}
+    install = (ROOT / "docker/install.sh").read_text(encoding="utf-8")
+    assert re.search(
+        r'if \[ "\$variant" = cpu \]; then\n    /venv/bin/python /without_cuda/without_cuda.py', install
+    )
 
 
 def test_images_run_as_the_numeric_user_that_the_pods_ask_for():
@@ -37,7 +57,7 @@ def test_images_run_as_the_numeric_user_that_the_pods_ask_for():
 
 def test_the_final_layers_run_nothing():
     """So nothing is installed there: neither a compiler nor pip."""
-    for name in ("runtime", "mlflow", *IMAGES):
+    for name in ("runtime", "runtime-cpu", "runtime-cuda", "mlflow", *IMAGES):
         assert not re.search(r"^RUN ", STAGES[name][1], re.MULTILINE), name
 
 
