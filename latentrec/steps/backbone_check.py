@@ -9,6 +9,8 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.core.documents import parse_document
+from latentrec.core.redact import redact
+from latentrec.core.settings import HUB_VARIABLE
 from latentrec.models.gguf import is_gguf
 from latentrec.models.named import NAMED
 from latentrec.models.presets import PRESETS
@@ -185,7 +187,7 @@ def training_gb(parameters: int, *, lora: bool = False) -> float:
 
 
 def _hub_config(backbone: str) -> str:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     kept = try_to_load_from_cache(backbone, "config.json")
@@ -196,8 +198,9 @@ def _hub_config(backbone: str) -> str:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"backbone '{backbone}' cannot be read from the hub ({type(error).__name__}); is the name "
-            "right, the token of a gated model set (HF_TOKEN), the network there? A directory or a gs:// "
-            "location works offline",
+            "right, the token of a gated model set (HF_TOKEN), the network there? A mirror is named by "
+            f"{HUB_VARIABLE} (now {redact(constants.ENDPOINT)}), in the ConfigMap latentrec-settings "
+            "or the environment; a directory or a gs:// location works offline",
             code="backbone.hub_unreachable",
         ) from None
 

@@ -2,11 +2,17 @@
 
 import inspect
 import json
+import os
+import subprocess
+import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from latentrec.core import UserError
+from latentrec.core.settings import HUB_VARIABLE
 from latentrec.steps.backbone_check import (
     GPU_MEMORY_GB,
     LORA_SETTINGS,
@@ -101,7 +107,62 @@ def test_a_dead_hub_is_refused_at_once_by_the_parameter_s_name(monkeypatch):
     with pytest.raises(UserError, match=r"^sft_backbone: backbone 'no/such-model' cannot be read") as found:
         check_backbone("latentr3", {}, {"sft": {"backbone": "no/such-model"}})
     assert found.value.code == "backbone.hub_unreachable"
+    assert "HF_ENDPOINT (now http://127.0.0.1:9), in the ConfigMap latentrec-settings" in str(found.value)
     assert time.monotonic() - begun < 5
+
+
+def test_a_mirror_of_the_hub_is_asked_where_the_settings_name_one(tmp_path):
+    """As in a step's pod: the variable from the ConfigMap, in a process of its own, and nothing else."""
+    asked = []
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.do_GET()
+
+        def do_GET(self):
+            asked.append(self.path)
+            body = json.dumps({"hidden_size": 8, "vocab_size": 16, "num_hidden_layers": 1}).encode()
+            there = self.path in ("/", "/org/small/resolve/main/config.json")
+            self.send_response(200 if there else 404)
+            self.send_header("ETag", '"1"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        code = (
+            "from latentrec.steps.backbone_check import check_backbone\n"
+            "print(check_backbone('latentr3', {}, {'sft': {'backbone': 'org/small'}}))\n"
+        )
+        environment = {
+            name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
+        }
+        environment |= {
+            HUB_VARIABLE: f"http://127.0.0.1:{server.server_port}",
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_OFFLINE": "0",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("org/small: ")
+    assert "/org/small/resolve/main/config.json" in asked
 
 
 def test_what_is_wrong_with_a_backbone_is_said_by_the_parameter_s_name():
