@@ -33,7 +33,7 @@ from latentrec.tracking.mlflow_logger import MlflowMetricLogger, queue_directory
 from latentrec.tracking.run_context import RunContext, adopt_settings, is_main_process
 from latentrec.tracking.runs import RunTree
 from latentrec.tracking.system_metrics import SystemMetrics
-from latentrec.tracking.undelivered import (
+from latentrec.tracking.unsent import (
     list_undelivered,
     send_undelivered,
     store_undelivered,

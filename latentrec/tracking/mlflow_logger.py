@@ -1,6 +1,6 @@
 """Streams a step's figures to MLflow from a thread of its own; a server that is away stops nothing.
 
-Everything goes to a queue on disk first (:class:`~latentrec.tracking.disk_queue.DiskQueue`), then to the
+Everything goes to a queue on disk first (:class:`~latentrec.tracking.unsent.DiskQueue`), then to the
 server, in order. While the server is away the queue grows up to a bound, a warning says so once, and when it
 is back everything is sent. What could not be sent by the end of the step is handed over, never dropped in
 silence.
@@ -26,7 +26,7 @@ from latentrec.core.settings import METRIC_QUEUE_DIR_VARIABLE
 from latentrec.core.text import printable
 from latentrec.storage import Manifest
 from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejected, TrackingRefused
-from latentrec.tracking.disk_queue import DiskQueue
+from latentrec.tracking.unsent import DiskQueue
 
 _logger = logging.getLogger(__name__)
 _POLL_S = 0.5

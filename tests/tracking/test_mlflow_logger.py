@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from latentrec.tracking import unsent
 from latentrec.tracking.delivery import MetricsRejected
-from latentrec.tracking.disk_queue import DiskQueue
 from latentrec.tracking.mlflow_logger import MlflowMetricLogger
+from latentrec.tracking.unsent import DiskQueue
 
 
 class ScriptedDelivery:
@@ -227,3 +228,59 @@ def test_two_processes_of_one_step_keep_apart(tmp_path):
     assert first.directory != second.directory
     first.close(remove=True)
     second.close(remove=True)
+
+
+def test_a_figure_passes_json_once_and_is_read_back_only_by_another_process(delivery, tmp_path, monkeypatch):
+    passes = []
+    for name in ("dumps", "loads"):
+        real = getattr(unsent.json, name)
+        monkeypatch.setattr(unsent.json, name, lambda *a, n=name, f=real: (passes.append(n), f(*a))[1])
+    metric_logger = sink_on(delivery, tmp_path)
+    for step in range(50):
+        metric_logger.log_metrics({"loss": 1.0}, step)
+    close(metric_logger)
+    assert len(delivery.points()) == 50
+    assert passes == ["dumps"] * 51  # and one for the end of the run
+
+
+def test_a_queue_longer_than_memory_keeps_its_order(delivery, tmp_path, monkeypatch):
+    monkeypatch.setattr(unsent, "_IN_MEMORY", 7)
+    delivery.away.set()
+    metric_logger = sink_on(delivery, tmp_path)
+    for step in range(30):
+        metric_logger.log_metrics({"loss": 1.0}, step)
+    delivery.away.clear()
+    for step in range(30, 60):
+        metric_logger.log_metrics({"loss": 1.0}, step)
+        time.sleep(0.002)
+    close(metric_logger)
+    assert [step for step, _ in delivery.points()] == list(range(60))
+
+
+def test_a_disk_that_is_full_for_a_while_costs_only_what_did_not_fit(tmp_path):
+    spool = DiskQueue(tmp_path / "spool", 10_000)
+
+    class FullDisk:
+        """Takes half of a line."""
+
+        def __init__(self, file):
+            self._file = file
+
+        def write(self, line):
+            return self._file.write(line[: len(line) // 2])
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    records = [{"kind": "metrics", "step": step} for step in range(4)]
+    assert spool.append(records[0])
+    disk, spool._file = spool._file, FullDisk(spool._file)
+    assert not spool.append(records[1])
+    spool._file = disk
+    assert spool.append(records[2])
+    assert spool.peek(10) == [records[0], records[2]]
+    spool.close(remove=False)
+    again = DiskQueue(tmp_path / "spool", 10_000)
+    assert again.peek(10) == [records[0], records[2]]
+    assert (again.refused, spool.refused) == (0, 1)
+    again.close(remove=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.postgresql import running_postgresql
+from tests.fakes.tracking_server import TrackingServer
 
 STEP = """
 import sys, time
@@ -29,41 +27,6 @@ with step_run("sft", config={"lr": 0.1}) as run:
 """
 
 
-class Server:
-    """`mlflow server` that can be killed and started again on the same store."""
-
-    def __init__(self, store: str, root: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._store, self._root = store, root
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._store]
-        command += ["--artifacts-destination", str(self._root / "artifacts"), "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
-            environment.pop(name, None)
-        with (self._root / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self._root
-            )
-        for _ in range(480):
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.25)
-        pytest.fail((self._root / "server.log").read_text())
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture
 def sqlite_store(tmp_path):
     return f"sqlite:///{tmp_path / 'server.db'}"
@@ -77,7 +40,7 @@ def postgresql_store():
 
 def train_through_an_outage(store: str, root: Path) -> tuple[str, str]:
     """Kill the server at step 100, bring it back 3 s later; returns its address and the step's log."""
-    server = Server(store, root)
+    server = TrackingServer(store, root)
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),

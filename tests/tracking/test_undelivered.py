@@ -7,7 +7,7 @@ import pytest
 
 from latentrec.tracking.delivery import MetricsRejected
 from latentrec.tracking.run_context import RunContext
-from latentrec.tracking.undelivered import list_undelivered, send_undelivered, store_undelivered
+from latentrec.tracking.unsent import list_undelivered, send_undelivered, store_undelivered
 
 METRIC = {"kind": "metrics", "values": {"loss": 1.5}, "step": 7, "time": 1}
 
