@@ -25,7 +25,7 @@ trap 'rm -rf "$scratch"' EXIT
 from_machine=()
 if [ -z "${PIP_CONF:-}" ]; then
     PIP_CONF=$scratch/pip.conf
-    python3 docker/pip_conf.py "$PIP_CONF" > "$scratch/folders"
+    python3 .ci/pip_conf.py "$PIP_CONF" > "$scratch/folders"
     if [ "$ENGINE" = podman ]; then
         while read -r folder; do
             [ -z "$folder" ] || from_machine+=(--volume "$folder:$folder:ro")

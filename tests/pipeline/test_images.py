@@ -162,7 +162,7 @@ def test_a_build_takes_the_machine_s_pip_configuration_along(tmp_path):
     for folder in (wheels, index):
         folder.mkdir(parents=True)
     settings = {"PIP_FIND_LINKS": str(wheels), "PIP_EXTRA_INDEX_URL": index.as_uri(), "PIP_TIMEOUT": "7"}
-    command = [sys.executable, str(ROOT / "docker/pip_conf.py"), str(tmp_path / "pip.conf")]
+    command = [sys.executable, str(ROOT / ".ci/pip_conf.py"), str(tmp_path / "pip.conf")]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=True)
     written = (tmp_path / "pip.conf").read_text().splitlines()
     assert f"find-links = {wheels}" in written

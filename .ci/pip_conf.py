@@ -1,6 +1,6 @@
 """Write this machine's pip configuration to a file that an image build can use as its secret ``pip_conf``.
 
-usage: python3 docker/pip_conf.py FILE
+usage: python3 .ci/pip_conf.py FILE
 
 What a build inside a container needs of it: indexes and where wheels lie, from pip's files and from the
 environment (which wins, as in pip). Paths of certificates stay out (the build gets its own secret for them).
