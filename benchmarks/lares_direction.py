@@ -46,7 +46,7 @@ def main() -> None:
     add_config_arguments(parser, RPTConfig)
     arguments = parser.parse_args()
     config = config_from_namespace(RPTConfig, arguments)
-    with cpu_threads(config.cpu_threads):
+    with cpu_threads(1):
         study = study_directions(
             config,
             dataset=arguments.dataset,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import Config
-from latentrec.core.config import default_text, kind_of
+from latentrec.core.config import default_text, fields_of, kind_of
 
 HERE = Path(__file__).parent
 
@@ -50,7 +50,7 @@ def readme(name: str) -> str:
 def field_table(config: type[Config]) -> list[str]:
     """A configuration's fields as a Markdown table: name, type, default, meaning."""
     lines = ["| field | type | default | |", "|---|---|---|---|"]
-    for name, field in config.model_fields.items():
+    for name, field in fields_of(config).items():
         kind = kind_of(field).name.replace("|", "\\|")
         lines.append(f"| `{name}` | {kind} | {default_text(field)} | {field.description} |")
     return lines

@@ -28,6 +28,7 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 
 def settings_page() -> str:
     """Every field of every step: name, type, default, meaning."""
+    from latentrec.core.config import fields_of
     from latentrec.steps.parameters import STEPS, config_class
 
     lines = [
@@ -40,7 +41,7 @@ def settings_page() -> str:
         cls = config_class(group)
         lines += ["", f"## {group}", "", (cls.__doc__ or "").strip().split("\n\n")[0], ""]
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
-        for name, field in cls.model_fields.items():
+        for name, field in fields_of(cls).items():
             cells = (f"`{name}`", _type_name(field), f"`{_default(field)}`", field.description or "")
             escaped = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
             lines.append("| " + " | ".join(escaped) + " |")

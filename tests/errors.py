@@ -9,9 +9,11 @@ from latentrec.core import UserError
 
 
 @contextmanager
-def refused(code: str, *named: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
-    """A :class:`UserError` of this code is raised, whose message names each of ``named``."""
-    with pytest.raises(UserError) as caught:
+def refused(
+    code: str, *named: str, error: type[Exception] = UserError
+) -> Iterator[pytest.ExceptionInfo[Exception]]:
+    """An error of this class and code is raised, whose message names each of ``named``."""
+    with pytest.raises(error) as caught:
         yield caught
     assert caught.value.code == code, caught.value
     for name in named:

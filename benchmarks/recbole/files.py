@@ -44,7 +44,8 @@ def export(dataset: Dataset, directory: Path, name: str) -> dict[str, int]:
         if split != "train" and len(kept) < len(samples):
             raise UserError(
                 f"{dataset.directory}/{split}.parquet: {len(samples) - len(kept)} samples have no history, "
-                "which RecBole cannot read; prepare with --split leave_one_out and users of 3 events or more"
+                "which RecBole cannot read; prepare with --split leave_one_out and users of 3 events or more",
+                code="dataset.check_failed",
             )
         counts[split] = len(kept)
         with (folder / f"{name}.{split}.inter").open("w", encoding="utf-8") as stream:

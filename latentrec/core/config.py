@@ -4,6 +4,10 @@ A configuration is a subclass of :class:`Config`, beside the code that it config
 that states its range, a default and a description. Everything else is derived from these: the command's
 flags (:mod:`latentrec.core.config_flags`), the keys of settings files and of pipeline parameters
 (:mod:`latentrec.core.config_values`), the manifest's ``config`` entry and the error messages.
+
+A field may itself be a configuration: a group of rarely used settings, such as the knobs of an ablation. Its
+fields are named with a dot (``ablation.latent_width``) in flags, settings and errors; :func:`fields_of` lists
+all fields that way.
 """
 
 from __future__ import annotations
@@ -93,7 +97,7 @@ _BOUNDS = {
     "greater than": "above",
     "less than": "below",
 }
-_EXPECTED: dict[type, str] = {
+_EXPECTED: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -121,7 +125,7 @@ class Config(BaseModel):
 
     def _validate(self, values: Mapping[str, Any], step: str) -> None:
         try:
-            type(self).__pydantic_validator__.validate_python(dict(values), self_instance=self)
+            type(self).__pydantic_validator__.validate_python(_nested(values), self_instance=self)
         except ValidationError as error:
             raise UserError(_explain(type(self), error, step), code="config.invalid") from None
 
@@ -182,6 +186,42 @@ def config_from_dict(cls: type[C], values: Mapping[str, Any], step: str | None =
     return config
 
 
+def fields_of(cls: type[Config]) -> dict[str, FieldInfo]:
+    """Every field by name, in order; those of a group as ``group.name``."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in cls.model_fields.items():
+        if group := _group_class(field):
+            found |= {f"{name}.{inner}": one for inner, one in fields_of(group).items()}
+        else:
+            found[name] = field
+    return found
+
+
+def value_of(config: Config, name: str) -> Any:
+    """The value of a field, named as :func:`fields_of` does."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _group_class(field: FieldInfo) -> type[Config] | None:
+    """The configuration class of a field that is a group, else ``None``."""
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Config) else None
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"group.name": 1}`` as ``{"group": {"name": 1}}``; a group given as a whole is the ground of both."""
+    nested = {name: value for name, value in values.items() if "." not in name}
+    for name, value in values.items():
+        group, dot, inner = name.partition(".")
+        if dot:
+            whole = nested.get(group, {})
+            nested[group] = {**(dict(whole) if isinstance(whole, Config | Mapping) else {}), inner: value}
+    return nested
+
+
 def kind_of(field: FieldInfo) -> FieldKind:
     """Take a field's type apart."""
     names = next((mark.names for mark in field.metadata if isinstance(mark, OneOf)), ())
@@ -237,12 +277,17 @@ def _lines(cls: type[Config], error: ValidationError, step: str) -> Iterator[str
     for fault in error.errors(include_url=False):
         if not fault["loc"]:
             cause = fault.get("ctx", {}).get("error")
-            yield f"{step}: {cause or fault['msg']}"
+            text = str(cause or fault["msg"])
+            yield text if text.startswith(f"{step}.") else f"{step}: {text}"
             continue
         name = str(fault["loc"][0])
+        group = _group_class(cls.model_fields[name]) if name in cls.model_fields else None
+        if group and fault["type"] == "value_error":
+            yield from str(fault["ctx"]["error"]).splitlines()  # the group has written it, with its own name
+            continue
         where = f"{step}.{name}"
         if fault["type"] == "extra_forbidden":
-            yield f"{step} has no field '{name}'{suggestion(name, cls.model_fields)}"
+            yield f"{step} has no field '{name}'{suggestion(name, fields_of(cls))}"
         elif fault["type"] == "missing":
             yield f"{where} has no value: {cls.model_fields[name].description}"
         else:
@@ -254,7 +299,7 @@ def _expected(field: FieldInfo, fault: Any) -> str:
     if kind.choices and code in ("literal_error", "string_type", "int_type"):
         return f"expected one of {', '.join(kind.choices)}"
     if code.endswith(("_parsing", "_type", "_from_float", "_size")):
-        return f"expected {_EXPECTED[typing.get_origin(kind.type) or kind.type]}"
+        return f"expected {_EXPECTED.get(typing.get_origin(kind.type) or kind.type, 'a group of settings')}"
     message = str(fault["msg"]).replace("Input should be", "expected", 1).removeprefix("Value error, ")
     for theirs, ours in _BOUNDS.items():
         message = message.replace(theirs, ours)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from latentrec.core.config import Config, config_from_dict, default_text, kind_of
+from latentrec.core.config import Config, config_from_dict, default_text, fields_of, kind_of
 from latentrec.core.config_values import read_settings, suggestion
 from latentrec.core.errors import UserError
 
@@ -34,7 +34,7 @@ def add_config_arguments(
         help="YAML file of these settings, 'learning_rate: 1e-4' a line; flags win over it",
     )
     group = parser.add_argument_group(f"settings ({cls.step_name})")
-    for name, field in cls.model_fields.items():
+    for name, field in fields_of(cls).items():
         if name in omit:
             continue
         kind = kind_of(field)
@@ -61,7 +61,7 @@ def config_from_namespace(cls: type[C], namespace: argparse.Namespace, **fixed: 
     given = vars(namespace)
     path = given.get(CONFIG_FILE)
     values = step_settings(cls, path) if path else {}
-    values |= {name: value for name, value in given.items() if name in cls.model_fields}
+    values |= {name: value for name, value in given.items() if name in fields_of(cls)}
     return config_from_dict(cls, {**values, **fixed})
 
 
@@ -72,17 +72,19 @@ def step_settings(cls: type[Config], path: str) -> dict[str, Any]:
         UserError: a key is of no field, or of another step.
     """
     values: dict[str, Any] = {}
+    known = fields_of(cls)
     for key, value in read_settings(path).items():
-        step, dot, name = key.rpartition(".")
-        if dot and step != cls.step_name:
+        name = key.removeprefix(f"{cls.step_name}.")
+        step = key.partition(".")[0]
+        if name == key and "." in key and key not in known:
             raise UserError(
                 f"{path}: '{key}' is a setting of step '{step}', this command runs '{cls.step_name}'"
                 f"{suggestion(step, [cls.step_name])}",
                 code="config.other_step",
             )
-        if name not in cls.model_fields:
+        if name not in known:
             raise UserError(
-                f"{path}: {cls.step_name} has no field '{name}'{suggestion(name, cls.model_fields)}",
+                f"{path}: {cls.step_name} has no field '{name}'{suggestion(name, known)}",
                 code="config.unknown_name",
             )
         if name in values:

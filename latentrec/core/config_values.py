@@ -85,11 +85,11 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     return flatten(values, str(path))
 
 
-def flatten(values: Mapping[Any, Any], source: str, depth: int = 1) -> dict[str, Any]:
+def flatten(values: Mapping[Any, Any], source: str, depth: int = 2) -> dict[str, Any]:
     """``{"sft": {"seed": 1}}`` as ``{"sft.seed": 1}``.
 
     Args:
-        values: a mapping of names to values, or of steps to such mappings.
+        values: a mapping of names to values, or of steps and groups to such mappings.
         source: file or parameter, for errors.
         depth: levels of nesting that are taken apart.
 
@@ -101,7 +101,7 @@ def flatten(values: Mapping[Any, Any], source: str, depth: int = 1) -> dict[str,
         if not isinstance(key, str):
             raise UserError(f"{source}: key {key!r} is not a name", code="config.bad_value")
         inner = {key: value}
-        if isinstance(value, Mapping) and depth and "." not in key:
+        if isinstance(value, Mapping) and depth and key.count(".") < 2:
             inner = {f"{key}.{name}": one for name, one in flatten(value, source, depth - 1).items()}
         for name, one in inner.items():
             if name in flat:

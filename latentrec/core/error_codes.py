@@ -1,4 +1,4 @@
-"""The stable codes of :class:`~latentrec.core.UserError`: ``area.reason``, one meaning each.
+"""The stable codes of ``UserError`` and ``StorageError``: ``area.reason``, one meaning each.
 
 A message's wording may change from release to release; its code does not. Logs (``error_code`` of a JSON
 line), step status files and tests go by the code. A new error takes an existing code where a reader would do
@@ -164,20 +164,28 @@ ERROR_CODES = {
     "manifest.other_kind": "an artifact of another kind is expected",
     "manifest.other_version": "the manifest was written by another version",
     "checkpoint.bad_index": "a checkpoint's index cannot be read",
+    "checkpoint.damaged": "a file of a checkpoint is missing or not the one that was saved",
     "checkpoint.empty": "a checkpoint has no files",
     "checkpoint.not_writable": "a checkpoint cannot be written",
     "checkpoint.other_version": "a checkpoint was written by another version",
     "checkpoint.read_only": "checkpoints were opened for reading",
     "storage.access_denied": "the service refuses the credentials or the access",
+    "storage.bad_answer": "the service's answer is not of its protocol, or it refuses an operation",
     "storage.bad_uri": "not a location that can be used",
     "storage.cannot_list": "a web location cannot be listed",
+    "storage.changed": "the content changed while it was read",
+    "storage.corrupted": "the bytes that came differ from the checksum or the announced length",
+    "storage.disk_full": "no space is left for a download",
     "storage.needs_package": "the location needs a package that is not installed",
+    "storage.no_answer": "the service does not answer, or gives no success within the time allowed",
     "storage.no_credentials": "no credentials are found",
     "storage.not_durable": "what was written does not read back the same",
     "storage.not_found": "no such file, folder or bucket",
     "storage.not_writable": "the location cannot be written",
+    "storage.other_writer": "another process writes to the same place",
     "storage.read_only": "a web location can only be read",
     "storage.refused_redirect": "a redirect leads somewhere it may not",
+    "storage.too_large": "a file is larger than the kind expected there",
     # Tracking, runs, clusters
     "tracking.bad_record": "an undelivered metric cannot be read back",
     "tracking.broken_upgrade": "an upgrade of MLflow's tables was cut off",

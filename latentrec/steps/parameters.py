@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.core import Config, UserError, config_from_dict
-from latentrec.core.config import operational_fields
+from latentrec.core.config import fields_of, operational_fields
 from latentrec.core.config_values import flatten, suggestion
 
 _SEQUENTIAL = "latentrec.training.sequential.sequential_config:SequentialConfig"
@@ -117,7 +117,7 @@ def targets_of(parameter: str, system: str) -> list[tuple[str, str]]:
     prefixes = {step: step for step in steps} | dict(GROUPS.items())
     for prefix, step in sorted(prefixes.items(), key=lambda pair: -len(pair[0])):
         name = parameter.removeprefix(f"{prefix}_")
-        if name != parameter and name in config_class(step).model_fields:
+        if name != parameter and name in fields_of(config_class(step)):
             return [(step, name)]
     return []
 
@@ -127,7 +127,7 @@ def _takes(step: str, shared: str) -> bool:
     fixed = STEPS[step].fixed
     if shared in fixed or (shared == "profile" and fixed.get("encoder", "lares") != "lares"):
         return False
-    return shared in config_class(step).model_fields
+    return shared in fields_of(config_class(step))
 
 
 def setting_names(system: str) -> list[str]:
@@ -135,7 +135,7 @@ def setting_names(system: str) -> list[str]:
     return [
         f"{step}.{name}"
         for step in SYSTEMS[system]
-        for name in config_class(step).model_fields
+        for name in fields_of(config_class(step))
         if name not in STEPS[step].fixed
     ]
 
@@ -169,7 +169,7 @@ def split_settings(system: str, settings: Any, source: str = "settings") -> dict
                 f"{source}: {key} is fixed: the step '{step}' has {name} = {fixed[name]!r}",
                 code="config.fixed_by_pipeline",
             )
-        if name not in config_class(step).model_fields:
+        if name not in fields_of(config_class(step)):
             raise UserError(
                 f"{source}: {system} has no setting '{key}'{_guess(key, system)}", code="config.unknown_name"
             )
@@ -232,11 +232,18 @@ def check_parameters(
         except UserError as error:
             faults |= dict.fromkeys(_with_parameter(line, step, origins) for line in str(error).splitlines())
             continue
-        plain = config.to_dict()
-        configs[step] = {name: plain[name] for name, value in given.items() if value not in (None, "")}
+        configs[step] = {n: _json(config, n) for n, value in given.items() if value not in (None, "")}
     if faults:
         raise UserError("\n".join(faults), code="config.invalid")
     return configs
+
+
+def _json(config: Config, name: str) -> Any:
+    """The value of a field as JSON."""
+    value: Any = config.to_dict()
+    for part in name.split("."):
+        value = value[part]
+    return value
 
 
 def _processes(parameters: Mapping[str, Any]) -> int:

@@ -62,9 +62,6 @@ from latentrec.tracking.run_context import SERVED_ARTIFACTS, RunContext, check_a
 _logger = logging.getLogger(__name__)
 
 ROOT_VARIABLES = (STATUS_ROOT_VARIABLE, CHECKPOINT_ROOT_VARIABLE, ARTIFACT_ROOT_VARIABLE)
-_STORAGE = "storage"
-"""Of a fault of the storage itself, beside the codes of what the user can mend."""
-"""As ``data_cutoff``: the data ends when the run was to start."""
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -119,13 +116,14 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     settings = given.pop("settings", {})
     checked = PreflightResult()
     problems: list[str] = []
-    codes: dict[str, None] = {}
+    codes: dict[str, bool] = {}  # whether the user has to act on it
 
     def attempt(what: str, check: Callable[[], Any]) -> Any:
         try:
             found = check()
         except (UserError, StorageError, OSError) as error:
-            codes[error.code if isinstance(error, UserError) else _STORAGE] = None
+            code = "storage.no_answer" if isinstance(error, OSError) else error.code
+            codes[code] = codes.get(code, False) or isinstance(error, UserError)
             problems.extend(line for line in str(error).splitlines() if line not in problems)
             _logger.error("%s: %s", what, error, extra={"label": "preflight"})
             return None
@@ -202,9 +200,9 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
         attempt("earlier runs", lambda: _ended_in_mlflow(end_abandoned_runs(local_run.is_over)))
     if problems:
         lines = problems[0] if len(problems) == 1 else "".join(f"\n  - {line}" for line in problems)
-        if list(codes) == [_STORAGE]:
-            raise StorageError(f"preflight: {lines}")
         code = next(iter(codes)) if len(codes) == 1 else "preflight.several"
+        if not any(codes.values()):
+            raise StorageError(f"preflight: {lines}", code=code)
         raise UserError(f"preflight: {lines}", code=code)
     if "title_objective" in SYSTEMS[system]:
         asked = str(given.get("stage_2", "profile"))

@@ -65,7 +65,7 @@ class StepStatus:
     """State of one step: ``running``, ``succeeded``, ``failed``, ``bad_input`` or ``interrupted``.
 
     ``started`` and ``ended`` are UTC seconds; ``gpu_seconds`` is wall time times devices; ``error_code`` is
-    that of a :class:`~latentrec.core.UserError`; ``details`` holds what the summary shows (counts, a verdict,
+    that of a ``UserError`` or ``StorageError``; ``details`` holds what the summary shows (counts, a verdict,
     links).
     """
 
@@ -92,7 +92,7 @@ def step_status(step: str) -> Iterator[StepStatus]:
     except BaseException as error:
         status.state = _state_of(error)
         status.error = str(error) or type(error).__name__
-        status.error_code = error.code if isinstance(error, UserError) else None
+        status.error_code = error.code if isinstance(error, UserError | StorageError) else None
         raise
     else:
         status.state = "succeeded"
@@ -133,7 +133,9 @@ def exit_code_on_error() -> Iterator[None]:
     except BrokenPipeError:  # the reader of our output (head, less) has gone: no fault
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_BROKEN_PIPE) from None
-    except (StorageError, StaleAttempt) as error:
+    except StorageError as error:
+        _leave("failed", str(error), 1, error.code)
+    except StaleAttempt as error:
         _leave("failed", str(error), 1)
     except MemoryError:
         _leave("failed", "out of memory; give the step more, or make the work smaller", 1)

@@ -101,4 +101,4 @@ def _check_entry(entry: Any, uri: str, refuse: Any) -> None:
         raise refuse(f"the time {ascii(created)[:60]}")
     if not math.isfinite(created) or not isinstance(entry["metadata"], dict):
         raise refuse("an entry's metadata is no object")
-    check_file_entries(entry["files"], uri)
+    check_file_entries(entry["files"], uri, "checkpoint.bad_index")

@@ -131,7 +131,10 @@ class CheckpointStore:
                     self._index, self._writer = index, True
                     return index.token
                 time.sleep(random.uniform(0, min(0.005 * 2 ** min(attempt, 6), 0.25)))
-        raise StorageError(f"{self.uri}: too many attempts open these checkpoints at once; retry later")
+        raise StorageError(
+            f"{self.uri}: too many attempts open these checkpoints at once; retry later",
+            code="storage.other_writer",
+        )
 
     def save(self, directory: Path, step: int, *, metadata: dict[str, Any], best: bool = False) -> None:
         """Publish the content of ``directory`` as the checkpoint of ``step``, whole or not at all.
@@ -206,10 +209,13 @@ class CheckpointStore:
                     if (size, digest) != (expected["bytes"], expected["sha256"]):
                         raise StorageError(
                             f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
-                            f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…"
+                            f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…",
+                            code="checkpoint.damaged",
                         )
         except FileNotFoundError as error:
-            raise StorageError(f"{info.uri}: a file of the checkpoint is gone ({error})") from None
+            raise StorageError(
+                f"{info.uri}: a file of the checkpoint is gone ({error})", code="checkpoint.damaged"
+            ) from None
 
     def clear(self) -> None:
         """Remove every checkpoint of this work; the token stays, so that older attempts stay shut out.
@@ -341,4 +347,6 @@ class CheckpointStore:
                 ) from error
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             cure = "; free space or choose another --checkpoint-root" if full else ""
-            raise StorageError(f"{self.uri}: {error.strerror or error}: {consequence}{cure}") from error
+            raise StorageError(
+                f"{self.uri}: {error.strerror or error}: {consequence}{cure}", code="checkpoint.not_writable"
+            ) from error

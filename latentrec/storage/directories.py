@@ -50,7 +50,8 @@ def upload_directory(directory: str | Path, uri: str, *, replace: bool = False) 
         store.write_bytes(manifest_uri, manifest.to_json().encode(), if_version=ABSENT)
     except PreconditionFailed:
         raise StorageError(
-            f"{uri}: another writer finished an artifact there first; choose another location"
+            f"{uri}: another writer finished an artifact there first; choose another location",
+            code="storage.other_writer",
         ) from None
     return manifest
 
@@ -82,12 +83,16 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
         try:
             store.download_file(join(uri, name), path)
         except FileNotFoundError:
-            raise StorageError(f"{join(uri, name)} is missing; run the step that makes it again") from None
+            raise StorageError(
+                f"{join(uri, name)} is missing; run the step that makes it again",
+                code="manifest.changed_files",
+            ) from None
         size, digest = path.stat().st_size, sha256_file(path)
         if (size, digest) != (expected["bytes"], expected["sha256"]):
             raise StorageError(
                 f"{join(uri, name)} is not the file that the manifest describes ({size} bytes, "
-                f"{digest[:12]}…, expected {expected['bytes']} bytes, {expected['sha256'][:12]}…)"
+                f"{digest[:12]}…, expected {expected['bytes']} bytes, {expected['sha256'][:12]}…)",
+                code="manifest.changed_files",
             )
 
     with replacing(destination, kind=kind or manifest.kind, inputs=[uri]) as folder:

@@ -196,7 +196,7 @@ class GcsStore:
 
         def part(number: int, start: int, end: int) -> ObjectInfo:
             if stop.is_set():
-                raise StorageError(f"{uri}: the upload was given up")
+                raise StorageError(f"{uri}: the upload was given up", code="storage.no_answer")
             source = lambda: FileWindow(path, start, end, moved)  # noqa: E731
             return self._upload(f"{stem}/{number:02d}", source, end - start, None, ABSENT)
 
@@ -305,7 +305,8 @@ class GcsStore:
             if writer.tell() == end - start:
                 return
         raise StorageError(
-            f"{info.uri}: the store keeps sending {writer.tell()} of the {end - start} bytes from {start} on"
+            f"{info.uri}: the store keeps sending {writer.tell()} of the {end - start} bytes from {start} on",
+            code="storage.corrupted",
         )
 
     def _pinned(self, uri: str) -> tuple[storage.Blob, ObjectInfo]:

@@ -92,7 +92,8 @@ class GcsConnection:
                 hint = "; STORAGE_EMULATOR_HOST is set" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
                 raise StorageError(
                     f"gs://{bucket}: nothing answers at {endpoint} within {self.patience.connect:g} s{hint}; "
-                    "check the network, or try again later"
+                    "check the network, or try again later",
+                    code="storage.no_answer",
                 ) from None
             if response.status_code == 404:
                 raise UserError(
@@ -110,7 +111,9 @@ def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
     except api.RetryError as error:
         waited = f" for {patience.retry:g} s" if patience else ""
         cause = _first_line(error.cause or error)
-        raise StorageError(f"{uri}: no success{waited} ({cause}); try again later") from error
+        raise StorageError(
+            f"{uri}: no success{waited} ({cause}); try again later", code="storage.no_answer"
+        ) from error
     except (api.PreconditionFailed, api.NotModified) as error:
         raise PreconditionFailed(f"{uri}: another writer was there first") from error
     except api.NotFound as error:
@@ -136,15 +139,22 @@ def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
     except api.BadRequest as error:
         if "hash" in str(error).lower() or "checksum" in str(error).lower():
             raise Corrupted(f"{uri}: damaged on the way ({_first_line(error)})") from error
-        raise StorageError(f"{uri}: refused ({_first_line(error)})") from error
+        raise StorageError(f"{uri}: refused ({_first_line(error)})", code="storage.bad_answer") from error
     except (api.GoogleAPICallError, InvalidResponse, auth.TransportError) as error:
-        raise StorageError(f"{uri}: {_first_line(error)}; try again later") from error
+        raise StorageError(
+            f"{uri}: {_first_line(error)}; try again later", code="storage.no_answer"
+        ) from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
-        raise StorageError(f"{uri}: the connection failed ({_first_line(error)}); try again later") from error
+        raise StorageError(
+            f"{uri}: the connection failed ({_first_line(error)}); try again later", code="storage.no_answer"
+        ) from error
 
 
 class Corrupted(StorageError):
     """A checksum did not match; the transfer is worth repeating."""
+
+    def __init__(self, message: str):
+        super().__init__(message, code="storage.corrupted")
 
 
 def _first_line(error: Any) -> str:

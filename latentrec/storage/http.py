@@ -109,7 +109,9 @@ class HttpStore:
                 self._patiently(uri, go_on)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise StorageError(f"{path}: no space left for {redact(uri)}; free some") from None
+                    raise StorageError(
+                        f"{path}: no space left for {redact(uri)}; free some", code="storage.disk_full"
+                    ) from None
                 raise
         os.replace(part, path)
         note.unlink(missing_ok=True)
@@ -177,7 +179,10 @@ class HttpStore:
             with self._get(info.uri, _range_headers(info, start, end)) as response:
                 _refuse_unless_success(info.uri, response)
                 if response.status_code != 206:
-                    raise StorageError(f"{redact(info.uri)} changed while it was read; read it again")
+                    raise StorageError(
+                        f"{redact(info.uri)} changed while it was read; read it again",
+                        code="storage.changed",
+                    )
                 data = b"".join(raw_blocks(response, end - start, _BLOCK))
             if len(data) != end - start:
                 raise _TransientError(f"{len(data)} of {end - start} bytes came")
@@ -208,7 +213,9 @@ class HttpStore:
                         came_to(stream.tell())
                 except Overrun as error:
                     part.unlink()
-                    raise StorageError(f"{redact(info.uri)}: {error}; check the address") from None
+                    raise StorageError(
+                        f"{redact(info.uri)}: {error}; check the address", code="storage.bad_answer"
+                    ) from None
                 done = stream.tell()
         if 0 <= info.size != done:
             raise _TransientError(f"{done:,} of {info.size:,} bytes came")
@@ -250,7 +257,8 @@ class HttpStore:
                 if not retries.wait(asked, within=within):
                     raise StorageError(
                         f"{redact(uri)}: no success for {retries.bound(within):.3g} s ({_reason(error)}); "
-                        "check the network or try again later (a download goes on where it stopped)"
+                        "check the network or try again later (a download goes on where it stopped)",
+                        code="storage.no_answer",
                     ) from None
 
 
@@ -280,7 +288,8 @@ def _refuse_unless_success(uri: str, response: requests.Response) -> None:
         raise FileNotFoundError(f"{redact(uri)} does not exist")
     if not response.ok:
         raise StorageError(
-            f"{redact(uri)}: HTTP {response.status_code} {printable(response.reason or '')[:80]}"
+            f"{redact(uri)}: HTTP {response.status_code} {printable(response.reason or '')[:80]}",
+            code="storage.bad_answer",
         )
 
 

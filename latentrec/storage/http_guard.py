@@ -62,7 +62,9 @@ def raw_blocks(response: requests.Response, limit: int, block: int) -> Iterator[
     for data in response.raw.stream(block, decode_content=False):
         taken += len(data)
         if taken > limit:
-            raise Overrun(f"the server sends more than the {limit:,} bytes expected")
+            raise Overrun(
+                f"the server sends more than the {limit:,} bytes expected", code="storage.bad_answer"
+            )
         yield data
 
 
@@ -96,7 +98,8 @@ def _believed(digits: str, uri: str) -> int:
     if len(digits) > 15 or int(digits) > MAX_SIZE:
         raise StorageError(
             f"{redact(uri)}: the server says that it has {digits[:25]} bytes, which no file has; check the "
-            "address"
+            "address",
+            code="storage.bad_answer",
         )
     return int(digits)
 

@@ -47,8 +47,10 @@ def check_relative_name(name: Any, where: str) -> str:
     return name
 
 
-def check_file_entries(entries: Any, where: str) -> dict[str, dict[str, Any]]:
+def check_file_entries(entries: Any, where: str, code: str = "manifest.invalid") -> dict[str, dict[str, Any]]:
     """The ``files`` entry of a manifest or an index: name → ``bytes``, ``sha256`` and perhaps ``crc32c``.
+
+    ``code`` is the error's for another shape: a manifest and an index of checkpoints have one each.
 
     Raises:
         UserError: it has another shape, or a name leads outside.
@@ -56,30 +58,30 @@ def check_file_entries(entries: Any, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict):
         raise UserError(
             f"{where}: 'files' is {_shown(entries)}, expected an object of file names",
-            code="manifest.invalid",
+            code=code,
         )
     for name, entry in entries.items():
         check_relative_name(name, where)
         if not isinstance(entry, dict):
             raise UserError(
                 f"{where}: files[{name!r}] is {_shown(entry)}, expected bytes and sha256",
-                code="manifest.invalid",
+                code=code,
             )
         size, digest = entry.get("bytes"), entry.get("sha256")
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_FILE_BYTES:
             raise UserError(
                 f"{where}: files[{name!r}].bytes is {_shown(size)}, expected a number of bytes",
-                code="manifest.invalid",
+                code=code,
             )
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise UserError(
                 f"{where}: files[{name!r}].sha256 is {_shown(digest)}, expected 64 hex digits",
-                code="manifest.invalid",
+                code=code,
             )
         if not isinstance(entry.get("crc32c", ""), str):
             raise UserError(
                 f"{where}: files[{name!r}].crc32c is {_shown(entry['crc32c'])}, expected text",
-                code="manifest.invalid",
+                code=code,
             )
     return entries
 

@@ -98,7 +98,9 @@ class S3Store:
                 try:
                     size, updated = int(entry.findtext("Size") or 0), _seconds(entry.findtext("LastModified"))
                 except ValueError as error:
-                    raise StorageError(f"{prefix}: not a list of objects ({one_line(error)})") from None
+                    raise StorageError(
+                        f"{prefix}: not a list of objects ({one_line(error)})", code="storage.bad_answer"
+                    ) from None
                 yield ObjectInfo(
                     uri=f"{self._scheme}://{bucket}/{entry.findtext('Key')}",
                     size=size,
@@ -210,7 +212,9 @@ class S3Store:
                 )
                 if b"<Error>" in answer.content:  # the store may fail after it has sent HTTP 200
                     code = error_code(answer) or "no reason given"
-                    raise StorageError(f"{uri}: the parts could not be put together ({code})")
+                    raise StorageError(
+                        f"{uri}: the parts could not be put together ({code})", code="storage.bad_answer"
+                    )
 
             return self._conditional(uri, mark, if_version, complete)
         except BaseException:
@@ -245,9 +249,13 @@ class S3Store:
             answer = self._client.request("GET", *self._split(info.uri), headers=headers, limit=end - start)
             data = answer.content
         except PreconditionFailed:
-            raise StorageError(f"{info.uri}: overwritten while it was read; read it again") from None
+            raise StorageError(
+                f"{info.uri}: overwritten while it was read; read it again", code="storage.changed"
+            ) from None
         if len(data) != end - start:
-            raise StorageError(f"{info.uri}: {len(data)} of {end - start} bytes from {start} on")
+            raise StorageError(
+                f"{info.uri}: {len(data)} of {end - start} bytes from {start} on", code="storage.corrupted"
+            )
         return data
 
     @staticmethod
@@ -266,7 +274,9 @@ def _parsed(content: bytes, uri: str) -> ElementTree.Element:
     try:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
-        raise StorageError(f"{uri}: the answer is no XML of S3's ({one_line(error)})") from None
+        raise StorageError(
+            f"{uri}: the answer is not XML of S3 ({one_line(error)})", code="storage.bad_answer"
+        ) from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

@@ -155,14 +155,19 @@ class S3Client:
                 if answer.status_code not in PASSING:
                     _raise(answer.status_code, where, problem)
             except Overrun as error:
-                raise StorageError(f"{where}: {error}; check the endpoint") from None
+                raise StorageError(
+                    f"{where}: {error}; check the endpoint", code="storage.bad_answer"
+                ) from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
                 problem = type(error).__name__
             finally:
                 if hasattr(data, "close"):
                     data.close()
             if not retries.wait(asked):
-                raise StorageError(f"{where}: no success within {self._timeouts.retry:.0f} s ({problem})")
+                raise StorageError(
+                    f"{where}: no success within {self._timeouts.retry:.0f} s ({problem})",
+                    code="storage.no_answer",
+                )
 
 
 def sign(
@@ -246,4 +251,4 @@ def _raise(status: int, where: str, problem: str) -> None:
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to keys that may use it",
             code="storage.access_denied",
         )
-    raise StorageError(f"{where}: {problem}")
+    raise StorageError(f"{where}: {problem}", code="storage.bad_answer")

@@ -171,7 +171,8 @@ class RangeReader(io.RawIOBase):
         if self._expected is not None and crc32c_text(self._crc) != self._expected and not self._verified:
             raise StorageError(
                 f"{self._uri}: the bytes read have crc32c {crc32c_text(self._crc)}, the store says "
-                f"{self._expected}; read it again"
+                f"{self._expected}; read it again",
+                code="storage.corrupted",
             )
         self._verified = True
 

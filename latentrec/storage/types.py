@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from latentrec.core.error_codes import UNSPECIFIED
 from latentrec.core.redact import redact
 
 ABSENT = "absent"
@@ -23,10 +24,14 @@ class StorageError(RuntimeError):
     The message names the location, what happened and what to do. A command prints it without a traceback
     and exits with code 1: the input is not at fault, and a later attempt may succeed. Secrets of the
     locations in it are taken out here.
+
+    Attributes:
+        code: what went wrong, one of :data:`~latentrec.core.error_codes.ERROR_CODES`.
     """
 
-    def __init__(self, *arguments: Any):
+    def __init__(self, *arguments: Any, code: str = UNSPECIFIED):
         super().__init__(*(redact(a) if isinstance(a, str) else a for a in arguments))
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,9 @@ MAX_SMALL = 256 << 20
 
 def too_large(uri: str) -> StorageError:
     """The error for a file that is larger."""
-    return StorageError(f"{uri}: larger than {MAX_SMALL >> 20} MB, not the file expected here")
+    return StorageError(
+        f"{uri}: larger than {MAX_SMALL >> 20} MB, not the file expected here", code="storage.too_large"
+    )
 
 
 class Store(Protocol):

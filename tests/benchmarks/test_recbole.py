@@ -15,9 +15,9 @@ import pytest
 from benchmarks.recbole import compare
 from benchmarks.recbole.files import HEADER, export
 from benchmarks.recbole.theirs import ranks_of
-from latentrec.core import UserError
 from latentrec.data import SPLITS, Dataset
 from latentrec.training.sequential.sequential_config import SequentialConfig
+from tests.errors import refused
 from tests.fixtures.sequential_data import write_dataset
 
 
@@ -79,7 +79,7 @@ def test_training_sample_without_history_is_left_out(setup, tmp_path):
 
 
 def test_test_sample_without_history_is_refused(setup, tmp_path):
-    with pytest.raises(UserError, match=r"test\.parquet: 1 samples have no history"):
+    with refused("dataset.check_failed", "test.parquet", "1 samples"):
         export(without_first_history(setup.dataset, "test"), tmp_path / "atomic", "shop")
 
 
@@ -115,7 +115,7 @@ def test_verdict_is_no_only_where_ours_is_below_beyond_the_interval(setup, ours,
 
 def test_failure_of_recbole_is_told_with_the_end_of_its_output(setup):
     assert Path(sys.executable) == setup.python  # an interpreter without RecBole
-    with pytest.raises(UserError, match="No module named 'recbole'"):
+    with refused("input.unspecified", "'recbole'", "output.txt"):
         compare.train_both(setup, seed=1)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentrec.catalog import ROOT, TokenTrie
-from latentrec.core import UserError
+from tests.errors import refused
 
 EOS = 99
 bodies = st.lists(st.lists(st.integers(0, 6), max_size=7), min_size=1, max_size=40)
@@ -61,13 +61,13 @@ def test_parents_and_levels_agree_with_the_edges():
 
 
 @pytest.mark.parametrize(
-    ("sequences", "message"),
+    ("sequences", "code", "named"),
     [
-        ([], "catalogue is empty"),
-        ([[1], []], "sequence 1 of the trie has no tokens"),
-        ([[1, 2], [1]], "sequence 1 of the trie is the beginning of another"),
+        ([], "catalog.empty", ""),
+        ([[1], []], "catalog.bad_sequence", "sequence 1"),
+        ([[1, 2], [1]], "catalog.bad_sequence", "sequence 1"),
     ],
 )
-def test_sequences_that_make_no_trie_are_refused(sequences, message):
-    with pytest.raises(UserError, match=message):
+def test_sequences_that_make_no_trie_are_refused(sequences, code, named):
+    with refused(code, named):
         TokenTrie.build(sequences)

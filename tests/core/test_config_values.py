@@ -2,7 +2,6 @@
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.core.config_values import parse_pairs, read_settings, suggestion
 from tests.errors import refused
 
@@ -21,9 +20,12 @@ def test_one_pair_of_quotes_around_a_value_is_dropped():
     assert parse_pairs('a=\'{"b": 1}\' c="d e"') == {"a": '{"b": 1}', "c": "d e"}
 
 
-@pytest.mark.parametrize(("text", "message"), [("k_core", "not name=value"), ("a=1 a=2", "a twice")])
-def test_text_that_is_no_pair_is_refused(text, message):
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize(
+    ("text", "code", "named"),
+    [("k_core", "config.bad_value", "'k_core'"), ("a=1 a=2", "config.given_twice", " a ")],
+)
+def test_text_that_is_no_pair_is_refused(text, code, named):
+    with refused(code, named):
         parse_pairs(text)
 
 
@@ -44,17 +46,17 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "code", "named"),
     [
-        ("sft:\n  seed: 1\nsft.seed: 2", "'sft.seed' is given twice"),
-        ("!!python/object/apply:os.system [echo]", "not YAML"),
-        ("3: 4", "key 3 is not a name"),
+        ("sft:\n  seed: 1\nsft.seed: 2", "config.given_twice", "'sft.seed'"),
+        ("!!python/object/apply:os.system [echo]", "config.unreadable_file", "os.system"),
+        ("3: 4", "config.bad_value", "3"),
     ],
 )
-def test_ambiguous_or_unsafe_files_are_refused(tmp_path, text, message):
+def test_ambiguous_or_unsafe_files_are_refused(tmp_path, text, code, named):
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=message):
+    with refused(code, "run.yaml", named):
         read_settings(path)
 
 

@@ -14,12 +14,12 @@ from latentrec.core.log_setup import JsonFormatter
 from latentrec.steps.status import exit_code_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
-CHOSEN_WHERE_RAISED = {"latentrec/steps/preflight.py": {"code"}}
+CHOSEN_WHERE_RAISED = {"latentrec/steps/preflight.py": {"code"}, "latentrec/storage/names.py": {"code"}}
 """Places that hand on the code of another error in a variable (elsewhere: ``code=error.code``)."""
 
 
 def raised_codes():
-    """(place, expression of the code or ``None``) of every UserError that is made."""
+    """(place, expression of the code or ``None``) of every UserError and StorageError that is made."""
     for folder in ("latentrec", "components", "pipeline"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             place = str(path.relative_to(ROOT))
@@ -27,7 +27,7 @@ def raised_codes():
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Name)
-                    and node.func.id == "UserError"
+                    and node.func.id in ("UserError", "StorageError")
                 ):
                     code = next((word.value for word in node.keywords if word.arg == "code"), None)
                     yield f"{place}:{node.lineno}", code
@@ -42,7 +42,7 @@ def test_every_error_has_a_code_of_the_catalog_and_every_code_is_used():
         else:
             handed_on = CHOSEN_WHERE_RAISED.get(place.rpartition(":")[0], set())
             known = getattr(code, "attr", None) == "code" or getattr(code, "id", None) in handed_on
-            assert known, f"{place}: UserError without a code"
+            assert known, f"{place}: error without a code"
     assert used == set(ERROR_CODES)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentrec.core import UserError
 from latentrec.data import Dataset, generate_sample
+from tests.errors import refused
 
 
 def digest(paths):
@@ -36,7 +36,7 @@ def test_another_seed_gives_other_reviews(tmp_path):
 
 @pytest.mark.parametrize("name", ["users", "items", "events_per_user"])
 def test_sizes_must_be_positive(tmp_path, name):
-    with pytest.raises(UserError, match=name):
+    with refused("config.bad_value", name, "0"):
         generate_sample(tmp_path, **{name: 0})
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from latentrec.catalog import Catalogue
-from latentrec.core import UserError
 from latentrec.decoding import DecodingOptions
 from latentrec.decoding.title_recommender import TitleRecommender
 from latentrec.models.latentr3 import LatentR3Model
 from latentrec.models.presets import build_preset
 from latentrec.prompts import NextItemPrompt
+from tests.errors import refused
 
 TITLES = ["Blue Pen", "Red Pen", "Blue Pen", "Blue Pencil", 'The "Best" Pen', "Ink, 3 oz.", "Pen", "Écrin ✒"]
 COUNTS = np.array([4, 9, 7, 1, 3, 3, 2, 0])
@@ -219,16 +219,16 @@ def test_timings_split_a_request_in_phases(make):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "code", "named"),
     [
-        ({"decoding": "d4"}, "decoding is 'd4'; allowed: catalogue, bigrec, d3, d3-catalogue"),
-        ({"decoding": "d3", "alpha": 0.9}, "d3 with alpha 0.9 needs an assistant"),
-        ({"decoding": "d3-catalogue", "alpha": 0.0}, "d3-catalogue with alpha 0 needs an assistant"),
-        ({"beam_width": 0}, "beam_width is 0"),
+        ({"decoding": "d4"}, "config.bad_value", ("decoding", "'d4'", "d3-catalogue")),
+        ({"decoding": "d3", "alpha": 0.9}, "decoding.needs_assistant", ("d3", "0.9")),
+        ({"decoding": "d3-catalogue", "alpha": 0.0}, "decoding.needs_assistant", ("d3-catalogue", "0")),
+        ({"beam_width": 0}, "config.bad_value", ("beam_width", "0")),
     ],
 )
-def test_wrong_settings_are_refused(make, settings, message):
-    with pytest.raises(UserError, match=message):
+def test_wrong_settings_are_refused(make, settings, code, named):
+    with refused(code, *named):
         make(**settings)
 
 

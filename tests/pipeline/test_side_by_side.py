@@ -9,11 +9,11 @@ import pytest
 from kfp import dsl, local
 from kfp.local import logging_utils
 
-from latentrec.core import UserError
 from pipeline.kfp_compat import stopped_by_first_failure
 from pipeline.log_filter import StepLines, filtered_log
 from pipeline.run_local import _at_once
 from pipeline.side_by_side import side_by_side, steps_at_once
+from tests.errors import refused
 from tests.pipeline.kfp_steps import ended, meets, refused_beside, trained, waits
 
 
@@ -135,5 +135,5 @@ def test_only_small_models_without_a_gpu_share_the_machine(monkeypatch, paramete
 
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
 def test_a_number_of_steps_that_is_none_is_refused(given):
-    with pytest.raises(UserError, match=f"LATENTREC_LOCAL_STEPS is '{given}'"):
+    with refused("config.bad_value", "LATENTREC_LOCAL_STEPS", f"'{given}'"):
         steps_at_once(given, small=True)

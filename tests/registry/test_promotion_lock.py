@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.registry.promotion_lock import (
     STALE_AFTER_S,
     Lock,
@@ -60,7 +59,7 @@ def test_lock_records_what_its_holder_means_to_replace(tmp_path):
 def test_a_lock_held_by_another_is_an_error_in_the_end(tmp_path):
     with (
         promotion_lock(str(tmp_path), "latentr3", expects=None, version="1"),
-        pytest.raises(UserError, match=f"process {os.getpid()} on .* has been moving aliases of latentr3"),
+        refused("registry.locked", "promotion.lock", str(os.getpid()), "latentr3"),
         promotion_lock(str(tmp_path), "latentr3", expects=None, version="2", wait_seconds=0.1),
     ):
         pass
@@ -136,7 +135,7 @@ def test_a_living_holders_lock_is_not_broken_by_a_machine_whose_clock_is_ahead(t
         ahead = time.time
         monkeypatch.setattr(f"{module}.time.time", lambda: ahead() + 3600)
         with (
-            pytest.raises(UserError, match="has been moving aliases"),
+            refused("registry.locked", "promotion.lock"),
             promotion_lock(str(tmp_path), "latentr3", wait_seconds=1.5),
         ):
             pass

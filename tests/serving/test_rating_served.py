@@ -109,15 +109,15 @@ def test_concurrent_callers_never_run_the_model_at_once(service):
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"),
+    ("record", "field"),
     [
-        ({"history": ["B0"], "history_ratings": [5.0]}, "row 0.target is None, expected an item key"),
-        ({"history": ["B0"], "target": "B1"}, "history_ratings is None, expected a list of numbers"),
-        ({"history": ["B0"], "history_ratings": [5, 4], "target": "B1"}, "2 history_ratings for 1 items"),
-        ({"history": ["B0"], "history_ratings": ["5"], "target": "B1"}, "has '5', expected numbers"),
-        ({"history": ["B0"], "history_ratings": [9], "target": "B1"}, "has 9, expected numbers from 0 to 5"),
+        ({"history": ["B0"], "history_ratings": [5.0]}, r"row 0\.target is None"),
+        ({"history": ["B0"], "target": "B1"}, r"row 0\.history_ratings is None"),
+        ({"history": ["B0"], "history_ratings": [5, 4], "target": "B1"}, "row 0: 2 history_ratings"),
+        ({"history": ["B0"], "history_ratings": ["5"], "target": "B1"}, r"row 0\.history_ratings has '5'"),
+        ({"history": ["B0"], "history_ratings": [9], "target": "B1"}, r"row 0\.history_ratings has 9"),
     ],
 )
-def test_malformed_rating_request_names_the_field(record, reason):
-    with pytest.raises(BadRequest, match=reason):
+def test_malformed_rating_request_names_the_field(record, field):
+    with pytest.raises(BadRequest, match=field):
         parse_rows([record], rating=True)

@@ -14,11 +14,11 @@ import pytest
 
 from latentrec.catalog import Catalogue
 from latentrec.cli import main
-from latentrec.core import UserError
 from latentrec.models import Ranking
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import Parameters, RecommendationRow
 from latentrec.steps.batch_scoring import batch_score
+from tests.errors import refused
 from tests.fixtures.shop import decision, write_evaluation
 
 
@@ -71,18 +71,22 @@ def write_interactions(dataset):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "named"),
     [
-        ('{"user_key": "u1", "history": ["B0003"]}\n{"user": 1}\n', "line 2: expected"),
-        ("not json\n", "line 1: expected"),
-        ('{"user_key": "u1", "history": [3]}\n', r"after user 0: row 0.history has 3, expected text"),
-        ("", "has no users"),
+        (
+            '{"user_key": "u1", "history": ["B0003"]}\n{"user": 1}\n',
+            "users.bad_row",
+            ("line 2", "user_key", "history"),
+        ),
+        ("not json\n", "users.bad_row", ("line 1", "user_key", "history")),
+        ('{"user_key": "u1", "history": [3]}\n', "users.bad_row", ("after user 0", "row 0.history", "3")),
+        ("", "users.empty", ()),
     ],
 )
-def test_bad_users_are_named_and_nothing_is_written(champion, tmp_path, content, message):
+def test_bad_users_are_named_and_nothing_is_written(champion, tmp_path, content, code, named):
     users = tmp_path / "users.jsonl"
     users.write_text(content)
-    with pytest.raises(UserError, match=message):
+    with refused(code, "users.jsonl", *named):
         batch_score(model=champion.uri, users=str(users), output=str(tmp_path / "out.parquet"))
     assert not (tmp_path / "out.parquet").exists()
 

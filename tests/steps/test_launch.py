@@ -9,6 +9,7 @@ import pytest
 from latentrec.core import UserError
 from latentrec.steps import launch
 from latentrec.steps.runtime import open_step
+from tests.errors import refused
 
 SFT = {"backbone": "micro"}
 
@@ -94,7 +95,7 @@ def test_a_step_that_resumes_watches_its_worker_in_a_pod_and_nowhere_else(starte
 @pytest.mark.parametrize("value", ["two", "0", "-1"])
 def test_a_number_of_processes_that_is_none_is_refused(started, monkeypatch, value):
     monkeypatch.setenv("LATENTREC_PROCESSES", value)
-    with pytest.raises(UserError, match=f"LATENTREC_PROCESSES is '{value}'"):
+    with refused("config.bad_value", "LATENTREC_PROCESSES", f"'{value}'"):
         launch.launch_worker(distributed=True)
 
 

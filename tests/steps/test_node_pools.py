@@ -2,8 +2,8 @@
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.steps.node_pools import choose_pool
+from tests.errors import refused
 
 GPU = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPOT = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
@@ -43,31 +43,49 @@ def test_labels_given_by_hand_replace_and_tolerations_add():
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "code", "named"),
     [
-        ({"system": "lares", "gpu_count": 2}, "gpu_count is 2, expected 0 to 1 for lares"),
-        ({"system": "latentr3", "gpu_count": 16}, "gpu_count is 16, expected 0 to 8"),
-        ({"gpu_count": 1}, "gpu_type is empty"),
-        ({"gpu_node_selector": {"a": 1}}, "gpu_node_selector is"),
-        ({"gpu_tolerations": {"key": "a"}}, "expected a JSON list"),
-        ({"gpu_tolerations": [{"kee": "a"}]}, "field 'kee'"),
+        ({"system": "lares", "gpu_count": 2}, "config.bad_value", ("gpu_count", "2", "0 to 1", "lares")),
+        ({"system": "latentr3", "gpu_count": 16}, "config.bad_value", ("gpu_count", "16", "0 to 8")),
+        ({"gpu_count": 1}, "config.missing_value", ("gpu_type", "gpu_count=1")),
+        ({"gpu_node_selector": {"a": 1}}, "config.bad_value", ("gpu_node_selector", "{'a': 1}")),
+        ({"gpu_tolerations": {"key": "a"}}, "cluster.bad_toleration", ("{'key': 'a'}",)),
+        ({"gpu_tolerations": [{"kee": "a"}]}, "cluster.bad_toleration", ("'kee'", "key")),
         (
             {"gpu_tolerations": [{"key": "a", "toleration_seconds": 3}]},
-            "'toleration_seconds'.*tolerationSeconds",
+            "cluster.bad_toleration",
+            ("'toleration_seconds'", "tolerationSeconds"),
         ),
-        ({"gpu_tolerations": [{"key": "a", "effect": "NoRun"}]}, "effect is 'NoRun', expected NoSchedule or"),
-        ({"gpu_tolerations": [{"key": "a", "operator": "In"}]}, "operator is 'In', expected Exists or Equal"),
-        ({"gpu_tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}, "Exists takes no value"),
-        ({"gpu_tolerations": [{"effect": "NoExecute"}]}, "without a key the operator must be Exists"),
-        ({"gpu_tolerations": [{"key": "a", "tolerationSeconds": 5}]}, "needs the effect NoExecute"),
+        (
+            {"gpu_tolerations": [{"key": "a", "effect": "NoRun"}]},
+            "cluster.bad_toleration",
+            ("effect", "'NoRun'", "NoSchedule"),
+        ),
+        (
+            {"gpu_tolerations": [{"key": "a", "operator": "In"}]},
+            "cluster.bad_toleration",
+            ("operator", "'In'", "Exists", "Equal"),
+        ),
+        (
+            {"gpu_tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
+            "cluster.bad_toleration",
+            ("Exists", "'b'"),
+        ),
+        ({"gpu_tolerations": [{"effect": "NoExecute"}]}, "cluster.bad_toleration", ("operator", "Exists")),
+        (
+            {"gpu_tolerations": [{"key": "a", "tolerationSeconds": 5}]},
+            "cluster.bad_toleration",
+            ("tolerationSeconds", "NoExecute"),
+        ),
         (
             {"gpu_tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": "5m"}]},
-            "tolerationSeconds is '5m', expected a whole number",
+            "cluster.bad_toleration",
+            ("tolerationSeconds", "'5m'"),
         ),
     ],
 )
-def test_what_is_wrong_is_named(given, message):
-    with pytest.raises(UserError, match=message):
+def test_what_is_wrong_is_named(given, code, named):
+    with refused(code, *named):
         choose_pool(given)
 
 

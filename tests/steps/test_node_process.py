@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.steps import kfp_files
 from latentrec.steps.kfp_files import RESULT_SUFFIX, fetch, fetch_outputs, send_outputs
-from latentrec.storage import ArtifactWriter, StorageError, read_manifest, store_for, upload_directory
+from latentrec.storage import ArtifactWriter, read_manifest, store_for, upload_directory
+from tests.errors import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENT = """
@@ -74,7 +74,7 @@ def test_inputs_stand_where_kfp_would_have_put_them(gcs_server, here, tmp_path):
     fetch("gs://bucket/run/traces")
     assert read_manifest(pod / "gs/bucket/run/dataset").kind == "model"
     assert (pod / "gs/bucket/run/traces").read_bytes() == b"{}\n"
-    with pytest.raises(UserError, match="gs://bucket/run/none: no manifest"):
+    with refused("manifest.not_found", "gs://bucket/run/none"):
         fetch("gs://bucket/run/none")
 
 
@@ -94,7 +94,7 @@ def test_outputs_of_the_first_node_reach_the_step_and_its_result_comes_last(gcs_
     assert output.read_text() == '{"done": true}'
     fetch_outputs(step)  # a step's next attempt finds all of it again
     store_for("gs://bucket").delete(f"gs://bucket/run/model{RESULT_SUFFIX}")
-    with pytest.raises(UserError, match="ended without a result"):
+    with refused("nodes.no_result", f"gs://bucket/run/model{RESULT_SUFFIX}"):
         fetch_outputs(step)
 
 
@@ -112,7 +112,7 @@ def test_a_restarted_job_replaces_what_the_first_one_sent(gcs_server, here, tmp_
 
 def test_an_unknown_store_is_named(here):
     here("node-0")
-    with pytest.raises((UserError, StorageError), match="oci://x/y"):
+    with refused("storage.bad_uri", "oci://x/y"):
         fetch("oci://x/y")
 
 

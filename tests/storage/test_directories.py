@@ -2,7 +2,6 @@
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.storage import (
     StorageError,
     download_directory,
@@ -11,6 +10,7 @@ from latentrec.storage import (
     store_for,
     upload_directory,
 )
+from tests.errors import refused
 from tests.storage.artifacts import make_artifact
 
 
@@ -31,7 +31,7 @@ def test_manifest_is_the_last_write(gcs_server, tmp_path):
 def test_finished_artifact_is_not_overwritten_by_another(place, tmp_path):
     upload_directory(make_artifact(tmp_path / "one", "one"), place)
     upload_directory(tmp_path / "one", place)
-    with pytest.raises(UserError, match="already holds a dataset"):
+    with refused("output.other_artifact", place):
         upload_directory(make_artifact(tmp_path / "two", "two"), place)
     assert download_directory(place, tmp_path / "copy").config == {"text": "one"}
     upload_directory(tmp_path / "two", place, replace=True)
@@ -41,15 +41,15 @@ def test_finished_artifact_is_not_overwritten_by_another(place, tmp_path):
 def test_unfinished_directory_is_refused(place, tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "a").write_text("x")
-    with pytest.raises(UserError, match=r"no manifest.json"):
+    with refused("manifest.not_found", "half"):
         upload_directory(tmp_path / "half", place)
-    with pytest.raises(UserError, match="not a finished dataset directory"):
+    with refused("manifest.not_found", place):
         download_directory(place, tmp_path / "copy", "dataset")
 
 
 def test_another_kind_is_refused(place, tmp_path):
     upload_directory(make_artifact(tmp_path / "source", "x", kind="model"), place)
-    with pytest.raises(UserError, match="is a model, expected a dataset"):
+    with refused("manifest.other_kind", place, "model", "dataset"):
         download_directory(place, tmp_path / "copy", "dataset")
 
 
@@ -59,6 +59,6 @@ def test_damaged_file_is_refused_and_what_stood_there_stays(place, tmp_path, dam
     uri = join(place, "a.parquet")
     store_for(uri).delete(uri) if damage == "missing" else store_for(uri).write_bytes(uri, b"y a.parquet")
     make_artifact(tmp_path / "copy", "before")
-    with pytest.raises(StorageError, match=r"a\.parquet is (missing|not the file)"):
+    with refused("manifest.changed_files", "a.parquet", error=StorageError):
         download_directory(place, tmp_path / "copy")
     assert read_manifest(tmp_path / "copy").config == {"text": "before"}

@@ -86,47 +86,46 @@ def test_reading_as_a_stream_survives_a_passing_fault(gcs_server, impatient, sou
 
 
 LASTING = [
-    ({"kind": "status", "status": 503}, StorageError, "HTTP 503.*try again later"),
-    ({"kind": "reset"}, StorageError, "try again later"),
-    ({"kind": "hang"}, StorageError, "try again later"),
-    ({"kind": "status", "status": 401}, UserError, "credentials were refused.*expired"),
-    ({"kind": "status", "status": 403}, UserError, "access denied.*storage.objectUser"),
+    ({"kind": "status", "status": 503}, StorageError, "storage.no_answer"),
+    ({"kind": "reset"}, StorageError, "storage.no_answer"),
+    ({"kind": "hang"}, StorageError, "storage.no_answer"),
+    ({"kind": "status", "status": 401}, UserError, "storage.access_denied"),
+    ({"kind": "status", "status": 403}, UserError, "storage.access_denied"),
 ]
-LASTING_UPLOAD = [({"kind": "corrupt_upload", "method": "PUT"}, StorageError, "damaged on the way")]
+LASTING_UPLOAD = [({"kind": "corrupt_upload", "method": "PUT"}, StorageError, "storage.corrupted")]
 LASTING_DOWNLOAD = [
-    ({"kind": "corrupt_download", "path": "alt=media"}, StorageError, "nothing was kept"),
-    ({"kind": "short", "path": "alt=media", "after_bytes": 3 << 20}, StorageError, "keeps sending"),
-    ({"kind": "truncate", "path": "alt=media", "after_bytes": 3 << 20}, StorageError, "try again later"),
+    ({"kind": "corrupt_download", "path": "alt=media"}, StorageError, "storage.corrupted"),
+    ({"kind": "short", "path": "alt=media", "after_bytes": 3 << 20}, StorageError, "storage.corrupted"),
+    ({"kind": "truncate", "path": "alt=media", "after_bytes": 3 << 20}, StorageError, "storage.no_answer"),
 ]
 
 
-@pytest.mark.parametrize(("fault", "error", "words"), LASTING + LASTING_UPLOAD, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(("fault", "error", "code"), LASTING + LASTING_UPLOAD, ids=lambda x: str(x)[:40])
 def test_upload_under_a_lasting_fault_is_one_error_and_no_object(
-    gcs_server, impatient, source, fault, error, words
+    gcs_server, impatient, source, fault, error, code
 ):
     store = store_for(URI)
     store.write_bytes(URI, b"what stood there before")
     gcs_server.fail(**fault, times=-1)
     began = time.monotonic()
-    with pytest.raises(error, match=words) as caught:
+    with refused(code, URI, error=error) as caught:
         store.upload_file(source, URI)
     assert time.monotonic() - began < 10
-    assert URI in str(caught.value)
     assert "upload_id" not in str(caught.value)
     gcs_server.faults.clear()
     assert store.read_bytes(URI) == b"what stood there before"
 
 
-@pytest.mark.parametrize(("fault", "error", "words"), LASTING + LASTING_DOWNLOAD, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(("fault", "error", "code"), LASTING + LASTING_DOWNLOAD, ids=lambda x: str(x)[:40])
 def test_download_under_a_lasting_fault_is_one_error_and_no_file(
-    gcs_server, impatient, source, tmp_path, fault, error, words
+    gcs_server, impatient, source, tmp_path, fault, error, code
 ):
     store = store_for(URI)
     store.upload_file(source, URI)
     gcs_server.fail(**fault, times=-1)
     copies = tmp_path / "copies"
     began = time.monotonic()
-    with pytest.raises(error, match=words):
+    with refused(code, URI, error=error):
         store.download_file(URI, copies / "copy.bin")
     assert time.monotonic() - began < 10
     assert not copies.exists() or list(copies.iterdir()) == []
@@ -136,7 +135,7 @@ def test_stream_that_stays_damaged_fails_before_its_end_is_believed(gcs_server, 
     store = store_for(URI)
     store.upload_file(source, URI)
     gcs_server.fail("corrupt_download", path="alt=media", times=-1)
-    with store.open_read(URI) as stream, pytest.raises(StorageError, match="crc32c"):
+    with store.open_read(URI) as stream, refused("storage.corrupted", URI, error=StorageError):
         stream.read()
 
 
@@ -159,14 +158,14 @@ def test_missing_object_is_a_missing_file(gcs_server, tmp_path):
     store = store_for(URI)
     assert store.stat(URI) is None
     for read in (store.read_bytes, store.open_read, lambda uri: store.download_file(uri, tmp_path / "x")):
-        with pytest.raises(FileNotFoundError, match=r"folder/object.bin"):
+        with pytest.raises(FileNotFoundError):
             read(URI)
 
 
 def test_dead_endpoint_is_found_within_seconds(monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     began = time.monotonic()
-    with pytest.raises(StorageError, match=r"nothing answers at http://127.0.0.1:9.*STORAGE_EMULATOR_HOST"):
+    with refused("storage.no_answer", "http://127.0.0.1:9", "STORAGE_EMULATOR_HOST", error=StorageError):
         store_for(URI).stat(URI)
     assert time.monotonic() - began < 5
 

@@ -85,7 +85,7 @@ def test_interrupted_download_is_resumed_by_the_next_call(web, store, uri, tmp_p
     web.faults.add(Fault("truncate", after_bytes=3_000_000, skip=1))
     web.faults.add(Fault("status", status=503, times=-1))
     web.faults._faults[1].skip = 1
-    with pytest.raises(StorageError, match=r"no success for 2 s \(HTTP 503\).*goes on where it stopped"):
+    with refused("storage.no_answer", uri, "2 s", "HTTP 503", error=StorageError):
         store.download_file(uri, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
     web.faults.clear()
@@ -111,21 +111,21 @@ def test_content_that_changes_during_a_stream_is_an_error(web, store, uri):
     with store.open_read(uri) as stream:
         stream.read(10)
         web.etag, web.files["/reviews.json.gz"] = '"two"', 4 * DATA[::-1]
-        with pytest.raises(StorageError, match="changed while it was read"):
+        with refused("storage.changed", uri, error=StorageError):
             stream.read()
 
 
 def test_server_that_goes_silent_is_one_error_within_bounds(web, store, uri, tmp_path):
     web.faults.add(Fault("hang", times=-1))
     began = time.monotonic()
-    with pytest.raises(StorageError, match="no answer"):
+    with refused("storage.no_answer", uri, error=StorageError):
         store.download_file(uri, tmp_path / "copy")
     assert time.monotonic() - began < 5
 
 
 def test_dead_host_is_one_error_within_bounds(store, tmp_path):
     began = time.monotonic()
-    with pytest.raises(StorageError, match="no connection"):
+    with refused("storage.no_answer", "http://127.0.0.1:9/x", error=StorageError):
         store.download_file("http://127.0.0.1:9/x", tmp_path / "copy")
     assert time.monotonic() - began < 5
 
@@ -133,7 +133,7 @@ def test_dead_host_is_one_error_within_bounds(store, tmp_path):
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_access_is_an_input_error(web, store, uri, status):
     web.faults.add(Fault("status", status=status))
-    with pytest.raises(UserError, match=f"HTTP {status}, access denied"):
+    with refused("storage.access_denied", uri, f"HTTP {status}"):
         store.read_bytes(uri)
 
 
@@ -142,7 +142,7 @@ def test_missing_file(web, store, tmp_path):
     assert store.stat(uri) is None
     with pytest.raises(FileNotFoundError):
         store.download_file(uri, tmp_path / "copy")
-    with pytest.raises(UserError, match="no such file"):
+    with refused("storage.not_found", uri):
         list_inputs(uri)
 
 
@@ -197,7 +197,7 @@ def test_size_that_no_file_has_is_not_believed(web, store, uri, tmp_path, size):
         lambda: store.stat(uri),
         lambda: store.download_file(uri, tmp_path / "copy"),
     ):
-        with pytest.raises(StorageError, match="which no file has"):
+        with refused("storage.bad_answer", uri, size[:20], error=StorageError):
             attempt()
 
 
@@ -213,9 +213,9 @@ def test_length_that_is_no_number_counts_as_not_told(length):
 
 def test_server_that_sends_more_than_it_announced_is_one_error(web, store, uri, tmp_path):
     web.overrun, web.tells_length = 1 << 20, False
-    with pytest.raises(StorageError, match="sends more than"):
+    with refused("storage.bad_answer", uri, error=StorageError):
         store.download_file(uri, tmp_path / "copy")
-    with store.open_read(uri) as stream, pytest.raises(StorageError, match="sends more than"):
+    with store.open_read(uri) as stream, refused("storage.bad_answer", error=StorageError):
         stream.read()
     assert not (tmp_path / "copy").exists()
 
@@ -224,14 +224,14 @@ def test_server_that_starts_over_for_ever_is_given_up(web, store, uri, tmp_path)
     web.ranges = False
     web.faults.add(Fault("truncate", after_bytes=3_000_000, times=-1, skip=1))
     began = time.monotonic()
-    with pytest.raises(StorageError, match="no success for 2 s"):
+    with refused("storage.no_answer", uri, "2 s", error=StorageError):
         store.download_file(uri, tmp_path / "copy")
     assert time.monotonic() - began < 20
 
 
 def test_file_read_into_memory_has_a_bound(web, store, uri, monkeypatch):
     monkeypatch.setattr("latentrec.storage.http.MAX_SMALL", 1 << 20)
-    with pytest.raises(StorageError, match="larger than"):
+    with refused("storage.too_large", uri, error=StorageError):
         store.read_bytes(uri)
 
 
@@ -295,6 +295,6 @@ def test_a_host_that_never_answers_is_given_up_within_seconds(monkeypatch):
         port = closed.getsockname()[1]
     store = HttpStore(Timeouts(connect=5, answer=5, retry=120))
     begin = time.monotonic()
-    with pytest.raises(StorageError, match=r"no success for 1 s \(.*check the network"):
+    with refused("storage.no_answer", str(port), "1 s", error=StorageError):
         store.stat(f"http://127.0.0.1:{port}/reviews.json")
     assert time.monotonic() - begin < 10

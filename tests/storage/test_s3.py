@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.storage import ABSENT, PreconditionFailed, StorageError, s3, store_for
 from latentrec.storage.s3_client import EMPTY_SHA256, S3Settings, sign
+from tests.errors import refused
 
 
 def test_the_signature_is_that_of_amazon_s_example():
@@ -215,14 +215,14 @@ def test_a_netrc_does_not_replace_the_signature(store, monkeypatch, tmp_path):
 def test_a_store_that_sends_more_than_was_asked_for_is_left(store, bucket, monkeypatch):
     monkeypatch.setattr("latentrec.storage.s3.MAX_SMALL", 1000)
     bucket.objects["/bucket/big"] = (b"x" * 5000, {})
-    with pytest.raises(StorageError, match="sends more than the 1,000 bytes expected"):
+    with refused("storage.bad_answer", "s3://bucket/big", "1,000 bytes", error=StorageError):
         store.read_bytes("s3://bucket/big")
 
 
 def test_a_redirect_is_not_followed_with_the_signature(store, bucket):
     bucket.redirect = f"http://127.0.0.1:{bucket.server_address[1]}/bucket/other"
     bucket.objects["/bucket/other"] = (b"other", {})
-    with pytest.raises(StorageError, match="HTTP 307"):
+    with refused("storage.bad_answer", "s3://bucket/a", "HTTP 307", error=StorageError):
         store.read_bytes("s3://bucket/a")
 
 
@@ -234,7 +234,7 @@ def test_a_redirect_is_not_followed_with_the_signature(store, bucket):
 )  # fmt: skip
 def test_a_list_that_is_none_is_one_line(store, bucket, page):
     bucket.page = page
-    with pytest.raises(StorageError, match=r"no XML of S3|not a list of objects") as caught:
+    with refused("storage.bad_answer", "s3://bucket/", error=StorageError) as caught:
         list(store.list("s3://bucket/"))
     assert "\n" not in str(caught.value)
 
@@ -282,11 +282,11 @@ def test_large_files_go_up_as_parts(store, bucket, tmp_path, monkeypatch):
 
 def test_refused_keys_and_a_dead_endpoint_are_told(bucket, monkeypatch):
     monkeypatch.setenv("LATENTREC_S3_ACCESS_KEY", "other")
-    with pytest.raises(UserError, match="refused"):
+    with refused("storage.access_denied", "s3://bucket/x"):
         s3.S3Store().read_bytes("s3://bucket/x")
     monkeypatch.setenv("LATENTREC_S3_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("LATENTREC_STORAGE_RETRY_S", "0.1")
-    with pytest.raises(StorageError, match="no success within"):
+    with refused("storage.no_answer", "s3://bucket/x", error=StorageError):
         s3.S3Store().read_bytes("s3://bucket/x")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.tracking.embedded_store import embedded_uri, open_client
 from latentrec.tracking.run_context import artifact_location
+from tests.errors import refused
 from tests.fixtures.shop import decision
 
 
@@ -70,8 +70,7 @@ def test_a_model_whose_files_are_gone_says_where_they_are_looked_for(register, t
     model = register(decision()).model
     place = tracked.client.get_model_version_download_uri(model.name, model.version)
     shutil.rmtree(place.removeprefix("file://"))
-    told = rf"models:/latentr3/1: its files cannot be read \(.*\); they are looked for in {place}"
-    with pytest.raises(UserError, match=told):
+    with refused("registry.unreadable", "models:/latentr3/1", place):
         recommend(model.uri, ["B0003"])
-    with pytest.raises(UserError, match=told):
+    with refused("registry.unreadable", "models:/latentr3/1", place):
         pull_model(model.uri, tracked.root / "pulled")

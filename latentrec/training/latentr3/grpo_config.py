@@ -68,9 +68,6 @@ class LatentGRPOConfig(Stage2Config):
     reward: Annotated[str, OneOf(*REWARDS)] | None = Field(
         None, description="the reward of a copy (default nll, paper perplexity)"
     )
-    perplexity_limit: PositiveFloat = Field(
-        100.0, description="largest perplexity under reward clipped_perplexity"
-    )
     advantage: Annotated[str, OneOf(*ADVANTAGES)] | None = Field(
         None,
         description="baseline: batch as published, group as in GRPO, own clean copy (default own, paper "

@@ -12,22 +12,22 @@ from torch import Tensor
 PROMPTS_OF_A_MICROBATCH = 2
 """Each of the authors' two processes has one prompt with its copies; rewards are gathered over both."""
 EPSILON = 1e-6
+PERPLEXITY_LIMIT = 100.0
+"""Largest perplexity that reward ``clipped_perplexity`` tells apart."""
 
 
-def likelihood_reward(
-    kind: str, log_probs_PKL: Tensor, counted_PL: Tensor, *, perplexity_limit: float = 100.0
-) -> Tensor:
+def likelihood_reward(kind: str, log_probs_PKL: Tensor, counted_PL: Tensor) -> Tensor:
     """Reward of each copy from the log-probabilities of the true answer, (P, K).
 
     ``perplexity``, as published: ``s = −exp(−(1/|y|) Σ_t log π(y_t | x, r_k, y_<t))``; heavy-tailed.
-    ``nll``: the mean log-probability. ``clipped_perplexity``: no less than ``−perplexity_limit``.
+    ``nll``: the mean log-probability. ``clipped_perplexity``: no less than −100.
     """
     mean_PK = log_probs_PKL.sum(dim=-1) / counted_PL.sum(dim=-1, keepdim=True)
     if kind == "nll":
         return mean_PK
     perplexity_PK = torch.exp(-mean_PK)
     if kind == "clipped_perplexity":
-        perplexity_PK = perplexity_PK.clamp(max=perplexity_limit)
+        perplexity_PK = perplexity_PK.clamp(max=PERPLEXITY_LIMIT)
     else:
         assert kind == "perplexity", kind
     return -perplexity_PK

@@ -270,9 +270,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         if config.reward == "ndcg":
             assert self._ranker is not None
             return self._ranker(state, rollout.actions_BMND.detach(), targets)
-        return objective.likelihood_reward(
-            str(config.reward), log_probs_PKL, counted_PL, perplexity_limit=config.perplexity_limit
-        )
+        return objective.likelihood_reward(str(config.reward), log_probs_PKL, counted_PL)
 
     @torch.no_grad()
     def _reference_figures(

@@ -124,9 +124,9 @@ def train_sft(
             collate=RowCollator(train, rows),
             allowed_tokens=train.allowed_tokens,
             throughput=throughput,
-            prompt_key_dropout=config.prompt_key_dropout,
-            latent_loss=config.latent_loss,
-            latent_loss_weight=config.latent_loss_weight,
+            prompt_key_dropout=config.ablation.prompt_key_dropout,
+            latent_loss=config.ablation.latent_loss,
+            latent_loss_weight=config.ablation.latent_loss_weight,
         )
         main = trainer.accelerator.is_main_process
         checkpoints = Checkpoints(
@@ -211,8 +211,8 @@ def build_model(config: SFTConfig, data: Dataset) -> tuple[LatentR3Model, NextIt
         backbone,
         n_latents=config.reasoning_tokens,
         latent_source=config.latent,
-        latent_width=config.latent_width,
-        answer_reads=config.answer_reads,
+        latent_width=config.ablation.latent_width,
+        answer_reads=config.ablation.answer_reads,
     )
     model.backbone.check()
     notes = [PLACEHOLDER_NOTE.format(config.backbone)] if config.backbone in PRESETS else []

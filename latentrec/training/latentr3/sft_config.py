@@ -17,6 +17,7 @@ from latentrec.core.config import (
     PositiveInt,
     Seed,
     Share,
+    value_of,
 )
 from latentrec.data.time_range import check_time_range
 from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
@@ -48,25 +49,11 @@ PROFILES: dict[str, dict[str, Any]] = {
 """What unset options become. ``paper`` is the publication; its epochs, batch and warm-up are the defaults."""
 
 
-class SFTConfig(Config):
-    """Stage 1: backbone and LatentRATT learn the next title together (arXiv 2505.19092, §3.3)."""
+class SFTAblation(Config):
+    """Variants of the latent that were measured against the published one; none of them is a default."""
 
-    step_name: ClassVar[str] = "sft"
+    step_name: ClassVar[str] = "sft.ablation"
 
-    backbone: str = Field(
-        "tiny", description="preset (micro, tiny, small, medium, large), directory, gs://, hub id"
-    )
-    profile: Literal["default", "paper"] = Field(
-        "default", description="what unset options become; paper: as published"
-    )
-    reasoning_tokens: Annotated[int, Field(ge=0, le=MOST_REASONING_TOKENS)] = Field(
-        1, description="N, latent tokens before the answer; 0 is the backbone alone"
-    )
-    latent: Annotated[str, OneOf(*LATENT_SOURCES)] = Field(
-        "latent_ratt",
-        description="where a latent comes from; last_hidden is the paper's ablation, pause_token the "
-        "control: learnt vectors, the same for every prompt",
-    )
     latent_width: Annotated[int, Field(ge=2, le=LARGEST)] | None = Field(
         None, description="width of LatentRATT's attention (default: the backbone's, as published)"
     )
@@ -85,6 +72,27 @@ class SFTConfig(Config):
     )
     latent_loss_weight: NonNegativeFloat = Field(
         0.1, description="weight of latent_loss against the token mean"
+    )
+
+
+class SFTConfig(Config):
+    """Stage 1: backbone and LatentRATT learn the next title together (arXiv 2505.19092, §3.3)."""
+
+    step_name: ClassVar[str] = "sft"
+
+    backbone: str = Field(
+        "tiny", description="preset (micro, tiny, small, medium, large), directory, gs://, hub id"
+    )
+    profile: Literal["default", "paper"] = Field(
+        "default", description="what unset options become; paper: as published"
+    )
+    reasoning_tokens: Annotated[int, Field(ge=0, le=MOST_REASONING_TOKENS)] = Field(
+        1, description="N, latent tokens before the answer; 0 is the backbone alone"
+    )
+    latent: Annotated[str, OneOf(*LATENT_SOURCES)] = Field(
+        "latent_ratt",
+        description="where a latent comes from; last_hidden is the paper's ablation, pause_token the "
+        "control: learnt vectors, the same for every prompt",
     )
     likelihood: Literal["vocabulary", "catalogue"] = Field(
         "vocabulary",
@@ -182,6 +190,7 @@ class SFTConfig(Config):
     )
     logging_steps: Annotated[PositiveInt, OPERATIONAL] = Field(10, description="steps between figures")
     seed: Seed = Field(42, description="seed of weights, order and draws")
+    ablation: SFTAblation = Field(default_factory=SFTAblation)
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -210,31 +219,33 @@ class SFTConfig(Config):
 
     def _check_sharding(self) -> None:
         """Refuse with FSDP what reads weights outside the training pass."""
-        for name, neutral in (("ranking_samples", 0), ("latent_loss", "none")):
-            if self.sharding == "fsdp" and getattr(self, name) != neutral:
+        for name, neutral in (("ranking_samples", 0), ("ablation.latent_loss", "none")):
+            if self.sharding == "fsdp" and value_of(self, name) != neutral:
                 raise UserError(
-                    f"sft.{name} is {getattr(self, name)!r} with sharding 'fsdp': no process has all "
+                    f"sft.{name} is {value_of(self, name)!r} with sharding 'fsdp': no process has all "
                     f"weights; give {name} {neutral!r}",
                     code="config.conflict",
                 )
 
     def _check_latent(self) -> None:
         """Refuse options of latents that there are not."""
-        if self.latent_width is not None and self.latent != "latent_ratt":
+        variant = self.ablation
+        if variant.latent_width is not None and self.latent != "latent_ratt":
             raise UserError(
-                f"sft.latent_width is {self.latent_width}, but latent '{self.latent}' has none",
+                f"sft.ablation.latent_width is {variant.latent_width}, but latent '{self.latent}' has none",
                 code="config.conflict",
             )
         for name, neutral in (("answer_reads", "prompt"), ("prompt_key_dropout", 0), ("latent_loss", "none")):
-            if self.reasoning_tokens == 0 and getattr(self, name) != neutral:
+            if self.reasoning_tokens == 0 and getattr(variant, name) != neutral:
                 raise UserError(
-                    f"sft.{name} is {getattr(self, name)!r}, but reasoning_tokens is 0: there is no latent; "
-                    f"use --reasoning-tokens 1 or leave {name} at {neutral!r}",
+                    f"sft.ablation.{name} is {getattr(variant, name)!r}, but reasoning_tokens is 0: "
+                    f"there is no latent; use --reasoning-tokens 1 or leave {name} at {neutral!r}",
                     code="config.conflict",
                 )
-        if self.latent_loss != "none" and self.latent == "pause_token":
+        if variant.latent_loss != "none" and self.latent == "pause_token":
             raise UserError(
-                f"sft.latent_loss is '{self.latent_loss}', but a pause token is the same for every user",
+                f"sft.ablation.latent_loss is '{variant.latent_loss}', but a pause token is the same for "
+                "every user",
                 code="config.conflict",
             )
 

@@ -56,8 +56,8 @@ def start_from(
         loaded.model.backbone.model,
         n_latents=config.reasoning_tokens,
         latent_source=config.latent,
-        latent_width=config.latent_width,
-        answer_reads=config.answer_reads,
+        latent_width=config.ablation.latent_width,
+        answer_reads=config.ablation.answer_reads,
     )
     for own, given in (
         (model.latent_ratt, loaded.model.latent_ratt),

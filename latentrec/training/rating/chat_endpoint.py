@@ -33,7 +33,15 @@ _BLOCK = 1 << 16
 
 
 class EndpointError(RuntimeError):
-    """The endpoint did not answer usably within the attempts allowed."""
+    """The endpoint did not answer usably within the attempts allowed.
+
+    Attributes:
+        fault: of the last attempt: ``timeout``, ``no connection``, ``malformed answer`` or ``HTTP 503``.
+    """
+
+    def __init__(self, message: str, fault: str):
+        super().__init__(message)
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -179,7 +187,8 @@ class ChatEndpoint:
             self._count_retry(reason)
             if not retries.wait(asked):
                 raise EndpointError(
-                    f"{redact(self._url)}: {self._attempts} attempts failed, the last with {reason}"
+                    f"{redact(self._url)}: {self._attempts} attempts failed, the last with {reason}",
+                    _fault(reason),
                 )
 
     def _post(self, body: bytes, headers: dict[str, str]) -> bytes:
@@ -228,9 +237,13 @@ class ChatEndpoint:
                 setattr(self.usage, name, getattr(self.usage, name) + amount)
 
     def _count_retry(self, reason: str) -> None:
-        kind = reason.split(" (")[0]
         with self._lock:
-            self.usage.retries[kind] = self.usage.retries.get(kind, 0) + 1
+            self.usage.retries[_fault(reason)] = self.usage.retries.get(_fault(reason), 0) + 1
+
+
+def _fault(reason: str) -> str:
+    """A reason without its details."""
+    return reason.split(" (")[0]
 
 
 class _TurnedAway(Exception):

@@ -270,7 +270,8 @@ def _ask_all(
     if failure is not None:
         if isinstance(failure, EndpointError):
             raise EndpointError(
-                f"{failure}; {len(journal.entries):,} answers are kept in {journal.path}: run again to go on"
+                f"{failure}; {len(journal.entries):,} answers are kept in {journal.path}: run again to go on",
+                failure.fault,
             ) from None
         raise failure
     return traces, report

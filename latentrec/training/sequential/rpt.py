@@ -68,7 +68,7 @@ def train_rpt(
     checkpoints = open_checkpoints(
         checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint
     )
-    with cpu_threads(config.cpu_threads), ExitStack() as stack:
+    with cpu_threads(1), ExitStack() as stack:
         if checkpoints is not None:
             stack.callback(checkpoints.close)
         policy = load_policy(model, parent, config)

@@ -28,6 +28,22 @@ PROFILES: dict[str, dict[str, str]] = {
 the authors' code does: in evaluation mode, at μ steps."""
 
 
+class RPTAblation(Config):
+    """Constants of the reward's estimators, which were varied when these were chosen."""
+
+    step_name: ClassVar[str] = "rpt.ablation"
+
+    noise_std: PositiveFloat = Field(
+        0.1, description="gaussian: std of the state's noise, in units of the state's rms"
+    )
+    noise_draws: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
+        8, description="gaussian: draws of the noise around each state"
+    )
+    smoothing: PositiveFloat = Field(
+        1.0, description="smoothed: scale of the logistic noise on the target's score"
+    )
+
+
 class RPTConfig(Config):
     """Settings of reinforcement post-training (arXiv 2505.16865, §3.4)."""
 
@@ -51,15 +67,6 @@ class RPTConfig(Config):
     beta: NonNegativeFloat = Field(
         1.0, description="weight of the drift from the frozen SPT model (0: no reference)"
     )
-    noise_std: PositiveFloat = Field(
-        0.1, description="gaussian: std of the state's noise, in units of the state's rms"
-    )
-    noise_draws: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
-        8, description="gaussian: draws of the noise around each state"
-    )
-    smoothing: PositiveFloat = Field(
-        1.0, description="smoothed: scale of the logistic noise on the target's score"
-    )
     filter_passes: NonNegativeInt = Field(
         3, description="hard-sample filter: passes (0: train on every sample)"
     )
@@ -81,8 +88,8 @@ class RPTConfig(Config):
     patience: PositiveInt = Field(
         10, description="epochs without a better validation NDCG@10 before it stops"
     )
-    cpu_threads: NonNegativeInt = Field(1, description="threads of torch on a CPU (0: torch's own choice)")
     seed: Seed = Field(42, description="seed of batches, initial states and dropout")
+    ablation: RPTAblation = Field(default_factory=RPTAblation)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

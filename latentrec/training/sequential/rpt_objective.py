@@ -100,8 +100,8 @@ class RPTLoss:
         losses, rewards = [], []
         for states in thoughts:
             final_PD = states[-1]
-            std = self.config.noise_std * final_PD.detach().pow(2).mean().sqrt()
-            noise_MPD = torch.randn(self.config.noise_draws, *final_PD.shape, device=self.device)
+            std = self.config.ablation.noise_std * final_PD.detach().pow(2).mean().sqrt()
+            noise_MPD = torch.randn(self.config.ablation.noise_draws, *final_PD.shape, device=self.device)
             with torch.no_grad():
                 rewards_MP = torch.stack(
                     [
@@ -121,7 +121,7 @@ class RPTLoss:
         for states in thoughts:
             scores_PN = self.policy.score(states[-1])
             expected_P = smoothed_reward(
-                scores_PN, targets_P, self.config.reward, self.config.k, self.config.smoothing
+                scores_PN, targets_P, self.config.reward, self.config.k, self.config.ablation.smoothing
             )
             penalty = self._final_penalty(batch, targets_P, states[-1], len(states), scores_PN)
             losses.append(penalty - expected_P.mean())

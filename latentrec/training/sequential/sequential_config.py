@@ -148,11 +148,6 @@ class SequentialConfig(Config):
         description="lares: step of the step-level view; before the last, or any, the last included "
         "(default earlier, paper any)",
     )
-    cpu_threads: NonNegativeInt = Field(
-        1,
-        description="threads of torch on a CPU; matrices this small gain little from more (0: torch's own "
-        "choice)",
-    )
     seed: Seed = Field(42, description="seed of initial weights, batches and dropout")
 
     @model_validator(mode="after")

@@ -46,14 +46,14 @@ def optimizer_to(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Non
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Run torch with ``count`` threads (0: as it is), and put the former number back.
+    """Run torch with ``count`` threads , and put the former number back.
 
     Two threads that share a busy core wait for each other at every small operation: a SASRec epoch measured
     0.7 s with one thread and 22 s with two on a loaded two-core machine. A fixed number also makes a result
     independent of the machine's cores.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

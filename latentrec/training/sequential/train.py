@@ -105,7 +105,7 @@ def train_sequential(
         return _write_popularity(config, data, output, metric_logger)
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
     opened: list[Checkpoints] = []
-    with cpu_threads(config.cpu_threads), ExitStack() as stack:
+    with cpu_threads(1), ExitStack() as stack:
         for variant in config.variants():
             checkpoints = open_checkpoints(checkpoint_root, STEP, variant, data.dataset.fingerprint, None)
             if checkpoints is not None:

@@ -264,7 +264,7 @@ def test_reviews_given_as_metadata_are_refused(capsys, tmp_path):
 def test_other_files_of_movielens_given_as_metadata_are_refused(tmp_path, name, content):
     """They have the items' delimiter: every item of that number had "F" or a number for a title."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match="are no titles; as --metadata"):
+    with refused("metadata.unknown_format", name, "--metadata", "--reviews"):
         recognize_inputs((), (str(tmp_path / name),))
 
 

@@ -7,6 +7,7 @@ import pytest
 import zstandard
 
 from latentrec.data import DataPrepConfig, Dataset, prepare
+from tests.errors import refused
 from tests.fixtures.review_files import START, grid, lines, titles, write
 
 PLAIN = {"k_core": 1, "title_filter": "none"}
@@ -158,7 +159,7 @@ def test_literals_are_parsed_and_never_executed(tmp_path):
     trap = tmp_path / "executed"
     rows = METADATA["2014 literals"] + f"{{'asin': open({str(trap)!r}, 'w').name}}\n".encode()
     metadata = write(tmp_path / "meta.json", rows)
-    with pytest.raises(ValueError, match="line 6: neither JSON nor a Python literal"):
+    with refused("reviews.bad_line", "meta.json, line 6"):
         prepare(DataPrepConfig(reviews=(reviews,), metadata=(metadata,), k_core=1), tmp_path / "out")
     assert not trap.exists()
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from latentrec.catalog import Catalogue
-from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.evaluation.ranking.depth import depth_study
 from latentrec.evaluation.ranking.depth_config import DepthConfig
@@ -91,5 +90,5 @@ def test_a_model_without_depth_is_refused(trained, tmp_path):
 
 
 def test_a_depth_of_zero_is_refused():
-    with pytest.raises(UserError, match="depths"):
+    with refused("config.invalid", "lares_depth.depths", "0"):
         DepthConfig(depths=(0, 4))

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-from latentrec.core import UserError
 from latentrec.steps.data_cutoff import cutoff_day
 from pipeline import schedule, submit
 from tests.errors import refused
@@ -41,7 +40,7 @@ def test_a_scheduled_run_ends_its_data_at_the_scheduled_time(server):
 
 @pytest.mark.parametrize("time", ["{{$.pipeline_job_schedule_time_utc}}", ""])
 def test_an_installation_that_leaves_the_placeholder_alone_is_found_by_preflight(time):
-    with pytest.raises(UserError, match="data_cutoff is scheduled, and nobody tells when"):
+    with refused("config.no_scheduled_time", "data_cutoff", f"'{time}'"):
         cutoff_day("scheduled", time)
     assert cutoff_day("", time) == "", "a run by hand does not care"
 
@@ -96,7 +95,7 @@ def test_a_run_in_progress_lives_through_the_replacement_of_its_schedule(server,
 def test_the_old_schedule_goes_on_where_the_new_one_is_refused(server):
     schedule.main(["create", "--params", PARAMS])
     server.refuse_cron = True
-    with pytest.raises(UserError, match="Cron string"):
+    with refused("cluster.refused", "0 0 4 * * *"):
         schedule.main(["create", "--params", PARAMS, "--cron", "0 0 4 * * *"])
     assert only(server.recurring)["status"] == "ENABLED"
 
@@ -162,7 +161,7 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, capsys):
     assert f"    last run    2026-01-05 03:00 UTC SUCCEEDED {server.url}/#/runs/details/run-" in told
     schedule.main(["delete", "--id", key])
     assert not server.recurring
-    with pytest.raises(UserError, match=f"ID is '{key}': no such schedule"):
+    with refused("schedule.not_found", f"'{key}'"):
         schedule.main(["pause", "--id", key])
     with refused("config.missing_value", "ID"):
         schedule.main(["pause"])

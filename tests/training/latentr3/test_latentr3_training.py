@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.models import read_model
 from latentrec.models.latentr3 import load_latentr3
@@ -203,9 +202,9 @@ def test_only_the_last_layers_and_the_final_norm_learn(dataset, stage_1, tmp_pat
 
 
 def test_more_layers_than_there_are_are_refused_before_training(dataset, stage_1, tmp_path):
-    with pytest.raises(UserError, match="train_layers is 99, the backbone has"):
+    with refused("config.bad_value", "sft.train_layers", "99"):
         sft(dataset, tmp_path / "o", backbone=str(stage_1[0] / "backbone"), train_layers=99)
-    with pytest.raises(UserError, match="train_layers is 1, but train_backbone is 'lora'"):
+    with refused("config.invalid", "sft.train_layers", "train_backbone", "'lora'"):
         SFTConfig(train_layers=1, train_backbone="lora")
 
 
@@ -305,7 +304,7 @@ def test_stages_take_the_part_of_the_training_samples_that_they_are_told(dataset
     assert len(early) == round(0.75 * whole)
     late = whole - round(0.98 * whole)
     config = LatentGRPOConfig(batch_size=256, train_from=0.98)
-    with pytest.raises(UserError, match=f"there are {late} training samples"):
+    with refused("config.conflict", "batch_size", "256", f" {late} "):
         train_grpo(config, dataset=dataset, model=stage_1[0], output=tmp_path / "m")
 
 
@@ -333,12 +332,12 @@ def test_learning_rate_is_chosen_on_validation_and_last_weights_are_kept(dataset
     "options",
     [
         {"latent": "pause_token"},
-        {"latent_width": 8},
-        {"answer_reads": "latents", "reasoning_tokens": 2},
-        {"prompt_key_dropout": 0.5},
-        {"latent_loss": "variance"},
-        {"latent_loss": "contrastive", "packing": "none"},
-        {"latent": "pause_token", "train_backbone": "frozen", "answer_reads": "latents"},
+        {"ablation.latent_width": 8},
+        {"ablation.answer_reads": "latents", "reasoning_tokens": 2},
+        {"ablation.prompt_key_dropout": 0.5},
+        {"ablation.latent_loss": "variance"},
+        {"ablation.latent_loss": "contrastive", "packing": "none"},
+        {"latent": "pause_token", "train_backbone": "frozen", "ablation.answer_reads": "latents"},
     ],
     ids=str,
 )
@@ -354,7 +353,7 @@ def test_every_option_of_the_latent_trains_and_loads_as_it_was(dataset, options,
     loaded = load_latentr3(tmp_path / "model")
     shape = loaded.info.architecture
     for name in ("answer_reads", "latent_width"):
-        assert options.get(name, shape[name]) == shape[name]
+        assert options.get(f"ablation.{name}", shape[name]) == shape[name]
     data = Dataset(dataset)
     _, valid = tokens_of(SFTConfig(**{**SFT, **options}), data, loaded.prompt)
     again = validation_figures(loaded.model, valid)["loss"]

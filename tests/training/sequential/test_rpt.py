@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentrec.core import Interrupted, UserError
+from latentrec.core import Interrupted
 from latentrec.models import read_model
 from latentrec.models.sequential import sample_steps
 from latentrec.training.sequential import training_loop
@@ -225,11 +225,11 @@ def test_a_model_of_another_kind_or_dataset_is_refused(pretrained, tmp_path):
     ("settings", "field"),
     [
         ({"estimator": "target_likelihood", "num_generations": 1}, "num_generations"),
-        ({"noise_draws": 1}, "noise_draws"),
+        ({"ablation.noise_draws": 1}, "ablation.noise_draws"),
         ({"beta": -1.0}, "beta"),
-        ({"smoothing": 0.0}, "smoothing"),
+        ({"ablation.smoothing": 0.0}, "ablation.smoothing"),
     ],
 )
 def test_a_setting_out_of_range_is_named(settings, field):
-    with pytest.raises(UserError, match=field):
+    with refused("config.invalid", f"rpt.{field}" if field != "num_generations" else field):
         RPTConfig(**settings)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from latentrec.catalog import Catalogue
-from latentrec.core import Interrupted, UserError
+from latentrec.core import Interrupted
 from latentrec.data import Dataset
 from latentrec.models.popularity import Popularity
 from latentrec.models.sequential import SequentialRecommender
 from latentrec.training.common.divergence import TrainingDiverged
 from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.train import SequentialConfig, train_sequential
+from tests.errors import refused
 from tests.fixtures.sequential_data import write_dataset
 
 TINY = {"hidden_size": 16, "inner_dim": 32, "num_train_epochs": 12, "batch_size": 64, "learning_rate": 3e-3}
@@ -150,5 +151,5 @@ def test_recent_popularity_counts_the_last_days_only(dataset, tmp_path):
     [("dim", 0), ("hidden_dropout", 1.0), ("learning_rate", 0.0), ("heads", 3), ("patience", 0)],
 )
 def test_a_setting_out_of_range_is_named(field, value):
-    with pytest.raises(UserError, match=field):
+    with refused("config.invalid", field):
         SequentialConfig(**{field: value})

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from latentrec.core import UserError
 from latentrec.models.sequential import LARES, at_last_position, pad_right, sample_steps
 from latentrec.models.sequential.lares import Injection
 from latentrec.training.sequential.rows import NO_TARGET, Rows, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.same_target import SameTarget
 from latentrec.training.sequential.spt import SPTLoss, alignment, info_nce, not_negatives
 from latentrec.training.sequential.train import SequentialConfig, SequentialData, make_loss, train_sequential
+from tests.errors import refused
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.killing import count_steps, kill_after_first_checkpoint
 
@@ -240,7 +240,7 @@ def test_paper_profile_is_one_flag():
     coded = SequentialConfig(encoder="lares", profile="paper", injection="linear", step_sampler="uniform")
     assert (coded.injection, coded.step_sampler) == ("linear_scalar", "uniform_to_double")
     assert SequentialConfig(encoder="lares", profile="paper", temperature=0.5).temperature == 0.5
-    with pytest.raises(UserError, match="is of encoder lares, not of sasrec"):
+    with refused("config.invalid", "profile", "paper", "lares", "sasrec"):
         SequentialConfig(encoder="sasrec", profile="paper")
 
 
