@@ -167,6 +167,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             looked = f", and there is no {' or '.join(tried)}" if tried else ""
             needs = "LatentR3 trains on titles, which come from there"
             problems.append(f"data_metadata is empty{looked}; {needs}")
+            codes["config.missing_value"] = True
     boxes = {REVIEWS: reviews, "data_metadata": metadata}
     checked.inputs_fingerprint = attempt("inputs", lambda: check_boxes(boxes)) or ""
     in_pod = bool(os.environ.get(POD_VARIABLE))
