@@ -67,14 +67,14 @@ def test_command_goes_on_with_latent_ratt(dataset, latent, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("options", "code", "named"),
     [
-        ({"reasoning_tokens": 0}, ("reasoning_tokens 0",)),
-        ({"backbone": "small"}, ("'micro'", "small")),
+        ({"reasoning_tokens": 0}, "model.other_shape", ("reasoning_tokens 0",)),
+        ({"backbone": "small"}, "config.conflict", ("'micro'", "small")),
     ],
 )
-def test_what_the_model_cannot_become_is_refused(dataset, latent, tmp_path, options, named):
-    with refused("config.conflict", *named):
+def test_what_the_model_cannot_become_is_refused(dataset, latent, tmp_path, options, code, named):
+    with refused(code, *named):
         sft(dataset, tmp_path / "model", init_from=latent, **options)
 
 
