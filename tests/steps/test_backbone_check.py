@@ -103,7 +103,12 @@ def test_a_dead_hub_is_refused_at_once_by_the_parameter_s_name(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     begun = time.monotonic()
-    named = ("sft_backbone: ", "'no/such-model'", "HF_ENDPOINT (now http://127.0.0.1:9)", "latentrec-settings")
+    named = (
+        "sft_backbone: ",
+        "'no/such-model'",
+        "HF_ENDPOINT (now http://127.0.0.1:9)",
+        "latentrec-settings",
+    )
     with refused("backbone.hub_unreachable", *named):
         check_backbone("latentr3", {}, {"sft": {"backbone": "no/such-model"}})
     assert time.monotonic() - begun < 5

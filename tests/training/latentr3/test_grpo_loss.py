@@ -198,7 +198,10 @@ def test_published_estimator_does_not_estimate_the_expected_reward_gradient(draw
         ({"beta": -1.0}, ("grpo.beta", "-1.0")),
         ({"num_iterations": 0}, ("grpo.num_iterations", "0")),
         ({"epsilon": 0.0}, ("grpo.epsilon", "0.0")),
-        ({"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0}, ("grpo.metric_for_best_model", "ranking_samples is 0")),
+        (
+            {"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0},
+            ("grpo.metric_for_best_model", "ranking_samples is 0"),
+        ),
         ({"learning_rates": ()}, ("grpo.learning_rates", "[]")),
         ({"learning_rates": (1e-4, 1e-4)}, ("grpo.learning_rates", "[0.0001, 0.0001]")),
         ({"learning_rate": 1e-3, "learning_rates": (1e-4, 1e-5)}, ("grpo.learning_rate", "0.001", "1e-05")),

@@ -29,7 +29,10 @@ def test_preset_learns_faster_unless_told_otherwise():
         ({"learning_rate": 2.0}, ("sft.learning_rate", "2.0")),
         ({"train_backbone": "frozen", "reasoning_tokens": 0}, ("sft.train_backbone", "'frozen'")),
         ({"train_backbone": "frozen", "latent": "last_hidden"}, ("sft.train_backbone", "'frozen'")),
-        ({"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0}, ("sft.metric_for_best_model", "'ndcg_at_10'", "100")),
+        (
+            {"metric_for_best_model": "ndcg_at_10", "ranking_samples": 0},
+            ("sft.metric_for_best_model", "'ndcg_at_10'", "100"),
+        ),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, named):
