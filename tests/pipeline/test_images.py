@@ -40,6 +40,16 @@ def test_registering_adds_to_the_layer_of_training_s_packages():
     assert STAGES["build-register"][0] == "build-train"
 
 
+def test_registering_pins_all_that_training_does_and_in_the_same_versions():
+    """Else its build would exchange a file of the layer below, and stops."""
+    pins = []
+    for name in ("train", "register"):
+        text = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8")
+        pins.append(dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", text, re.MULTILINE)))
+    below, above = pins
+    assert below.items() <= above.items(), dict(below.items() - above.items())
+
+
 def test_an_image_without_cuda_sees_no_device():
     """Its libraries stand in for CUDA's: on a node with GPUs, too, torch must not try one."""
     assert "ENV CUDA_VISIBLE_DEVICES=-1" in STAGES["runtime-cpu"][1]
