@@ -81,7 +81,7 @@ test-containers: setup ## build the images and run the whole DAG with each step 
 	docker/test.sh $(BIN)/python -m pytest -m containers --timeout 1800 tests/containers $(PYTEST_ARGS)
 
 test-docs: $(OVERLAYS)/docs/.installed ## run every command and notebook of README, docs and examples; build the site
-	OMP_NUM_THREADS=1 $(OVERLAYS)/docs/bin/python -m pytest -m docs --timeout 1800 tests/docs $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(OVERLAYS)/docs/bin/python -m pytest -m docs --timeout 1800 -n $(PYTEST_WORKERS) tests/docs $(PYTEST_ARGS)
 
 test-browser: $(OVERLAYS)/browser/.installed ## click through the demo in Chromium
 	OMP_NUM_THREADS=1 $(OVERLAYS)/browser/bin/python -m pytest -m browser --timeout 900 tests/browser $(PYTEST_ARGS)

@@ -42,7 +42,7 @@ def settings_page() -> str:
         lines += ["", f"## {group}", "", (cls.__doc__ or "").strip().split("\n\n")[0], ""]
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
         for name, field in fields_of(cls).items():
-            cells = (f"`{name}`", _type_name(field), f"`{_default(field)}`", field.description or "")
+            cells = (f"`{name}`", _type_name(field), _default(field), field.description or "")
             escaped = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
             lines.append("| " + " | ".join(escaped) + " |")
     return "\n".join(lines) + "\n"
@@ -59,7 +59,8 @@ def _default(field: Any) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"`{text}`" if text else "empty"
 
 
 def components_page() -> str:

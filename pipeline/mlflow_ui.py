@@ -33,10 +33,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{uri} is a server; its experiment: {uri.rstrip('/')}/{experiment_page(uri)}", flush=True)
         return
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
+    command += ["--uvicorn-opts", "--log-level warning"]  # the address below is what one looks for
     stop = StopRequest()
     with stop.on_signals():
         try:
-            server = subprocess.Popen(command)
+            server = subprocess.Popen(command, env={"PYTHONWARNINGS": "ignore", **os.environ})
             if _is_up(server, port):
                 print(f"\nexperiment: {page}   (Ctrl-C ends)\n", flush=True)
                 _open(page)

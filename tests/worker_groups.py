@@ -8,7 +8,7 @@ the server for itself.
 
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-FOLDERS = ("serving", "tracking", "registry", "training/rating", "docs")
+FOLDERS = ("serving", "tracking", "registry", "training/rating")
 """Folders of ``tests`` whose session fixtures are dear."""
 
 FIRST = (

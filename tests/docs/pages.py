@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
+OF_THE_MODEL = [
     "README.md",
     "docs/tutorials/first-run.md",
     "docs/using-the-model.md",
     "docs/tutorials/your-model.md",
+    "docs/evaluation.md",
+]
+"""Pages that use what `make run` has registered, in the order in which a reader meets them."""
+OF_OWN_DATA = [
     "docs/tutorials/your-data.md",
     "docs/tutorials/your-encoder.md",
     "docs/data.md",
-    "docs/evaluation.md",
     "docs/lares.md",
     "docs/rating.md",
     "docs/storage.md",
@@ -26,7 +29,9 @@ PAGES = [
     "docs/operations.md",
     "CONTRIBUTING.md",
 ]
-"""In the order in which a reader meets them; what an earlier page has made, a later one uses."""
+"""The others, which use reviews of their own and each other's datasets."""
+PAGES = [*OF_THE_MODEL, *OF_OWN_DATA]
+"""What an earlier page of a list has made, a later one uses."""
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(
@@ -56,11 +61,19 @@ NOT_RUN = {
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a page, lines that go on joined; ``language`` of its block."""
+    """One command of a page, lines that go on joined.
+
+    Attributes:
+        page: path of the page from the checkout's root.
+        text: what is typed, or the block of Python.
+        language: of its block.
+        printed: the block that the page shows as its output; empty: none.
+    """
 
     page: str
     text: str
     language: str = ""
+    printed: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}: {self.text[:60]}"
@@ -73,26 +86,40 @@ class Command:
 
 def commands_of(page: str) -> list[Command]:
     """Commands of a page in order: shell lines, and blocks of Python."""
-    found = []
-    for language, body in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+    found: list[Command] = []
+    text = (ROOT / page).read_text(encoding="utf-8")
+    end = -1
+    for block in BLOCK.finditer(text):
+        language, body = block[1], block[2]
+        follows = block.start() == end + 1 and bool(found)
+        end = block.end()
         if language == "python":
             found.append(Command(page, body, "python"))
         elif language in ("", "bash", "sh"):
+            session = re.match(r"\$ (.+)\n((?:.|\n)+)", body)
             joined = re.sub(r"\\\n\s*", "", body)
             lines = [
                 re.split(r"\s+#(?= )|\s{3,}(?=[a-z…].*→)", line)[0].strip() for line in joined.split("\n")
             ]
-            found += [Command(page, line) for line in lines if COMMAND.match(line)]
+            commands = [Command(page, line) for line in lines if COMMAND.match(line)]
+            if session:
+                found.append(Command(page, session[1], "", session[2]))
+            elif language == "" and follows and not commands:
+                found[-1] = replace(found[-1], printed=body)
+            found += commands
     return found
 
 
-def printed_after(page: str, command: str) -> str:
-    """The block that a page shows as the output of the block that holds ``command``."""
-    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
-    place = next(i for i, (_, body) in enumerate(blocks) if command in body)
-    language, body = blocks[place + 1]
-    assert language == "", f"{page}: no output stands after {command}"
-    return str(body)
-
-
 ALL = [command for page in PAGES for command in commands_of(page)]
+
+
+def to_type(pages: list[str]) -> list[Command]:
+    """Commands of pages that run here, in order; a whole run that an earlier page has had is not repeated."""
+    chosen: list[Command] = []
+    runs: set[str] = set()
+    for command in ALL:
+        again = command.text.startswith("make run") and command.text in runs
+        runs.add(command.text)
+        if command.page in pages and not command.why_not and not again:
+            chosen.append(command)
+    return chosen
