@@ -71,8 +71,9 @@ locks: ## resolve the hash-locked requirements again (needs uv)
 run: setup ## the whole DAG on this machine: REVIEWS= META= CATEGORY= CATEGORY_YEAR= SYSTEM= PARAMS= SETTINGS= RUNNER=process|docker
 	@$(BIN)/python -m pipeline.run_local
 
+# With Python's bytecode, even where the shell says none: the tests start some hundred processes.
 test: setup ## unit, property, equivalence and end-to-end tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not docs and not browser' -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not containers and not docs and not browser' -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 test-slow: setup ## the long acceptance runs; writes docs/slow-tests.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 7200 $(PYTEST_ARGS)

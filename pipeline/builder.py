@@ -18,6 +18,7 @@ from components.preflight.component import preflight
 from components.register.component import register
 from components.run_summary.component import run_summary
 from pipeline import task_settings as placement
+from pipeline.kfp_compat import settings_without_sources
 from pipeline.task_settings import Profile, place
 
 
@@ -130,10 +131,11 @@ def run_of(system: str, steps: list[str], parameters: Mapping[str, Any]) -> Iter
         steps: names of the steps in order, for the summary; checked against what is built.
         parameters: the pipeline's parameters by name.
     """
-    summary = run_summary(steps=steps)
-    run = Run(system, parameters)
-    run.step(summary, placement.SUMMARY, name="run_summary", title="Run summary")
-    run.steps.clear()
-    with dsl.ExitHandler(summary, name="All steps"):
-        yield run
+    with settings_without_sources():
+        summary = run_summary(steps=steps)
+        run = Run(system, parameters)
+        run.step(summary, placement.SUMMARY, name="run_summary", title="Run summary")
+        run.steps.clear()
+        with dsl.ExitHandler(summary, name="All steps"):
+            yield run
     assert run.steps == steps, f"{system}: steps are {run.steps}, announced were {steps}"

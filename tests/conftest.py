@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: the real data beside the repository, the generated sample, its dataset."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,18 @@ def sample_dataset(tmp_path_factory, sample_reviews) -> Path:
     output = tmp_path_factory.mktemp("sample_dataset") / "dataset"
     prepare(DataPrepConfig(reviews=(str(reviews),), metadata=(str(metadata),)), output)
     return output
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What the imports have made stays: neither they nor any training's ``gc.collect()`` search it again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

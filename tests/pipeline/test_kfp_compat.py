@@ -6,7 +6,12 @@ from typing import Optional
 import pytest
 from kfp import dsl, local
 
-from pipeline.kfp_compat import artifacts_as_launched, named_outputs_in_conditions, stopped_by_first_failure
+from pipeline.kfp_compat import (
+    artifacts_as_launched,
+    named_outputs_in_conditions,
+    settings_without_sources,
+    stopped_by_first_failure,
+)
 from tests.pipeline.kfp_steps import ended, found_content, known_content, refused, trained
 
 
@@ -72,3 +77,23 @@ def test_what_a_cluster_refuses_is_refused_here_too(tmp_path):
     optional_artifact()
     with artifacts_as_launched(), pytest.raises(RuntimeError):
         optional_artifact()
+
+
+def test_settings_read_no_sources_and_still_refuse_by_name(monkeypatch):
+    def searched(*_: int) -> None:
+        raise AssertionError("the sources of the whole stack were read")
+
+    monkeypatch.setattr("inspect.stack", searched)
+    seen = []
+
+    @dsl.pipeline(name="settings")
+    def settings() -> None:
+        model = dsl.importer(artifact_uri="gs://bucket/model", artifact_class=dsl.Model)
+        with settings_without_sources():
+            seen.append(refused().set_cpu_limit("2").container_spec.resources.cpu_limit)
+            with pytest.raises(ValueError, match=r"^set_cpu_limit can only be used on single-step"):
+                model.set_cpu_limit("2")
+        with pytest.raises(AssertionError, match="sources"):  # as KFP does it: the reason for all this
+            model.set_cpu_limit("2")
+
+    assert seen == ["2"]
