@@ -10,7 +10,7 @@ import pytest
 from latentrec.data import DataPrepConfig, generate_sample, prepare
 from tests.worker_groups import GroupScheduling, longest_first
 
-pytest_plugins = ["tests.fakes.fixtures", "tests.fixtures.tracked_run"]
+pytest_plugins = ["tests.fakes.fixtures", "tests.fixtures.tracked_run", "tests.fixtures.sketched_charts"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

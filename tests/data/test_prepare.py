@@ -312,7 +312,7 @@ class TestPreviousDataset:
             run(grid(), previous=str(tmp_path / "m.json"))
 
 
-def test_report_is_self_contained_and_says_what_was_done(run):
+def test_report_is_self_contained_and_says_what_was_done(real_charts, run):
     rows = [*grid(20), grid(20)[0]]
     dataset = run(rows, titles(brand="<script>alert(1)</script>"), k_core=2)
     page = (dataset.directory / "report.html").read_text(encoding="utf-8")
@@ -343,7 +343,7 @@ def test_a_template_that_names_a_dictionary_s_own_method_is_refused():
     assert (shown(5), shown("text"), shown(None)) == (5, "text", None)
 
 
-def test_titles_in_the_report_cannot_inject_markup(run):
+def test_titles_in_the_report_cannot_inject_markup(real_charts, run):
     dataset = run(
         grid(20), [*titles()[:4], {"asin": "B000000004", "title": "x <img src=y>"}], title_filter="none"
     )

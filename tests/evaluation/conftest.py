@@ -13,6 +13,11 @@ def oracle_system(monkeypatch):
     monkeypatch.setitem(loading.LOADERS, "sasrec", load_oracle)
 
 
+@pytest.fixture(autouse=True)
+def charts_are_sketched(sketched_charts):
+    """Charts are looked at in ``report`` and by the tests that ask for ``real_charts``."""
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("evaluation") / "dataset")

@@ -8,7 +8,8 @@ from tests.fixtures.review_files import grid, lines, write
 ROWS = grid()
 
 
-@pytest.fixture
-def expected(tmp_path):
-    path = write(tmp_path / "plain.json", lines(ROWS))
-    return prepare(DataPrepConfig(reviews=(path,), k_core=1), tmp_path / "expected").fingerprint
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    path = write(folder / "plain.json", lines(ROWS))
+    return prepare(DataPrepConfig(reviews=(path,), k_core=1), folder / "expected").fingerprint

@@ -20,11 +20,12 @@ def tables(directory):
     }
 
 
-@pytest.fixture
-def expected(tmp_path):
-    path = write(tmp_path / "reviews.json", lines(grid()))
-    manifest = prepare(DataPrepConfig(reviews=(path,), **PLAIN), tmp_path / "expected")
-    return tables(tmp_path / "expected"), manifest
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("formats")
+    path = write(folder / "reviews.json", lines(grid()))
+    manifest = prepare(DataPrepConfig(reviews=(path,), **PLAIN), folder / "expected")
+    return tables(folder / "expected"), manifest
 
 
 def as_2014(row):

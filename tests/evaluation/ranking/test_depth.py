@@ -56,7 +56,7 @@ def test_default_depths_span_the_models_mean(trained, tmp_path):
     assert [point["depth"] for point in body["points"]] == [1, 2, 4, 8, 12, 16]
 
 
-def test_the_plot_shows_every_depth_within_its_frame(trained, tmp_path):
+def test_the_plot_shows_every_depth_within_its_frame(real_charts, trained, tmp_path):
     body = study(trained, tmp_path / "d", depths=(8, 1, 3), state_seeds=1)
     assert [point["depth"] for point in body["points"]] == [1, 3, 8]
     root = ElementTree.parse(tmp_path / "d/depth.svg").getroot()

@@ -146,7 +146,7 @@ def test_confusion_counts_every_answer_once(rating_dataset, base, answers, tmp_p
     assert table.sum() == 24
 
 
-def test_report_calls_a_placeholder_a_placeholder(rating_dataset, base, answers, tmp_path):
+def test_report_calls_a_placeholder_a_placeholder(real_charts, rating_dataset, base, answers, tmp_path):
     run(rating_dataset, base, tmp_path / "e")
     for name in ("report.html", "report.md"):
         text = (tmp_path / "e" / name).read_text()
@@ -209,7 +209,7 @@ def test_report_states_the_validity_from_which_training_started(
     assert said in (tmp_path / "e" / "report.html").read_text()
 
 
-def test_answers_cannot_act_as_markup_in_the_report(rating_dataset, base, answers, tmp_path):
+def test_answers_cannot_act_as_markup_in_the_report(real_charts, rating_dataset, base, answers, tmp_path):
     answers["text"] = lambda example: "<script>alert(1)</script>"
     run(rating_dataset, base, tmp_path / "e")
     assert "<script" not in (tmp_path / "e" / "report.html").read_text()
