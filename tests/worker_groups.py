@@ -17,9 +17,14 @@ FIRST = (
     "tests/training/rating",
     "tests/training/latentr3/test_latentr3_training.py",
     "tests/training/latentr3/test_latentr3_distributed.py",
+    "tests/training/latentr3/test_latentr3_killed.py",
+    "tests/pipeline/test_rating_run.py",
     "tests/tracking",
     "tests/registry",
+    "tests/manifests/test_mlflow_starts.py",
     "tests/data/test_properties.py",
+    "tests/evaluation/test_evaluate.py",
+    "tests/fuzz/test_fuzz.py",
 )
 """What takes longest: begun first, so that no worker is left with it at the end."""
 
