@@ -18,6 +18,7 @@ import sqlalchemy
 from tests.fakes.postgresql import running_postgresql
 from tests.fakes.tracking_server import TrackingServer
 from tests.fixtures.sequential_data import write_dataset
+from tests.fixtures.slow_figures import record_figure
 
 AWAY_S = 60
 KILLED_AT, WAITS_AT = 40, 560
@@ -112,8 +113,11 @@ def test_a_minute_without_the_server_loses_no_point_doubles_none_and_holds_no_tr
     check_points(store, journal)
     shown = check_pace(journal, killed, back)
     assert "the tracking server is away" in (tmp_path / "training.err").read_text()
+    database = store.partition(":")[0].partition("+")[0]
+    points = f"{len(expected_points(journal)):,} points, each there once; {shown}"
+    record_figure(f"tracking server killed in training, {database}", points)
     with capsys.disabled():
-        print(f"\n{store.partition(':')[0]}: {len(expected_points(journal)):,} points; {shown}")
+        print(f"\n{database}: {points}")
 
 
 def expected_points(journal: list[dict]) -> dict[tuple[str, int], float]:
