@@ -1,4 +1,4 @@
-"""What KFP 2.17's local runner does otherwise than a user expects, changed for the time of a run.
+"""What KFP's local runner does otherwise than a user expects, changed for the time of a run.
 
 Conditions: in a condition it finds a task's output only where that has no name of its own ("Output"); any
 other it cannot resolve, takes the condition for false, and skips what hangs on it. A cluster resolves them.
@@ -9,19 +9,30 @@ annotation that only works by that type (``Optional[Input[Model]]``) runs here a
 Failures: after a failed task it goes on with every task that does not depend on it, for minutes or hours.
 
 And one thing of its compiler: each setting of a task reads the source of every function on the stack.
+
+Order: it runs one task at a time and offers no hook for another order; its indented printing is not made for
+threads.
+
+Everything of KFP that is replaced stands here, and was last run with kfp 2.17.0
+(``tests/test_dependencies.py`` fails when the locks hold another version).
 """
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from kfp import dsl
 from kfp.dsl.pipeline_task import PipelineTask
-from kfp.local import executor_input_utils, status, task_dispatcher
+from kfp.local import executor_input_utils, logging_utils, status, task_dispatcher
+from kfp.local.orchestrator import enhanced_dag_orchestrator
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
 
 from latentrec.core.settings import STEP_VARIABLE
@@ -89,6 +100,62 @@ def artifacts_as_launched() -> Iterator[None]:
         yield
     finally:
         executor_input_utils.construct_executor_input = original
+
+
+@contextmanager
+def dags_run_by(run: Callable[..., Any]) -> Iterator[None]:
+    """Let ``run`` take every DAG of a local run.
+
+    Args:
+        run: called with KFP's own function, then with its arguments by name.
+    """
+    original = enhanced_dag_orchestrator.run_enhanced_dag
+    enhanced_dag_orchestrator.run_enhanced_dag = partial(run, original)
+    try:
+        yield
+    finally:
+        enhanced_dag_orchestrator.run_enhanced_dag = original
+
+
+@contextmanager
+def printing_in_threads() -> Iterator[None]:
+    """Let tasks in several threads print and log, each with an indentation of its own.
+
+    KFP indents a task's lines by exchanging ``print`` and the log's handlers, which threads undo for each
+    other (``kfp.local.logging_utils``); here both are exchanged once.
+    """
+    indent = threading.local()
+    plain_print, context, indented = (
+        builtins.print,
+        logging_utils.local_logger_context,
+        logging_utils.indented_print,
+    )
+
+    def print_indented(*values: Any, **options: Any) -> None:
+        spaces = getattr(indent, "spaces", 0)
+        if spaces:
+            plain_print(" " * spaces, end="")
+        plain_print(*values, **options)
+
+    @contextmanager
+    def indented_here(num_spaces: int = 4) -> Iterator[None]:
+        before = getattr(indent, "spaces", 0)
+        indent.spaces = before + num_spaces
+        try:
+            yield
+        finally:
+            indent.spaces = before
+
+    with context():
+        builtins.print = print_indented
+        logging_utils.local_logger_context = contextlib.nullcontext
+        logging_utils.indented_print = indented_here
+        try:
+            yield
+        finally:
+            builtins.print = plain_print
+            logging_utils.local_logger_context = context
+            logging_utils.indented_print = indented
 
 
 @contextmanager

@@ -1,27 +1,25 @@
 """Steps of a local run that do not wait for each other run at the same time, as they do on a cluster.
 
-KFP 2.17's local runner takes one task after the other. Small models gain little from a second core, so
+KFP's local runner takes one task after the other. Small models gain little from a second core, so
 two trainings side by side take hardly longer than one. Only a DAG of plain tasks is run so; conditions,
-loops and exit handlers stay KFP's.
+loops and exit handlers stay KFP's. What of KFP is exchanged for that stands in :mod:`pipeline.kfp_compat`.
 """
 
 from __future__ import annotations
 
-import builtins
-import contextlib
 import os
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
-from kfp.local import graph_utils, io, logging_utils, status
+from kfp.local import graph_utils, io, status
 from kfp.local.orchestrator import enhanced_dag_orchestrator as orchestrator
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
 from latentrec.core import UserError
 from latentrec.core.settings import LOCAL_STEPS_VARIABLE
+from pipeline.kfp_compat import dags_run_by, printing_in_threads
 from pipeline.stop_request import end_children
 
 _THREADS = "OMP_NUM_THREADS"
@@ -37,20 +35,16 @@ def side_by_side(at_once: int) -> Iterator[None]:
     if at_once < 2:
         yield
         return
-    original = orchestrator.run_enhanced_dag
 
-    def run(**arguments: Any) -> Any:
+    def run(original: Callable[..., Any], **arguments: Any) -> Any:
         tasks = arguments["dag_component_spec"].dag.tasks
         if len(tasks) < 2 or not all(_is_plain(task, arguments["components"]) for task in tasks.values()):
             return original(**arguments)
-        with _share_of_cores(at_once), _printing_in_threads():
+        with _share_of_cores(at_once), printing_in_threads():
             return _run_plain_dag(at_once, **arguments)
 
-    orchestrator.run_enhanced_dag = run
-    try:
+    with dags_run_by(run):
         yield
-    finally:
-        orchestrator.run_enhanced_dag = original
 
 
 def steps_at_once(given: str, *, small: bool) -> int:
@@ -168,41 +162,3 @@ def _share_of_cores(at_once: int) -> Iterator[None]:
         yield
     finally:
         del os.environ[_THREADS]
-
-
-@contextmanager
-def _printing_in_threads() -> Iterator[None]:
-    """KFP indents a task's lines by exchanging ``print`` and the log's handlers, which threads undo for each
-    other; here both are exchanged once, and each thread has an indentation of its own."""
-    indent = threading.local()
-    plain_print, context, indented = (
-        builtins.print,
-        logging_utils.local_logger_context,
-        logging_utils.indented_print,
-    )
-
-    def print_indented(*values: Any, **options: Any) -> None:
-        spaces = getattr(indent, "spaces", 0)
-        if spaces:
-            plain_print(" " * spaces, end="")
-        plain_print(*values, **options)
-
-    @contextmanager
-    def indented_here(num_spaces: int = 4) -> Iterator[None]:
-        before = getattr(indent, "spaces", 0)
-        indent.spaces = before + num_spaces
-        try:
-            yield
-        finally:
-            indent.spaces = before
-
-    with context():
-        builtins.print = print_indented
-        logging_utils.local_logger_context = contextlib.nullcontext
-        logging_utils.indented_print = indented_here
-        try:
-            yield
-        finally:
-            builtins.print = plain_print
-            logging_utils.local_logger_context = context
-            logging_utils.indented_print = indented

@@ -9,6 +9,6 @@ on one machine with one version of the code, many at a time:
     python -m benchmarks.controls page                                   docs/research/latent-controls.md
 
 ``run`` imports neither MLflow nor KFP. A trial whose record exists is not run again. Trials marked ``valid``
-are judged on validation; all others look at the test split once, and ``docs/results/test-split.log`` says
+are evaluated on validation; all others use the test split once, and ``docs/results/test-split.log`` says
 when.
 """

@@ -1,4 +1,4 @@
-"""The trials: which model, trained from which other by which command, judged on which split."""
+"""The trials: which model, trained from which other by which command, evaluated on which split."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Trial:
         label: as tables call it.
         command: arguments of ``latentrec`` without dataset, model, output and seed.
         parent: trial whose model it begins at.
-        split: which split judges it.
+        split: which split it is evaluated on.
         gpu: needs a GPU to be done in reasonable time.
         objective: the learning rate is the best of :data:`RATES` for this objective, on validation.
-        reuse: nothing is trained, the parent's model is judged.
+        reuse: nothing is trained, the parent's model is evaluated.
         readings: of other latents than its own that it is also ranked with: ``shuffled``, ``mean``.
     """
 

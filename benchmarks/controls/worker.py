@@ -45,7 +45,7 @@ COMMANDS = {
 
 
 def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, test_log: Path | None) -> dict:
-    """Train and judge one trial, and write its record; returns it."""
+    """Train and evaluate one trial, and write its record; returns it."""
     import torch
 
     torch.set_num_threads(1)
@@ -61,7 +61,7 @@ def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, te
         means = train(trial, datasets / dataset, output, parent, seed)
     trained = _clocks()
     figures, columns = score_trial(trial, datasets / dataset, output)
-    judged = _clocks()
+    evaluated = _clocks()
     if trial.split == "test" and test_log is not None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with test_log.open("a", encoding="utf-8") as stream:
@@ -80,8 +80,8 @@ def run_trial(name: str, dataset: str, seed: int, datasets: Path, work: Path, te
         "training_means": means,
         "figures": figures,
         "samples": len(columns["title_rank"]),
-        "seconds": [round(trained[0] - started[0], 1), round(judged[0] - trained[0], 1)],
-        "processor_seconds": [round(trained[1] - started[1], 1), round(judged[1] - trained[1], 1)],
+        "seconds": [round(trained[0] - started[0], 1), round(evaluated[0] - trained[0], 1)],
+        "processor_seconds": [round(trained[1] - started[1], 1), round(evaluated[1] - trained[1], 1)],
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "machine": machine(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -135,7 +135,7 @@ def _draw_directions(rows: list[dict[str, Any]]) -> None:
 
 
 def _draw_trials(label: str, records: list[dict[str, Any]]) -> None:
-    """Validation loss on a scale that shows both signs and all sizes, and the cosine, smoothed over looks."""
+    """Validation loss on a scale of both signs and all sizes, and the cosine, smoothed over evaluations."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), layout="constrained")
     names = ("valid/loss", "train/cosine_with_sft")

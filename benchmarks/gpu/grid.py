@@ -47,7 +47,7 @@ TRIALS = {
 
 
 def run(context: Context) -> None:
-    """Start all trials, wait, record what validation says of each look."""
+    """Start all trials, wait, record what each evaluation says."""
     dataset = context.datasets / "office" if context.datasets is not None else None
     if dataset is None or not dataset.is_dir():
         raise FileNotFoundError("give --datasets with a prepared 'office'")
@@ -89,14 +89,14 @@ def run(context: Context) -> None:
 
 
 def record(context: Context, name: str, output: Path, seconds: float, code: int) -> None:
-    """Every look at validation, and the best."""
+    """Every evaluation on validation, and the best."""
     if code:
         tail = output.with_suffix(".log").read_text(encoding="utf-8").splitlines()[-3:]
         context.record("g trials on validation", name, state=f"failed ({code})", note=" | ".join(tail)[-400:])
         return
-    looks = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["evaluations"]
-    shown = [" ".join(f"{key}={value:.4g}" for key, value in look.items()) for look in looks]
-    best = max(looks, key=lambda look: look.get("ndcg_at_10", 0.0))
+    evaluations = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["evaluations"]
+    shown = [" ".join(f"{key}={value:.4g}" for key, value in one.items()) for one in evaluations]
+    best = max(evaluations, key=lambda one: one.get("ndcg_at_10", 0.0))
     context.record(
         "g trials on validation",
         name,
@@ -105,5 +105,5 @@ def record(context: Context, name: str, output: Path, seconds: float, code: int)
         ndcg_at_10=best.get("ndcg_at_10"),
         hr_at_10=best.get("hr_at_10"),
         loss=best.get("loss"),
-        looks="; ".join(shown),
+        evaluations="; ".join(shown),
     )

@@ -30,7 +30,7 @@ def export(dataset: Dataset, directory: Path, name: str) -> dict[str, int]:
         The number of lines of each split.
 
     Raises:
-        UserError: a sample of validation or test has no history: the two sides would be judged on
+        UserError: a sample of validation or test has no history: the two sides would be evaluated on
             different samples.
     """
     folder = directory / name

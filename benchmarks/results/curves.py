@@ -33,7 +33,7 @@ def write_curves(dataset: str, results: dict[str, Results]) -> str:
         for index, record in enumerate(results[cell].records if cell in results else []):
             curve = record.get("curve") or []
             axis = axes[1 if "grpo" in record["command"].split()[:1] else 0]
-            steps, losses = [look["step"] for look in curve], [look["loss"] for look in curve]
+            steps, losses = [entry["step"] for entry in curve], [entry["loss"] for entry in curve]
             label = CELLS[cell].label if index == 0 else None
             axis.plot(steps, losses, color=color, label=label, linewidth=1.2, marker=".", markersize=3)
             drawn |= bool(curve)

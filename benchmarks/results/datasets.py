@@ -54,7 +54,7 @@ TEXT_LIMITS |= dict.fromkeys(
     ),
 )
 """Chosen on validation (Office and CDs, seed 1): what a small model learns most from in a few processor
-minutes; docs/estimator.md holds the trials of stage 2. Looks and checkpoints are few because they cost."""
+minutes; docs/estimator.md holds the trials of stage 2. Evaluations and checkpoints are few: they cost."""
 
 GAMES_LIMITS: dict[str, tuple[str, ...]] = {
     "sft": (*TEXT_LIMITS["sft"], "--max-title-tokens", "256"),

@@ -230,9 +230,9 @@ def _costs(results: dict[str, Results]) -> str:
     for cell, found in results.items():
         timed = [_cpu(record, "train") for record in found.records if _cpu(record, "train")]
         train = f"{np.mean(timed):,.0f}" if timed else "–"
-        judged = np.mean([_cpu(record, "judge") for record in found.records])
+        evaluated = np.mean([_cpu(record, "judge") for record in found.records])
         alphas = ", ".join(str(record["alpha"]) for record in found.records if record["alpha"] is not None)
-        lines.append(f"| {CELLS[cell].label} | {train} | {judged:,.0f} | {alphas or '–'} |")
+        lines.append(f"| {CELLS[cell].label} | {train} | {evaluated:,.0f} | {alphas or '–'} |")
     return "\n".join(lines) + "\n"
 
 

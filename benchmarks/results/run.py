@@ -63,7 +63,7 @@ class Runner:
         models = {name: directory for name, directory in models.items() if directory.is_dir()}
         started = _clocks()
         verdict = score_models(CELLS[cell], data, models)
-        judged = [now - then for now, then in zip(_clocks(), started, strict=True)]
+        evaluated = [now - then for now, then in zip(_clocks(), started, strict=True)]
         _log_test_use(dataset, cell, seed)
         directory = models[CELLS[cell].model or cell]
         model_json = json.loads((directory / "model.json").read_text(encoding="utf-8"))
@@ -92,8 +92,8 @@ class Runner:
                 )
             },
             "test_samples": len(verdict.test.title_ranks),
-            "seconds": {"train": round(trained[0], 1), "judge": round(judged[0], 1)},
-            "processor_seconds": {"train": round(trained[1], 1), "judge": round(judged[1], 1)},
+            "seconds": {"train": round(trained[0], 1), "judge": round(evaluated[0], 1)},
+            "processor_seconds": {"train": round(trained[1], 1), "judge": round(evaluated[1], 1)},
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "machine": machine(),
             "versions": {name: version(name) for name in ("torch", "transformers", "trl", "numpy")},

@@ -21,7 +21,7 @@ VALIDATION_SAMPLES = 600
 
 
 @dataclass(frozen=True)
-class Judgment:
+class CellScores:
     """Validation figures (a seeded draw), the α chosen on them, and the scores on test."""
 
     validation: dict[str, float]
@@ -30,7 +30,7 @@ class Judgment:
     test: ModelScores
 
 
-def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgment:
+def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> CellScores:
     """Choose on validation, then score the test split.
 
     Args:
@@ -41,19 +41,21 @@ def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> Judgment
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
     valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.decoding not in MIXED else ALPHA_SAMPLES)
-    looks: dict[float | None, ModelScores] = {}
+    scored: dict[float | None, ModelScores] = {}
     recommender = _recommender(cell, catalogue, models)
     for value in ALPHAS if cell.decoding in MIXED else (None,):
         if value is not None:
             recommender.alpha = value
-        looks[value] = score_model(recommender, valid, catalogue)
-    alpha = max(looks, key=lambda value: _mean(looks[value], "ndcg_at_10"))
+        scored[value] = score_model(recommender, valid, catalogue)
+    alpha = max(scored, key=lambda value: _mean(scored[value], "ndcg_at_10"))
     if alpha is not None:
         recommender.alpha = alpha
-    return Judgment(
-        validation={name: _mean(looks[alpha], name) for name in ("hr_at_5", "ndcg_at_10")},
+    return CellScores(
+        validation={name: _mean(scored[alpha], name) for name in ("hr_at_5", "ndcg_at_10")},
         alpha=alpha,
-        alphas={str(value): _mean(look, "ndcg_at_10") for value, look in looks.items() if value is not None},
+        alphas={
+            str(value): _mean(scores, "ndcg_at_10") for value, scores in scored.items() if value is not None
+        },
         test=score_model(recommender, data.split("test"), catalogue),
     )
 

@@ -65,7 +65,7 @@ def check_backbone(
     try:
         return _check(system, parameters, configs, str(found))
     except UserError as error:
-        # The parameter's name: whoever filled in a form looks for the box.
+        # The parameter's name: whoever filled in a form knows the field by it.
         raise UserError(f"{step}_backbone: {error}" if step else str(error), code=error.code) from None
 
 

@@ -164,9 +164,9 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
             data["metadata"] = list(metadata)
             checked.details["metadata"] = ", ".join(metadata)
         else:
-            looked = f", and there is no {' or '.join(tried)}" if tried else ""
+            tried_for = f", and there is no {' or '.join(tried)}" if tried else ""
             needs = "LatentR3 trains on titles, which come from there"
-            problems.append(f"data_metadata is empty{looked}; {needs}")
+            problems.append(f"data_metadata is empty{tried_for}; {needs}")
             codes["config.missing_value"] = True
     boxes = {REVIEWS: reviews, "data_metadata": metadata}
     checked.inputs_fingerprint = attempt("inputs", lambda: check_boxes(boxes)) or ""

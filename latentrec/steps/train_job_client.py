@@ -1,4 +1,4 @@
-"""Follows a TrainJob on the API server: creates or adopts it, streams its log, tells how it ended.
+"""Follows a TrainJob on the API server: creates or adopts it, waits for it, says how it ended.
 
 The watch is taken up again where the server ends it (its version expired, the connection broke, a time
 without news); each time the job is read anew, so that nothing is missed in between.
@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from latentrec.core import UserError
 from latentrec.steps.pods import KubernetesApi, pod_facts
 from latentrec.steps.train_job import CONTAINER, GROUP, PLURAL, PODS_OF_JOB, RUN_LABEL, VERSION
+from latentrec.steps.train_job_log import FirstNodeLog, to_stderr
 from latentrec.steps.train_job_state import (
     condition,
     describe,
     exit_code,
-    first_node,
     has_ended,
     has_succeeded,
     refusal,
-    seconds_since,
     state_of,
 )
 
@@ -59,12 +58,6 @@ class Ended:
     bad_input: bool = False
 
 
-def _to_stderr(line: str) -> None:
-    """A line of another pod's log, as it is: its own log format has been applied there."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
 @dataclass
 class TrainJobClient:
     """The TrainJobs of one namespace.
@@ -77,7 +70,7 @@ class TrainJobClient:
     """
 
     api: KubernetesApi
-    write: Callable[[str], None] = _to_stderr
+    write: Callable[[str], None] = to_stderr
     pause_s: float = 5.0
     away_s: float = AWAY_S
     _lost: dict[str, str] = field(default_factory=dict)
@@ -158,7 +151,8 @@ class TrainJobClient:
             ClusterAwayError: the API server did not answer for :data:`AWAY_S`.
         """
         stop = threading.Event()
-        reader = threading.Thread(target=self._stream_log, args=(name, stop), daemon=True)
+        log = FirstNodeLog(self._core, self.api.namespace, partial(self._pods, name), self.write)
+        reader = threading.Thread(target=log.follow, args=(stop, self.pause_s), daemon=True)
         reader.start()
         shown = ""
         try:
@@ -319,49 +313,6 @@ class TrainJobClient:
             return Ended(False, first[2], bad_input=not first[0])
         seen = list(self._lost.values())
         return Ended(False, seen[-1] if seen else f"TrainJob {name}: {stated}")
-
-    def _stream_log(self, name: str, stop: threading.Event) -> None:
-        """Write what the first node logs, in order and once, over restarts of the job."""
-        pod, latest = "", ""
-        while not stop.is_set():
-            try:
-                newest = first_node(self._pods(name))
-                if newest is None:
-                    stop.wait(self.pause_s)
-                    continue
-                if newest != pod:
-                    pod, latest = newest, ""
-                latest = self._copy_log(pod, latest)
-            except Exception as error:  # a log that cannot be read must not end the training
-                logger.debug("the log of %s cannot be read (%s)", pod, type(error).__name__)
-            stop.wait(min(self.pause_s, 1.0))
-
-    def _copy_log(self, pod: str, latest: str) -> str:
-        """Write a pod's log after the time stamp ``latest``; returns that of the last line."""
-        seconds = seconds_since(latest)
-        options: dict[str, Any] = {"since_seconds": seconds} if seconds is not None else {}
-        answer = self._core.read_namespaced_pod_log(
-            pod,
-            self.api.namespace,
-            container=CONTAINER,
-            follow=True,
-            timestamps=True,
-            _preload_content=False,
-            _request_timeout=(CONNECT_S, WATCH_S * 4),
-            **options,
-        )
-        rest = b""
-        try:
-            for block in answer.stream(amt=None, decode_content=False):
-                *lines, rest = (rest + block).split(b"\n")
-                for line in lines:
-                    stamp, _, text = line.decode("utf-8", "replace").partition(" ")
-                    if stamp > latest:
-                        latest = stamp
-                        self.write(text)
-        finally:
-            answer.release_conn()
-        return latest
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Call, and call again while the API server is away or overloaded.

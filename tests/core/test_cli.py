@@ -1,4 +1,4 @@
-"""The command's door: listing, unknown commands, exit codes."""
+"""The command: listing, unknown commands, exit codes."""
 
 import pytest
 

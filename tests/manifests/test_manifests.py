@@ -1,4 +1,4 @@
-"""The manifests: rendered by kubectl, held against Kubernetes' schemas and against the house's policy."""
+"""The manifests: rendered by kubectl, held against Kubernetes' schemas and against the project's policy."""
 
 import json
 import os

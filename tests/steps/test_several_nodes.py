@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.core.settings import RUN_ID_VARIABLE
-from latentrec.steps import launch, several_nodes, train_job_client
+from latentrec.steps import launch, several_nodes, train_job_client, train_job_log
 from latentrec.steps.kfp_files import result_location
 from latentrec.steps.node_pools import choose_pool
 from latentrec.steps.operational import write_operational
@@ -47,6 +47,7 @@ def cluster(monkeypatch, tmp_path):
     monkeypatch.setenv("LATENTREC_STEP", "sft")
     monkeypatch.setenv("LATENTREC_STATUS_ROOT", str(tmp_path / "status"))
     monkeypatch.setattr(train_job_client, "WATCH_S", 1)
+    monkeypatch.setattr(train_job_log, "SILENT_S", 4)
     made = train_job_client.TrainJobClient.__post_init__
 
     def quick(self):

@@ -172,7 +172,7 @@ class ResumableTrainerMixin:
         evaluates = self.early_stopping is not None and (
             step % self.steps_between_evaluations == 0 or finished
         )
-        # Looking waits for the device. A sum that holds a NaN stays one, and so do weights: look when due.
+        # Reading a figure waits for the device. A NaN stays in a sum and in weights: read it when it is due.
         due = step % trainer.args.logging_steps == 0 or step % self.steps_between_checkpoints == 0
         if due or evaluates or finished or trainer.args.device.type == "cpu":
             norm = None if grad_norm is None else float(whole(grad_norm))

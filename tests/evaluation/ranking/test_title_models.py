@@ -155,7 +155,7 @@ def test_without_an_assistant_title_models_rank_alone_and_say_so(models, dataset
 
 
 def test_the_loaders_default_scores_as_the_evaluation_does(models, dataset, tmp_path):
-    """One default everywhere: a documented call of the loader gives what the evaluation has judged."""
+    """One default everywhere: a documented call of the loader gives what the evaluation has measured."""
     data = Dataset(dataset)
     scores = scored(dataset, tmp_path / "e", models["latentr3"])["m"]
     rows = pq.read_table(tmp_path / "e" / "predictions_m.parquet").to_pylist()

@@ -130,8 +130,8 @@ def test_deleting_a_schedule_waits_for_its_runs(server, capsys):
     assert f"waits for   {server.url}/#/runs/details/{run['run_id']}" in told
     paused = next(i for i, entry in enumerate(server.requests) if entry.endswith(":disable"))
     deleted = next(i for i, entry in enumerate(server.requests) if entry.startswith("DELETE"))
-    looks = [entry for entry in server.requests[paused:deleted] if entry.endswith("/runs")]
-    assert len(looks) > 1, "looked at until the run has ended"
+    polls = [entry for entry in server.requests[paused:deleted] if entry.endswith("/runs")]
+    assert len(polls) > 1, "asked until the run has ended"
 
 
 def test_schedules_are_listed_paused_resumed_and_deleted(server, capsys):

@@ -8,7 +8,7 @@ from tests.training.latentr3.latentr3_runs import Recorder, grpo, same_weights, 
 
 
 def scripted(monkeypatch, module, name, values):
-    """Let the validation figure ``name`` take these values, look after look."""
+    """Let the validation figure ``name`` take these values, one evaluation after the other."""
     series = iter(values)
     monkeypatch.setattr(module, "ranking_measure", lambda *_: lambda: {name: next(series)})
 
@@ -25,12 +25,12 @@ def test_early_stopping_keeps_the_best(dataset, tmp_path, monkeypatch, figure, s
     root = str(tmp_path / "checkpoints")
     options = {"patience": 2, "metric_for_best_model": figure}
     manifest = sft(dataset, tmp_path / "model", recorder, root, **options)
-    looks = sorted(recorder.series("valid/loss"))
-    assert len(looks) == 4
-    assert manifest.counts == manifest.counts | {"steps": looks[3], "best_step": looks[1]}
+    steps = sorted(recorder.series("valid/loss"))
+    assert len(steps) == 4
+    assert manifest.counts == manifest.counts | {"steps": steps[3], "best_step": steps[1]}
     info, _ = read_model(tmp_path / "model")
     assert info.metrics[figure] == series[1]
-    assert any(f"stopped early at step {looks[3]:,.0f}: {figure}" in note for note in info.notes)
+    assert any(f"stopped early at step {steps[3]:,.0f}: {figure}" in note for note in info.notes)
 
 
 def test_collapse_guard_stops_and_restores(dataset, stage_1, tmp_path, monkeypatch):
