@@ -46,8 +46,8 @@ def measure(dataset: str, after: str, before: str, seed: int, work: Path) -> Pat
     config = read_model(models[after])[0].config
     chosen_by = np.zeros(len(valid), bool)
     ranked = config["metric_for_best_model"] == "ndcg_at_10"
-    looked_at = config["ranking_samples" if ranked else "validation_samples"]
-    chosen_by[sample_at_most(len(valid), looked_at, config["seed"])] = True
+    evaluated_at = config["ranking_samples" if ranked else "validation_samples"]
+    chosen_by[sample_at_most(len(valid), evaluated_at, config["seed"])] = True
     drawn = sample_at_most(len(valid), SAMPLES, SAMPLE_SEED)
     samples = valid.subset(drawn)
     columns = {
