@@ -100,7 +100,8 @@ class Reader:
         clean["PATH"] = f"{ROOT}/.venv/bin:{clean['PATH']}"
         clean |= {"OMP_NUM_THREADS": "1", "BROWSER": "true", **self.exported}
         if text.startswith("make run"):
-            system = (re.search(r"SYSTEM=(\w+)", text) or [None, "latentr3"])[1]
+            named = re.search(r"SYSTEM=(\w+)", text)
+            system = str(named[1]) if named else "latentr3"
             if os.environ.get(WRITE) and text == "make run":
                 return clean
             if "SETTINGS=" in text:
