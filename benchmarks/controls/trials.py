@@ -147,29 +147,29 @@ PUBLISHED_TRIALS = (
         readings=("shuffled",),
     ),
 )
-BOTTLENECK = ("--answer-reads", "latents")
+BOTTLENECK = ("--ablation.answer-reads", "latents")
 _IDEAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bottleneck": ("answer reads latents only", BOTTLENECK),
     "bottleneck-n4": ("answer reads latents only, N = 4", (*BOTTLENECK, "--reasoning-tokens", "4")),
     "bottleneck-wide": (
         "answer reads latents only, LatentRATT 512 wide",
-        (*BOTTLENECK, "--latent-width", "512"),
+        (*BOTTLENECK, "--ablation.latent-width", "512"),
     ),
     "bottleneck-contrastive": (
         "answer reads latents only, contrastive term",
-        (*BOTTLENECK, "--latent-loss", "contrastive"),
+        (*BOTTLENECK, "--ablation.latent-loss", "contrastive"),
     ),
-    "dropout-50": ("half of the prompt's keys hidden in training", ("--prompt-key-dropout", "0.5")),
-    "dropout-90": ("nine of ten hidden in training", ("--prompt-key-dropout", "0.9")),
+    "dropout-50": ("half of the prompt's keys hidden in training", ("--ablation.prompt-key-dropout", "0.5")),
+    "dropout-90": ("nine of ten hidden in training", ("--ablation.prompt-key-dropout", "0.9")),
     "n2": ("N = 2", ("--reasoning-tokens", "2")),
     "n4": ("N = 4", ("--reasoning-tokens", "4")),
-    "variance": ("variance term", ("--latent-loss", "variance")),
-    "contrastive": ("contrastive term", ("--latent-loss", "contrastive")),
+    "variance": ("variance term", ("--ablation.latent-loss", "variance")),
+    "contrastive": ("contrastive term", ("--ablation.latent-loss", "contrastive")),
     "contrastive-1": (
         "contrastive term, weight 1",
-        ("--latent-loss", "contrastive", "--latent-loss-weight", "1"),
+        ("--ablation.latent-loss", "contrastive", "--ablation.latent-loss-weight", "1"),
     ),
-    "wide": ("LatentRATT 512 wide", ("--latent-width", "512")),
+    "wide": ("LatentRATT 512 wide", ("--ablation.latent-width", "512")),
     "last-hidden": ("the last hidden state is the latent", ("--latent", "last_hidden")),
 }
 _FROZEN = ("--init-from", "{parent}", "--train-backbone", "frozen", "--num-train-epochs", "2")
@@ -200,7 +200,7 @@ IDEAS = (
             (
                 "contrastive",
                 "LatentRATT on the frozen N = 0 model, contrastive term",
-                ("--reasoning-tokens", "1", "--latent-loss", "contrastive"),
+                ("--reasoning-tokens", "1", "--ablation.latent-loss", "contrastive"),
             ),
         )
     ),

@@ -39,6 +39,8 @@ class PyfuncRecommender:
     uri: str
     shop: Shop
     requirements: list[str]
+    files: list[Path]
+    """What registering stored; whoever loads the model from this local store compiles modules beside them."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -100,7 +102,8 @@ def served(tmp_path_factory) -> PyfuncRecommender:
         )
         assert outcome.promoted
     (path,) = root.glob("mlartifacts/**/requirements.txt")
-    return PyfuncRecommender(root, uri, shop, path.read_text().split())
+    files = [path for path in (root / "mlartifacts").rglob("*") if path.is_file()]
+    return PyfuncRecommender(root, uri, shop, path.read_text().split(), files)
 
 
 @pytest.fixture(scope="session")

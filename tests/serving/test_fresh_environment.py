@@ -68,6 +68,7 @@ def test_requirements_are_pinned_and_few(served):
 
 
 def test_no_pickle_travels_with_the_model(served):
-    files = [path for path in (served.root / "mlartifacts").rglob("*") if path.is_file()]
-    assert any(path.suffix == ".safetensors" for path in files)
-    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".bin", ".pth", ".pyc")]
+    assert any(path.suffix == ".safetensors" for path in served.files)
+    assert not [
+        path for path in served.files if path.suffix in (".pkl", ".pickle", ".pt", ".bin", ".pth", ".pyc")
+    ]
