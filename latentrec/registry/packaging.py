@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -85,7 +87,7 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
     for path in (package.model_dir, package.assistant_dir, package.baseline_dir):
         _refuse_pickles(path)
     staged = _stage_under_their_names(artifacts, workspace / "artifacts")
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    with _no_compiled_modules(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
         logged = mlflow.pyfunc.log_model(
             name=package.info.system,
             python_model=str(Path(latentrec.__file__).parent / "serving" / "pyfunc_model.py"),
@@ -186,6 +188,22 @@ def catalogue_of(model_dir: Path, given: str | Path | None) -> Path:
             code="registry.no_catalogue",
         )
     return path
+
+
+@contextmanager
+def _no_compiled_modules() -> Iterator[None]:
+    """MLflow runs the code that it stores, before it uploads it; what Python compiles must not travel."""
+    before, variable = sys.dont_write_bytecode, os.environ.get("PYTHONDONTWRITEBYTECODE")
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+        if variable is None:
+            del os.environ["PYTHONDONTWRITEBYTECODE"]
+        else:
+            os.environ["PYTHONDONTWRITEBYTECODE"] = variable
 
 
 def _stage_code(workspace: Path) -> Path:
