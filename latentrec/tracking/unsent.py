@@ -75,6 +75,13 @@ class DiskQueue:
         self._memory: deque[tuple[int, dict[str, Any]]] = deque()
         self._memory_end = 0
         self._mend_last_line()
+        # Size of each copy, by its folder; those of a dead process are counted now, while nobody sends.
+        self._copies = {
+            slot: sum(path.stat().st_size for path in _files(slot))
+            for slot in (self.directory / "files").glob("*")
+            if slot.name.isdigit()
+        }
+        self._next_copy = 1 + max((int(slot.name) for slot in self._copies), default=-1)
 
     def append(self, record: dict[str, Any]) -> bool:
         """Add one record; False (and counted in ``refused``) when there is no room on the disk for it."""
@@ -129,20 +136,20 @@ class DiskQueue:
 
     def keep_file(self, source: Path) -> Path | None:
         """A copy of a file that travels with a record; ``None`` when there is no room for it."""
-        size = sum(path.stat().st_size for path in _files(source))
-        kept = sum(path.stat().st_size for path in _files(self.directory / "files"))
-        if kept + size > self.max_bytes:
-            return None
-        folder = self.directory / "files"
-        number = 0
-        while (slot := folder / f"{number:06d}").exists():
-            number += 1
-        slot.mkdir(parents=True)
+        with self._lock:
+            slot = self.directory / "files" / f"{self._next_copy:06d}"
+            self._next_copy += 1
         target = slot / source.name
         try:
+            size = sum(path.stat().st_size for path in _files(source))
+            with self._lock:
+                if sum(self._copies.values()) + size > self.max_bytes:
+                    return None
+                self._copies[slot] = size
+            slot.mkdir(parents=True)
             shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
         except OSError:
-            shutil.rmtree(slot, ignore_errors=True)
+            self.drop_file(target)
             return None
         return target
 
@@ -150,6 +157,8 @@ class DiskQueue:
         """Remove a copy that :meth:`keep_file` made."""
         if kept.parent.parent == self.directory / "files":
             shutil.rmtree(kept.parent, ignore_errors=True)
+            with self._lock:
+                self._copies.pop(kept.parent, None)
 
     def undelivered(self) -> bytes:
         """Every record not yet delivered, as JSON lines."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -221,6 +222,47 @@ def test_line_cut_off_by_a_crash_costs_that_line_only(tmp_path):
         {"kind": "metrics", "step": 2},
     ]
     again.close(remove=True)
+
+
+def test_a_copy_is_kept_while_others_are_sent_and_removed(tmp_path):
+    """The sending thread removes what it has sent at any moment; seen to end a step in a container."""
+    source = tmp_path / "report"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number}.html").write_text("x" * 10, encoding="utf-8")
+    spool, kept = DiskQueue(tmp_path / "spool", 1_000_000), Queue()
+
+    def send_and_remove():
+        while (copy := kept.get()) is not None:
+            spool.drop_file(copy)
+
+    sender = threading.Thread(target=send_and_remove)
+    sender.start()
+    try:
+        for _ in range(200):
+            copy = spool.keep_file(source)
+            assert copy is not None
+            kept.put(copy)
+    finally:
+        kept.put(None)
+        sender.join()
+    assert list((spool.directory / "files").iterdir()) == []
+
+
+def test_copies_of_a_dead_process_count_against_the_bound(tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("x" * 600, encoding="utf-8")
+    dead = DiskQueue(tmp_path / "spool", 1000)
+    first = dead.keep_file(report)
+    assert first is not None
+    assert dead.keep_file(report) is None
+    dead.close(remove=False)
+    again = DiskQueue(tmp_path / "spool", 1000)
+    assert again.keep_file(report) is None
+    again.drop_file(first)
+    second = again.keep_file(report)
+    assert second is not None
+    assert second != first
 
 
 def test_two_processes_of_one_step_keep_apart(tmp_path):
