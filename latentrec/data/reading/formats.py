@@ -142,7 +142,7 @@ def parse_object(text: str) -> dict[str, Any] | None:
             with warnings.catch_warnings():  # about odd literals, on standard error
                 warnings.simplefilter("ignore", SyntaxWarning)
                 row = parse(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # a list as a key
             continue
         return row if isinstance(row, dict) else None
     return None

@@ -7,6 +7,7 @@ import pytest
 import zstandard
 
 from latentrec.data import DataPrepConfig, Dataset, prepare
+from latentrec.data.reading.formats import parse_object
 from tests.errors import refused
 from tests.fixtures.review_files import START, grid, lines, titles, write
 
@@ -163,6 +164,15 @@ def test_literals_are_parsed_and_never_executed(tmp_path):
     with refused("reviews.bad_line", "meta.json, line 6"):
         prepare(DataPrepConfig(reviews=(reviews,), metadata=(metadata,), k_core=1), tmp_path / "out")
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("key", ["[1]", "{2}", "{'a': 1}"])
+def test_a_literal_with_a_key_that_no_dictionary_takes_is_no_object(tmp_path, key):
+    """Found by fuzzing: Python's own parser of literals raises TypeError there."""
+    assert parse_object(f"{{{key}: 'x'}}") is None
+    reviews = write(tmp_path / "reviews.json", lines(grid()) + f"{{{key}: 'x'}}\n".encode())
+    with refused("reviews.bad_line", "reviews.json, line 31"):
+        prepare(DataPrepConfig(reviews=(reviews,), k_core=1), tmp_path / "out")
 
 
 MOVIES = {
