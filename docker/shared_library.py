@@ -1,4 +1,4 @@
-"""ELF shared libraries, as far as images without CUDA need them: what one asks of others, and stand-ins.
+"""ELF shared libraries, as far as images without CUDA need them: what one asks of others, and stubs of them.
 
 The format is that of the System V ABI (https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html) and,
 for the versions of symbols, of the Linux Standard Base
@@ -97,7 +97,7 @@ def demands_of(path: Path) -> Demands:
         return found
 
 
-def write_stand_in(path: Path, name: str, symbols: dict[str, set[str]], machine: int) -> None:
+def write_stub_library(path: Path, name: str, symbols: dict[str, set[str]], machine: int) -> None:
     """Write a shared library whose functions all return 1.
 
     Args:

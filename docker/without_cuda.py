@@ -4,7 +4,7 @@ usage: python without_cuda.py SITE_PACKAGES
 
 Most package indexes offer Linux one torch, with CUDA, 4 GB with the libraries that it requires. The loader
 refuses torch without them although nothing calls them where no device is. So each library that torch's own
-name as needed is replaced by a stand-in of a few KB with the same functions, each of which returns 1: an
+name as needed is replaced by a stub of a few KB with the same functions, each of which returns 1: an
 error in every one of these interfaces. The CUDA runtime itself (under 1 MB) stays, for it is the one that
 is called, and says that no device is there; the images also set ``CUDA_VISIBLE_DEVICES=-1``, so that it
 says so on a node with GPUs too. All else of these packages goes, and their metadata, so that ``pip list``
@@ -16,7 +16,7 @@ import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from shared_library import Demands, demands_of, write_stand_in
+from shared_library import Demands, demands_of, write_stub_library
 
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")
 KEPT = "libcudart.so"
@@ -101,7 +101,7 @@ def take_out(packages: Path) -> tuple[int, int]:
         if not path.name.startswith(KEPT):
             real = demands_of(path)
             path.unlink()  # first, so that a file that is shared with a cache is not written through
-            write_stand_in(path, path.name, combined(demands, path.name, real.defined), real.machine)
+            write_stub_library(path, path.name, combined(demands, path.name, real.defined), real.machine)
         after += path.stat().st_size
     for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
         remove_if_empty(folder, packages)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("latentrec", "components", "pipeline")
+FOLDERS = ("latentrec", "components", "pipeline", "docker")
 METAPHORS = re.compile(
     r"(?<![a-z])"
     r"(houses?|doors?|crowns?|sinks?|spools?|spooled|stand[-_]?ins?|equip|left_behind|hand_over|judge[ds]?|judging|told)"

@@ -5,16 +5,8 @@ import re
 import pytest
 
 from tests.docs.pages import ALL, NOT_RUN, OF_OWN_DATA, PAGES, to_type
-from tests.docs.reader import Reader
 
 pytestmark = [pytest.mark.docs, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    someone = Reader(tmp_path_factory.mktemp("clone"))
-    yield someone
-    someone.stop()
 
 
 @pytest.mark.parametrize("command", to_type(OF_OWN_DATA), ids=str)

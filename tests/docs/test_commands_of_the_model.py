@@ -3,16 +3,8 @@
 import pytest
 
 from tests.docs.pages import OF_THE_MODEL, to_type
-from tests.docs.reader import Reader
 
 pytestmark = [pytest.mark.docs, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    someone = Reader(tmp_path_factory.mktemp("clone"))
-    yield someone
-    someone.stop()
 
 
 @pytest.mark.parametrize("command", to_type(OF_THE_MODEL), ids=str)

@@ -1,4 +1,4 @@
-"""CUDA taken out of a torch that was built with it: the stand-ins, and torch itself on top of them."""
+"""CUDA taken out of a torch that was built with it: the stub libraries, and torch itself on top of them."""
 
 import ctypes
 import os
@@ -35,7 +35,7 @@ def test_a_stand_in_is_a_library_to_the_loader(tmp_path):
     """Functions with and without versions return 1; two versions of one library stand side by side."""
     path = tmp_path / "libnone.so.7"
     symbols = {"": {"plain"}, "NONE_1": {"first", "second"}, "NONE_2": {"third"}, "NONE_3": set()}
-    shared_library.write_stand_in(path, "libnone.so.7", symbols, MACHINE)
+    shared_library.write_stub_library(path, "libnone.so.7", symbols, MACHINE)
     library = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
     assert [library[name]() for name in ("plain", "first", "second", "third")] == [1, 1, 1, 1]
     with pytest.raises(AttributeError):
@@ -90,7 +90,7 @@ def linked_packages():
         shutil.rmtree(top)
 
 
-def test_torch_computes_on_stand_ins(linked_packages):
+def test_torch_computes_on_stub_libraries(linked_packages):
     """Hundreds of times smaller, no package of CUDA is listed, and forward and backward run."""
     real = PACKAGES / "nvidia"
     before = sum(path.stat().st_size for path in real.rglob("*") if path.is_file())
