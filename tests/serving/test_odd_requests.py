@@ -6,9 +6,16 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from latentrec.catalog import Catalogue
-from latentrec.serving.request_schemas import BadRequest, parse_rows
+from latentrec.serving.request_schemas import (
+    BadRequest,
+    RatingRow,
+    RecommendationRow,
+    parse_parameters,
+    parse_rows,
+)
 from latentrec.serving.scoring_server import MAX_BYTES, bounded_body, read_request
 from latentrec.steps.batch_scoring import _users_of_lines, _users_of_parquet
 from tests.errors import refused
@@ -69,3 +76,20 @@ def test_a_body_is_read_no_further_than_its_limit():
     assert request.parts <= 18
     with pytest.raises(BadRequest, match=str(MAX_BYTES)):
         read_request(body)
+
+
+def test_a_list_is_refused_at_its_first_bad_entry():
+    """A body may hold millions; one error each would take gigabytes."""
+    with pytest.raises(ValidationError) as refusal:
+        RecommendationRow(history=[1] * 500)
+    assert refusal.value.error_count() == 1
+    with pytest.raises(ValidationError) as refusal:
+        RatingRow(["a"], history_ratings=["5"] * 500, target="b")
+    assert refusal.value.error_count() == 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_of_more_digits_than_python_prints_is_refused(sign):
+    k = sign * 10**5000
+    with pytest.raises(BadRequest, match=r"params\.k is .*from 1 to 200"):
+        parse_parameters({"k": k})
