@@ -20,11 +20,16 @@ CHECKPOINT_ID = re.compile(r"\d{10,20}-t(\d{1,18})-[0-9a-f]{12}")
 
 @dataclass
 class Index:
-    """The content of ``index.json``; ``version`` is the store's, ``None`` where nothing stands yet."""
+    """The content of ``index.json``.
+
+    ``holder`` is the attempt that writes, ``run`` its pipeline run (empty outside a pipeline); ``version`` is
+    the store's, ``None`` where nothing stands yet.
+    """
 
     work: dict[str, Any]
     token: int = 0
     holder: str = ""
+    run: str = ""
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     best: str | None = None
     schema_version: int = SCHEMA_VERSION
@@ -77,7 +82,9 @@ def parse_index(data: bytes, uri: str, cure: str) -> Index:
             raise refuse(f"no {name!r}")
         if not isinstance(body[name], kind) or isinstance(body[name], bool):
             raise refuse(f"{name!r} is {ascii(body[name])[:60]}")
-    unknown = set(body) - {*expected, "schema_version"}
+    if not isinstance(body.get("run", ""), str):
+        raise refuse(f"'run' is {ascii(body['run'])[:60]}")
+    unknown = set(body) - {*expected, "run", "schema_version"}
     if unknown:
         raise refuse(f"unknown field {ascii(min(unknown))[:60]}")
     if body["token"] < 0 or not isinstance(body["work"].get("step"), str):

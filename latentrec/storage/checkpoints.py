@@ -10,6 +10,11 @@ configuration, dataset, parent model): a retry finds them, different work never 
 Opening a store for writing raises the token by compare-and-swap; a save uploads its files first and then
 swaps the index against the version that this attempt wrote last. So a reader sees the old index or the new
 one, whole, and an attempt that has been replaced cannot publish anything: its swap fails.
+
+The index also names the pipeline run that writes. A replaced attempt of the same run must stop: a retry has
+its work. When *another* run of the same work starts meanwhile (a form sent twice, a schedule beside a manual
+run), both are wanted: the later one resumes from the shared checkpoints and owns them from then on, and the
+earlier one moves, at its next save, to ``<root>/<step>-<key>-<hash of its run>/`` and goes on there.
 """
 
 from __future__ import annotations
@@ -17,49 +22,46 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
+import os
 import random
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from latentrec.core import Config, UserError
 from latentrec.core.redact import redact_values
+from latentrec.core.settings import RUN_ID_VARIABLE
+from latentrec.storage.checkpoint_files import (
+    CheckpointInfo,
+    delete_files,
+    info_of,
+    is_intact,
+    restore_files,
+)
 from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
 from latentrec.storage.manifest import sha256_file
-from latentrec.storage.output import replacing
 from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError, Store
 from latentrec.storage.uri import is_local, join, store_for
 
 _ACQUIRE_ATTEMPTS = 200
+
+_logger = logging.getLogger(__name__)
 
 
 class StaleAttempt(RuntimeError):
     """A newer attempt of the same step has taken over; this one must stop and can change nothing more."""
 
 
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """One saved checkpoint.
-
-    Attributes:
-        step: the trainer's step at which it was saved.
-        metadata: what the trainer stored beside it (JSON values).
-        uri: location of its files.
-        created: UTC seconds.
-        files: name → ``bytes``, ``sha256`` and, where the store knows it, ``crc32c``.
-    """
-
-    step: int
-    metadata: dict[str, Any]
-    uri: str
-    created: float
-    files: dict[str, dict[str, Any]]
+class _OtherRunTookOver(StaleAttempt):
+    """Another pipeline run that does the same work owns the checkpoints now."""
 
 
 class CheckpointStore:
@@ -68,13 +70,25 @@ class CheckpointStore:
     Not safe for use by several threads at once.
     """
 
-    def __init__(self, uri: str, work: dict[str, Any], *, keep_last: int = 2, store: Store | None = None):
-        """Open for reading; :meth:`acquire` makes this attempt the writer."""
+    def __init__(
+        self,
+        uri: str,
+        work: dict[str, Any],
+        *,
+        keep_last: int = 2,
+        run: str = "",
+        store: Store | None = None,
+    ):
+        """Open for reading; :meth:`acquire` makes this attempt the writer.
+
+        ``run`` is the pipeline run that this attempt belongs to, empty outside a pipeline.
+        """
         if keep_last < 1:
             raise UserError(f"keep_last is {keep_last}, expected at least 1", code="config.bad_value")
         self.uri = uri
         self._store = store if store is not None else store_for(uri)
         self._keep_last = keep_last
+        self._shared, self._run = uri, run
         self._index = Index(work=work)
         self._writer = False
 
@@ -101,6 +115,8 @@ class CheckpointStore:
             keep_last: how many of the latest checkpoints stay; the best stays besides.
             acquire: ``False`` opens for reading only (every rank but the first).
 
+        The pipeline run is read from ``LATENTREC_RUN_ID``.
+
         Raises:
             UserError: the root cannot be reached or written.
             StorageError: storage failed for longer than the retries bear.
@@ -109,7 +125,9 @@ class CheckpointStore:
         work = {"step": step, "config": settings, "dataset": dataset, "parent": parent}
         body = json.dumps([SCHEMA_VERSION, work], sort_keys=True)
         key = hashlib.sha256(body.encode()).hexdigest()[:24]
-        store = cls(join(str(root), f"{step}-{key}"), json.loads(json.dumps(work)), keep_last=keep_last)
+        uri = join(str(root), f"{step}-{key}")
+        run = os.environ.get(RUN_ID_VARIABLE, "")
+        store = cls(uri, json.loads(json.dumps(work)), keep_last=keep_last, run=run)
         if acquire:
             store.acquire()
         return store
@@ -123,10 +141,11 @@ class CheckpointStore:
         """Become the writer: raise the fencing token, which shuts out every earlier attempt."""
         holder = uuid.uuid4().hex
         with self._explained("the checkpoint store could not be opened"):
+            self._find_own()
             for attempt in range(_ACQUIRE_ATTEMPTS):
                 index = self._read_index()
                 index.token += 1
-                index.holder = holder
+                index.holder, index.run = holder, self._run
                 if self._swap(index):
                     self._index, self._writer = index, True
                     return index.token
@@ -149,8 +168,58 @@ class CheckpointStore:
             StaleAttempt: a newer attempt has taken over; nothing was published.
             StorageError: storage is full or failing; the checkpoints before this one are intact.
         """
+        try:
+            self._save(Path(directory), step, metadata, best)
+        except _OtherRunTookOver as error:
+            self._move_apart(error)
+            self._save(Path(directory), step, metadata, best)
+
+    def latest(self) -> CheckpointInfo | None:
+        """The newest checkpoint whose files are all there and unchanged, or ``None``.
+
+        Sizes and checksums are compared with the index (locally by reading, on Google Cloud Storage by the
+        service's own crc32c), so a damaged checkpoint is passed over for the one before it.
+        """
+        index = self._read_current()
+        for entry in reversed(index.checkpoints):
+            if is_intact(self._store, self.uri, entry):
+                return info_of(self.uri, entry)
+        return None
+
+    def best(self) -> CheckpointInfo | None:
+        """The checkpoint last saved with ``best=True``, or ``None`` where there is none or it is damaged."""
+        index = self._read_current()
+        for entry in index.checkpoints:
+            if entry["id"] == index.best and is_intact(self._store, self.uri, entry):
+                return info_of(self.uri, entry)
+        return None
+
+    def restore(self, info: CheckpointInfo, destination: Path) -> None:
+        """Copy a checkpoint to a local directory, which appears whole and verified, or not at all.
+
+        What stands there is replaced only if it is empty or a checkpoint of the same files.
+
+        Raises:
+            UserError: another folder stands at ``destination``.
+            StorageError: a file is missing or is not the one that was saved, or storage fails.
+        """
+
+        restore_files(self._store, info, destination)
+
+    def clear(self) -> None:
+        """Remove every checkpoint of this work; the token stays, so that older attempts stay shut out.
+
+        Raises:
+            StaleAttempt: a newer attempt has taken over; nothing was removed.
+        """
+        self._refuse_if_stale(None)
+        old = list(self._index.checkpoints)
+        self._commit(checkpoints=[], best=None)
+        for entry in old:
+            delete_files(self._store, self.uri, entry)
+
+    def _save(self, directory: Path, step: int, metadata: dict[str, Any], best: bool) -> None:
         self._refuse_if_stale(step)
-        directory = Path(directory)
         name = f"{step:010d}-t{self._index.token}-{uuid.uuid4().hex[:12]}"
         paths = sorted(path for path in directory.rglob("*") if path.is_file())
         if not paths:
@@ -164,70 +233,7 @@ class CheckpointStore:
             entry = {"id": name, "step": step, "metadata": metadata, "created": time.time(), "files": files}
             dropped = self._publish(entry, best)
         for old in dropped:
-            self._delete_files(old["id"], old["files"])
-
-    def latest(self) -> CheckpointInfo | None:
-        """The newest checkpoint whose files are all there and unchanged, or ``None``.
-
-        Sizes and checksums are compared with the index (locally by reading, on Google Cloud Storage by the
-        service's own crc32c), so a damaged checkpoint is passed over for the one before it.
-        """
-        index = self._read_index()
-        for entry in reversed(index.checkpoints):
-            if self._intact(entry):
-                return self._info(entry)
-        return None
-
-    def best(self) -> CheckpointInfo | None:
-        """The checkpoint last saved with ``best=True``, or ``None`` where there is none or it is damaged."""
-        index = self._read_index()
-        for entry in index.checkpoints:
-            if entry["id"] == index.best and self._intact(entry):
-                return self._info(entry)
-        return None
-
-    def restore(self, info: CheckpointInfo, destination: Path) -> None:
-        """Copy a checkpoint to a local directory, which appears whole and verified, or not at all.
-
-        What stands there is replaced only if it is empty or a checkpoint of the same files.
-
-        Raises:
-            UserError: another folder stands at ``destination``.
-            StorageError: a file is missing or is not the one that was saved, or storage fails.
-        """
-
-        def earlier(_: Path) -> tuple[str, set[str]]:
-            return "checkpoint", set(info.files)
-
-        try:
-            with replacing(destination, artifact_in=earlier, option="the checkpoint's folder") as folder:
-                for name, expected in info.files.items():
-                    path = folder / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    self._store.download_file(join(info.uri, name), path)
-                    size, digest = path.stat().st_size, sha256_file(path)
-                    if (size, digest) != (expected["bytes"], expected["sha256"]):
-                        raise StorageError(
-                            f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
-                            f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…",
-                            code="checkpoint.damaged",
-                        )
-        except FileNotFoundError as error:
-            raise StorageError(
-                f"{info.uri}: a file of the checkpoint is gone ({error})", code="checkpoint.damaged"
-            ) from None
-
-    def clear(self) -> None:
-        """Remove every checkpoint of this work; the token stays, so that older attempts stay shut out.
-
-        Raises:
-            StaleAttempt: a newer attempt has taken over; nothing was removed.
-        """
-        self._refuse_if_stale(None)
-        old = list(self._index.checkpoints)
-        self._commit(checkpoints=[], best=None)
-        for entry in old:
-            self._delete_files(entry["id"], entry["files"])
+            delete_files(self._store, self.uri, old)
 
     def _publish(self, entry: dict[str, Any], best: bool) -> list[dict[str, Any]]:
         """Swap in an index with ``entry``; returns the entries that it no longer names."""
@@ -242,7 +248,7 @@ class CheckpointStore:
         """Swap the index against the version that this attempt wrote last."""
         index = Index(**{**asdict(self._index), **changes})
         if not self._swap(index):
-            raise StaleAttempt(self._stale_message())
+            raise self._stale(self._read_index())
         self._index = index
 
     def _swap(self, index: Index) -> bool:
@@ -254,6 +260,12 @@ class CheckpointStore:
         except PreconditionFailed:
             return False
         return True
+
+    def _read_current(self) -> Index:
+        """The index that counts for this attempt; one that only reads follows its run's writer."""
+        if not self._writer:
+            self._find_own()
+        return self._read_index()
 
     def _read_index(self) -> Index:
         uri = join(self.uri, INDEX)
@@ -280,16 +292,58 @@ class CheckpointStore:
             return
         found = self._read_index()
         if found.holder != self._index.holder:
-            raise StaleAttempt(self._stale_message(step))
+            raise self._stale(found, step)
         self._index = found  # a swap of this attempt whose answer was lost
 
-    def _stale_message(self, step: int | None = None) -> str:
-        newer = self._read_index().token
+    def _stale(self, found: Index, step: int | None = None) -> StaleAttempt:
+        """The error of an attempt that meets the index ``found`` of another writer."""
         what = "nothing was changed" if step is None else f"the checkpoint of step {step} was not saved"
-        return (
-            f"{self.uri}: a newer attempt of this step (token {newer}, this one has {self._index.token}) has "
-            f"taken over; {what}. This attempt must stop"
-        )
+        tokens = f"token {found.token}, this one has {self._index.token}"
+        attempts = f"{self.uri}: a newer attempt of this step ({tokens})"
+        if self._run and found.run and found.run != self._run:
+            return _OtherRunTookOver(f"{attempts} belongs to run {found.run}; {what}")
+        return StaleAttempt(f"{attempts} has taken over; {what}. This attempt must stop")
+
+    def _own_uri(self) -> str:
+        """Where this run keeps its checkpoints once another run of the same work owns the shared ones."""
+        return f"{self._shared}-{hashlib.sha256(self._run.encode()).hexdigest()[:12]}"
+
+    def _find_own(self) -> None:
+        """Turn to this run's own checkpoints where it has any: it was moved apart before it was restarted."""
+        if self._run and self._store.stat(join(self._own_uri(), INDEX)) is not None:
+            self.uri = self._own_uri()
+
+    def _move_apart(self, reason: StaleAttempt) -> None:
+        """Go on in this run's own folder, and take the best checkpoint so far along.
+
+        Raises:
+            StaleAttempt: the best checkpoint is gone, so that this attempt's result would be another one.
+        """
+        before = self._index
+        best = next((entry for entry in before.checkpoints if entry["id"] == before.best), None)
+        with tempfile.TemporaryDirectory(prefix="latentrec-checkpoint-") as folder:
+            if best is not None and not self._fetch_again(best, Path(folder)):
+                raise reason
+            self.uri, self._index = self._own_uri(), Index(work=before.work)
+            self.acquire()
+            _logger.warning("%s; this run goes on with checkpoints of its own in %s", reason, self.uri)
+            if best is not None:
+                self._save(Path(folder) / "best", best["step"], best["metadata"], True)
+
+    def _fetch_again(self, wanted: dict[str, Any], folder: Path) -> bool:
+        """Copy a checkpoint, or the one that the new owner saved at the same step, to ``folder/best``.
+
+        The work is the same to the bit, so the owner's checkpoint of that step is as good.
+        """
+        same = [entry for entry in self._read_index().checkpoints if entry["step"] == wanted["step"]]
+        for entry in [wanted, *same]:
+            try:
+                if is_intact(self._store, self.uri, entry):
+                    self.restore(info_of(self.uri, entry), folder / "best")
+                    return True
+            except StorageError:
+                continue
+        return False
 
     def _upload(self, path: Path, directory: Path, name: str) -> dict[str, Any]:
         relative = path.relative_to(directory).as_posix()
@@ -297,40 +351,8 @@ class CheckpointStore:
         entry = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
         return entry if info.crc32c is None else {**entry, "crc32c": info.crc32c}
 
-    def _intact(self, entry: dict[str, Any]) -> bool:
-        for name, expected in entry["files"].items():
-            uri = join(self.uri, entry["id"], name)
-            info = self._store.stat(uri)
-            if info is None or info.size != expected["bytes"]:
-                return False
-            if info.crc32c and "crc32c" in expected:
-                if info.crc32c != expected["crc32c"]:
-                    return False
-            elif is_local(uri) and sha256_file(local_path(uri)) != expected["sha256"]:
-                return False
-        return True
-
     def _published(self, name: str) -> bool:
         return any(entry["id"] == name for entry in self._read_index().checkpoints)
-
-    def _info(self, entry: dict[str, Any]) -> CheckpointInfo:
-        return CheckpointInfo(
-            step=entry["step"],
-            metadata=entry["metadata"],
-            uri=join(self.uri, entry["id"]),
-            created=entry["created"],
-            files=entry["files"],
-        )
-
-    def _delete_files(self, name: str, files: dict[str, Any]) -> None:
-        """Remove what the index no longer names; what cannot be removed is left to garbage collection."""
-        for file in files:
-            try:
-                self._store.delete(join(self.uri, name, file))
-            except (OSError, StorageError):
-                return
-        if is_local(self.uri):
-            shutil.rmtree(local_path(join(self.uri, name)), ignore_errors=True)
 
     @contextmanager
     def _explained(self, consequence: str, name: str | None = None) -> Iterator[None]:

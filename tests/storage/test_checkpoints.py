@@ -169,6 +169,97 @@ def test_attempt_replaced_during_its_upload_cannot_publish(root, tmp_path):
     assert successor[0].latest() is None
 
 
+def in_run(monkeypatch, run: str, root: str, **changes) -> CheckpointStore:
+    monkeypatch.setenv("LATENTREC_RUN_ID", run)
+    return open_store(root, **changes)
+
+
+def test_two_runs_of_the_same_work_both_go_on(root, tmp_path, monkeypatch, caplog):
+    """The later one resumes from what is there; the earlier one moves, with the best, and is told so."""
+    first = in_run(monkeypatch, "run-a", root)
+    first.save(state(tmp_path, "best"), 1, metadata={"loss": 0.5}, best=True)
+    first.save(state(tmp_path, "two"), 2, metadata={})
+    second = in_run(monkeypatch, "run-b", root)
+    assert second.latest().step == 2
+    first.save(state(tmp_path, "three of a"), 3, metadata={})
+    second.save(state(tmp_path, "three of b"), 3, metadata={})
+    assert "run-b" in caplog.text
+    assert first.uri in caplog.text
+    assert first.uri != second.uri
+    assert second.uri == open_store(root, acquire=False).uri
+    assert content(first, first.latest(), tmp_path) == "three of a"
+    assert content(first, first.best(), tmp_path) == "best"
+    assert first.best().metadata == {"loss": 0.5}
+    assert content(second, second.latest(), tmp_path) == "three of b"
+    assert content(second, second.best(), tmp_path) == "best"
+    first.clear()
+    assert content(second, second.latest(), tmp_path) == "three of b"
+
+
+def test_other_run_may_take_over_during_the_upload(root, tmp_path, monkeypatch):
+    successor: list[CheckpointStore] = []
+    first = in_run(monkeypatch, "run-a", root)
+    working = first._store
+
+    def upload_and_be_replaced(path, uri, *, if_version=None):
+        if not successor:
+            successor.append(in_run(monkeypatch, "run-b", root))
+        return working.upload_file(path, uri, if_version=if_version)
+
+    first._store = Wrapped(working, upload_file=upload_and_be_replaced)
+    first.save(state(tmp_path, "a"), 1, metadata={})
+    assert content(first, first.latest(), tmp_path) == "a"
+    assert successor[0].latest() is None
+
+
+def test_retry_and_readers_of_a_run_find_the_checkpoints_it_moved_to(root, tmp_path, monkeypatch):
+    first = in_run(monkeypatch, "run-a", root)
+    reader = in_run(monkeypatch, "run-a", root, acquire=False)
+    second = in_run(monkeypatch, "run-b", root)
+    second.save(state(tmp_path, "b"), 1, metadata={})
+    first.save(state(tmp_path, "a"), 2, metadata={})
+    assert content(reader, reader.latest(), tmp_path) == "a"
+    retry = in_run(monkeypatch, "run-a", root)
+    assert content(retry, retry.latest(), tmp_path) == "a"
+    with pytest.raises(StaleAttempt):  # a lost pod of the same run that comes back
+        first.save(state(tmp_path, "late"), 3, metadata={})
+    second.save(state(tmp_path, "b2"), 2, metadata={})
+    assert content(second, second.latest(), tmp_path) == "b2"
+
+
+@pytest.mark.parametrize("owner_saved_it", [True, False])
+def test_best_that_the_new_owner_dropped(root, tmp_path, monkeypatch, owner_saved_it):
+    """Where the owner saved the same step its copy is as good; else the result would differ: stop."""
+    first = in_run(monkeypatch, "run-a", root)
+    first.save(state(tmp_path, "one"), 1, metadata={}, best=True)
+    second = in_run(monkeypatch, "run-b", root)
+    for step in (1, 2) if owner_saved_it else (2, 3):
+        second.save(state(tmp_path, "one"), step, metadata={}, best=True)
+    if owner_saved_it:
+        first.save(state(tmp_path, "two"), 2, metadata={})
+        assert (first.best().step, content(first, first.best(), tmp_path)) == (1, "one")
+    else:
+        with pytest.raises(StaleAttempt):
+            first.save(state(tmp_path, "two"), 2, metadata={})
+        assert [one["step"] for one in second._read_index().checkpoints] == [2, 3]
+
+
+def test_index_of_before_runs_were_named_is_read(root, tmp_path, monkeypatch):
+    store = open_store(root)
+    store.save(state(tmp_path, "a"), 1, metadata={})
+
+    def without_run(data):
+        body = json.loads(data)
+        assert body.pop("run") == ""
+        return json.dumps(body).encode()
+
+    overwrite(join(store.uri, "index.json"), without_run)
+    assert content(store, in_run(monkeypatch, "run-b", root).latest(), tmp_path) == "a"
+    overwrite(join(store.uri, "index.json"), lambda data: data.replace(b'"run-b"', b"7"))
+    with refused("checkpoint.bad_index", "'run'"):
+        open_store(root)
+
+
 def test_attempt_goes_on_when_the_answer_to_its_own_swap_was_lost(root, tmp_path):
     def write_without_an_answer(uri, data, *, if_version=None):
         working.write_bytes(uri, data, if_version=if_version)

@@ -1,0 +1,95 @@
+"""The files of one checkpoint: restored whole, verified against the index, removed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentrec.storage.local import local_path
+from latentrec.storage.manifest import sha256_file
+from latentrec.storage.output import replacing
+from latentrec.storage.types import StorageError, Store
+from latentrec.storage.uri import is_local, join
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """One saved checkpoint.
+
+    Attributes:
+        step: the trainer's step at which it was saved.
+        metadata: what the trainer stored beside it (JSON values).
+        uri: location of its files.
+        created: UTC seconds.
+        files: name → ``bytes``, ``sha256`` and, where the store knows it, ``crc32c``.
+    """
+
+    step: int
+    metadata: dict[str, Any]
+    uri: str
+    created: float
+    files: dict[str, dict[str, Any]]
+
+
+def info_of(folder: str, entry: dict[str, Any]) -> CheckpointInfo:
+    """An entry of the index of ``folder`` as callers see it."""
+    return CheckpointInfo(
+        step=entry["step"],
+        metadata=entry["metadata"],
+        uri=join(folder, entry["id"]),
+        created=entry["created"],
+        files=entry["files"],
+    )
+
+
+def restore_files(store: Store, info: CheckpointInfo, destination: Path) -> None:
+    """Copy a checkpoint to a local directory, as :meth:`CheckpointStore.restore` promises it."""
+
+    def earlier(_: Path) -> tuple[str, set[str]]:
+        return "checkpoint", set(info.files)
+
+    try:
+        with replacing(destination, artifact_in=earlier, option="the checkpoint's folder") as folder:
+            for name, expected in info.files.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                store.download_file(join(info.uri, name), path)
+                size, digest = path.stat().st_size, sha256_file(path)
+                if (size, digest) != (expected["bytes"], expected["sha256"]):
+                    raise StorageError(
+                        f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
+                        f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…",
+                        code="checkpoint.damaged",
+                    )
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{info.uri}: a file of the checkpoint is gone ({error})", code="checkpoint.damaged"
+        ) from None
+
+
+def is_intact(store: Store, folder: str, entry: dict[str, Any]) -> bool:
+    """Whether the files of an index's entry are all there and unchanged."""
+    for name, expected in entry["files"].items():
+        uri = join(folder, entry["id"], name)
+        info = store.stat(uri)
+        if info is None or info.size != expected["bytes"]:
+            return False
+        if info.crc32c and "crc32c" in expected:
+            if info.crc32c != expected["crc32c"]:
+                return False
+        elif is_local(uri) and sha256_file(local_path(uri)) != expected["sha256"]:
+            return False
+    return True
+
+
+def delete_files(store: Store, folder: str, entry: dict[str, Any]) -> None:
+    """Remove what the index no longer names; what cannot be removed is left to garbage collection."""
+    for file in entry["files"]:
+        try:
+            store.delete(join(folder, entry["id"], file))
+        except (OSError, StorageError):
+            return
+    if is_local(folder):
+        shutil.rmtree(local_path(join(folder, entry["id"])), ignore_errors=True)
