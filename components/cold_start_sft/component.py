@@ -12,7 +12,6 @@ def cold_start_sft(
     traces: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
-    report_markdown: dsl.Output[dsl.Markdown],
     config: dict = {},  # noqa: B006
 ) -> None:
     """Fine-tune on verified reasoning traces, from which reinforcement learning then starts.
@@ -26,7 +25,6 @@ def cold_start_sft(
     Returns:
         model: The model directory.
         report: Loss, figures on validation, settings.
-        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import train_cold_start
@@ -41,4 +39,4 @@ def cold_start_sft(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish_training(model, manifest, report, report_markdown)
+        step.finish_training(model, manifest, report)

@@ -10,7 +10,6 @@ def pretrain_rating(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
-    report_markdown: dsl.Output[dsl.Markdown],
     config: dict = {},  # noqa: B006
 ) -> None:
     """Pre-train the small placeholder for an instruct model, or name a real one to start from.
@@ -22,7 +21,6 @@ def pretrain_rating(
     Returns:
         model: The model directory.
         report: Loss, figures on validation, settings.
-        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import pretrain_rating
@@ -35,4 +33,4 @@ def pretrain_rating(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish_training(model, manifest, report, report_markdown)
+        step.finish_training(model, manifest, report)

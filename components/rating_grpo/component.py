@@ -11,7 +11,6 @@ def rating_grpo(
     parent: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
-    report_markdown: dsl.Output[dsl.Markdown],
     config: dict = {},  # noqa: B006
 ) -> None:
     """Train a language model to reason and rate, by GRPO on format and error of its ratings.
@@ -24,7 +23,6 @@ def rating_grpo(
     Returns:
         model: The model directory.
         report: Loss, figures on validation, settings.
-        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.rating.stages import train_rating_grpo
@@ -38,4 +36,4 @@ def rating_grpo(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish_training(model, manifest, report, report_markdown)
+        step.finish_training(model, manifest, report)

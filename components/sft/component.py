@@ -10,7 +10,6 @@ def sft(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
-    report_markdown: dsl.Output[dsl.Markdown],
     start_from: str = "",
     config: dict = {},  # noqa: B006
 ) -> None:
@@ -24,7 +23,6 @@ def sft(
     Returns:
         model: The model directory.
         report: Loss, figures on validation, settings.
-        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step, registered_model
     from latentrec.training.latentr3.sft import train_sft
@@ -39,4 +37,4 @@ def sft(
                 metric_logger=step.metric_logger,
                 checkpoint_root=checkpoint_root(),
             )
-        step.finish_training(model, manifest, report, report_markdown)
+        step.finish_training(model, manifest, report)

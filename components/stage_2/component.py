@@ -11,7 +11,6 @@ def stage_2(
     parent: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
-    report_markdown: dsl.Output[dsl.Markdown],
     objective: str = "title_objective",
     config: dict = {},  # noqa: B006
 ) -> None:
@@ -26,7 +25,6 @@ def stage_2(
     Returns:
         model: The model directory.
         report: Loss, figures on validation, settings.
-        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step, stage_2_trainer
 
@@ -39,4 +37,4 @@ def stage_2(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish_training(model, manifest, report, report_markdown)
+        step.finish_training(model, manifest, report)

@@ -10,7 +10,6 @@ def train_sequential(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
-    report_markdown: dsl.Output[dsl.Markdown],
     config: dict = {},  # noqa: B006
 ) -> None:
     """Train one encoder on item ids.
@@ -22,7 +21,6 @@ def train_sequential(
     Returns:
         model: The model directory.
         report: Loss, figures on validation, settings.
-        report_markdown: The same figures as Markdown.
     """
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.sequential.train import train_sequential
@@ -35,4 +33,4 @@ def train_sequential(
             metric_logger=step.metric_logger,
             checkpoint_root=checkpoint_root(),
         )
-        step.finish_training(model, manifest, report, report_markdown)
+        step.finish_training(model, manifest, report)

@@ -69,19 +69,18 @@ class Step:
             self.run.log_report(report, f"{self.status.step}.html")
         self.status.details["counts"] = manifest.counts
 
-    def finish_training(self, artifact: Any, manifest: Manifest | None, html: Any, markdown: Any) -> None:
+    def finish_training(self, artifact: Any, manifest: Manifest | None, report: Any) -> None:
         """The same for a model directory, with the report of its training.
 
         Args:
             artifact: KFP's output that is the directory.
             manifest: of the directory; ``None`` in the ranks above 0.
-            html: KFP's output for the report as a page.
-            markdown: KFP's output for its tables.
+            report: KFP's output for the report.
         """
         self.finish(artifact, manifest)
         if manifest is not None:
-            training_report(artifact.path).write(html.path, markdown.path)
-            self.run.log_report(html.path, f"{self.status.step}.html")
+            Path(report.path).write_text(training_report(artifact.path), encoding="utf-8")
+            self.run.log_report(report.path, f"{self.status.step}.html")
 
     def finish_evaluation(
         self, artifact: Any, manifest: Manifest, *, reports: Mapping[str, Any], metrics: Any

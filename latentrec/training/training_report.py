@@ -1,13 +1,12 @@
-"""How one model was trained, from its directory alone: a page with curves, and the same figures as Markdown.
+"""How one model was trained, from its directory alone: a page with curves and figures.
 
-A step shows both on its own page in Kubeflow and MLflow; a step served from the cache shows those of the
+A step shows it on its own page in Kubeflow and MLflow; a step served from the cache shows that of the
 training that made its model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from markupsafe import Markup
 
 from latentrec.core.charts import line_chart
 from latentrec.core.html_page import render_page
-from latentrec.core.text import markdown_text
 from latentrec.models import ModelInfo, read_curve, read_model
 
 MOST_POINTS = 400
@@ -45,26 +43,8 @@ STAGES = {
 }
 
 
-@dataclass(frozen=True)
-class TrainingReport:
-    """A report, ready to be written.
-
-    Attributes:
-        html: a page that needs nothing from outside.
-        markdown: its tables.
-    """
-
-    html: str
-    markdown: str
-
-    def write(self, html: str | Path, markdown: str | Path) -> None:
-        """Write the report as HTML and as Markdown."""
-        Path(html).write_text(self.html, encoding="utf-8")
-        Path(markdown).write_text(self.markdown, encoding="utf-8")
-
-
-def training_report(directory: str | Path) -> TrainingReport:
-    """The report of a finished model directory.
+def training_report(directory: str | Path) -> str:
+    """The report of a finished model directory: an HTML page that needs nothing from outside.
 
     Raises:
         UserError: it is not one.
@@ -82,8 +62,7 @@ def training_report(directory: str | Path) -> TrainingReport:
         "settings": [(name, "" if value is None else str(value)) for name, value in info.config.items()],
     }
     charts = [(title, Markup(svg)) for title, svg in _charts(curve)]
-    page = render_page("latentrec.training", "training_report.html", {**context, "charts": charts})
-    return TrainingReport(page, _markdown(context))
+    return render_page("latentrec.training", "training_report.html", {**context, "charts": charts})
 
 
 def _kept(info: ModelInfo, counts: Mapping[str, Any], evaluations: Sequence[Mapping[str, float]]) -> str:
@@ -122,28 +101,6 @@ def _table(evaluations: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     chosen = list(reversed(evaluations[::-1][::every]))
     rows = [[f"{entry['step']:,.0f}", *(_shown(entry.get(name)) for name in names)] for entry in chosen]
     return {"columns": ["step", *(name.removeprefix("valid/") for name in names)], "rows": rows}
-
-
-def _markdown(context: Mapping[str, Any]) -> str:
-    blocks = [f"# {markdown_text(context['heading'])}", context["kept"]]
-    blocks += [markdown_text(note) for note in context["notes"]]
-    blocks.append(_markdown_table(["", ""], context["facts"]))
-    blocks += [
-        "## On validation, of the weights kept",
-        _markdown_table(["figure", "value"], context["results"]),
-    ]
-    evaluations = context["evaluations"]
-    if len(evaluations["rows"]) > 1:
-        blocks += ["## On validation, over training", _markdown_table(**evaluations)]
-    return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [[markdown_text(cell) for cell in line] for line in (columns, *rows)]
-    lines.insert(1, ["---"] * len(columns))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _shown(value: Any) -> str:

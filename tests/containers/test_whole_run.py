@@ -282,9 +282,6 @@ def test_two_processes_train_in_one_container(first, world, tmp_path):
             "artifacts": {
                 "model": artifact("model", f"{output}/model", "system.Model"),
                 "report": artifact("report", f"{output}/report", "system.HTML"),
-                "report_markdown": artifact(
-                    "report_markdown", f"{output}/report_markdown", "system.Markdown"
-                ),
             },
             "outputFile": f"{output}/executor_output.json",
         },
