@@ -1,6 +1,6 @@
 """Which events stay: windows, usable items, exact repeats, k-core, widening; and the funnel of counts.
 
-Events are columns (see :class:`latentrec.data.reading.events.Events`); a filter maps an ascending array of
+Events are columns (see :class:`latentrec.data.reading.reviews.Events`); a filter maps an ascending array of
 event indices to the sub-array that stays, so that file order is never lost.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from latentrec.data.data_prep_config import months_before
-from latentrec.data.reading.events import Events
+from latentrec.data.reading.reviews import Events
 
 _CHUNK = 1 << 20
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from latentrec.data.reading.events import Events
 from latentrec.data.reading.metadata import Metadata, titles_of
+from latentrec.data.reading.reviews import Events
 from latentrec.data.splits import Split, history_rows
 
 SAMPLES_PER_WRITE = 1 << 17
@@ -106,16 +106,16 @@ def users_table(interactions: Interactions, split: Split, *, is_rating: bool) ->
     return pa.table(columns)
 
 
-def interactions_table(interactions: Interactions, texts: tuple[pa.Array, pa.Array] | None) -> pa.Table:
-    """``interactions.parquet``."""
-    columns: dict[str, pa.Array] = {
+def interactions_table(interactions: Interactions, texts: pa.Table | None) -> pa.Table:
+    """``interactions.parquet``; for the rating task with the columns of ``texts``."""
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "user_id": pa.array(interactions.user),
         "item_id": pa.array(interactions.item),
         "rating": pa.array(interactions.rating),
         "timestamp": pa.array(interactions.time),
     }
     if texts is not None:
-        columns["review_text"], columns["summary"] = texts
+        columns.update(zip(texts.column_names, texts.columns, strict=True))
     return pa.table(columns)
 
 

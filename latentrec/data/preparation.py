@@ -21,11 +21,15 @@ from latentrec.data.parquet_writer import (
     write_samples,
     write_table,
 )
-from latentrec.data.reading.input_check import require_fingerprint, require_unchanged, versions_of
-from latentrec.data.reading.input_files import find_inputs
+from latentrec.data.reading.input_files import (
+    InputFile,
+    find_inputs,
+    require_fingerprint,
+    require_unchanged,
+)
 from latentrec.data.reading.line_reader import BadLines
 from latentrec.data.reading.metadata import Metadata, read_metadata
-from latentrec.data.reading.reviews import Reviews, read_reviews, read_texts
+from latentrec.data.reading.reviews import Reviews, read_reviews
 from latentrec.data.splits import SPLIT_NAMES, split_samples
 from latentrec.data.validation import require
 from latentrec.storage import ArtifactWriter, Manifest
@@ -52,13 +56,13 @@ def prepare(config: DataPrepConfig, output: str | Path, *, inputs_fingerprint: s
     sources = (*config.reviews, *config.metadata)
     with ArtifactWriter(output, "dataset", config, identity=config.identity(), sources=sources) as writer:
         require_fingerprint(config.reviews, config.metadata, inputs_fingerprint)
-        versions = versions_of(find_inputs(sources))
+        reviews, metadata = find_inputs(config.reviews), find_inputs(config.metadata)
         previous = read_previous(config.previous) if config.previous else None
-        prepared = read_filter_split(config)
+        prepared = read_filter_split(config, reviews, metadata, writer.path)
         checks = run_checks(prepared, previous)
         require(checks)
         write_tables(writer.path, prepared)
-        require_unchanged(versions)
+        require_unchanged([*reviews, *metadata])
         writer.counts = counts_of(prepared)
         writer.extra = extra_of(prepared, checks)
         if previous is not None:
@@ -68,18 +72,20 @@ def prepare(config: DataPrepConfig, output: str | Path, *, inputs_fingerprint: s
     return writer.manifest
 
 
-def read_filter_split(config: DataPrepConfig) -> DatasetSummary:
-    """Everything up to the checks, in memory.
+def read_filter_split(
+    config: DataPrepConfig, review_files: list[InputFile], metadata_files: list[InputFile], folder: Path
+) -> DatasetSummary:
+    """Everything up to the checks, in memory; texts of reviews, for the rating task only, wait in ``folder``.
 
     Raises:
         UserError: bad input, or nothing is left.
     """
     bad = BadLines(config.skip_bad_lines, config.max_bad_share)
-    reviews = read_reviews(config.reviews, bad, texts=config.task == "rating")
+    reviews = read_reviews(review_files, bad, texts_in=folder if config.task == "rating" else None)
     metadata = None
-    if config.metadata:
+    if metadata_files:
         metadata = read_metadata(
-            config.metadata,
+            metadata_files,
             reviews.events.item_keys,
             BadLines(config.skip_bad_lines, config.max_bad_share),
             wanted=reachable_items(reviews.events, config.seconds("window_end"), config.k_core),
@@ -99,10 +105,10 @@ def read_filter_split(config: DataPrepConfig) -> DatasetSummary:
 
 
 def write_tables(directory: Path, prepared: DatasetSummary) -> None:
-    """Write the Parquet files; texts of reviews are read in a second pass, for the rating task only."""
+    """Write the Parquet files."""
     interactions, split = prepared.interactions, prepared.split
     is_rating = prepared.config.task == "rating"
-    texts = read_texts(prepared.reviews, interactions.source_row) if is_rating else None
+    texts = prepared.reviews.texts and prepared.reviews.texts.take(interactions.source_row)
     items = items_table(interactions, prepared.metadata, split, is_rating=is_rating)
     write_table(directory / "items.parquet", items)
     write_table(directory / "users.parquet", users_table(interactions, split, is_rating=is_rating))

@@ -8,6 +8,8 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.steps.parameters import REVIEWS, locations
 
+_HEAD_BYTES = 1 << 18
+
 
 def check_inputs(reviews: Any, metadata: Any = None) -> str:
     """Check that the inputs exist and are of a format that data preparation reads; fingerprint them.
@@ -15,7 +17,7 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
     Raises:
         UserError: a location is empty, absent, damaged at its head, or of no known format.
     """
-    from latentrec.data.reading.input_check import fingerprint_inputs, recognize_inputs
+    from latentrec.data.reading.input_files import fingerprint_inputs
 
     given = listed(reviews), listed(metadata)
     if not given[0]:
@@ -25,6 +27,23 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
         )
     recognize_inputs(*given)
     return fingerprint_inputs(*given)
+
+
+def recognize_inputs(reviews: tuple[str, ...], metadata: tuple[str, ...]) -> list[str]:
+    """Names of the formats of every input, from the first lines of each; data preparation reads the same.
+
+    Raises:
+        UserError: an input is missing, empty, damaged at its head or of no known format.
+    """
+    from latentrec.data.reading.formats import recognize_reviews
+    from latentrec.data.reading.input_files import find_inputs, read_blocks, recognized
+    from latentrec.data.reading.metadata import recognize_metadata
+
+    names = []
+    for uris, recognize in ((reviews, recognize_reviews), (metadata, recognize_metadata)):
+        for file in find_inputs(uris):
+            names.append(recognized(read_blocks(file, _HEAD_BYTES), file.uri, recognize)[0].name)
+    return names
 
 
 def check_boxes(boxes: Mapping[str, tuple[str, ...]]) -> str:

@@ -17,13 +17,13 @@ import atheris
 
 with atheris.instrument_imports(include=["latentrec"]):
     from latentrec.core import UserError
-    from latentrec.data.reading import delimited, events, formats, json_lines, line_reader, reviews
+    from latentrec.data.reading import byte_streams, formats, input_files, line_reader, reviews
     from latentrec.models import gguf as gguf_reader
     from latentrec.serving import request_schemas, scoring_server
     from latentrec.storage import StorageError, checkpoint_index, manifest
 from tests.fuzz.refusals import require_one_line
 
-INSTRUMENTED = (delimited, events, formats, json_lines)
+INSTRUMENTED = (byte_streams, formats)
 REFUSED = (UserError, StorageError, request_schemas.BadRequest)
 Campaign = tuple[Callable[[bytes], object], list[bytes]]
 
@@ -37,8 +37,9 @@ def review_lines(folder: Path) -> Campaign:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        for texts in (False, True):
-            reviews.read_reviews((str(path),), line_reader.BadLines(True, 1.0), texts=texts)
+        for texts_in in (None, folder):
+            files = input_files.find_inputs((str(path),))
+            reviews.read_reviews(files, line_reader.BadLines(True, 1.0), texts_in=texts_in)
 
     ratings = [
         ",".join(map(str, (r["reviewerID"], r["asin"], r["overall"], r["unixReviewTime"]))) for r in rows

@@ -10,9 +10,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from latentrec.core import UserError
 from latentrec.core.redact import redact
 from latentrec.core.text import printable
-from latentrec.data.reading.input_files import Block, InputFile, map_in_order, read_blocks
+from latentrec.data.reading.input_files import Block, map_in_order
 
+R = TypeVar("R")
 _LARGEST_WHOLE = 1 << 63
 _SURROGATE = re.compile("[\ud800-\udfff]")
 UNFIT = re.compile("[\0\ud800-\udfff]")
@@ -144,11 +145,6 @@ class LineParser(Protocol):
         """What is read, in order."""
         ...
 
-    @property
-    def skip_lines(self) -> int:
-        """Lines at the top of a file that hold no row (a header)."""
-        ...
-
     def parse(self, data: bytes) -> pa.Table | None:
         """All lines of a block as columns, or ``None`` when any line cannot be read."""
         ...
@@ -162,45 +158,41 @@ class LineParser(Protocol):
         ...
 
 
-def read_tables(file: InputFile, parser: LineParser, bad: BadLines) -> Iterator[tuple[Block, pa.Table]]:
+def read_tables(
+    blocks: Iterator[Block], parser: LineParser, bad: BadLines
+) -> Iterator[tuple[Block, pa.Table]]:
     """The columns of a file, block by block, parsed by as many threads as there are processors.
-
-    Fills in ``file.lines``.
 
     Raises:
         UserError: the file is damaged, or a line is bad and may not be skipped; the message names it.
     """
 
-    def parse(block: Block) -> tuple[pa.Table | None, int]:
-        lines = block.count_lines()
+    def parse(block: Block) -> pa.Table | None:
         if b"\0" in block.data or b"\\u0000" in block.data:
-            return None, lines  # zero bytes: line by line
+            return None  # zero bytes: line by line
         if not block.data.isascii():
             try:
                 block.data.decode("utf-8")
             except UnicodeDecodeError:
-                return None, lines
+                return None
         table = parser.parse(block.data)
-        is_good = table is not None and table.num_rows == lines and is_sound(table, parser.columns)
-        return (table if is_good else None), lines
+        is_good = table is not None and table.num_rows == block.lines and is_sound(table, parser.columns)
+        return table if is_good else None
 
-    file.lines = 0
-    for block, (table, lines) in map_in_order(
-        parse, _below_header(file, parser), min(os.cpu_count() or 1, 8)
-    ):
-        if table is None:
-            table = parse_by_line(block, file.lines + parser.skip_lines + 1, parser, bad)
-        file.lines += lines
-        yield block, table
+    for block, table in map_in_order(parse, blocks, min(os.cpu_count() or 1, 8)):
+        yield block, _parse_by_line(block, parser, bad) if table is None else table
 
 
-def parse_by_line(block: Block, first_line: int, parser: LineParser, bad: BadLines) -> pa.Table:
-    """The columns of a block in which something is unusual, each line parsed by itself.
+def _parse_by_line(block: Block, parser: LineParser, bad: BadLines) -> pa.Table:
+    """The columns of a block in which something is unusual, each line parsed by itself."""
 
-    Raises:
-        UserError: a line is bad and may not be skipped; the message names it.
-    """
-    rows = [row for _, row in good_lines(block, first_line, parser, bad)]
+    def checked(line: bytes) -> dict[str, Any]:
+        row = parser.row(line)
+        if problem := _row_problem(row, parser.columns):
+            raise ValueError(problem)
+        return row
+
+    rows = [*good_lines(block, checked, bad)]
     schema = schema_of(parser.columns)
     columns = [[column.value(row) for row in rows] for column in parser.columns]
     return pa.table(
@@ -208,29 +200,23 @@ def parse_by_line(block: Block, first_line: int, parser: LineParser, bad: BadLin
     )
 
 
-def good_lines(
-    block: Block, first_line: int, parser: LineParser, bad: BadLines
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, its fields) of every usable line; the others go to ``bad``."""
-    for number, line in enumerate(block.data.split(b"\n"), first_line):
+def good_lines(block: Block, parse: Callable[[bytes], R], bad: BadLines) -> Iterator[R]:
+    """What ``parse`` makes of every line that it can read; the others go to ``bad``.
+
+    Raises:
+        UserError: a line is bad and may not be skipped; the message names it.
+    """
+    for number, line in enumerate(block.data.split(b"\n"), block.first_line):
         if not line.strip():
             continue
         try:
-            row = parser.row(line)
+            yield parse(line)
         except UnicodeDecodeError as error:
             bad.add(block.uri, number, f"not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1})")
-            continue
         except RecursionError:
             bad.add(block.uri, number, "nested too deeply")
-            continue
         except ValueError as error:
             bad.add(block.uri, number, str(error))
-            continue
-        problem = _row_problem(row, parser.columns)
-        if problem:
-            bad.add(block.uri, number, problem)
-        else:
-            yield number, row
 
 
 def is_sound(table: pa.Table, columns: tuple[Column, ...]) -> bool:
@@ -254,15 +240,6 @@ def is_sound(table: pa.Table, columns: tuple[Column, ...]) -> bool:
 def schema_of(columns: tuple[Column, ...]) -> pa.Schema:
     """Arrow schema of the columns."""
     return pa.schema([(column.name, column.kind) for column in columns])
-
-
-def _below_header(file: InputFile, parser: LineParser) -> Iterator[Block]:
-    to_skip = parser.skip_lines
-    for block in read_blocks(file):
-        data = block.data
-        while to_skip and data:
-            data, to_skip = data[data.find(b"\n") + 1 or len(data) :], to_skip - 1
-        yield Block(block.uri, data, block.raw_bytes) if data is not block.data else block
 
 
 def without_surrogates(text: str) -> str:

@@ -1,17 +1,195 @@
-"""Product metadata: titles, brands, descriptions and categories of the items that have reviews."""
+"""Product metadata: titles, brands, descriptions and categories of the items that have reviews.
+
+Amazon's JSON lines (strict or Python literals) and MovieLens' item files.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from latentrec.core import UserError, progress
-from latentrec.data.reading.input_files import InputFile, find_inputs, first_block, read_blocks, total_bytes
-from latentrec.data.reading.line_reader import BadLines
-from latentrec.data.reading.metadata_formats import ItemText, metadata_rows, recognize_metadata
-from latentrec.data.titles import is_usable
+from latentrec.core.text import printable
+from latentrec.data.reading.formats import first_lines, parse_object, split_line
+from latentrec.data.reading.input_files import Block, InputFile, ahead, read_blocks, recognized, total_bytes
+from latentrec.data.reading.line_reader import UNFIT, BadLines, good_lines, without_surrogates
+from latentrec.data.titles import clean_text, clean_title, is_usable
+
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+    "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """What metadata says of one item, cleaned; absent parts are ``None``."""
+
+    title: str
+    brand: str | None = None
+    description: str | None = None
+    categories: str | None = None
+
+
+class MetadataFormat(Protocol):
+    """How lines of one kind of metadata are read."""
+
+    name: str
+    has_header: bool
+
+    def key(self, line: bytes) -> tuple[str, Any]:
+        """The item's key, and what :meth:`text` needs of the line.
+
+        Raises:
+            ValueError: the line cannot be read; the message says why, without the line's number.
+        """
+        ...
+
+    def title(self, row: Any) -> str:
+        """The item's title, cleaned; empty where there is none."""
+        ...
+
+    def text(self, row: Any) -> ItemText:
+        """All that the row says of the item."""
+        ...
+
+
+class AmazonMetadata:
+    """One object a line: strict JSON (2018, 2023) or Python literals (2014), which are never executed."""
+
+    has_header = False
+
+    def __init__(self, key_name: str):
+        self.name = f"amazon metadata ({key_name})"
+        self._key_name = key_name
+
+    def key(self, line: bytes) -> tuple[str, Any]:
+        """Parse the line."""
+        text = line.decode("utf-8")
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            row = parse_object(text)
+            if row is None:
+                raise ValueError(f"neither JSON nor a Python literal ({printable(str(error))})") from None
+        if not isinstance(row, dict) or not isinstance(row.get(self._key_name), str):
+            raise ValueError(f"'{self._key_name}' is missing or no text")
+        if not row[self._key_name]:
+            raise ValueError(f"'{self._key_name}' is empty")
+        if UNFIT.search(row[self._key_name]):
+            raise ValueError(f"'{self._key_name}' is {ascii(row[self._key_name])[:60]}, no key")
+        return row[self._key_name], row
+
+    def title(self, row: Any) -> str:
+        """The field ``title``."""
+        return clean_title(_flat(row.get("title"), " "))
+
+    def text(self, row: Any) -> ItemText:
+        """Title, brand (2023: store), description and categories."""
+        details = row.get("details")
+        brand = row.get("brand") or row.get("store")
+        if not brand and isinstance(details, dict):
+            brand = details.get("Brand")
+        categories = row.get("categories") or row.get("category") or row.get("main_category")
+        return ItemText(
+            title=self.title(row),
+            brand=clean_title(_flat(brand, " ")) or None,
+            description=clean_text(_flat(row.get("description"), " ")) or None,
+            categories=clean_text(_flat(categories, " > "), 500) or None,
+        )
+
+
+class MovieLensMetadata:
+    """``u.item`` (bars), ``movies.dat`` (double colons) or ``movies.csv``; UTF-8 or else Latin-1."""
+
+    name = "movielens items"
+
+    def __init__(self, delimiter: str):
+        self.has_header = delimiter == ","
+        self._delimiter = delimiter
+
+    def key(self, line: bytes) -> tuple[str, Any]:
+        """Split the line."""
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            text = line.decode("latin-1")
+        try:
+            fields = (
+                text.rstrip("\r\n").split("|")
+                if self._delimiter == "|"
+                else split_line(text, self._delimiter)
+            )
+        except csv.Error as error:
+            raise ValueError(f"not readable as delimited text ({error})") from None
+        if UNFIT.search(fields[0] if fields else ""):
+            raise ValueError(f"the item is {ascii(fields[0])[:60]}, no key")
+        if len(fields) < 3 or not fields[0]:
+            raise ValueError(f"{len(fields)} fields, expected at least item, title and genres")
+        return fields[0], fields
+
+    def title(self, row: Any) -> str:
+        """The second field."""
+        return clean_title(row[1])
+
+    def text(self, row: Any) -> ItemText:
+        """Title and genres."""
+        if self._delimiter == "|":
+            genres = [name for name, flag in zip(_GENRES, row[5:], strict=False) if flag.strip() == "1"]
+        else:
+            genres = row[2].split("|")
+        return ItemText(title=self.title(row), categories=" > ".join(genres) or None)
+
+
+def recognize_metadata(block: Block) -> MetadataFormat:
+    """The format of a metadata file from its first lines.
+
+    Raises:
+        UserError: none that is known.
+    """
+    lines = first_lines(block)
+    for line in lines:
+        row = parse_object(line)
+        if row and ({"reviewerID", "reviewText"} & set(row) or {"user_id", "rating"} <= set(row)):
+            raise UserError(
+                f"{block.uri} holds reviews and not product metadata; give it as --reviews (REVIEWS), and as "
+                "--metadata (META) the file of the products",
+                code="metadata.is_reviews",
+            )
+        for name in ("parent_asin", "asin"):
+            if row and name in row:
+                return AmazonMetadata(name)
+    for delimiter, least in (("|", 20), ("::", 3)):
+        rows = [line.split(delimiter) for line in lines]
+        if sum(len(row) >= least for row in rows) * 2 > len(rows):  # a line may be damaged
+            _refuse_other_movielens(block.uri, [row for row in rows if len(row) >= least])
+            return MovieLensMetadata(delimiter)
+    if lines[0].lower().replace(" ", "").startswith("movieid,title"):
+        return MovieLensMetadata(",")
+    raise UserError(
+        f"{block.uri}: no metadata format that is known (Amazon JSON lines with 'asin' or 'parent_asin', "
+        f"MovieLens items); the first line begins {lines[0][:60]!a}",
+        code="metadata.unknown_format",
+    )
+
+
+def _refuse_other_movielens(uri: str, rows: list[list[str]]) -> None:
+    """Ratings and users of MovieLens have the same delimiters as its items: a second field without a letter,
+    or of one letter, is no title.
+    """
+    titles = sum(sum(sign.isalpha() for sign in row[1]) > 1 for row in rows)
+    if titles * 2 <= len(rows):
+        raise UserError(
+            f"{uri}: its second fields ({', '.join(ascii(row[1])[:30] for row in rows[:3])}) are no titles; "
+            "as --metadata (META) give MovieLens' items (u.item, movies.dat or movies.csv), and its ratings "
+            "as --reviews (REVIEWS)",
+            code="metadata.unknown_format",
+        )
 
 
 @dataclass(frozen=True)
@@ -36,7 +214,7 @@ class Metadata:
 
 
 def read_metadata(
-    uris: tuple[str, ...],
+    files: list[InputFile],
     item_keys: pa.Array,
     bad: BadLines,
     *,
@@ -50,7 +228,7 @@ def read_metadata(
     rows does not matter.
 
     Args:
-        uris: files or folders.
+        files: what to read, in this order.
         item_keys: keys of the items that were reviewed; the place is the code.
         bad: counts lines that cannot be read, or stops at the first.
         wanted: bool (items,); texts of other items are not kept, so memory holds what can be in the result.
@@ -58,10 +236,9 @@ def read_metadata(
         max_title_words: likewise.
 
     Raises:
-        UserError: a file is missing, damaged or of no known format, a line is bad, or no row belongs to an
-            item that was reviewed.
+        UserError: a file is damaged or of no known format, a line is bad, or no row belongs to an item that
+            was reviewed.
     """
-    files = find_inputs(uris)
     codes = {key: code for code, key in enumerate(item_keys.to_pylist())}
     texts: list[ItemText | None] = [None] * len(codes)
     usable = [False] * len(codes)
@@ -69,10 +246,10 @@ def read_metadata(
     rows = matched = 0
     with progress("read metadata", total_bytes(files), "B") as bar:
         for file in files:
-            file_format, header = recognize_metadata(first_block(file))
+            file_format, blocks = recognized(ahead(read_blocks(file)), file.uri, recognize_metadata)
             formats.append(file_format.name)
-            for block in read_blocks(file):
-                for key, row in metadata_rows(block, file.lines + 1, header, file_format, bad):
+            for block in blocks:
+                for key, row in good_lines(block, file_format.key, bad):
                     rows += 1
                     code = codes.get(key)
                     if code is None:
@@ -87,14 +264,14 @@ def read_metadata(
                     is_good = is_usable(text.title, title_filter, max_title_words)
                     if _is_better(text, is_good, texts[code], usable[code]):
                         texts[code], usable[code] = text, is_good
-                file.lines += block.count_lines()
+                file.lines += block.lines
                 bar.set_postfix_str(f"{rows:,} rows", refresh=False)
                 bar.update(block.raw_bytes)
-    bad.check_share(uris[0], sum(file.lines for file in files))
+    bad.check_share(files[0].uri, sum(file.lines for file in files))
     if not matched:
         raise UserError(
-            f"{uris[0]}: none of its {rows:,} items occurs in the reviews (which name {item_keys[0]} and "
-            f"{len(item_keys) - 1:,} others); is it the metadata of another category?",
+            f"{files[0].uri}: none of its {rows:,} items occurs in the reviews (which name {item_keys[0]} "
+            f"and {len(item_keys) - 1:,} others); is it the metadata of another category?",
             code="metadata.no_common_item",
         )
     return Metadata(texts, usable, files, formats, rows, bad)
@@ -123,3 +300,14 @@ def _is_better(text: ItemText, is_good: bool, old: ItemText | None, old_is_good:
 
 def _order(text: ItemText) -> tuple[str, ...]:
     return (text.title, text.brand or "", text.description or "", text.categories or "")
+
+
+def _flat(value: Any, separator: str, depth: int = 0) -> str:
+    """A field as one string: lists (of lists) are joined, anything else but text is dropped."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, list) and depth < 8:
+        return separator.join(
+            part for part in (_flat(entry, separator, depth + 1) for entry in value) if part
+        )
+    return ""

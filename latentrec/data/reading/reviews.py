@@ -1,108 +1,180 @@
-"""Review files to events, streaming; and in a second pass the texts of the events that were kept."""
+"""Review files to columns: ids become codes while files stream by, and texts are put aside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from latentrec.core import UserError, progress
-from latentrec.data.reading.events import EventBuilder, Events
 from latentrec.data.reading.formats import ReviewFormat, recognize_reviews
-from latentrec.data.reading.input_files import InputFile, find_inputs, first_block, total_bytes
+from latentrec.data.reading.input_files import InputFile, ahead, read_blocks, recognized, total_bytes
 from latentrec.data.reading.line_reader import BadLines, read_tables
+
+_TEXTS = pa.schema([("review_text", pa.string()), ("summary", pa.string())])
+
+
+@dataclass(frozen=True)
+class Events:
+    """Every event that was read, in file order.
+
+    Attributes:
+        user, item: int32 (n,), codes into the keys.
+        rating: float32 (n,).
+        time: int64 (n,), UTC seconds.
+        user_keys, item_keys: Arrow strings; the place is the code.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    time: np.ndarray
+    user_keys: pa.Array
+    item_keys: pa.Array
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self.user)
+
+
+class KeyCodes:
+    """Turns a stream of strings into codes in order of first appearance.
+
+    Strings wait until as many are pending as half the dictionary (at least a million); then dictionary and
+    pending chunks are encoded in one pass of a hash table. The dictionary stands first, so its codes never
+    change, and the work stays proportional to the number of strings.
+    """
+
+    def __init__(self, least_pending: int = 1 << 20):
+        self.keys: pa.Array = pa.array([], pa.string())
+        self._least = least_pending
+        self._pending: list[pa.Array] = []
+        self._n_pending = 0
+        self._codes: list[np.ndarray] = [np.zeros(0, np.int32)]
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Append strings."""
+        self._pending.extend(values.chunks)
+        self._n_pending += len(values)
+        if self._n_pending >= max(self._least, len(self.keys) // 2):
+            self._encode()
+
+    def finish(self) -> tuple[np.ndarray, pa.Array]:
+        """All codes (int32) in order, and the keys."""
+        self._encode()
+        return np.concatenate(self._codes), self.keys
+
+    def _encode(self) -> None:
+        if not self._n_pending:
+            return
+        encoded = pa.chunked_array([self.keys, *self._pending], pa.string()).dictionary_encode()
+        chunks = encoded.chunks
+        known = len(self.keys)
+        self.keys = chunks[-1].dictionary
+        codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
+        self._codes.append(codes[known:])
+        self._pending, self._n_pending = [], 0
+
+
+class ReviewTexts:
+    """Texts and headlines of every event, in a temporary file without a name: no kill leaves it behind.
+
+    So the files are read once, although which events are kept is known only after the last. Compressed, it
+    takes a third to a half of what the texts do.
+    """
+
+    def __init__(self, folder: Path):
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by take)
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_stream(self._file, _TEXTS, options=options)
+
+    def add(self, table: pa.Table, names: tuple[str, ...]) -> None:
+        """Append a block's columns of these names; null where the format has none."""
+        columns = [table[name] for name in names] or [pa.nulls(len(table), pa.string())] * len(_TEXTS)
+        self._writer.write_table(pa.table(columns, _TEXTS))
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """Those of some events, once; the file is gone afterwards.
+
+        Args:
+            rows: int64, indices into the events, in any order.
+
+        Returns:
+            ``review_text`` and ``summary``, large_string columns in the order of ``rows``; null where absent.
+        """
+        self._writer.close()
+        self._file.seek(0)
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        parts = [_TEXTS.empty_table()]
+        start = 0
+        with self._file, progress("read texts", len(rows), " reviews") as bar:
+            for batch in pa.ipc.open_stream(self._file):
+                low, high = np.searchsorted(ascending, [start, start + len(batch)])
+                chosen = batch.take(pa.array(ascending[low:high] - start))
+                parts.append(pa.Table.from_batches([chosen]))
+                start += len(batch)
+                bar.update(int(high - low))
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        large = pa.schema([(field.name, pa.large_string()) for field in _TEXTS])
+        return pa.concat_tables(parts).cast(large).combine_chunks().take(pa.array(back))
 
 
 @dataclass(frozen=True)
 class Reviews:
-    """What was read: events in file order, the files with their formats, and lines that were dropped."""
+    """What was read: events in file order, the files with their formats, and lines that were dropped.
+
+    ``texts`` is ``None`` unless asked for.
+    """
 
     events: Events
     files: list[InputFile]
     formats: list[ReviewFormat]
     bad: BadLines
-
-    @property
-    def lines(self) -> int:
-        """Lines read, bad ones included."""
-        return sum(file.lines for file in self.files)
+    texts: ReviewTexts | None
 
 
-def read_reviews(uris: tuple[str, ...], bad: BadLines, *, texts: bool = False) -> Reviews:
+def read_reviews(files: list[InputFile], bad: BadLines, *, texts_in: Path | None = None) -> Reviews:
     """Read every file's events.
 
     Args:
-        uris: files, folders and prefixes.
+        files: what to read, in this order.
         bad: counts lines that cannot be read, or stops at the first.
-        texts: :func:`read_texts` will follow, so a line whose text cannot be read is bad as well: both passes
-            must see the same rows.
+        texts_in: folder for the texts, which are kept too; ``None``: they are not read.
 
     Raises:
-        UserError: a file is missing, damaged, of no known format, or a line is bad.
+        UserError: a file is damaged, of no known format, or a line is bad.
     """
-    files = find_inputs(uris)
-    formats = [recognize_reviews(first_block(file)) for file in files]
-    builder = EventBuilder()
-    for (user, item, rating, time), table, file_format in _tables(files, formats, bad, texts=texts):
-        seconds = table[time].to_numpy()
-        if file_format.time_divisor != 1:
-            seconds = seconds // file_format.time_divisor
-        builder.add(table[user], table[item], table[rating].to_numpy(), seconds)
-    reviews = Reviews(builder.finish(), files, formats, bad)
-    bad.check_share(uris[0], reviews.lines)
-    if not len(reviews.events):
-        raise UserError(f"{uris[0]}: no review could be read", code="reviews.empty")
-    return reviews
-
-
-def read_texts(reviews: Reviews, rows: np.ndarray) -> tuple[pa.Array, pa.Array]:
-    """Texts and headlines of some events, in a second pass that keeps nothing else.
-
-    Args:
-        reviews: what the first pass read.
-        rows: int64, indices into the events, in any order.
-
-    Returns:
-        (review_text, summary), Arrow large_string arrays in the order of ``rows``; null where absent.
-    """
-    order = np.argsort(rows, kind="stable")
-    ascending = rows[order]
-    texts: list[pa.Array] = []
-    summaries: list[pa.Array] = []
-    start = 0
-    bad = BadLines(reviews.bad.skip, 1.0)
-    for _, table, file_format in _tables(reviews.files, reviews.formats, bad, texts=True):
-        low, high = np.searchsorted(ascending, [start, start + table.num_rows])
-        chosen = table.take(pa.array(ascending[low:high] - start))
-        for parts, name in zip((texts, summaries), file_format.text or (None, None), strict=True):
-            values = chosen[name].combine_chunks() if name else pa.nulls(len(chosen), pa.string())
-            parts.append(values.cast(pa.large_string()))
-        start += table.num_rows
-    back = np.empty(len(rows), np.int64)
-    back[order] = np.arange(len(rows))
-    indices = pa.array(back)
-    return tuple(pc.take(_concat(parts), indices) for parts in (texts, summaries))  # type: ignore[return-value]
-
-
-def _tables(
-    files: list[InputFile], formats: list[ReviewFormat], bad: BadLines, *, texts: bool
-) -> Iterator[tuple[tuple[str, ...], pa.Table, ReviewFormat]]:
-    total = total_bytes(files)
+    users, items = KeyCodes(), KeyCodes()
+    ratings, times = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
+    texts = ReviewTexts(texts_in) if texts_in else None
+    formats = []
     rows = 0
-    with progress("read texts" if texts else "read reviews", total, "B") as bar:
-        for file, file_format in zip(files, formats, strict=True):
-            names = tuple(column.name for column in file_format.parser.columns)
-            parser = file_format.with_texts() if texts else file_format.parser
-            for block, table in read_tables(file, parser, bad):
-                rows += table.num_rows
+    with progress("read reviews", total_bytes(files), "B") as bar:
+        for file in files:
+            found, blocks = recognized(ahead(read_blocks(file)), file.uri, recognize_reviews)
+            formats.append(found)
+            user, item, rating, time = (column.name for column in found.parser.columns)
+            for block, table in read_tables(blocks, found.with_texts() if texts else found.parser, bad):
+                users.add(table[user])
+                items.add(table[item])
+                ratings.append(table[rating].to_numpy().astype(np.float32))
+                times.append(table[time].to_numpy() // found.time_divisor)
+                if texts:
+                    texts.add(table, found.text)
+                file.lines += block.lines
+                rows += len(table)
                 bar.set_postfix_str(f"{rows:,} rows", refresh=False)
                 bar.update(block.raw_bytes)
-                yield names, table, file_format
-
-
-def _concat(parts: list[pa.Array]) -> pa.Array:
-    chunks = [part.combine_chunks() if isinstance(part, pa.ChunkedArray) else part for part in parts]
-    return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
+    bad.check_share(files[0].uri, sum(file.lines for file in files))
+    if not rows:
+        raise UserError(f"{files[0].uri}: no review could be read", code="reviews.empty")
+    (user_codes, user_keys), (item_codes, item_keys) = users.finish(), items.finish()
+    events = Events(
+        user_codes, item_codes, np.concatenate(ratings), np.concatenate(times), user_keys, item_keys
+    )
+    return Reviews(events, files, formats, bad, texts)

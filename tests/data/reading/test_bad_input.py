@@ -88,11 +88,12 @@ def test_lines_that_text_calls_blank_and_bytes_do_not(refused, tmp_path, which, 
 
 def test_many_blank_lines_before_the_first_are_no_matter(tmp_path):
     from latentrec.data.reading.formats import recognize_reviews
-    from latentrec.data.reading.input_files import InputFile, first_block
+    from latentrec.data.reading.input_files import InputFile, read_blocks, recognized
 
     path = tmp_path / "reviews.json"
     path.write_bytes(b"\n \r\n" * 300 + lines(grid()))
-    assert recognize_reviews(first_block(InputFile(str(path), path.stat().st_size))).name == "amazon2018"
+    blocks = read_blocks(InputFile(str(path), path.stat().st_size))
+    assert recognized(blocks, str(path), recognize_reviews)[0].name == "amazon2018"
 
 
 def test_gzip_of_nothing(refused, tmp_path):

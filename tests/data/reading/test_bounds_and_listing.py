@@ -9,8 +9,7 @@ import zstandard
 
 from latentrec.data import DataPrepConfig, prepare
 from latentrec.data.reading.byte_streams import text_pieces
-from latentrec.data.reading.input_check import fingerprint_inputs
-from latentrec.data.reading.input_files import InputFile, find_inputs, read_blocks
+from latentrec.data.reading.input_files import InputFile, find_inputs, fingerprint_inputs, read_blocks
 from latentrec.storage import store_for
 from tests.errors import refused
 from tests.fixtures.review_files import grid, lines, write

@@ -10,7 +10,7 @@ import pytest
 from latentrec.cli import main
 from latentrec.core import UserError
 from latentrec.data import DataPrepConfig, prepare
-from latentrec.data.reading.input_check import recognize_inputs
+from latentrec.steps.inputs import recognize_inputs
 from tests.errors import refused
 from tests.fixtures.review_files import grid, lines, review, titles, write
 
