@@ -118,7 +118,7 @@ def _unpacked(stream: BinaryIO, uri: str, done: Callable[[str, int], None]) -> I
         if magic == _ZSTD
         else iter(lambda: packed.read(_RAW_BYTES), b"")
     )
-    written = told = 0
+    written = reported = 0
     while True:
         try:
             piece = next(pieces, None)
@@ -135,10 +135,10 @@ def _unpacked(stream: BinaryIO, uri: str, done: Callable[[str, int], None]) -> I
                 "does; check where it comes from",
                 code="reviews.inflates_too_much",
             )
-        yield piece, stored.size - told
-        told = stored.size
-    if stored.size > told:
-        yield b"", stored.size - told
+        yield piece, stored.size - reported
+        reported = stored.size
+    if stored.size > reported:
+        yield b"", stored.size - reported
     done(stored.digest.hexdigest(), stored.size)
 
 
