@@ -61,7 +61,11 @@ class StaleAttempt(RuntimeError):
 
 
 class _OtherRunTookOver(StaleAttempt):
-    """Another pipeline run that does the same work owns the checkpoints now."""
+    """Another pipeline run, ``run``, does the same work and owns the checkpoints now."""
+
+    def __init__(self, message: str, run: str):
+        super().__init__(message)
+        self.run = run
 
 
 class CheckpointStore:
@@ -301,7 +305,7 @@ class CheckpointStore:
         tokens = f"token {found.token}, this one has {self._index.token}"
         attempts = f"{self.uri}: a newer attempt of this step ({tokens})"
         if self._run and found.run and found.run != self._run:
-            return _OtherRunTookOver(f"{attempts} belongs to run {found.run}; {what}")
+            return _OtherRunTookOver(f"{attempts} belongs to run {found.run}; {what}", found.run)
         return StaleAttempt(f"{attempts} has taken over; {what}. This attempt must stop")
 
     def _own_uri(self) -> str:
@@ -313,7 +317,7 @@ class CheckpointStore:
         if self._run and self._store.stat(join(self._own_uri(), INDEX)) is not None:
             self.uri = self._own_uri()
 
-    def _move_apart(self, reason: StaleAttempt) -> None:
+    def _move_apart(self, reason: _OtherRunTookOver) -> None:
         """Go on in this run's own folder, and take the best checkpoint so far along.
 
         Raises:
@@ -326,7 +330,13 @@ class CheckpointStore:
                 raise reason
             self.uri, self._index = self._own_uri(), Index(work=before.work)
             self.acquire()
-            _logger.warning("%s; this run goes on with checkpoints of its own in %s", reason, self.uri)
+            _logger.warning(
+                "run %s does the same work and has taken over the checkpoints in %s; "
+                "this run goes on with its own in %s",
+                reason.run,
+                self._shared,
+                self.uri,
+            )
             if best is not None:
                 self._save(Path(folder) / "best", best["step"], best["metadata"], True)
 
