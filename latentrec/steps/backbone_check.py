@@ -14,19 +14,8 @@ from latentrec.core.settings import HUB_VARIABLE
 from latentrec.models.gguf import is_gguf
 from latentrec.models.named import NAMED
 from latentrec.models.presets import PRESETS
-from latentrec.steps.node_pools import device_count
+from latentrec.steps.node_pools import GPU_MEMORY_GB, device_count
 from latentrec.storage import is_local, join, local_path, store_for
-
-GPU_MEMORY_GB = {
-    "nvidia-tesla-t4": 16,
-    "nvidia-l4": 24,
-    "nvidia-tesla-a100": 40,
-    "nvidia-a100-80gb": 80,
-    "nvidia-h100-80gb": 80,
-    "nvidia-h100-mega-80gb": 80,
-    "nvidia-h200-141gb": 141,
-}
-"""Memory of GKE's accelerator types, GB."""
 
 MOST_CHARACTERS = 1000
 HUB_TIMEOUT_S = 10

@@ -7,10 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.config_values import suggestion
 
 ACCELERATOR_LABEL = "cloud.google.com/gke-accelerator"
 SPOT_LABEL = "cloud.google.com/gke-spot"
 MACHINE_LABEL = "node.kubernetes.io/instance-type"
+GPU_MEMORY_GB = {
+    "nvidia-tesla-t4": 16,
+    "nvidia-l4": 24,
+    "nvidia-tesla-a100": 40,
+    "nvidia-a100-80gb": 80,
+    "nvidia-h100-80gb": 80,
+    "nvidia-h100-mega-80gb": 80,
+    "nvidia-h200-141gb": 141,
+    "nvidia-rtx-pro-6000": 96,
+    "nvidia-b200": 180,
+    "nvidia-gb200": 186,
+}
+"""Memory of GKE's accelerator types that torch can use, GB."""
 GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPOT_TOLERATION = {"key": SPOT_LABEL, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
 _TOLERATION_FIELDS = {"key", "operator", "value", "effect", "tolerationSeconds"}
@@ -54,24 +68,38 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
     spot = str(parameters.get("gpu_spot", "")).lower() in ("true", "1")
     selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
+    own_selector = _selector(parameters.get("gpu_node_selector") or {})
     if count:
-        selector[ACCELERATOR_LABEL] = str(parameters.get("gpu_type", ""))
+        kind = str(parameters.get("gpu_type") or "")
+        selector[ACCELERATOR_LABEL] = kind
         tolerations.append(GPU_TOLERATION)
-        if not selector[ACCELERATOR_LABEL]:
-            raise UserError(
-                f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4",
-                code="config.missing_value",
-            )
+        if not own_selector:
+            _check_gpu_type(kind, count)
         if parameters.get("gpu_machine_type"):
             selector[MACHINE_LABEL] = str(parameters["gpu_machine_type"])
     if spot:
         selector[SPOT_LABEL] = "true"
         tolerations.append(SPOT_TOLERATION)
     return Pool(
-        _selector(parameters.get("gpu_node_selector") or {}) or selector,
+        own_selector or selector,
         tolerations + _tolerations(parameters.get("gpu_tolerations") or []),
         str(min(count, 1)),
     )
+
+
+def _check_gpu_type(kind: str, count: int) -> None:
+    """A pod that asks for nodes that nobody sells would wait for ever."""
+    if not kind:
+        raise UserError(
+            f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4",
+            code="config.missing_value",
+        )
+    if kind not in GPU_MEMORY_GB:
+        cure = f'gpu_node_selector={{"{ACCELERATOR_LABEL}": "…"}} names the nodes of any other accelerator'
+        raise UserError(
+            f"gpu_type is {kind!r}, no accelerator type known here{suggestion(kind, GPU_MEMORY_GB)}; {cure}",
+            code="config.bad_value",
+        )
 
 
 def device_count(parameters: Mapping[str, Any]) -> int:

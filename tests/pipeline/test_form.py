@@ -19,7 +19,7 @@ WRONG = {
     "eval_beam_width": "0",
     "gpu_node_selector": {"pool": 5},
     "gpu_tolerations": [{"kye": "a"}],
-    "gpu_type": "",
+    "gpu_type": "nvidia-nothing",
     "pretrain_rating_backbone": "nowhere",
     "registry_model_name": "a/b:c",
     "settings": {"sft.nonsense": 1},

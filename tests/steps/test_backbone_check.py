@@ -13,12 +13,12 @@ import pytest
 
 from latentrec.core.settings import HUB_VARIABLE
 from latentrec.steps.backbone_check import (
-    GPU_MEMORY_GB,
     LORA_SETTINGS,
     check_backbone,
     parameter_count,
     training_gb,
 )
+from latentrec.steps.node_pools import GPU_MEMORY_GB
 from latentrec.steps.parameters import check_parameters
 from pipeline.dags import SYSTEMS, pipeline_of
 from tests.errors import refused

@@ -48,6 +48,11 @@ def test_labels_given_by_hand_replace_and_tolerations_add():
         ({"system": "lares", "gpu_count": 2}, "config.bad_value", ("gpu_count", "2", "0 to 1", "lares")),
         ({"system": "latentr3", "gpu_count": 16}, "config.bad_value", ("gpu_count", "16", "0 to 8")),
         ({"gpu_count": 1}, "config.missing_value", ("gpu_type", "gpu_count=1")),
+        (
+            {"gpu_count": 1, "gpu_type": "nvidia-a100-80g"},
+            "config.bad_value",
+            ("gpu_type", "'nvidia-a100-80g'", "nvidia-a100-80gb", "gpu_node_selector"),
+        ),
         ({"gpu_node_selector": {"a": 1}}, "config.bad_value", ("gpu_node_selector", "{'a': 1}")),
         ({"gpu_tolerations": {"key": "a"}}, "cluster.bad_toleration", ("{'key': 'a'}",)),
         ({"gpu_tolerations": [{"kee": "a"}]}, "cluster.bad_toleration", ("'kee'", "key")),
