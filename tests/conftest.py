@@ -1,12 +1,14 @@
 """Fixtures shared by all tests: the real data beside the repository, the generated sample, its dataset."""
 
 import gc
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from latentrec.cli import main
 from latentrec.data import DataPrepConfig, generate_sample, prepare
 from tests.worker_groups import GroupScheduling, longest_first
 
@@ -27,6 +29,24 @@ def settings_stay_in_their_test() -> Iterator[None]:
     for name in settings().keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture
+def refused_command(capsys, monkeypatch) -> Callable[..., None]:
+    """Calls ``latentrec`` and expects exit code 2 and one line: this error code, and each of ``named``."""
+
+    def run(arguments: list[str], code: str, *named: str) -> None:
+        monkeypatch.setenv("LATENTREC_LOG_FORMAT", "json")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+        (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+        assert line["error_code"] == code, line
+        for name in named:
+            assert name in line["message"]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import argparse
 
 from latentrec.cli.training_command import add_training_arguments, run_training
 from latentrec.core import config_from_namespace
-from latentrec.training.rating.rating_config import PretrainRatingConfig
+from latentrec.training.rating.pretrain_config import PretrainRatingConfig
 
 HELP = "pre-train the small placeholder for an instruct model, or name a real one to start from"
 

@@ -50,7 +50,7 @@ STEPS: dict[str, StepSettings] = {
         "latentrec.training.latentr3.title_objective_config:TitleObjectiveConfig"
     ),
     "grpo": StepSettings("latentrec.training.latentr3.grpo_config:LatentGRPOConfig"),
-    "pretrain_rating": StepSettings("latentrec.training.rating.rating_config:PretrainRatingConfig"),
+    "pretrain_rating": StepSettings("latentrec.training.rating.pretrain_config:PretrainRatingConfig"),
     "traces": StepSettings("latentrec.training.rating.traces:TracesConfig"),
     "cold_start_sft": StepSettings("latentrec.training.rating.rating_config:ColdStartConfig"),
     "rating_grpo": StepSettings("latentrec.training.rating.rating_config:RatingGRPOConfig"),

@@ -16,8 +16,9 @@ from latentrec.core import UserError
 from latentrec.storage.names import check_file_entries, check_relative_name
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 3
-_READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+"""4: configurations with today's field names and ``ablation`` groups; earlier ones differ in ``config`` only."""
+_READABLE_VERSIONS = (1, 2, 3, SCHEMA_VERSION)
 _CHECKSUM_SINCE = 2
 MAX_MANIFEST_BYTES = 64 << 20
 

@@ -13,11 +13,8 @@ def test_listing_names_every_command(capsys):
     assert all(name in text for name in cli.COMMANDS)
 
 
-def test_unknown_command_exits_2_and_lists_the_known(capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["trane"])
-    assert caught.value.code == 2
-    assert "no command 'trane'" in capsys.readouterr().err
+def test_unknown_command_exits_2_and_lists_the_known(refused_command):
+    refused_command(["trane"], "config.unknown_name", "'trane'", *cli.COMMANDS)
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError("x"), 2), (Interrupted("x"), 143), (OSError("x"), 1)])

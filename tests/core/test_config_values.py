@@ -33,13 +33,13 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(
         "sft:\n  learning_rate: 1e-4\n  seed: 3\ndata_window_start: 2017-10-01\n"
-        "rating_grpo.vllm: off\ndata_skip_bad_lines: true\nsft.resume: null\n"
+        "rating_grpo.vllm_mode: off\ndata_skip_bad_lines: true\nsft.resume: null\n"
     )
     assert read_settings(path) == {
         "sft.learning_rate": 1e-4,
         "sft.seed": 3,
         "data_window_start": "2017-10-01",
-        "rating_grpo.vllm": "off",
+        "rating_grpo.vllm_mode": "off",
         "data_skip_bad_lines": True,
         "sft.resume": None,
     }

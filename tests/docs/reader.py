@@ -29,7 +29,7 @@ WRITE = "DOCS_WRITE"
 """Set: the default `make run`, whose figures are then written into the pages as their examples."""
 
 _RATING = (
-    "pretrain_rating_backbone=tiny data_k_core=2 rating_grpo.steps=2 pretrain_rating.steps=20 "
+    "pretrain_rating_backbone=tiny data_k_core=2 rating_grpo.max_steps=2 pretrain_rating.max_steps=20 "
     "pretrain_rating.measured_prompts=16 rating_grpo.measured_prompts=16 evaluate.n_resamples=100 "
     "evaluate.max_users=10 evaluate.example_users=2"
 )
@@ -43,10 +43,10 @@ SMALL_RUNS = {
 }
 """Settings that keep a run small, by system."""
 SMALL_STEPS = {
-    "pretrain-rating": "--steps 20 --measured-prompts 16",
+    "pretrain-rating": "--max-steps 20 --measured-prompts 16",
     "traces": "--samples 32",
     "cold-start-sft": "--num-train-epochs 1 --measured-prompts 16",
-    "rating-grpo": "--steps 2 --measured-prompts 16",
+    "rating-grpo": "--max-steps 2 --measured-prompts 16",
     "rpt": "--num-train-epochs 1",
     "train-sequential --encoder lares": "--num-train-epochs 1",
     "evaluate": "--max-users 10 --n-resamples 100 --cost-samples 0",

@@ -58,12 +58,9 @@ def test_command_prints_the_table(evaluation, capsys):
 
 
 @pytest.mark.parametrize("place", ["nowhere", "../.."])
-def test_what_is_no_run_is_refused(evaluation, capsys, place):
+def test_what_is_no_run_is_refused(evaluation, refused_command, place):
     first = evaluation("a", 0.5)
-    with pytest.raises(SystemExit) as stopped:
-        main(["compare", str(first.directory), place])
-    assert stopped.value.code == 2
-    assert "neither an evaluation directory nor a run" in capsys.readouterr().err
+    refused_command(["compare", str(first.directory), place], "evaluation.not_found", place)
 
 
 def test_a_model_that_is_not_there_is_refused(evaluation):

@@ -13,9 +13,9 @@ from tests.pipeline.runs import Finished, make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 QUICK = (
-    "pretrain_rating_backbone=tiny gpu_count=0 data_k_core=2 rating_grpo.steps=4 pretrain_rating.steps=150 "
-    "pretrain_rating.measured_prompts=32 rating_grpo.measured_prompts=32 evaluate.n_resamples=100 "
-    "evaluate.max_users=20 evaluate.example_users=2"
+    "pretrain_rating_backbone=tiny gpu_count=0 data_k_core=2 rating_grpo.max_steps=4 "
+    "pretrain_rating.max_steps=150 pretrain_rating.measured_prompts=32 rating_grpo.measured_prompts=32 "
+    "evaluate.n_resamples=100 evaluate.max_users=20 evaluate.example_users=2"
 )
 SERVE = """
 import json, sys

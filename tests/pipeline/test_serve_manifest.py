@@ -183,9 +183,15 @@ def test_refusals_say_why_and_write_nothing(register, monkeypatch, tmp_path, giv
 
 
 def test_the_command_exits_2_with_one_line(tracked, tmp_path):
-    environment = {**os.environ, "MODEL": "models:/none@champion", "FORMAT": "mlflow"}
+    environment = {
+        **os.environ,
+        "MODEL": "models:/none@champion",
+        "FORMAT": "mlflow",
+        "LATENTREC_LOG_FORMAT": "json",
+    }
     command = [sys.executable, "-m", "pipeline.serve_manifest", "--output", str(tmp_path / "out")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "models:/none@champion: nothing is registered there" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert line["error_code"] == "registry.not_found"
+    assert "models:/none@champion" in line["message"]

@@ -101,7 +101,7 @@ def test_parts_of_a_killed_large_upload_are_garbage(gcs_server):
     assert set(collect(root)) == {uri, part}
 
 
-def test_command_shows_first_and_removes_only_when_told(root, work, capsys):
+def test_command_shows_first_and_removes_only_when_asked(root, work, capsys):
     leave_behind(work, token=0)
     cli.main(["storage", "gc", root])
     assert "dry run: 1 files, 500 B would be removed" in capsys.readouterr().out
@@ -121,8 +121,5 @@ def test_command_lists_work_and_checkpoints(root, work, tmp_path, capsys):
     assert lines[-1] == "1 pieces of work, 2.0 KB"
 
 
-def test_command_on_a_folder_that_is_not_there_is_an_input_error(tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["storage", "gc", str(tmp_path / "absent")])
-    assert caught.value.code == 2
-    assert "no such folder" in capsys.readouterr().err
+def test_command_on_a_folder_that_is_not_there_is_an_input_error(tmp_path, refused_command):
+    refused_command(["storage", "gc", str(tmp_path / "absent")], "storage.not_found", "absent")

@@ -354,11 +354,12 @@ with exit_code_on_error():
     store.save(state(tmp_path, "a"), 1, metadata={})
     before = files_below(store.uri)
     command = [sys.executable, "-c", script, root, str(state(tmp_path, "b"))]
-    result = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "LATENTREC_LOG_FORMAT": "json"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 1
-    assert result.stderr.startswith("failed: ")
-    assert "step 2 was not saved, earlier ones are intact" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    (line,) = map(json.loads, result.stderr.splitlines())
+    assert line["error_code"] == "checkpoint.not_writable"
+    assert "step 2" in line["message"]
     after = files_below(store.uri)
     assert {name: data for name, data in after.items() if name != "index.json"} == {
         name: data for name, data in before.items() if name != "index.json"

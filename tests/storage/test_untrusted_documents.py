@@ -133,6 +133,17 @@ def test_manifest_of_the_schema_before_is_read(tmp_path):
     assert parse_manifest(json.dumps({**body, "schema_version": 1}).encode(), "m.json").kind == "model"
 
 
+@pytest.mark.parametrize(("version", "read"), [(2, True), (3, True), (4, True), (5, False), (0, False)])
+def test_manifests_of_earlier_schemas_are_read_and_of_later_ones_refused(tmp_path, version, read):
+    body = json.loads((make(tmp_path / "m") / "manifest.json").read_bytes())
+    data = resealed(body, schema_version=version)
+    if read:
+        assert parse_manifest(data, "m.json").schema_version == version
+    else:
+        with refused("manifest.other_version", "m.json", f"schema_version is {version}", "reads 4"):
+            parse_manifest(data, "m.json")
+
+
 def test_files_planted_beside_the_listed_ones_are_not_seen(tmp_path):
     model = make(tmp_path / "model")
     (model / "adapter_config.json").write_text("{}")

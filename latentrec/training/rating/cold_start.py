@@ -68,7 +68,7 @@ def train_cold_start(
     task = RatingTask(data)
     dtype, _ = training_precision(config.dtype, config.lora_rank)
     loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
-    scale = scale_for(loaded, config.rating_low, config.rating_high)
+    scale = scale_for(loaded, config.scale)
     records = read_traces(str(traces), scale, max_error=config.max_error)
     settings = prompt_settings(loaded, config.prompt_overrides)
     prompt = RatingPrompt(loaded.tokenizer, settings, scale)
@@ -174,6 +174,9 @@ def _train(
     steps = max(1, round(config.num_train_epochs * len(rows) / config.batch_size))
     order = training_order(len(rows), steps, config.batch_size, config.seed)
     share = config.batch_size // world_size()
+    warmup_steps = config.warmup_steps
+    if warmup_steps < 1:
+        warmup_steps = max(1, round(warmup_steps * steps))
     per_device_train_batch_size = config.per_device_train_batch_size or share
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
@@ -187,7 +190,7 @@ def _train(
                 gradient_accumulation_steps=share // per_device_train_batch_size,
                 learning_rate=config.learning_rate,
                 lr_scheduler_type="cosine",
-                warmup_steps=max(1, round(config.warmup_ratio * steps)),
+                warmup_steps=warmup_steps,
                 completion_only_loss=True,
                 max_length=None,
                 packing=False,

@@ -26,8 +26,8 @@ from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.rating.pretrain_config import PRESET, PretrainRatingConfig
 from latentrec.training.rating.pretraining_corpus import Instruction, InstructionCorpus, tokenizer_texts
-from latentrec.training.rating.rating_config import PRESET, PretrainRatingConfig, prompt_overrides
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trainer_setup import (
     RATING_ITEMS,
@@ -85,7 +85,7 @@ def pretrain_rating(
         reading_share=config.reading_share,
         seed=config.seed,
     )
-    texts = corpus.take(config.steps * config.batch_size)
+    texts = corpus.take(config.max_steps * config.batch_size)
     with open_checkpoints(
         checkpoint_root, step="pretrain_rating", config=config, dataset=data.fingerprint, parent=None
     ) as checkpoints:
@@ -95,7 +95,9 @@ def pretrain_rating(
         predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
         reward = RatingReward(scale=config.scale)
         metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
-        metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, config.steps)
+        metric_logger.log_metrics(
+            {f"valid/{name}": value for name, value in metrics.items()}, config.max_steps
+        )
         rated = [text for text in texts if text.rated]
         kept = float(np.mean([text.in_format for text in rated])) if rated else 0.0
         info = ModelInfo(
@@ -147,11 +149,11 @@ def _train(
     with tempfile.TemporaryDirectory(prefix="latentrec-pretrain-") as directory:
         arguments = TrainingArguments(
             **trainer_settings(Path(directory), seed=config.seed),
-            max_steps=config.steps,
+            max_steps=config.max_steps,
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=max(1, config.steps // 20),
+            warmup_steps=max(1, config.max_steps // 20),
             weight_decay=0.01,
             train_sampling_strategy="sequential",
         )
@@ -198,7 +200,7 @@ def _collate(batch: list[dict[str, list[int]]], pad: int) -> dict[str, torch.Ten
 def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path) -> Manifest:
     """A model directory that holds no weights and names where they are."""
     loaded = load_language_model(config.backbone)
-    settings = prompt_settings(loaded, prompt_overrides(config))
+    settings = prompt_settings(loaded, config.prompt_overrides)
     # Rendered once here, so that a budget that holds no prompt is refused before anything trains.
     RatingPrompt(loaded.tokenizer, settings, config.scale).render(task.examples("train", limit=1)[0])
     own = None if loaded.info is None else loaded.info.architecture.get("max_new_tokens")

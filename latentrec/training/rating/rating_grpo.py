@@ -41,7 +41,6 @@ from latentrec.training.rating.trainer_setup import (
     write_rating_model,
 )
 
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 FIGURES = {
     "reward": "reward",
     "reward_std": "reward_std",
@@ -81,9 +80,10 @@ def train_rating_grpo(
     """
     check_output(output, kind="model", inputs=[dataset, model])
     metric_logger = metric_logger or NullMetricLogger()
-    if config.vllm != "off" and importlib.util.find_spec("vllm") is None:
+    if config.vllm_mode != "off" and importlib.util.find_spec("vllm") is None:
         raise UserError(
-            f"vllm is {config.vllm!r}, but vLLM is not installed; install it, or use --vllm off",
+            f"vllm_mode is {config.vllm_mode!r}, but vLLM is not installed; install it, or use "
+            "--vllm-mode off",
             code="config.needs_package",
         )
     if (model is None) == (config.backbone is None):
@@ -96,7 +96,7 @@ def train_rating_grpo(
     task = RatingTask(data)
     dtype, _ = training_precision(config.dtype, config.lora_rank)
     loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
-    scale = scale_for(loaded, config.rating_low, config.rating_high)
+    scale = scale_for(loaded, config.scale)
     settings = prompt_settings(loaded, config.prompt_overrides)
     prompt = RatingPrompt(loaded.tokenizer, settings, scale)
     reward = RatingReward(config.reward_valid, config.reward_invalid, config.max_error, scale)
@@ -166,7 +166,7 @@ def _train(
     rewards: list[Any] = [*reward_functions(reward)]
     examples = hide_means(task.examples("train"), config.hidden_means or 0.0, config.seed)
     per_step = int(config.prompts_per_step or 0)
-    steps = config.steps or max(1, config.num_train_epochs * len(examples) // per_step)
+    steps = config.max_steps or max(1, config.num_train_epochs * len(examples) // per_step)
     order = training_order(len(examples), steps, per_step, config.seed)
     shown = {int(index): prompt.as_input(prompt.render(examples[index])) for index in set(order.tolist())}
     rows = [
@@ -195,19 +195,18 @@ def _train(
                     top_k=0,
                     repetition_penalty=1.0,
                     learning_rate=float(config.learning_rate or 0),
-                    lr_scheduler_type=SCHEDULES[config.lr_scheduler_type],
+                    lr_scheduler_type="linear",
                     warmup_steps=config.warmup_steps,
-                    max_grad_norm=config.max_grad_norm,
                     beta=config.beta,
-                    epsilon=config.epsilon,
-                    loss_type=config.loss,
-                    scale_rewards=config.scale_rewards,
-                    mask_truncated_completions=config.mask_truncated,
+                    epsilon=config.ablation.epsilon,
+                    loss_type=config.ablation.loss_type,
+                    scale_rewards=config.ablation.scale_rewards,
+                    mask_truncated_completions=config.ablation.mask_truncated_completions,
                     shuffle_dataset=False,
                     bf16=training_precision(config.dtype, config.lora_rank)[1],
-                    use_vllm=config.vllm != "off",
-                    vllm_mode=config.vllm if config.vllm != "off" else "colocate",
-                    vllm_server_base_url=config.vllm_url or None,
+                    use_vllm=config.vllm_mode != "off",
+                    vllm_mode=config.vllm_mode if config.vllm_mode != "off" else "colocate",
+                    vllm_server_base_url=config.vllm_server_base_url or None,
                 ),
                 train_dataset=Rows.from_list(rows),
                 processing_class=prompt.tokenizer,

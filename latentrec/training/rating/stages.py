@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from latentrec.training.rating.rating_config import ColdStartConfig, PretrainRatingConfig, RatingGRPOConfig
+from latentrec.training.rating.pretrain_config import PretrainRatingConfig
+from latentrec.training.rating.rating_config import ColdStartConfig, RatingGRPOConfig
 from latentrec.training.rating.traces import TracesConfig, make_traces
 
 _STEPS = {

@@ -11,32 +11,35 @@ import hashlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from latentrec.core import Config, UserError, progress
-from latentrec.core.config import BoundedFloat, NonNegativeFloat, OneOf, PositiveFloat, PositiveInt, Seed
+from latentrec.core import UserError, progress
+from latentrec.core.config import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from latentrec.core.redact import redact
 from latentrec.data.dataset import Dataset
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer, render_answer
-from latentrec.prompts.rating_prompt import STYLES, RatingPrompt, RatingPromptSettings
+from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
 from latentrec.prompts.word_counts import WordTokenizer
 from latentrec.storage import check_output_file
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.rating.chat_endpoint import ChatAnswer, ChatEndpoint, EndpointError, RateLimit
 from latentrec.training.rating.pretraining_corpus import MATCHES
+from latentrec.training.rating.prompt_config import ScaleConfig
 from latentrec.training.rating.trace_records import Journal, Trace, is_trace_file, write_traces
 
 TEMPLATE = "template"
+PROMPT = RatingPromptSettings("full", 1200, 10, 80, 100)
+"""How the teacher is asked; budgets in words."""
 HINT = (
     "\nFor your analysis only: the user's true rating was {truth:.1f}. Write the four sections as if you "
     "did not know it, so that they lead to the rating {truth:.1f}."
 )
 
 
-class TracesConfig(Config):
+class TracesConfig(ScaleConfig):
     """Settings of trace making."""
 
     step_name: ClassVar[str] = "traces"
@@ -60,12 +63,6 @@ class TracesConfig(Config):
     )
     output_price: NonNegativeFloat = Field(0.0, description="price of a million tokens written")
     max_cost: NonNegativeFloat = Field(0.0, description="stop asking when this is spent; 0 for no limit")
-    style: Annotated[str, OneOf(*STYLES)] = Field("full", description="wording of the prompt")
-    max_prompt_words: PositiveInt = Field(
-        1200, description="budget of a prompt in words, oldest history first to go"
-    )
-    rating_low: BoundedFloat = Field(1.0, description="lowest rating of the scale")
-    rating_high: BoundedFloat = Field(5.0, description="highest rating of the scale")
     seed: Seed = Field(42, description="seed of the samples drawn")
 
     @model_validator(mode="after")
@@ -83,16 +80,6 @@ class TracesConfig(Config):
                 f"max_cost is {self.max_cost}, but no price is given; set input_price and output_price"
             )
         return self
-
-    @property
-    def prompt(self) -> RatingPromptSettings:
-        """How the teacher is asked, budgets in words."""
-        return RatingPromptSettings(self.style, self.max_prompt_words, 10, 80, 100)
-
-    @property
-    def scale(self) -> RatingScale:
-        """Ratings that may be given."""
-        return RatingScale(self.rating_low, self.rating_high)
 
 
 @dataclass
@@ -142,7 +129,7 @@ def make_traces(
     output = check_output_file(output, is_trace_file, inputs=[dataset])
     task = RatingTask(Dataset(dataset))
     examples = task.examples("train", limit=config.samples, seed=config.seed)
-    prompt = RatingPrompt(WordTokenizer(), config.prompt, config.scale)
+    prompt = RatingPrompt(WordTokenizer(), PROMPT, config.scale)
     prompts = {example.row: prompt.render(example).text for example in examples}
     if config.endpoint == TEMPLATE:
         traces = [

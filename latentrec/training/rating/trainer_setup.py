@@ -211,9 +211,9 @@ def predictor_for(loaded: LoadedModel, prompt: RatingPrompt, max_new_tokens: int
     return TextRatingPredictor(loaded.model, loaded.tokenizer, prompt, max_new_tokens=max_new_tokens)
 
 
-def scale_for(loaded: LoadedModel, low: float, high: float) -> RatingScale:
+def scale_for(loaded: LoadedModel, configured: RatingScale) -> RatingScale:
     """The model's own scale, else the configured one."""
-    return loaded.scale or RatingScale(low, high)
+    return loaded.scale or configured
 
 
 def training_precision(dtype: str, lora_rank: int) -> tuple[str, bool]:

@@ -16,6 +16,7 @@ from latentrec.core import UserError, config_from_dict, config_to_dict
 from latentrec.models import ModelInfo, read_model, write_curve
 from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
 from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.storage.manifest import SCHEMA_VERSION
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
 from latentrec.training.sequential.rows import Rows, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.rpt_config import RPTConfig
@@ -84,7 +85,6 @@ def train_rpt(
                 weight_decay=config.weight_decay,
                 max_epochs=config.num_train_epochs,
                 patience=config.patience,
-                max_grad_norm=config.max_grad_norm,
                 seed=config.seed,
             ),
             metric_logger,
@@ -161,5 +161,11 @@ def objective(
 def _spt_config(parent: ModelInfo) -> SequentialConfig:
     """How the model was pre-trained; a model that RPT made is post-trained with the defaults of its shape."""
     if parent.stage == "spt" and "encoder" in parent.config:
+        if unknown := sorted(set(parent.config) - set(SequentialConfig.model_fields)):
+            raise UserError(
+                f"the model was pre-trained by a version with other settings ({', '.join(unknown)}; manifests "
+                f"of today have schema_version {SCHEMA_VERSION}); run train-sequential again with this one",
+                code="manifest.other_version",
+            )
         return config_from_dict(SequentialConfig, parent.config)
     return SequentialConfig(encoder="lares", mean_steps=parent.architecture["mean_steps"])

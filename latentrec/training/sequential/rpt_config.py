@@ -21,11 +21,10 @@ from latentrec.core.config import (
 ESTIMATORS = ("target_likelihood", "gaussian", "smoothed")
 REWARDS = ("recall", "ndcg")
 PROFILES: dict[str, dict[str, str]] = {
-    "paper": {"estimator": "target_likelihood", "filter_mode": "evaluation"},
-    "default": {"estimator": "smoothed", "filter_mode": "training"},
+    "paper": {"estimator": "target_likelihood"},
+    "default": {"estimator": "smoothed"},
 }
-"""What unset options become; all others are as published in both profiles. ``paper`` filters its samples as
-the authors' code does: in evaluation mode, at μ steps."""
+"""What unset options become; all others are as published in both profiles."""
 
 
 class RPTAblation(Config):
@@ -70,11 +69,6 @@ class RPTConfig(Config):
     filter_passes: NonNegativeInt = Field(
         3, description="hard-sample filter: passes (0: train on every sample)"
     )
-    filter_mode: Literal["training", "evaluation"] | None = Field(
-        None,
-        description="hard-sample filter: passes with dropout and drawn step counts, or in evaluation mode at "
-        "the mean number of steps (default training, paper evaluation)",
-    )
     filter_top: PositiveInt = Field(
         100, description="hard-sample filter: keep targets that reach so high in any pass"
     )
@@ -82,7 +76,6 @@ class RPTConfig(Config):
     attention_dropout: Probability = Field(0.1, description="dropout of attention")
     learning_rate: PositiveFloat = Field(0.0005, description="peak learning rate of Adam")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
-    max_grad_norm: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
     batch_size: PositiveInt = Field(400, description="targets a step")
     num_train_epochs: PositiveInt = Field(30, description="upper bound of epochs")
     patience: PositiveInt = Field(
@@ -100,3 +93,8 @@ class RPTConfig(Config):
                 f"num_generations is {self.num_generations}, expected at least 2 for target_likelihood"
             )
         return self
+
+    @property
+    def filters_in_evaluation_mode(self) -> bool:
+        """Whether the hard-sample filter runs without dropout at μ steps, as the authors' code does."""
+        return self.profile == "paper"

@@ -183,11 +183,11 @@ class RPTLoss:
 def within_reach(policy: LARES, rows: Rows, config: RPTConfig, mean_steps: int, step_sampler: str) -> Rows:
     """The rows with those targets only that reach the first ``filter_top`` in one of a few passes.
 
-    Each pass has its own initial states, and its own dropout and step count unless ``filter_mode`` is
-    ``evaluation``. Rows without a target left are dropped.
+    Each pass has its own initial states, and its own dropout and step count unless the
+    profile is ``paper``. Rows without a target left are dropped.
     """
     device = next(policy.parameters()).device
-    evaluation = config.filter_mode == "evaluation"
+    evaluation = config.filters_in_evaluation_mode
     policy.train(not evaluation)
     kept = np.zeros(len(rows.targets), bool)
     for start in range(0, len(rows), FILTER_BATCH_ROWS):

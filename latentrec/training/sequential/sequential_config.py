@@ -34,7 +34,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "negatives": "all",
         "anchors": "all",
         "views": "separate",
-        "step_view": "any",
     },
     "default": {
         "packing": "rows",
@@ -43,7 +42,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "negatives": "others",
         "anchors": "row",
         "views": "shared",
-        "step_view": "earlier",
     },
 }
 """What unset options of LARES become. ``paper`` is the publication with what its code does besides: the
@@ -94,7 +92,6 @@ class SequentialConfig(Config):
     )
     learning_rate: PositiveFloat = Field(0.001, description="peak learning rate of Adam")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
-    max_grad_norm: NonNegativeFloat = Field(0.0, description="largest norm of the gradient (0: no limit)")
     num_train_epochs: PositiveInt = Field(200, description="upper bound of epochs")
     patience: PositiveInt = Field(
         10, description="epochs without a better validation NDCG@10 before it stops"
@@ -143,11 +140,6 @@ class SequentialConfig(Config):
         description="lares: forward that the alignments start from; one of their own, or the loss's "
         "(default shared, paper separate)",
     )
-    step_view: Literal["earlier", "any"] | None = Field(
-        None,
-        description="lares: step of the step-level view; before the last, or any, the last included "
-        "(default earlier, paper any)",
-    )
     seed: Seed = Field(42, description="seed of initial weights, batches and dropout")
 
     @model_validator(mode="after")
@@ -164,6 +156,11 @@ class SequentialConfig(Config):
                 f"hidden_size is {self.hidden_size}, expected a multiple of heads ({self.heads})"
             )
         return self
+
+    @property
+    def step_view(self) -> Literal["earlier", "any"]:
+        """Step of LARES' step-level view: before the last; as the authors coded, any, the last too."""
+        return "any" if self.profile == "paper" else "earlier"
 
     def architecture(self, n_items: int, longest_history: int) -> dict[str, Any]:
         """Keyword arguments of the encoder's class."""

@@ -161,7 +161,6 @@ def train_encoder(
             weight_decay=config.weight_decay,
             max_epochs=config.num_train_epochs,
             patience=config.patience,
-            max_grad_norm=config.max_grad_norm,
             seed=config.seed,
         ),
         metric_logger,
@@ -188,7 +187,7 @@ def make_loss(
             negatives=str(config.negatives),
             anchors=str(config.anchors),
             views=str(config.views),
-            step_view=str(config.step_view),
+            step_view=config.step_view,
         )
     device = next(encoder.parameters()).device
 

@@ -37,7 +37,6 @@ class LoopSettings:
     weight_decay: float
     max_epochs: int
     patience: int
-    max_grad_norm: float
     seed: int
 
 
@@ -131,9 +130,7 @@ def fit(
             last_save = time.monotonic()
             batches = batches_of(state.epoch)
             while state.batch < len(batches):
-                _step(
-                    model, loss, batches[state.batch], optimizer, parameters, settings, state, metric_logger
-                )
+                _step(model, loss, batches[state.batch], optimizer, settings, state, metric_logger)
                 if interruption.requested or time.monotonic() - last_save > CHECKPOINT_INTERVAL_S:
                     save()
                     last_save = time.monotonic()
@@ -204,7 +201,6 @@ def _step(
     loss: Loss,
     batch: np.ndarray,
     optimizer: torch.optim.Optimizer,
-    parameters: list[nn.Parameter],
     settings: LoopSettings,
     state: Progress,
     metric_logger: MetricLogger,
@@ -217,8 +213,6 @@ def _step(
     check_finite(state.step + 1, number, None, settings.learning_rate)
     optimizer.zero_grad(set_to_none=True)
     value.backward()
-    if settings.max_grad_norm > 0:
-        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
     optimizer.step()
     state.step += 1
     state.batch += 1

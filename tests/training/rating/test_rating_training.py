@@ -15,16 +15,17 @@ from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_format import RatingAnswer, parse_answer
 from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
 from latentrec.training.rating.cold_start import train_cold_start
+from latentrec.training.rating.pretrain_config import PretrainRatingConfig
 from latentrec.training.rating.pretraining import pretrain_rating
 from latentrec.training.rating.pretraining_corpus import InstructionCorpus
-from latentrec.training.rating.rating_config import ColdStartConfig, PretrainRatingConfig, RatingGRPOConfig
+from latentrec.training.rating.rating_config import ColdStartConfig, RatingGRPOConfig
 from latentrec.training.rating.rating_grpo import train_rating_grpo
 from latentrec.training.rating.traces import TracesConfig, make_traces
 from latentrec.training.rating.trainer_setup import hide_means
 from tests.errors import refused
 
 GRPO = RatingGRPOConfig(
-    steps=6,
+    max_steps=6,
     prompts_per_step=2,
     num_generations=4,
     max_completion_tokens=48,
@@ -151,7 +152,7 @@ def test_placeholder_has_seen_no_rating_of_the_dataset(tiny, rating_dataset, tmp
                     )
             pq.write_table(table, writer.path / path.name)
         writer.extra.update(Dataset(rating_dataset).manifest.extra)
-    config = tiny.replace(steps=3, measured_prompts=4)
+    config = tiny.replace(max_steps=3, measured_prompts=4)
     for name, dataset in (("a", rating_dataset), ("b", tmp_path / "changed")):
         pretrain_rating(config, dataset=dataset, output=tmp_path / name)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
@@ -207,7 +208,7 @@ def test_tokenizer_of_another_model_is_refused(rating_dataset, base, tmp_path):
 def test_grpo_logs_each_part_of_the_reward_while_it_trains(trained):
     output, recorder = trained
     by_step = {step: figures for step, figures in recorder.figures if "train/reward" in figures}
-    assert sorted(by_step) == list(range(1, GRPO.steps + 1))
+    assert sorted(by_step) == list(range(1, GRPO.max_steps + 1))
     for figures in by_step.values():
         parts = figures["train/reward_format"] + figures["train/reward_answer"]
         assert figures["train/reward"] == pytest.approx(parts, abs=1e-5)
@@ -254,7 +255,7 @@ def test_killed_grpo_ends_with_the_very_weights_of_one_that_was_not(rating_datas
 
 
 def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, base, traces, tmp_path):
-    config = tiny.replace(steps=6, save_steps=2, measured_prompts=4)
+    config = tiny.replace(max_steps=6, save_steps=2, measured_prompts=4)
     cold = COLD.replace(save_steps=2)
     for name, prefix, train in (
         ("pretrain", "train/loss", lambda **to: pretrain_rating(config, dataset=rating_dataset, **to)),
@@ -281,7 +282,7 @@ def test_cold_start_learns_its_traces_and_grpo_after_it_is_recone(rating_dataset
     curve = json.loads((tmp_path / "cold" / "training_curve.json").read_text())
     assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]
     assert any("40 reasoning traces, written by: template" in note for note in info.notes)
-    quick = GRPO.replace(steps=1)
+    quick = GRPO.replace(max_steps=1)
     train_rating_grpo(quick, dataset=rating_dataset, model=tmp_path / "cold", output=tmp_path / "recone")
     after, _ = read_model(tmp_path / "recone")
     assert after.system == "recone"
@@ -317,7 +318,7 @@ def test_trace_that_contradicts_the_dataset_is_refused(rating_dataset, base, tra
         ({"max_error": 0.0}, ("max_error", "0.0")),
         ({"hidden_means": 1.5}, ("hidden_means", "1.5")),
         ({"reward_valid": -1.0}, ("-1.0", "-0.5")),
-        ({"vllm": "server"}, ("vllm_url", "''")),
+        ({"vllm_mode": "server"}, ("vllm_server_base_url", "''")),
         ({"profile": "fast"}, ("profile", "'fast'", "paper")),
     ],
 )
@@ -330,7 +331,7 @@ def test_paper_profile_holds_the_published_settings():
     paper = RatingGRPOConfig(profile="paper")
     assert (paper.learning_rate, paper.num_generations, paper.temperature, paper.beta) == (2e-6, 8, 1.0, 0.0)
     assert paper.num_train_epochs == 1
-    assert paper.steps == 0
+    assert paper.max_steps == 0
     assert RatingGRPOConfig(profile="paper", learning_rate=1e-5).learning_rate == 1e-5
 
 
@@ -351,7 +352,7 @@ def test_unknown_backbone_is_an_error_of_the_user(rating_dataset, tmp_path):
 
 
 def test_lora_trains_adapters_and_writes_plain_weights(rating_dataset, base, tmp_path):
-    config = GRPO.replace(steps=2, lora_rank=4, learning_rate=1e-2)
+    config = GRPO.replace(max_steps=2, lora_rank=4, learning_rate=1e-2)
     train_rating_grpo(config, dataset=rating_dataset, model=base, output=tmp_path / "lora")
     assert weights(tmp_path / "lora").keys() == weights(base).keys()
     assert not same(weights(tmp_path / "lora"), weights(base))

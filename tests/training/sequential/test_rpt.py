@@ -3,15 +3,20 @@
 import copy
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
 
+from latentrec.catalog import Catalogue
 from latentrec.core import Interrupted
+from latentrec.data import Dataset
+from latentrec.decoding.recommender_loader import load_recommender
 from latentrec.models import read_model
 from latentrec.models.sequential import sample_steps
+from latentrec.storage.manifest import _checksum, describe_file
 from latentrec.training.sequential import training_loop
 from latentrec.training.sequential.rows import NO_TARGET, pack_by_user
 from latentrec.training.sequential.rpt import load_policy, objective, train_rpt, training_rows
@@ -233,3 +238,26 @@ def test_a_model_of_another_kind_or_dataset_is_refused(pretrained, tmp_path):
 def test_a_setting_out_of_range_is_named(settings, field):
     with refused("config.invalid", f"rpt.{field}" if field != "num_generations" else field):
         RPTConfig(**settings)
+
+
+def test_model_of_the_schema_before_is_read_and_ranked_with_but_not_trained_on(pretrained, tmp_path):
+    """Its configuration has fields that are no more; weights and architecture are as today."""
+    dataset, model = pretrained
+    old = shutil.copytree(model, tmp_path / "old")
+    info = json.loads((old / "model.json").read_text())
+    info["config"] |= {"max_grad_norm": 0.0, "step_view": "earlier"}
+    (old / "model.json").write_text(json.dumps(info))
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest |= {"schema_version": 3, "config": info["config"]}
+    manifest["files"]["model.json"] = describe_file(old / "model.json")
+    del manifest["checksum"]
+    (old / "manifest.json").write_text(json.dumps({**manifest, "checksum": _checksum(manifest)}))
+    assert read_model(old)[0].config["max_grad_norm"] == 0.0
+    data = Dataset(dataset)
+    histories = data.split("valid").histories()
+    catalogue = Catalogue.from_dataset(data)
+    ranked = [load_recommender(where, catalogue).rank(histories, 5).item_ids for where in (old, model)]
+    assert np.array_equal(*ranked)
+    with refused("manifest.other_version", "max_grad_norm, step_view", "schema_version 4"):
+        train_rpt(RPTConfig(**FEW), dataset=dataset, model=old, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
