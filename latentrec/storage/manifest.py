@@ -17,7 +17,7 @@ from latentrec.storage.names import check_file_entries, check_relative_name
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 4
-"""4: configurations with today's field names and ``ablation`` groups; earlier ones differ in ``config`` only."""
+"""Since 4, ``config`` has ``ablation`` groups and today's field names; earlier ones differ in that only."""
 _READABLE_VERSIONS = (1, 2, 3, SCHEMA_VERSION)
 _CHECKSUM_SINCE = 2
 MAX_MANIFEST_BYTES = 64 << 20

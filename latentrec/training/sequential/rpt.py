@@ -163,8 +163,8 @@ def _spt_config(parent: ModelInfo) -> SequentialConfig:
     if parent.stage == "spt" and "encoder" in parent.config:
         if unknown := sorted(set(parent.config) - set(SequentialConfig.model_fields)):
             raise UserError(
-                f"the model was pre-trained by a version with other settings ({', '.join(unknown)}; manifests "
-                f"of today have schema_version {SCHEMA_VERSION}); run train-sequential again with this one",
+                f"the model was pre-trained by a version with other settings ({', '.join(unknown)}; this one "
+                f"writes schema_version {SCHEMA_VERSION}); run train-sequential again",
                 code="manifest.other_version",
             )
         return config_from_dict(SequentialConfig, parent.config)
