@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         model="model directory of pretrain-rating; else --backbone",
         model_required=False,
     )
-    parser.add_argument("--traces", required=True, help="JSON lines file made by 'latentrec traces'")
+    parser.add_argument(
+        "--traces", required=True, metavar="FILE", help="JSON lines file made by 'latentrec traces'"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ HELP = "read reviews, clean, filter, split; write a dataset directory with manif
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command: every field of :class:`DataPrepConfig`, and the output."""
-    parser.add_argument("--output", required=True, help="the dataset directory to make")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the dataset directory to make")
     add_config_arguments(parser, DataPrepConfig)
 
 

@@ -14,9 +14,11 @@ HELP = "evaluate a LARES model at several depths of thought"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
-    parser.add_argument("--dataset", required=True, help="dataset directory")
-    parser.add_argument("--model", required=True, help="LARES model directory")
-    parser.add_argument("--output", required=True, help="directory to make: depth.json, depth.md, depth.svg")
+    parser.add_argument("--dataset", required=True, metavar="DIR", help="dataset directory")
+    parser.add_argument("--model", required=True, metavar="DIR", help="LARES model directory")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="directory to make: depth.json, depth.md, depth.svg"
+    )
     add_config_arguments(parser, DepthConfig)
 
 

@@ -18,8 +18,8 @@ HELP = "check inputs, storage, tracking server, backbone, memory and parameters;
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument("--system", default="latentr3", choices=tuple(SYSTEMS), help="the pipeline")
-    parser.add_argument("--reviews", required=True, help="review files; several with commas")
-    parser.add_argument("--metadata", default="", help="metadata files; several with commas")
+    parser.add_argument("--reviews", required=True, metavar="URI", help="review files; several with commas")
+    parser.add_argument("--metadata", default="", metavar="URI", help="metadata files; several with commas")
     parser.add_argument(
         "--params",
         default="",

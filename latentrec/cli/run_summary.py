@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="folder of the run's status files, e.g. runs/status/latentr3-…; with 'latest' as the last "
-        "part, the newest run",
+        "component, the newest run",
     )
-    parser.add_argument("--output", help="also write the summary to this file")
+    parser.add_argument("--output", metavar="FILE", help="also write the summary to this file")
 
 
 def run(namespace: argparse.Namespace) -> None:

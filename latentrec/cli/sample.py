@@ -11,7 +11,9 @@ HELP = "write reviews.json and meta.json of a small generated shop, in the raw A
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--output", required=True, help="folder for reviews.json and meta.json")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="directory for reviews.json and meta.json"
+    )
     parser.add_argument("--seed", type=int, default=42, help="of everything random (default: 42)")
     parser.add_argument("--users", type=int, default=420, help="regular customers (default: 420)")
     parser.add_argument("--items", type=int, default=300, help="products, in steps of 72 (default: 300)")

@@ -13,8 +13,10 @@ HELP = "reasoning traces for RecOne's cold start, asked of an endpoint or writte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
-    parser.add_argument("--dataset", required=True, help="dataset directory, made with --task rating")
-    parser.add_argument("--output", required=True, help="JSON lines file to make")
+    parser.add_argument(
+        "--dataset", required=True, metavar="DIR", help="dataset directory, made with --task rating"
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="JSON lines file to make")
     add_config_arguments(parser, TracesConfig)
 
 

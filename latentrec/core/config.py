@@ -317,4 +317,12 @@ def default_text(field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, tuple):
         return ",".join(map(str, field.default)) or "none"
-    return "none" if field.default is None else str(field.default)
+    return "none" if field.default in (None, "") else str(field.default)
+
+
+def help_text(field: FieldInfo) -> str:
+    """A field's description with its default, unless the description says what an unset field becomes."""
+    default, description = default_text(field), str(field.description)
+    if default == "none" and "(default" in description:
+        return description
+    return f"{description} ({'required' if default == 'required' else f'default: {default}'})"

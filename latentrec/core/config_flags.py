@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from latentrec.core.config import Config, config_from_dict, default_text, fields_of, kind_of
+from latentrec.core.config import Config, config_from_dict, fields_of, help_text, kind_of
 from latentrec.core.config_values import read_settings, suggestion
 from latentrec.core.errors import UserError
 
@@ -39,9 +39,7 @@ def add_config_arguments(
             continue
         kind = kind_of(field)
         flag = "--" + name.replace("_", "-")
-        default = default_text(field)
-        shown = "required" if default == "required" else f"default: {default}"
-        text = f"{field.description} ({shown})".replace("%", "%%")
+        text = help_text(field).replace("%", "%%")
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text}
         if kind.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)

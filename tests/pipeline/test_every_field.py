@@ -3,13 +3,14 @@
 import argparse
 import inspect
 import json
+import re
 
 import pytest
 import yaml
 
 from latentrec.cli import command_parser
 from latentrec.core import UserError
-from latentrec.core.config import default_text, fields_of, kind_of, value_of
+from latentrec.core.config import default_text, fields_of, help_text, kind_of, value_of
 from latentrec.core.config_flags import config_from_namespace
 from latentrec.core.config_values import read_settings
 from latentrec.steps.parameters import STEPS, SYSTEMS, config_class, make_config, step_values, targets_of
@@ -57,9 +58,9 @@ def test_flag_file_and_manifest_agree(step, name, tmp_path):
     flag = "--" + name.replace("_", "-")
     (action,) = (one for one in command_parser(OWN_COMMAND[step])._actions if flag in one.option_strings)
     default = default_text(field)
-    shown = "required" if default == "required" else f"default: {default}"
-    assert action.help % {} == f"{field.description} ({shown})"
-    assert field.description
+    assert action.help % {} == help_text(field)
+    assert help_text(field).startswith(field.description)
+    assert re.search(rf"\((default: )?{re.escape(default)}\)$|\(default", help_text(field))
 
     written = json.loads(json.dumps(plain(step).to_dict()))
     assert name.split(".")[0] in written
