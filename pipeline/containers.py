@@ -22,6 +22,7 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.storage import is_local, local_path
 from pipeline.dags import pipeline_of
+from pipeline.kfp_compat import containers_run_by
 from pipeline.local_runner import RunFolders
 from pipeline.task_settings import USER
 from pipeline.tracking_uri import tracking_uri
@@ -167,7 +168,6 @@ def container_runner(
         The runner, for :func:`pipeline.local_runner.run_pipeline`.
     """
     from kfp import local
-    from kfp.local import docker_task_handler
 
     volumes: dict[str, dict[str, str]] = {
         str(path): {"bind": str(path), "mode": "ro"}
@@ -186,13 +186,8 @@ def container_runner(
         environment = passed_on(os.environ) | dict(arguments.pop("environment", None) or {})
         return run_and_wait(client, image, command, mounted, environment=environment, **arguments)
 
-    before = docker_task_handler.run_docker_container
-    with engine():
-        docker_task_handler.run_docker_container = run
-        try:
-            yield local.DockerRunner(**hardened(container_user()))
-        finally:
-            docker_task_handler.run_docker_container = before
+    with engine(), containers_run_by(run):
+        yield local.DockerRunner(**hardened(container_user()))
 
 
 def images_of(system: str) -> set[str]:

@@ -78,10 +78,10 @@ def test_an_image_holds_nothing_that_nothing_in_it_needs(image):
 
 RUN_WITH = {
     "kfp": ("2.17.0", "pipeline/kfp_compat.py"),
-    "mlflow": ("3.17.2", "latentrec/serving/scoring_server.py"),
-    "mlflow-skinny": ("3.17.2", "latentrec/tracking/embedded_store.py"),
-    "transformers": ("5.23.0", "latentrec/training/common/resumable_trainer.py"),
-    "trl": ("1.16.0", "latentrec/training/latentr3/grpo_trainer.py"),
+    "mlflow": ("3.17.2", "latentrec/tracking/mlflow_compat.py"),
+    "mlflow-skinny": ("3.17.2", "latentrec/tracking/mlflow_compat.py"),
+    "transformers": ("5.23.0", "latentrec/training/common/trainer_compat.py"),
+    "trl": ("1.16.0", "latentrec/training/common/trainer_compat.py"),
 }
 """Libraries of which something is replaced or overridden that they do not promise to keep: the version that
 the suite was run with, and where it is done. Another version in the locks is a reason to run it again."""
@@ -104,6 +104,12 @@ def test_every_requirement_has_an_upper_bound_that_the_locked_versions_are_below
             found = {canonicalize_name(name): version for name, version in lock.items()}
             version = found.get(canonicalize_name(wanted.name))
             assert version is None or wanted.specifier.contains(version), f"{wanted}: {version} is locked"
+
+
+@pytest.mark.parametrize("library", RUN_WITH)
+def test_each_compat_module_names_the_version_that_was_run(library):
+    version, place = RUN_WITH[library]
+    assert f"{library.removesuffix('-skinny')} {version}" in (ROOT / place).read_text()
 
 
 @pytest.mark.parametrize("library", RUN_WITH)

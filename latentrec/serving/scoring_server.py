@@ -10,29 +10,24 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from latentrec.serving.request_schemas import MAX_ROWS, BadRequest, parse_parameters, parse_rows
+from latentrec.tracking.mlflow_compat import is_scoring_server, replace_scoring_handler
 
 MAX_BYTES = 16 << 20
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
-_SERVER_VARIABLE = "__pyfunc_model_path__"
 _logger = logging.getLogger(__name__)
 
 
 def harden_scoring_server() -> bool:
     """Put :func:`answer` in the place of MLflow's handler; only inside a scoring server's process."""
-    if _SERVER_VARIABLE not in os.environ:
-        return False
-    from mlflow.pyfunc import scoring_server
-    from starlette.requests import Request
-
-    scoring_server.invocations = answer
-    Request.body = bounded_body  # type: ignore[method-assign, assignment]
-    return True
+    if is_scoring_server():
+        replace_scoring_handler(answer, bounded_body)
+        return True
+    return False
 
 
 async def bounded_body(request: Any) -> bytes:

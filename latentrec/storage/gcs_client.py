@@ -7,6 +7,7 @@ Credentials are those of the environment only (Workload Identity, application de
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from latentrec.storage.transfer import Timeouts, workers
 from latentrec.storage.types import PreconditionFailed, StorageError
 
 _PROBE_ATTEMPTS = 3
+_URL = re.compile(r"https?://\S+")
 
 
 class GcsConnection:
@@ -117,7 +119,8 @@ def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
     except (api.PreconditionFailed, api.NotModified) as error:
         raise PreconditionFailed(f"{uri}: another writer was there first") from error
     except api.NotFound as error:
-        if "bucket" in str(error).lower() and "object" not in str(error).lower():
+        said = _URL.sub("", str(error)).lower()  # names in the address may hold either word
+        if "bucket" in said and "object" not in said:
             raise UserError(
                 f"{uri}: there is no such bucket (or it was removed)", code="storage.not_found"
             ) from error

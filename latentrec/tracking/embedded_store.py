@@ -20,6 +20,12 @@ from urllib.parse import unquote
 
 from latentrec.core import UserError
 from latentrec.storage import exclusive
+from latentrec.tracking.mlflow_compat import (
+    database_tables,
+    leave_folders_to_us,
+    schema_revision,
+    upgrade_database,
+)
 from latentrec.tracking.moved_store import artifact_root, former_root, relocate
 
 if TYPE_CHECKING:
@@ -69,10 +75,7 @@ def prepare_embedded_store(tracking_uri: str) -> None:
     path = embedded_path(tracking_uri)
     if path is None or ((str(path), os.getpid()) in _sound and path.exists()):
         return
-    from mlflow.store.db import utils
-
-    # MLflow would make the database's folder by the text of its location, `%3F` and all; we make it here.
-    utils._make_parent_dirs_if_sqlite = lambda db_uri: None
+    leave_folders_to_us()
     try:
         if _state(path) != "sound":
             with exclusive(path.with_name(f".{path.name}.lock")):
@@ -128,21 +131,15 @@ def _state(path: Path) -> str:
     """
     if not path.exists() or path.stat().st_size == 0:
         return "absent"
-    from mlflow.store.db import utils
-
-    # The models register their tables when they are imported.
-    from mlflow.store.model_registry.dbmodels import models as _  # noqa: F401
-    from mlflow.store.tracking.dbmodels import models as __  # noqa: F401
-
     try:
         with closing(sqlite3.connect(path, timeout=20)) as connection:
             tables = {
                 row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             }
-            if not set(utils.Base.metadata.tables) <= tables or "alembic_version" not in tables:
+            if not database_tables() <= tables or "alembic_version" not in tables:
                 return "unfinished"
             found = {row[0] for row in connection.execute("SELECT version_num FROM alembic_version")}
-            if found != {utils._get_latest_schema_revision()}:
+            if found != {schema_revision()}:
                 return "unfinished"
             return "moved" if former_root(connection, path) else "sound"
     except sqlite3.DatabaseError as error:
@@ -164,18 +161,13 @@ def _migrate(made: Path, folder: Path) -> None:
 
 def _upgraded(made: Path, folder: Path) -> bool:
     """Bring a copy to this MLflow's schema; false where the migrations do not go through."""
-    from mlflow.store.db import utils
-
     for name in ("alembic", "mlflow.store.db"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    engine = utils.create_sqlalchemy_engine_with_retry(embedded_uri(made))
     try:
-        utils._upgrade_db(engine)
+        upgrade_database(embedded_uri(made))
     except Exception as error:
         _logger.info("%s: %s", made, error)
         return False
-    finally:
-        engine.dispose()
     return _state(made) in ("sound", "moved")
 
 

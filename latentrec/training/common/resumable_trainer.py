@@ -36,12 +36,13 @@ from latentrec.training.common.sharding import (
     sharded_like,
     whole,
 )
+from latentrec.training.common.trainer_compat import TransformersHooks
 
 STATE_FILE = "trainer_state.json"
 _NOT_FIGURES = {"total_flos", "num_tokens"}
 
 
-class ResumableTrainerMixin:
+class ResumableTrainerMixin(TransformersHooks):
     """Mixin before a ``transformers.Trainer``; call :meth:`configure` once, then :meth:`run`."""
 
     def configure(
@@ -111,7 +112,7 @@ class ResumableTrainerMixin:
                     stopping.load(info.metadata["early_stopping"])
                 self.metric_logger.log_metrics({"train/resumed_at_step": float(info.step)}, info.step)
                 if info.metadata["finished"] or (stopping is not None and stopping.stopped):
-                    self._load_from_checkpoint(str(directory))
+                    self.load_weights(directory)
                     trainer.state = TrainerState.load_from_json(str(directory / STATE_FILE))
                 else:
                     trainer.train(resume_from_checkpoint=str(directory))
@@ -119,7 +120,7 @@ class ResumableTrainerMixin:
             return
         with self.checkpoints.best() as found:
             if found is not None:
-                self._load_from_checkpoint(str(found[0]))
+                self.load_weights(found[0])
 
     # What the engines call
 
@@ -160,9 +161,13 @@ class ResumableTrainerMixin:
         ]
         return [entry for entry in entries if len(entry) > 1]
 
-    def _maybe_log_save_evaluate(
-        self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any
-    ) -> None:
+    def after_step(self, loss: torch.Tensor, grad_norm: Any, log: Callable[[], None]) -> None:
+        """Log, evaluate, save and stop where they are due.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            TrainingDiverged: loss or gradient is not finite.
+        """
         trainer: Any = self
         step = trainer.state.global_step
         if step == self._handled_step:  # the engine calls once more at the end of an epoch
@@ -176,8 +181,8 @@ class ResumableTrainerMixin:
         due = step % trainer.args.logging_steps == 0 or step % self.steps_between_checkpoints == 0
         if due or evaluates or finished or trainer.args.device.type == "cpu":
             norm = None if grad_norm is None else float(whole(grad_norm))
-            check_finite(step, float(tr_loss), norm, trainer.args.learning_rate)
-        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # type: ignore[misc]
+            check_finite(step, float(loss), norm, trainer.args.learning_rate)
+        log()
         improved = False
         if evaluates:
             assert self.early_stopping is not None
@@ -241,12 +246,7 @@ class ResumableTrainerMixin:
         save_state(directory, "weights", weights)
         save_state(directory, "optimizer", optimizer)
         save_state(directory, "scheduler", trainer.lr_scheduler.state_dict())
-        running = {
-            "loss": trainer._tr_loss,
-            "total_loss": trainer._total_loss_scalar,
-            "last_logged": trainer._globalstep_last_logged,
-        }
-        save_state(directory, "rng", {"generators": generators, "running": running})
+        save_state(directory, "rng", {"generators": generators, "running": self.running_figures()})
         trainer.state.save_to_json(str(directory / STATE_FILE))
 
     def _trainable(self) -> dict[str, torch.Tensor]:
@@ -255,27 +255,27 @@ class ResumableTrainerMixin:
         reshard(model)
         return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        weights = load_state(Path(resume_from_checkpoint), "weights")
+    def load_weights(self, directory: Path) -> None:
+        """Load the weights of a checkpoint."""
+        weights = load_state(directory, "weights")
         own = self._trainable()
         assert weights.keys() == own.keys(), "the checkpoint holds other parameters than this model trains"
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(sharded_like(weights[name], parameter))
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+    def load_optimizer(self, directory: Path) -> None:
+        """Load the optimizer's and the schedule's state, and the sums since the last log."""
         trainer: Any = self
-        if checkpoint is not None:
-            state = load_state(Path(checkpoint), "optimizer")
-            trainer.optimizer.load_state_dict(optimizer_state_for(state, trainer.optimizer))
-            trainer.lr_scheduler.load_state_dict(load_state(Path(checkpoint), "scheduler"))
-            self._resumed_running = load_state(Path(checkpoint), "rng")["running"]
+        state = load_state(directory, "optimizer")
+        trainer.optimizer.load_state_dict(optimizer_state_for(state, trainer.optimizer))
+        trainer.lr_scheduler.load_state_dict(load_state(directory, "scheduler"))
+        self._resumed_running = load_state(directory, "rng")["running"]
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
+    def load_rng(self, directory: Path) -> None:
+        """Load the state of random generators, each process its own."""
         trainer: Any = self
-        if checkpoint is None:
-            return
-        generators = load_state(Path(checkpoint), "rng")["generators"]
+        generators = load_state(directory, "rng")["generators"]
         restore_rng_state(generators["main"])
         ranks = generators["torch_of_ranks"]
         if len(ranks) == trainer.accelerator.num_processes > 1:
@@ -292,10 +292,7 @@ class ResumableTrainerMixin:
         """Put back the sums since the last log, so that the next logged loss is what it would have been."""
         running = getattr(self, "_resumed_running", None)
         if running is not None:
-            trainer: Any = self
-            trainer._tr_loss = running["loss"].to(trainer.args.device)
-            trainer._total_loss_scalar = running["total_loss"]
-            trainer._globalstep_last_logged = running["last_logged"]
+            self.set_running_figures(running)
             self._resumed_running = None
 
     def _rng_of_all_processes(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """trl's GRPO trainer with a continuous action: the latent token. No text is generated.
 
 trl asks for a batch of prompts and gets back copies with rewards and advantages
-(``_generate_and_score_completions``), then asks for the loss of a part of them (``_compute_loss``). Both are
-overridden; batching, re-use over several iterations, accumulation, distribution and optimization stay trl's.
+(:meth:`~LatentGRPOTrainer.make_rollout`), then asks for the loss of a part of them
+(:meth:`~LatentGRPOTrainer.rollout_loss`). Both are ours;
+batching, re-use over several iterations, accumulation, distribution and optimization stay trl's.
 
 Each prompt is read once and without gradient; its keys and values serve the K copies of the reward pass and,
 kept beside the copies, those of the loss pass.
@@ -28,6 +29,7 @@ from latentrec.models.latentr3 import (
     PromptState,
 )
 from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
+from latentrec.training.common.trainer_compat import RolloutHooks
 from latentrec.training.latentr3 import grpo_loss as objective
 from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
 from latentrec.training.latentr3.gradient_diagnostics import GradientCosines
@@ -62,7 +64,7 @@ class Policy(nn.Module):
         return self
 
 
-class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
+class LatentGRPOTrainer(RolloutHooks, ResumableTrainerMixin, GRPOTrainer):
     """GRPO on the latent. ``config`` decides estimator, reward, baseline and noise."""
 
     def __init__(
@@ -94,10 +96,12 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         """Between two batches of copies; within one, its copies would be lost."""
         return step % self._latent_config.num_iterations == 0
 
-    def _get_train_sampler(self, dataset: Any = None) -> Any:
+    def train_sampler(self) -> Any:
+        """Order of prompts and copies."""
         return self._batch_sampler
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def make_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Copies of each prompt with their noise, rewards and advantages, first dimension P."""
         with self.accelerator.autocast():  # as the loss pass runs
             return self._make_copies(inputs)
 
@@ -153,14 +157,15 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         allowed_tokens = self._tokens.allowed_tokens
         return model.answer_log_probs(state, rollout, labels_PL[:, None], allowed_tokens=allowed_tokens)
 
-    def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    def rollout_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """GRPO's loss of a part of the rollout; shape ()."""
         config = self._latent_config
         if "live_log_probs" in inputs:
             loss, figures = self._likelihood_loss(inputs["live_log_probs"], inputs)
         else:
             loss, figures = model(lambda latentr3: self._loss(latentr3, inputs))
         for name, value in figures.items():
-            self._metrics["train"][name].append(float(value))
+            self.note_metric(name, float(value))
         loss = loss * self.accelerator.num_processes  # DDP averages over processes
         if self._cosines is not None and self.state.global_step % config.diagnostics_every == 0:
             self._measure_cosines(loss, inputs)
@@ -301,7 +306,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
         if self.accelerator.sync_gradients:
             cosines = self._cosines.finish(lambda x: self.accelerator.reduce(x, reduction="sum"))
             for name, value in cosines.items():
-                self._metrics["train"][name].append(value)
+                self.note_metric(name, value)
 
     def _note_rollout(
         self, rewards_PK: Tensor, advantages_PK: Tensor, rollout: LatentRollout, sigma: Tensor
@@ -317,7 +322,7 @@ class LatentGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
             "noise_to_signal": sigma.mean() / latent_rms,
         }
         for name, value in figures.items():
-            self._metrics["train"][name].append(float(value))
+            self.note_metric(name, float(value))
 
 
 def batch_of_state(state: PromptState, batch: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from transformers import Trainer
 from latentrec.models.latentr3 import IGNORED, AllowedTokensOf
 from latentrec.training.common.batching import BLANK, LengthGroupedBatchSampler
 from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
+from latentrec.training.common.trainer_compat import CountedItems
 from latentrec.training.latentr3.collator import (
     NextItemTokens,
     TokenRow,
@@ -39,7 +40,7 @@ class _Indices(Rows[int]):
         return index
 
 
-class SFTTrainer(ResumableTrainerMixin, Trainer):
+class SFTTrainer(CountedItems, ResumableTrainerMixin, Trainer):
     """``transformers.Trainer`` with the shared-prefix loss; rows come from a
     :class:`~latentrec.training.common.batching.LengthGroupedBatchSampler`."""
 
@@ -76,8 +77,9 @@ class SFTTrainer(ResumableTrainerMixin, Trainer):
         )
         return self.accelerator.prepare(loader)
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        total = torch.stack([self._items_of(batch["labels"]) for batch in batch_samples]).sum().to(device)
+    def count_items(self, batches: list, device: torch.device) -> Tensor:
+        """Answer tokens of an optimizer batch over all processes; shape ()."""
+        total = torch.stack([self._items_of(batch["labels"]) for batch in batches]).sum().to(device)
         return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
 
     def _items_of(self, labels: Tensor) -> Tensor:

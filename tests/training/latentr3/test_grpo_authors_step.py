@@ -74,7 +74,7 @@ def our_step(model, prompts, answers, noise_PKD, **options):
     trainer._noise = lambda state, indices: (noise_PKD[:, :, None], sigma)
     rows = [{"prompt": index} for index in range(len(prompts)) for _ in range(copies)]
     kept = trainer._make_copies(rows)
-    loss = trainer._compute_loss(lambda task: task(model), kept)
+    loss = trainer.rollout_loss(lambda task: task(model), kept)
     model.zero_grad()
     loss.backward()
     gradients = {name: model.latent_ratt.get_parameter(name).grad.clone() for name in RATT}

@@ -183,7 +183,7 @@ def test_packed_prefixes_give_the_gradient_of_separate_rows(tmp_path):
     for batch in (packed_batch(tokens, rows), plain_batch(tokens, samples)):
         trainer = engineless(allowed_tokens)
         trainer._items_of = partial(TitleObjectiveTrainer._items_of, trainer)
-        counted = TitleObjectiveTrainer._get_num_items_in_batch(trainer, [batch], torch.device("cpu"))
+        counted = TitleObjectiveTrainer.count_items(trainer, [batch], torch.device("cpu"))
         assert counted == len(samples)
         TitleObjectiveTrainer.compute_loss(trainer, model, batch, num_items_in_batch=counted)
         figures.append(TitleObjectiveTrainer.figures(trainer)["title_probability"])

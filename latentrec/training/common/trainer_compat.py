@@ -1,0 +1,118 @@
+"""Everything private of ``transformers.Trainer`` and ``trl.GRPOTrainer`` that our trainers override or read.
+
+They offer no public hook for it. Each private method is overridden here alone and calls a method of ours,
+which a trainer then overrides; the reasons stand with them. Last run with transformers 5.23.0 and trl 1.16.0,
+and with transformers 5.17 (``tests/test_dependencies.py`` fails when the locks hold another version, and
+``tests/training/common/test_trainer_compat.py`` when something private is used elsewhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class TransformersHooks:
+    """Mixin before a ``transformers.Trainer``."""
+
+    # Callbacks see the end of a step before its loss is logged, and cannot read the loss or the gradient's
+    # norm; a NaN must stop the run, and a checkpoint hold the figures, after exactly this step.
+    def _maybe_log_save_evaluate(self, tr_loss: Tensor, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        log = super()._maybe_log_save_evaluate  # type: ignore[misc]
+        self.after_step(tr_loss, grad_norm, lambda: log(tr_loss, grad_norm, *args, **kwargs))
+
+    # The engine reads and writes weights, optimizer and random state as pickles of torch.save; ours are
+    # safetensors and JSON.
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.load_weights(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            self.load_optimizer(Path(checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            self.load_rng(Path(checkpoint))
+
+    def after_step(self, loss: Tensor, grad_norm: Any, log: Callable[[], None]) -> None:
+        """Called after each optimizer step, and again at an epoch's end; ``log`` is the engine's part."""
+        log()
+
+    def load_weights(self, directory: Path) -> None:
+        """Load the weights of a checkpoint."""
+        raise NotImplementedError
+
+    def load_optimizer(self, directory: Path) -> None:
+        """Load the optimizer's and the schedule's state."""
+        raise NotImplementedError
+
+    def load_rng(self, directory: Path) -> None:
+        """Load the state of random generators."""
+        raise NotImplementedError
+
+    # Sums since the last log, which the engine keeps in no state file: without them the first loss that is
+    # logged after a resume is another.
+    def running_figures(self) -> dict[str, Any]:
+        """Sums since the last log, as a checkpoint holds them."""
+        trainer: Any = self
+        return {
+            "loss": trainer._tr_loss,
+            "total_loss": trainer._total_loss_scalar,
+            "last_logged": trainer._globalstep_last_logged,
+        }
+
+    def set_running_figures(self, figures: dict[str, Any]) -> None:
+        """Put back what :meth:`running_figures` gave."""
+        trainer: Any = self
+        trainer._tr_loss = figures["loss"].to(trainer.args.device)
+        trainer._total_loss_scalar = figures["total_loss"]
+        trainer._globalstep_last_logged = figures["last_logged"]
+
+
+class CountedItems:
+    """Mixin before a ``transformers.Trainer`` whose loss counts its items otherwise."""
+
+    # The engine counts the `labels` of a language model, and over all processes only where it multiplies the
+    # loss as well (average_tokens_across_devices); ours have a layout of their own, and may count otherwise.
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        return self.count_items(batch_samples, device)
+
+    def count_items(self, batches: list, device: torch.device) -> Tensor:
+        """What the loss of an optimizer batch is divided by, over all processes; shape ()."""
+        raise NotImplementedError
+
+
+class RolloutHooks:
+    """Mixin before a ``trl.GRPOTrainer`` whose action is no text."""
+
+    # trl generates text, and `rollout_func` can carry no tensor to the loss: latents, noise and their means
+    # are made and used by these two, and the order of prompts and copies is our batch sampler's.
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        return self.train_sampler()
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return self.make_rollout(inputs)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        return self.rollout_loss(model, inputs)
+
+    def train_sampler(self) -> Any:
+        """Order of the rows."""
+        raise NotImplementedError
+
+    def make_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Tensors of one batch of copies, first dimension B: trl shuffles and splits them for the loss."""
+        raise NotImplementedError
+
+    def rollout_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """Loss of one part of what :meth:`make_rollout` returned; shape ()."""
+        raise NotImplementedError
+
+    def note_metric(self, name: str, value: float) -> None:
+        """Add one value to those that trl averages at its next log."""
+        trainer: Any = self
+        trainer._metrics["train"][name].append(value)
