@@ -12,8 +12,8 @@ from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
 from latentrec.core import UserError
 from latentrec.steps.status import exit_code_on_error
-from pipeline.cluster import version_name
 from pipeline.dags import SYSTEMS, pipeline_of
+from pipeline.pipeline_versions import version_name
 from pipeline.signatures import choices
 
 FORMATS = ("yaml", "crd")

@@ -19,9 +19,10 @@ from latentrec.core import UserError
 from latentrec.core.redact import redact
 from latentrec.steps.data_cutoff import SCHEDULED
 from latentrec.steps.status import exit_code_on_error
-from pipeline.cluster import Cluster, connect, experiment_id, find_version, run_body, upload
+from pipeline.cluster import Cluster, connect, experiment_id, run_body
 from pipeline.compile import compile_pipelines
 from pipeline.cron import DEFAULT_CRON, check_cron
+from pipeline.pipeline_versions import find_version, upload
 from pipeline.recurring import MADE_BY, Schedules, ScheduleState, contents
 from pipeline.submit import BUILD, add_run_arguments, checked_parameters
 

@@ -18,9 +18,10 @@ from latentrec.core.redact import redact
 from latentrec.steps.parameters import REVIEWS, check_parameters, locations
 from latentrec.steps.status import exit_code_on_error
 from latentrec.storage import is_local
-from pipeline.cluster import Cluster, connect, experiment_id, find_version, run_body, upload
+from pipeline.cluster import Cluster, connect, experiment_id, run_body
 from pipeline.compile import compile_pipelines
 from pipeline.dags import SYSTEMS, parameter_defaults, parse_parameters, pipeline_of
+from pipeline.pipeline_versions import find_version, upload
 
 BUILD = Path("build/pipelines")
 LONGEST_DESCRIPTION = 255

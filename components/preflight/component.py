@@ -140,6 +140,7 @@ def preflight(
         rpt_learning_rate: peak learning rate of Adam
         rpt_num_train_epochs: upper bound of epochs
         sasrec_num_train_epochs: upper bound of epochs
+        scheduled_time: When KFP was to start the run; the data ends there with data_cutoff=scheduled
         seed: Seed of everything random, in every step
         settings: Any field of any step, as {"sft.learning_rate": 1e-4, "evaluate.max_users": 2000}
         sft_backbone: preset (micro, tiny, small, medium, large), directory, gs://, hub id
