@@ -174,9 +174,6 @@ def _train(
     steps = max(1, round(config.num_train_epochs * len(rows) / config.batch_size))
     order = training_order(len(rows), steps, config.batch_size, config.seed)
     share = config.batch_size // world_size()
-    warmup_steps = config.warmup_steps
-    if warmup_steps < 1:
-        warmup_steps = max(1, round(warmup_steps * steps))
     per_device_train_batch_size = config.per_device_train_batch_size or share
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
@@ -190,7 +187,7 @@ def _train(
                 gradient_accumulation_steps=share // per_device_train_batch_size,
                 learning_rate=config.learning_rate,
                 lr_scheduler_type="cosine",
-                warmup_steps=warmup_steps,
+                warmup_steps=config.warmup_of(steps),
                 completion_only_loss=True,
                 max_length=None,
                 packing=False,

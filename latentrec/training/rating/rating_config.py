@@ -197,6 +197,11 @@ class ColdStartConfig(RatingTrainerConfig):
             )
         return self
 
+    def warmup_of(self, steps: int) -> int:
+        """Steps of warm-up where training takes ``steps``."""
+        warmup = self.warmup_steps if self.warmup_steps >= 1 else self.warmup_steps * steps
+        return max(1, round(warmup))
+
     def check_world(self, processes: int) -> None:
         """Refuse a batch that cannot be dealt out evenly.
 

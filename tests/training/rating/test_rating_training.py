@@ -12,7 +12,7 @@ from latentrec.data.dataset import Dataset
 from latentrec.models import read_model
 from latentrec.models.rating.text_predictor import TextRatingPredictor, load_language_model
 from latentrec.prompts.rating_examples import RatingTask
-from latentrec.prompts.rating_format import RatingAnswer, parse_answer
+from latentrec.prompts.rating_format import RatingAnswer, RatingScale, parse_answer
 from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
 from latentrec.training.rating.cold_start import train_cold_start
 from latentrec.training.rating.pretrain_config import PretrainRatingConfig
@@ -377,3 +377,15 @@ def test_answer_that_does_not_end_is_no_prediction(rating_dataset, base):
     for answer in predictor.predict(examples):
         assert np.isnan(answer.rating)
         assert answer.fault is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "expected"), [(0.05, 200, 10), (0.05, 4, 1), (1, 200, 1), (30, 200, 30)]
+)
+def test_warmup_below_one_is_a_share_of_the_steps(given, steps, expected):
+    assert ColdStartConfig(warmup_steps=given).warmup_of(steps) == expected
+
+
+@pytest.mark.parametrize("cls", [PretrainRatingConfig, RatingGRPOConfig, ColdStartConfig, TracesConfig])
+def test_scale_of_the_ratings_is_configured(cls):
+    assert cls(rating_low=0, rating_high=10).scale == RatingScale(0, 10)
