@@ -31,7 +31,7 @@ def private_uses(tree: ast.Module, library: str) -> list[str]:
     """Private names of a library that are read, and names of it that are assigned to."""
     names, found = set(), []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == library:
             names |= {alias.asname or alias.name for alias in node.names}
             found += [alias.name for alias in node.names if is_private(alias.name)]
             found += [node.module] * any(is_private(part) for part in node.module.split("."))
@@ -43,7 +43,7 @@ def private_uses(tree: ast.Module, library: str) -> list[str]:
             }
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            root = node
+            root: ast.expr = node
             while isinstance(root, ast.Attribute):
                 root = root.value
             of_library = isinstance(root, ast.Name) and root.id in names

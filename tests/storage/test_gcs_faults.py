@@ -7,9 +7,11 @@ from unittest.mock import ANY
 
 import pytest
 import requests
+from google.api_core import exceptions as api
 
 from latentrec.core import UserError
 from latentrec.storage import StorageError, store_for
+from latentrec.storage.gcs_client import explained
 from tests.errors import refused
 
 SIZE = 9 << 20  # two pieces, and too large for an upload in one request
@@ -209,3 +211,13 @@ def test_no_request_is_made_behind_the_callers_back(gcs_server, monkeypatch):
     assert store.read_bytes("gs://bucket/x") == b"small"
     assert ("GET", "/storage/v1/b/bucket", ANY) not in asked
     assert {thread for _, _, thread in asked} == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("bucket", ["my-bucket", "objects-of-mine"])
+def test_a_name_in_the_address_says_nothing_of_what_is_missing(bucket):
+    """fake-gcs-server answers a missing object with "Not Found" alone, behind the address."""
+    address = f"GET http://127.0.0.1/storage/v1/b/{bucket}/o/x"
+    with pytest.raises(FileNotFoundError), explained(f"gs://{bucket}/x"):
+        raise api.NotFound(f"{address}: Not Found")
+    with refused("storage.not_found"), explained(f"gs://{bucket}/x"):
+        raise api.NotFound(f"{address}: The specified bucket does not exist.")

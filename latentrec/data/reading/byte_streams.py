@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import io
 import json
 import re
 import zlib
@@ -89,34 +88,38 @@ def count_newlines(data: bytes) -> int:
     )
 
 
-class _Stored(io.RawIOBase):
+class _Stored:
     """A file as stored, hashed and counted on its way."""
+
+    closed = False  # Arrow asks
 
     def __init__(self, stream: BinaryIO) -> None:
         self.digest, self.size, self._stream = hashlib.sha256(), 0, stream
+        self.head = self._next(_RAW_BYTES)
 
-    def readable(self) -> bool:
-        return True
+    def read(self, n: int) -> bytes:
+        """As a file's."""
+        if not self.head:
+            return self._next(n)
+        data, self.head = self.head[:n], self.head[n:]
+        return data
 
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
+    def _next(self, n: int) -> bytes:
+        data = self._stream.read(n)
         self.digest.update(data)
         self.size += len(data)
-        return len(data)
+        return data
 
 
 def _unpacked(stream: BinaryIO, uri: str, done: Callable[[str, int], None]) -> Iterator[tuple[bytes, int]]:
     """Inflates what is packed; hashes the file as stored."""
     stored = _Stored(stream)
-    packed = io.BufferedReader(stored, _RAW_BYTES)
-    magic = packed.peek(4)[:4]
     pieces = (
-        _gunzipped(packed)
-        if magic.startswith(_GZIP)
-        else _decoded_zstd(packed)
-        if magic == _ZSTD
-        else iter(lambda: packed.read(_RAW_BYTES), b"")
+        _gunzipped(stored)
+        if stored.head.startswith(_GZIP)
+        else _decoded_zstd(stored)
+        if stored.head.startswith(_ZSTD)
+        else iter(lambda: stored.read(_RAW_BYTES), b"")
     )
     written = reported = 0
     while True:
@@ -142,7 +145,7 @@ def _unpacked(stream: BinaryIO, uri: str, done: Callable[[str, int], None]) -> I
     done(stored.digest.hexdigest(), stored.size)
 
 
-def _gunzipped(packed: BinaryIO) -> Iterator[bytes]:
+def _gunzipped(packed: _Stored) -> Iterator[bytes]:
     """Members one after the other, zero bytes after them, which Arrow's reader does not take."""
     member: Any = None
     rest = b""
@@ -165,7 +168,7 @@ def _gunzipped(packed: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def _decoded_zstd(packed: BinaryIO) -> Iterator[bytes]:
+def _decoded_zstd(packed: _Stored) -> Iterator[bytes]:
     """Frames one after the other; Arrow refuses a window above 128 MB, as zstd does without ``--long``."""
     import pyarrow as pa
 
