@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
 
 from latentrec.core.redact import redact
-from latentrec.core.text import printable
+from latentrec.core.text import markdown_prose, printable
 
 
 def page_loader(package: str) -> ChoiceLoader:
@@ -50,3 +50,9 @@ def render_page(package: str, template: str, context: dict[str, Any]) -> str:
         finalize=shown,
     )
     return environment.get_template(template).render(context)
+
+
+def shown_in_markdown(value: Any) -> Any:
+    """The same for a Markdown template, whose sentences must not act as markup."""
+    value = shown(value)
+    return markdown_prose(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

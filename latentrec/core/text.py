@@ -80,6 +80,15 @@ def markdown_text(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
+def markdown_prose(text: str) -> str:
+    """A sentence of ours in Markdown: nothing becomes emphasis, code, a tag or a table cell's end.
+
+    Brackets stay as they are, so that intervals can be read in the file too; text of others goes through
+    :func:`markdown_text`. ``a_b_c`` is emphasis to some readers (Kubeflow's page), though not to CommonMark.
+    """
+    return re.sub(r"([\\*_`|])", r"\\\1", text).replace("<", "&lt;")
+
+
 def markdown_code(text: str) -> str:
     """The text as inline code of Markdown, also inside a table cell."""
     flat = " ".join(printable(text, lines=True).split()).replace("|", "¦")

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from latentrec.core import charts
-from latentrec.core.html_page import page_loader, shown
+from latentrec.core.html_page import page_loader, shown, shown_in_markdown
 from latentrec.core.text import markdown_text
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE
@@ -55,7 +55,9 @@ def write_reports(evaluation: Evaluation, directory: Path) -> None:
         autoescape=False,
         trim_blocks=True,
         undefined=StrictUndefined,
-        finalize=lambda value: markdown_text(value) if isinstance(value, _Title) else shown(value),
+        finalize=lambda value: (
+            markdown_text(value) if isinstance(value, _Title) else shown_in_markdown(value)
+        ),
     )
     text = plain.get_template("report.md").render(context)
     text = re.sub(r"([^\n])\n(#{1,3} )", r"\1\n\n\2", text)

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from latentrec.core import charts
-from latentrec.core.html_page import page_loader, shown
+from latentrec.core.html_page import page_loader, shown, shown_in_markdown
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
@@ -70,7 +70,7 @@ def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
             trim_blocks=True,
             lstrip_blocks=True,
             undefined=StrictUndefined,
-            finalize=shown,
+            finalize=shown if escaped else shown_in_markdown,
         )
         page = environment.get_template(f"rating_{name}").render(context)
         (directory / name).write_text(page, encoding="utf-8")

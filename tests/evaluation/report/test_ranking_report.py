@@ -47,7 +47,10 @@ def report(tmp_path_factory):
     try:
         models = {
             name: write_model(
-                folder / name, skill=skill, dataset_fingerprint=fingerprint, notes=["placeholder"]
+                folder / name,
+                skill=skill,
+                dataset_fingerprint=fingerprint,
+                notes=["placeholder, see hr_at_10"],
             )
             for name, skill in (("sasrec", 0.5), ("backbone", 0.45), ("latentr3-stage-2", 0.6))
         }
@@ -174,3 +177,10 @@ def test_report_opens_in_a_browser_without_errors_and_fits_the_screen(report, tm
     assert min(measured["drawn"]) >= 4
     assert measured["smallest"] >= 11
     assert measured["body"] >= 16
+
+
+def test_no_sentence_of_the_markdown_acts_as_emphasis(report):
+    """Kubeflow's page reads the middle of ``hr_at_10`` as emphasis."""
+    text = (report / "report.md").read_text()
+    assert "see hr\\_at\\_10" in text
+    assert not re.search(r"(?<!\\)_", text)
