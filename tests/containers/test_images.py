@@ -7,10 +7,12 @@ import shutil
 import subprocess
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.containers.conftest import IMAGE_NAMES, image_named
 from tests.fakes.oci_registry import Registry
 from tests.pipeline.runs import ROOT
+from tests.test_dependencies import locked, needed
 
 pytestmark = pytest.mark.containers
 
@@ -60,6 +62,18 @@ def test_data_preparation_s_image_has_no_training_library(world):
     )
     told = world.client.containers.run(image_named("data-prep"), ["python3", "-c", code], remove=True)
     assert told.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [*IMAGE_NAMES, "mlflow"])
+def test_an_image_holds_the_packages_of_its_lock_and_no_others(world, name):
+    """What the locks hold is compared with what code imports in tests/test_dependencies.py."""
+    code = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
+    printed = world.client.containers.run(image_named(name), ["python3", "-c", code], remove=True)
+    held = {canonicalize_name(one) for one in printed.decode().split()}
+    locks = {"data-prep": ["data-prep"], "mlflow": ["mlflow"], "register": ["train", "register"]}
+    named = set().union(*(locked(lock) for lock in locks.get(name, ["train"])))
+    assert named - held == set()
+    assert held - named <= (set() if name in ("data-prep", "mlflow") else needed({"torch"}))
 
 
 @pytest.mark.parametrize("name", ["preflight", "train", "evaluate", "register"])
