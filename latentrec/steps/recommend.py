@@ -70,6 +70,9 @@ def recommend(
         params["exclude_history"] = exclude_history
     try:
         parse_parameters(params)
+    except BadRequest as error:
+        raise UserError(str(error), code="config.bad_value") from None
+    try:
         parse_rows([row])
     except BadRequest as error:
         raise UserError(str(error), code="users.bad_row") from None

@@ -69,7 +69,7 @@ def test_json_lines_hold_what_log_services_index(monkeypatch):
 
 def test_an_unknown_format_is_bad_input(monkeypatch):
     monkeypatch.setenv("LATENTREC_LOG_FORMAT", "xml")
-    command = [sys.executable, "-m", "latentrec.cli", "--help"]
+    command = [sys.executable, "-m", "latentrec", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr == "error: LATENTREC_LOG_FORMAT is 'xml'; allowed: text, json\n"

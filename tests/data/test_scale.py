@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(arguments):
     """Seconds and peak memory (MB) of data-prep in a process of its own."""
-    return run_measured(["-m", "latentrec.cli", "data-prep", *map(str, arguments)], ROOT)
+    return run_measured(["-m", "latentrec", "data-prep", *map(str, arguments)], ROOT)
 
 
 def test_memory_does_not_grow_with_text(tmp_path):

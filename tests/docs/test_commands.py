@@ -50,7 +50,7 @@ def test_documented_flags_exist(command):
     done = subprocess.run(
         [Path(sys.executable).with_name("latentrec"), step, "--help"]
         if Path(sys.executable).with_name("latentrec").exists()
-        else [sys.executable, "-m", "latentrec.cli", step, "--help"],
+        else [sys.executable, "-m", "latentrec", step, "--help"],
         capture_output=True,
         text=True,
         check=True,

@@ -42,7 +42,7 @@ def run_example(name: str, tmp_path: Path) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     work.mkdir(exist_ok=True)
     words = command.split()
-    program = {"latentrec": [sys.executable, "-m", "latentrec.cli"], "python": [sys.executable]}[words[0]]
+    program = {"latentrec": [sys.executable, "-m", "latentrec"], "python": [sys.executable]}[words[0]]
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONSAFEPATH": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     done = subprocess.run(

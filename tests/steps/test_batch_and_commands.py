@@ -115,7 +115,7 @@ def test_commands_from_registration_to_recommendation(tracked, shop, tmp_path, c
     [
         (["recommend", "--model", "models:/latentr3@champion"], "registry.not_found", "latentr3@champion"),
         (["recommend", "--model", "latentr3"], "registry.bad_uri", "models:/NAME@ALIAS"),
-        (["recommend", "--model", "models:/x@champion", "--k", "0"], "users.bad_row", "params.k is 0"),
+        (["recommend", "--model", "models:/x@champion", "--k", "0"], "config.bad_value", "params.k is 0"),
         (["pull", "--model", "models:/latentr3/3", "--output", "x"], "registry.unknown_version", "3"),
         (["promote", "--name", "latentr3", "--version", "1"], "config.missing_value", "--reason"),
         (["promote", "--name", "latentr3", "--history"], "registry.not_found", "'latentr3'"),

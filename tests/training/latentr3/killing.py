@@ -23,7 +23,7 @@ def kill_after_first_checkpoint(command: str, flags: Mapping[str, Any], checkpoi
     """
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     child = subprocess.Popen(
-        [sys.executable, "-m", "latentrec.cli", command, *words, f"--checkpoint-root={checkpoints}"],
+        [sys.executable, "-m", "latentrec", command, *words, f"--checkpoint-root={checkpoints}"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )

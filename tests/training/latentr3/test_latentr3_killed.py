@@ -25,7 +25,7 @@ def start(stage: str, folder: Path, output: Path, root: Path | None) -> subproce
     command = [
         sys.executable,
         "-m",
-        "latentrec.cli",
+        "latentrec",
         stage.partition("-")[0],
         "--dataset",
         str(folder / "dataset"),

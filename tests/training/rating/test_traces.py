@@ -209,7 +209,7 @@ def test_killed_asking_goes_on_without_paying_twice(rating_dataset, truths, tmp_
     output = tmp_path / "t.jsonl"
     with Teacher(script) as teacher:
         command = [
-            sys.executable, "-m", "latentrec.cli", "traces", "--dataset", str(rating_dataset),
+            sys.executable, "-m", "latentrec", "traces", "--dataset", str(rating_dataset),
             "--output", str(output), "--endpoint", teacher.url, "--model", "teacher",
             "--samples", "12", "--concurrency", "1",
             "--requests-per-minute", "0", "--timeout", "60",

@@ -1,5 +1,0 @@
-"""``python -m latentrec.cli``."""
-
-from latentrec.cli import main
-
-main()
