@@ -3,11 +3,12 @@
 They offer no public hook for it. Each private method is overridden here alone and calls a method of ours,
 which a trainer then overrides; the reasons stand with them. Last run with transformers 5.23.0 and trl 1.16.0,
 and with transformers 5.17 (``tests/test_dependencies.py`` fails when the locks hold another version, and
-``tests/training/common/test_trainer_compat.py`` when something private is used elsewhere).
+``tests/test_compat.py`` when something private is used elsewhere).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 
-class TransformersHooks:
+class TransformersHooks(ABC):
     """Mixin before a ``transformers.Trainer``."""
 
     # Callbacks see the end of a step before its loss is logged, and cannot read the loss or the gradient's
@@ -42,17 +43,17 @@ class TransformersHooks:
         """Called after each optimizer step, and again at an epoch's end; ``log`` is the engine's part."""
         log()
 
+    @abstractmethod
     def load_weights(self, directory: Path) -> None:
         """Load the weights of a checkpoint."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_optimizer(self, directory: Path) -> None:
         """Load the optimizer's and the schedule's state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_rng(self, directory: Path) -> None:
         """Load the state of random generators."""
-        raise NotImplementedError
 
     # Sums since the last log, which the engine keeps in no state file: without them the first loss that is
     # logged after a resume is another.
@@ -73,7 +74,7 @@ class TransformersHooks:
         trainer._globalstep_last_logged = figures["last_logged"]
 
 
-class CountedItems:
+class CountedItems(ABC):
     """Mixin before a ``transformers.Trainer`` whose loss counts its items otherwise."""
 
     # The engine counts the `labels` of a language model, and over all processes only where it multiplies the
@@ -81,12 +82,12 @@ class CountedItems:
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         return self.count_items(batch_samples, device)
 
+    @abstractmethod
     def count_items(self, batches: list, device: torch.device) -> Tensor:
         """What the loss of an optimizer batch is divided by, over all processes; shape ()."""
-        raise NotImplementedError
 
 
-class RolloutHooks:
+class RolloutHooks(ABC):
     """Mixin before a ``trl.GRPOTrainer`` whose action is no text."""
 
     # trl generates text, and `rollout_func` can carry no tensor to the loss: latents, noise and their means
@@ -100,17 +101,17 @@ class RolloutHooks:
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         return self.rollout_loss(model, inputs)
 
+    @abstractmethod
     def train_sampler(self) -> Any:
         """Order of the rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_rollout(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Tensors of one batch of copies, first dimension B: trl shuffles and splits them for the loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rollout_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """Loss of one part of what :meth:`make_rollout` returned; shape ()."""
-        raise NotImplementedError
 
     def note_metric(self, name: str, value: float) -> None:
         """Add one value to those that trl averages at its next log."""

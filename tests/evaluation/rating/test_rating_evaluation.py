@@ -156,6 +156,13 @@ def test_report_calls_a_placeholder_a_placeholder(real_charts, rating_dataset, b
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
 
 
+def test_no_name_in_the_markdown_acts_as_emphasis(rating_dataset, base, answers, tmp_path):
+    evaluate(CONFIG, dataset=rating_dataset, models={"rec_zero_2": base}, output=tmp_path / "e")
+    text = (tmp_path / "e" / "report.md").read_text()
+    assert "rec\\_zero\\_2" in text
+    assert not re.search(r"(?<!\\)_", text)
+
+
 def test_report_says_once_what_two_models_have_in_common_and_nothing_of_what_baselines_lack(
     rating_dataset, base, answers, tmp_path
 ):
