@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.storage.local import local_path
-from latentrec.storage.manifest import sha256_file
+from latentrec.storage.manifest import difference_from, sha256_file
 from latentrec.storage.output import replacing
 from latentrec.storage.types import StorageError, Store
 from latentrec.storage.uri import is_local, join
@@ -56,12 +56,9 @@ def restore_files(store: Store, info: CheckpointInfo, destination: Path) -> None
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 store.download_file(join(info.uri, name), path)
-                size, digest = path.stat().st_size, sha256_file(path)
-                if (size, digest) != (expected["bytes"], expected["sha256"]):
+                if (found := difference_from(path, expected)) is not None:
                     raise StorageError(
-                        f"{join(info.uri, name)} is damaged: {size} bytes, {digest[:12]}…, "
-                        f"saved were {expected['bytes']} bytes, {expected['sha256'][:12]}…",
-                        code="checkpoint.damaged",
+                        f"{join(info.uri, name)} is damaged: {found}", code="checkpoint.damaged"
                     )
     except FileNotFoundError as error:
         raise StorageError(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from latentrec.core import UserError
-from latentrec.storage.manifest import MANIFEST, Manifest, parse_manifest, read_manifest, sha256_file
+from latentrec.storage.manifest import MANIFEST, Manifest, difference_from, parse_manifest, read_manifest
 from latentrec.storage.output import replacing
 from latentrec.storage.transfer import workers
 from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError
@@ -87,11 +87,9 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
                 f"{join(uri, name)} is missing; run the step that makes it again",
                 code="manifest.changed_files",
             ) from None
-        size, digest = path.stat().st_size, sha256_file(path)
-        if (size, digest) != (expected["bytes"], expected["sha256"]):
+        if (found := difference_from(path, expected)) is not None:
             raise StorageError(
-                f"{join(uri, name)} is not the file that the manifest describes ({size} bytes, "
-                f"{digest[:12]}…, expected {expected['bytes']} bytes, {expected['sha256'][:12]}…)",
+                f"{join(uri, name)} is not the file that the manifest describes ({found})",
                 code="manifest.changed_files",
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,6 +170,14 @@ _FIELD_TYPES: dict[str, type] = {
 def _checksum(body: dict[str, Any]) -> str:
     """Hash of every field but the checksum; ``body`` as JSON gives it back."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def difference_from(path: Path, entry: Mapping[str, Any]) -> str | None:
+    """How a file differs from its entry in a manifest or an index (size, sha256); ``None`` if it does not."""
+    size, digest = path.stat().st_size, sha256_file(path)
+    if (size, digest) == (entry["bytes"], entry["sha256"]):
+        return None
+    return f"{size} bytes, {digest[:12]}…, expected {entry['bytes']} bytes, {entry['sha256'][:12]}…"
 
 
 def sha256_file(path: Path) -> str:

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from latentrec.core import charts
-from latentrec.core.html_page import page_loader, shown, shown_in_markdown
-from latentrec.core.text import markdown_text
+from latentrec.core.html_page import ForeignText, render_markdown, render_page
 from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE
 from latentrec.evaluation.ranking.tables import against
@@ -41,33 +39,11 @@ LIST_SHOWN = 5
 def write_reports(evaluation: Evaluation, directory: Path) -> None:
     """Write ``report.html`` and ``report.md``."""
     context = _context(evaluation)
-    html = Environment(
-        loader=page_loader("latentrec.evaluation"),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-        finalize=shown,
-    )
-    page = html.get_template("report.html").render(context)
+    page = render_page("latentrec.evaluation", "report.html", context)
     (directory / "report.html").write_text(page, encoding="utf-8")
-    plain = Environment(
-        loader=page_loader("latentrec.evaluation"),
-        autoescape=False,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: (
-            markdown_text(value) if isinstance(value, _Title) else shown_in_markdown(value)
-        ),
-    )
-    text = plain.get_template("report.md").render(context)
+    text = render_markdown("latentrec.evaluation", "report.md", context)
     text = re.sub(r"([^\n])\n(#{1,3} )", r"\1\n\n\2", text)
     (directory / "report.md").write_text(re.sub(r"\n{3,}", "\n\n", text), encoding="utf-8")
-
-
-class _Title(str):
-    """Text that came from the catalogue: nothing in it may act as markup."""
-
-    __slots__ = ()
 
 
 def _context(evaluation: Evaluation) -> dict[str, Any]:
@@ -162,14 +138,14 @@ def _users(evaluation: Evaluation) -> list[dict[str, Any]]:
             for place, title_id in enumerate(model.ranked_titles[index].tolist()):
                 kind = "hit" if title_id == truth else "seen" if title_id in seen else ""
                 if title_id >= 0 and (place < LIST_SHOWN or kind == "hit"):
-                    title = _Title(catalogue.unique_titles[title_id])
+                    title = ForeignText(catalogue.unique_titles[title_id])
                     entries.append({"title": title, "kind": kind, "place": place + 1})
             lists.append({"model": model.name, "entries": entries})
         shown.append(
             {
                 "key": int(samples.user_ids[index]),
-                "history": [_Title(catalogue.titles[item]) for item in samples.history(index)],
-                "truth": _Title(catalogue.titles[samples.targets[index]]),
+                "history": [ForeignText(catalogue.titles[item]) for item in samples.history(index)],
+                "truth": ForeignText(catalogue.titles[samples.targets[index]]),
                 "lists": lists,
             }
         )

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from latentrec.core import charts
-from latentrec.core.html_page import page_loader, shown, shown_in_markdown
+from latentrec.core.html_page import render_markdown, render_page
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
 from latentrec.evaluation.gate import GateDecision
@@ -63,16 +62,8 @@ class RatingEvaluation:
 def write_rating_reports(evaluation: RatingEvaluation, directory: Path) -> None:
     """Write ``report.html`` and ``report.md``."""
     context = _context(evaluation)
-    for name, escaped in (("report.html", True), ("report.md", False)):
-        environment = Environment(
-            loader=page_loader("latentrec.evaluation"),
-            autoescape=escaped,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=StrictUndefined,
-            finalize=shown if escaped else shown_in_markdown,
-        )
-        page = environment.get_template(f"rating_{name}").render(context)
+    for name, render in (("report.html", render_page), ("report.md", render_markdown)):
+        page = render("latentrec.evaluation", f"rating_{name}", context)
         (directory / name).write_text(page, encoding="utf-8")
 
 
