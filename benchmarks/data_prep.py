@@ -108,7 +108,7 @@ def scale(sizes: list[int], folder: str | None = None) -> dict[str, Any]:
 def measure(contender: str, source: Path, output: Path) -> dict[str, float]:
     """Wall seconds, processor seconds and peak memory (MB) of one run in a process of its own."""
     if contender == "ours":
-        command = ["-m", "latentrec.cli", "data-prep", "--reviews", str(source), "--output", str(output)]
+        command = ["-m", "latentrec", "data-prep", "--reviews", str(source), "--output", str(output)]
     else:
         output.mkdir(exist_ok=True)
         command = ["-m", "benchmarks.data_prep_rivals", contender, str(source), str(output)]

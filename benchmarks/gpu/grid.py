@@ -62,7 +62,7 @@ def run(context: Context) -> None:
         command = [
             sys.executable,
             "-m",
-            "latentrec.cli",
+            "latentrec",
             "sft",
             "--backbone",
             backbone,

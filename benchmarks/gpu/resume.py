@@ -43,7 +43,7 @@ def run(context: Context) -> None:
 
 def start(folder: Path, name: str) -> subprocess.Popen:
     """``latentrec sft`` with checkpoints, in a process of its own."""
-    command = [sys.executable, "-m", "latentrec.cli", "sft", *FLAGS, "--dataset", str(folder / "dataset")]
+    command = [sys.executable, "-m", "latentrec", "sft", *FLAGS, "--dataset", str(folder / "dataset")]
     command += ["--output", str(folder / name), "--checkpoint-root", str(folder / f"checkpoints-{name}")]
     with (folder / f"{name}.log").open("a") as log:
         return subprocess.Popen(

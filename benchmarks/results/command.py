@@ -24,7 +24,7 @@ def call(arguments: list[str], log: IO[str]) -> int:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.call(
-        [sys.executable, "-m", "latentrec.cli", *arguments],
+        [sys.executable, "-m", "latentrec", *arguments],
         stdout=log,
         stderr=subprocess.STDOUT,
         env=environment,
