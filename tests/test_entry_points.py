@@ -26,7 +26,9 @@ def started_in_code() -> set[str]:
                     continue
                 values = [word.value if isinstance(word, ast.Constant) else None for word in words]
                 found |= {
-                    after for option, after in zip(values, values[1:], strict=False) if option == "-m" and after
+                    after
+                    for option, after in zip(values, values[1:], strict=False)
+                    if option == "-m" and after
                 }
     return {name for name in found if ours(name)}
 
