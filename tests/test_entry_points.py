@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 
@@ -25,11 +26,7 @@ def started_in_code() -> set[str]:
                 if not isinstance(words, list):
                     continue
                 values = [word.value if isinstance(word, ast.Constant) else None for word in words]
-                found |= {
-                    after
-                    for option, after in zip(values, values[1:], strict=False)
-                    if option == "-m" and after
-                }
+                found |= {after for option, after in itertools.pairwise(values) if option == "-m" and after}
     return {name for name in found if ours(name)}
 
 
