@@ -185,7 +185,7 @@ def register(model_dir: Path, root: Path) -> str:
     tracking_uri = f"sqlite:///{root / 'mlflow.db'}"
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     fingerprint = json.loads((model_dir / "manifest.json").read_text())["fingerprint"]
-    gate = GateDecision(True, "promoted: benchmark", "ndcg_at_10", challenger=1.0, floor=0.0)
+    gate = GateDecision(True, "passed", "promoted: benchmark", "ndcg_at_10", challenger=1.0)
     inputs = {f"model:{gate.challenger_name}": fingerprint}
     with ArtifactWriter(root / "evaluation", "evaluation", {}, inputs) as writer:
         gate.write(writer.path / "gate.json")
