@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,11 @@ LARGE_VOCABULARY = 150_000
 
 
 @torch.no_grad()
+def finished(call: Callable[[], Any], device: str) -> Any:
+    """What ``call`` gives, once the device has made it."""
+    return done(call(), device)
+
+
 def mask_share(device: str) -> None:
     """``trie_mask_share_of_step``: what finding the allowed tokens costs within one step."""
     titles, source = titles_of_cds()
@@ -69,8 +76,8 @@ def mask_share(device: str) -> None:
                 clock=clock_of(device),
                 repeats=3,
                 sides={
-                    "mask": lambda f=constrain: done(f(), device),
-                    "step": lambda f=step: done(f(), device),
+                    "mask": partial(finished, constrain, device),
+                    "step": partial(finished, step, device),
                 },
             )
         )

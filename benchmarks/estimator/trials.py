@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.series: dict[str, list[list[float]]] = {}
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         for name in SERIES:
             if name in metrics:
                 self.series.setdefault(name, []).append([step, round(float(metrics[name]), 5)])

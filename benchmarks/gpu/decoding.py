@@ -6,6 +6,7 @@ scores must agree with transformers' before anything is timed (fp32).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,7 +106,7 @@ def catalogue(context: Context, model: LatentR3Model, prompt: NextItemPrompt, ti
         model.to(kind)
         graphed = GraphedModel(model, capture=device == "cuda")
         figures[f"beams_{name}_users_per_s"] = users / context.seconds(
-            lambda graphed=graphed: ours(graphed, tensors, ids, mask), repeats=3, warm_up=1
+            partial(ours, graphed, tensors, ids, mask), repeats=3, warm_up=1
         )
     if len(titles) <= 5_000:
         few = 1 if context.toy else 16

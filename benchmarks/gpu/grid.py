@@ -52,7 +52,7 @@ def run(context: Context) -> None:
     if dataset is None or not dataset.is_dir():
         raise FileNotFoundError("give --datasets with a prepared 'office'")
     backbone = context.model or "micro"
-    size = ("--num-train-epochs", "3", "--batch-size", "64", "--bf16")
+    size: tuple[str, ...] = ("--num-train-epochs", "3", "--batch-size", "64", "--bf16")
     if context.toy:
         size = ("--num-train-epochs", "1", "--batch-size", "64", "--max-train-samples", "200")
     trials = dict(list(TRIALS.items())[:1]) if context.toy else TRIALS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ def sft(context: Context, name: str, shape: Shape) -> None:
     few = rows(shape, small, device)
     figures: dict[str, Any] = {"prompts": small}
     for side, loss in (("ours", ours), ("authors", theirs), ("transformers", plain_loss(model))):
-        step = trained_step(context, model, lambda loss=loss: loss(few))
+        step = trained_step(context, model, partial(loss, few))
         figures[f"{side}_ms"] = context.seconds(step, repeats=3) * 1e3
         figures[f"{side}_gb"] = context.peak_gb(step)
     figures["speed_vs_authors"] = figures["authors_ms"] / figures["ours_ms"]

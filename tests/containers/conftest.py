@@ -83,7 +83,8 @@ def world(container_engine, tmp_path_factory) -> Iterator[World]:
         for path, uri in zip(paths, uris, strict=True):
             store_for(uri).upload_file(path, uri)
         server = start_mlflow(container_engine, port, store.url)
-        yield World(container_engine, store, environment, *uris, folder)
+        reviews, metadata = uris
+        yield World(container_engine, store, environment, reviews, metadata, folder)
         server.remove(force=True)
     store.stop()
 

@@ -78,7 +78,7 @@ def check_lists(recommender, catalogue, histories, k):
 @given(titles, st.integers(0, 2**16))
 def test_fuzzed_titles_are_recommended_once_or_not_at_all(parts, rows, seed):
     catalogue = Catalogue.from_items([str(i) for i in range(len(rows))], rows)
-    recommender = TitleRecommender(*parts, catalogue)
+    recommender = TitleRecommender(parts[0], parts[1], catalogue)
     rng = np.random.default_rng(seed)
     histories = [rng.integers(0, len(rows), rng.integers(0, 5)).tolist() for _ in range(3)]
     check_lists(recommender, catalogue, histories, catalogue.n_items)
@@ -92,7 +92,9 @@ def test_fuzzed_titles_are_recommended_once_or_not_at_all(parts, rows, seed):
 @given(titles)
 def test_every_title_can_be_reached(parts, rows):
     catalogue = Catalogue.from_items([str(i) for i in range(len(rows))], rows)
-    recommender = TitleRecommender(*parts, catalogue, options=DecodingOptions(beam_width=len(rows)))
+    recommender = TitleRecommender(
+        parts[0], parts[1], catalogue, options=DecodingOptions(beam_width=len(rows))
+    )
     ranking = recommender.rank([[0]], len(rows))
     assert sorted(ranking.item_ids[0].tolist()) == list(range(len(rows)))
 
@@ -113,7 +115,7 @@ def test_a_token_outside_the_trie_is_never_free(parts):
 def test_hundred_thousand_beams_over_hundred_thousand_titles(parts):
     rows = random_titles(100_000, seed=1)
     catalogue = Catalogue.from_items([str(i) for i in range(len(rows))], rows)
-    recommender = TitleRecommender(*parts, catalogue)
+    recommender = TitleRecommender(parts[0], parts[1], catalogue)
     assert recommender.trie.trie.n_leaves > 90_000
     rng = np.random.default_rng(0)
     beams = 0

@@ -34,8 +34,8 @@ def parts(catalogue):
 @pytest.fixture
 def make(parts, catalogue):
     def build(assistant=None, catalogue=catalogue, **options):
-        options = DecodingOptions(**{"decoding": "bigrec"} | options)
-        return TitleRecommender(*parts, catalogue, options=options, assistant=assistant)
+        chosen = DecodingOptions(**{"decoding": "bigrec"} | options)
+        return TitleRecommender(parts[0], parts[1], catalogue, options=chosen, assistant=assistant)
 
     return build
 

@@ -39,7 +39,7 @@ class Engine:
         return self.container
 
     def get(self, name):
-        import docker
+        import docker.errors
 
         if name not in self.known:
             raise docker.errors.ImageNotFound(name)

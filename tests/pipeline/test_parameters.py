@@ -150,14 +150,16 @@ def test_backbone_takes_stage_1_s_settings_unless_it_has_its_own():
 
 def test_what_is_not_given_is_the_profile_s():
     given = {**defaults_of("latentr3"), **REVIEWS, "profile": "paper"}
-    assert make_config("grpo", step_values("latentr3", given)["grpo"]).noise_std == 1.5
+    assert make_config("grpo", step_values("latentr3", given)["grpo"]).to_dict()["noise_std"] == 1.5
 
 
 def test_numbers_pass_as_kfp_hands_them_on():
     """KFP's structures know no whole numbers: 5 arrives as 5.0."""
     configs = check_parameters("reczero", {**REVIEWS, "seed": 42.0, "rating_grpo_num_generations": "8.0"})
     assert configs["rating_grpo"] == {"seed": 42, "num_generations": 8}
-    assert make_config("rating_grpo", {"seed": 42.0, "num_generations": 8.0}).num_generations == 8
+    assert (
+        make_config("rating_grpo", {"seed": 42.0, "num_generations": 8.0}).to_dict()["num_generations"] == 8
+    )
 
 
 def test_merging_keeps_settings_that_only_one_has():

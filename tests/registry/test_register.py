@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 
 import mlflow
@@ -268,7 +269,7 @@ def test_waiting_for_a_lock_in_vain_adds_no_version(register, tracked, monkeypat
     from latentrec.registry.promotion_lock import lock_root, promotion_lock
 
     monkeypatch.setattr("latentrec.registry.promotion_lock._POLL_S", 0.01)
-    waiting = promotion_lock.__wrapped__.__kwdefaults__
+    waiting = inspect.unwrap(promotion_lock).__kwdefaults__
     monkeypatch.setitem(waiting, "wait_seconds", 0.05)
     with (
         promotion_lock(lock_root(tracked.uri), "latentr3"),

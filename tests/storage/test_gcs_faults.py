@@ -184,7 +184,7 @@ def test_object_overwritten_during_a_download_never_mixes(gcs_server, source, tm
     store.upload_file(source, URI)
     newer = tmp_path / "newer.bin"
     newer.write_bytes(os.urandom(SIZE))
-    real_fetch, fetched = store._fetch, []
+    real_fetch, fetched = store._fetch, []  # type: ignore[attr-defined]
 
     def fetch(blob, info, start, end, metric_logger):
         if not fetched:
@@ -192,7 +192,7 @@ def test_object_overwritten_during_a_download_never_mixes(gcs_server, source, tm
             store.upload_file(newer, URI)
         return real_fetch(blob, info, start, end, metric_logger)
 
-    store._fetch = fetch
+    store._fetch = fetch  # type: ignore[attr-defined]
     store.download_file(URI, tmp_path / "copy.bin")
     assert (tmp_path / "copy.bin").read_bytes() == newer.read_bytes()
 

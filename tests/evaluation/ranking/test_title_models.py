@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
 from latentrec.decoding import DecodingOptions, load_recommender
+from latentrec.decoding.title_recommender import TitleRecommender
 from latentrec.evaluation import Champion, EvaluateConfig, GateDecision, evaluate
 from latentrec.evaluation.ranking.other_latents import other_latents
 from latentrec.models import ModelInfo
@@ -138,7 +139,8 @@ def test_weight_of_the_mixture_is_chosen_on_validation_for_each_model(models, da
     alphas = json.loads((tmp_path / "e" / "comparison.json").read_text())["alphas"]
     assert set(alphas) == {"backbone", "latentr3"}
     for name, choice in alphas.items():
-        best = max(choice["values"], key=lambda alpha, c=choice: (c["values"][alpha], float(alpha)))
+        values = choice["values"]
+        best = max((ndcg, float(alpha)) for alpha, ndcg in values.items())[1]
         assert float(best) == choice["alpha"]
         assert choice["n_samples"] == 30
         served = read_manifest(tmp_path / "e").extra["served_as"][name]
@@ -208,6 +210,7 @@ def test_another_user_s_latent_is_read_within_the_block_only(dataset, models):
     recommender = load_recommender(models["latentr3"], catalogue, DecodingOptions(decoding="catalogue"))
     samples = Dataset(dataset).split("test")
     histories = [history for history in samples.histories() if len(history)][:16]
+    assert isinstance(recommender, TitleRecommender)
     model, seen = recommender.model, []
     decode = type(model).begin_answer
 

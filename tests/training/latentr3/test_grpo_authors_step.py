@@ -127,7 +127,7 @@ def authors_grpo_step(model, prompts, answers, noise_PKD, prompts_together=2):
 
 
 def qwen(**sizes):
-    return Qwen2ForCausalLM(Qwen2Config(**sizes, attn_implementation="sdpa")).eval()
+    return Qwen2ForCausalLM(Qwen2Config(**sizes, attn_implementation="sdpa")).eval()  # type: ignore[call-arg]
 
 
 @pytest.fixture

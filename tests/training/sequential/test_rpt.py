@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_reference_takes_no_gradient_and_leaves_nothing_in_the_graph(pretrained,
     data = SequentialData.read(dataset)
     policy = load_policy(model, parent, config).train()
     rows, _ = training_rows(policy, parent, data, config)
-    loss = objective(policy, parent, rows, config)
+    loss: Any = objective(policy, parent, rows, config)
     assert not loss.reference.training
     seen = []
     inner = loss.reference.prelude
@@ -156,7 +157,8 @@ def test_without_beta_there_is_no_reference(pretrained):
     config = RPTConfig(beta=0.0, **FEW)
     policy = load_policy(model, parent, config)
     rows = pack_by_user(SequentialData.read(dataset).train, policy.max_length)
-    assert objective(policy, parent, rows, config).reference is None
+    loss: Any = objective(policy, parent, rows, config)
+    assert loss.reference is None
 
 
 def test_the_filter_keeps_what_reaches_the_top_and_drops_the_rest(pretrained):

@@ -8,6 +8,7 @@ import pytest
 from latentrec.catalog import Catalogue
 from latentrec.core import Interrupted
 from latentrec.data import Dataset
+from latentrec.models import Recommender
 from latentrec.models.popularity import Popularity
 from latentrec.models.sequential import SequentialRecommender
 from latentrec.training.common.divergence import TrainingDiverged
@@ -42,7 +43,7 @@ def test_sasrec_learns_order_that_popularity_cannot(dataset, tmp_path):
     train_sequential(SequentialConfig(**TINY), dataset=dataset, output=tmp_path / "sasrec")
     train_sequential(SequentialConfig(encoder="popularity"), dataset=dataset, output=tmp_path / "pop")
     catalogue, test = Catalogue.from_dataset(Dataset(dataset)), Dataset(dataset).split("test")
-    models = {
+    models: dict[str, Recommender] = {
         "sasrec": SequentialRecommender.load(tmp_path / "sasrec", catalogue),
         "pop": Popularity.load(tmp_path / "pop", catalogue),
     }
