@@ -26,6 +26,8 @@ WIDTH = 420
 """Points; an SVG scales to its column, so that this sets how large its text looks."""
 _ROW = 28
 _LABEL = 20
+_LETTER = 8.5
+"""Points that a digit takes at most in the fonts of browsers, at this size of text."""
 
 
 class Estimate(Protocol):
@@ -184,7 +186,7 @@ def column_chart(
         for _, color, values in series:
             axes.bar(range(len(labels)), values, bottom=base, width=0.88, color=color)
             base = [low + value for low, value in zip(base, values, strict=True)]
-        fits = max(1, int(width / (7.0 * max(map(len, labels), default=1) + 14)))
+        fits = max(1, int(width / (_LETTER * max(map(len, labels), default=1) + 16)))
         every = max(1, -(-len(labels) // fits))
         axes.set_xticks(range(0, len(labels), every), labels[::every])
         axes.set_xlim(-0.6, len(labels) - 0.4)

@@ -1,7 +1,10 @@
 """One style for every report: what it names is used, and a chart that stands alone is drawn wide."""
 
+import itertools
 import re
 from pathlib import Path
+
+import pytest
 
 from latentrec.core.charts import column_chart
 
@@ -35,3 +38,13 @@ def test_a_chart_that_stands_alone_is_wide_and_its_marks_stand_above_the_columns
     texts = [float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>(?:valid|test) from', chart)]
     assert (len(columns), len(texts)) == (3, 2)
     assert max(texts) < min(columns)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_labels_of_columns_stand_apart(wide):
+    labels = [f"2018-{1 + month % 12:02d}-01" for month in range(100)]
+    chart = column_chart("t", labels, [("a", "#000", [1.0] * 100)], wide=wide)
+    places = [float(x) for x in re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>2018-', chart)]
+    assert len(places) >= 3
+    letters_of_chromium = 83  # ten letters of 13 px in DejaVu Sans, the widest of the usual fonts
+    assert min(after - before for before, after in itertools.pairwise(places)) > letters_of_chromium + 8
