@@ -50,7 +50,9 @@ class DataPrepConfig(Config):
     step_name: ClassVar[str] = "data_prep"
 
     reviews: tuple[str, ...] = Field(
-        (), description="review files: paths, folders, gs:// or https:// locations; plain, gzip or zstd"
+        (),
+        description="review files: paths, folders, gs:// or https:// locations; JSON lines or CSV (plain, "
+        "gzip or zstd), or Parquet",
     )
     metadata: tuple[str, ...] = Field((), description="product metadata files, like --reviews; may be absent")
     category: str | None = Field(

@@ -126,9 +126,7 @@ def _splits(prepared: DatasetSummary) -> list[dict[str, str]]:
 
 def _sources(prepared: DatasetSummary) -> list[dict[str, Any]]:
     metadata = prepared.metadata
-    entries = [
-        (file, f.name) for file, f in zip(prepared.reviews.files, prepared.reviews.formats, strict=True)
-    ]
+    entries = list(zip(prepared.reviews.files, prepared.reviews.formats, strict=True))
     entries += list(zip(metadata.files, metadata.formats, strict=True)) if metadata else []
     return [
         {

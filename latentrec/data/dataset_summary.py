@@ -89,14 +89,13 @@ def extra_of(prepared: DatasetSummary, checks: list[Check]) -> dict[str, Any]:
     """What is particular to the manifest of a dataset."""
     config, reviews, metadata = prepared.config, prepared.reviews, prepared.metadata
     interactions, split, filtered = prepared.interactions, prepared.split, prepared.filtered
-    formats = {file_format.name for file_format in reviews.formats}
     extra: dict[str, Any] = {
         "has_titles": metadata is not None and prepared.untitled == 0,
         "source": [
             *({"kind": "reviews", **file.describe()} for file in reviews.files),
             *({"kind": "metadata", **file.describe()} for file in (metadata.files if metadata else [])),
         ],
-        "formats": sorted(formats | set(metadata.formats if metadata else [])),
+        "formats": sorted({*reviews.formats, *(metadata.formats if metadata else [])}),
         "window": {
             "start": filtered.window_start,
             "end": config.seconds("window_end"),

@@ -30,19 +30,30 @@ def check_inputs(reviews: Any, metadata: Any = None) -> str:
 
 
 def recognize_inputs(reviews: tuple[str, ...], metadata: tuple[str, ...]) -> list[str]:
-    """Names of the formats of every input, from the first lines of each; data preparation reads the same.
+    """Names of the formats of every input, from the first lines of each or the schema of a table.
+
+    Data preparation recognizes the same.
 
     Raises:
         UserError: an input is missing, empty, damaged at its head or of no known format.
     """
+    from latentrec.data.reading.byte_streams import ParquetFoundError
     from latentrec.data.reading.formats import recognize_reviews
     from latentrec.data.reading.input_files import find_inputs, read_blocks, recognized
     from latentrec.data.reading.metadata import recognize_metadata
+    from latentrec.data.reading.parquet_metadata import recognize_metadata_table
+    from latentrec.data.reading.parquet_reviews import recognize_review_table
 
     names = []
-    for uris, recognize in ((reviews, recognize_reviews), (metadata, recognize_metadata)):
+    for uris, recognize, recognize_table in (
+        (reviews, recognize_reviews, recognize_review_table),
+        (metadata, recognize_metadata, recognize_metadata_table),
+    ):
         for file in find_inputs(uris):
-            names.append(recognized(read_blocks(file, _HEAD_BYTES), file.uri, recognize)[0].name)
+            try:
+                names.append(recognized(read_blocks(file, _HEAD_BYTES), file.uri, recognize)[0].name)
+            except ParquetFoundError:
+                names.append(recognize_table(file))
     return names
 
 

@@ -73,6 +73,8 @@ def _dataset_of(location: str) -> str:
         sample = re.fullmatch(r"seed-(\d+)", part)
         if sample and place:  # the generated sample of another seed is another shop
             return parts[place - 1] + ("" if sample[1] == "42" else f"-{sample[1]}")
+        if "=" in part:  # a partition of a table (year=2018) is not its name
+            continue
         while _SUFFIX.search(part):
             part = _SUFFIX.sub("", part)
         part = re.sub(r"^(reviews?|ratings?)[_-]+|[_-]+(reviews?|ratings?)$", "", part, flags=re.IGNORECASE)

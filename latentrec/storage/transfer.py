@@ -108,14 +108,14 @@ def transfer_progress(description: str, size: int) -> Iterator[Callable[[int], N
 
 
 class RangeReader(io.RawIOBase):
-    """Reads a remote object once, front to back, one piece ahead of the reader.
+    """Reads a remote object, front to back one piece ahead of the reader; a seek costs a request.
 
     Args:
         uri: for messages.
         size: of the object.
         fetch: returns exactly the bytes of a half-open range, or raises.
         extend_crc: ``(crc, data) → crc``; ``None`` where the store gives no checksum.
-        crc: what the whole must have (base64), or ``None``.
+        crc: what the whole must have (base64), or ``None``; compared at the end of a reader that saw it all.
     """
 
     def __init__(
@@ -126,17 +126,26 @@ class RangeReader(io.RawIOBase):
         extend_crc: Callable[[int, bytes], int] | None = None,
         crc: str | None = None,
     ):
-        self._uri, self._fetch, self._extend, self._expected = uri, fetch, extend_crc, crc
-        self._ranges = ((start, min(start + PIECE, size)) for start in range(0, size, PIECE))
+        self._uri, self._size, self._fetch, self._expected = uri, size, fetch, crc
+        self._extend = extend_crc or (lambda crc, data: crc)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._next: Future[bytes] | None = None
-        self._piece, self._position, self._crc = b"", 0, 0
-        self._verified = False
-        self._read_ahead()
+        self._next: tuple[int, Future[bytes]] | None = None
+        self._start, self._piece, self._position = 0, b"", 0
+        self._crc = self._checked = 0
 
     def readable(self) -> bool:
         """``True``, as :class:`io.RawIOBase` asks."""
         return True
+
+    def seekable(self) -> bool:
+        """``True``: formats with an index at their end are read from there."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; bytes that are passed over are not fetched."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer; 0 at the end, where the checksum is compared.
@@ -144,15 +153,13 @@ class RangeReader(io.RawIOBase):
         Raises:
             StorageError: what was read is not what the store says it holds.
         """
-        if self._position == len(self._piece):
-            if self._next is None:
-                self._verify()
-                return 0
-            self._piece, self._position = self._next.result(), 0
-            self._read_ahead()
-            if self._extend is not None:
-                self._crc = self._extend(self._crc, self._piece)
-        part = self._piece[self._position : self._position + len(buffer)]
+        if self._position >= self._size:
+            self._verify()
+            return 0
+        if not 0 <= self._position - self._start < len(self._piece):
+            self._load()
+        offset = self._position - self._start
+        part = self._piece[offset : offset + len(buffer)]
         buffer[: len(part)] = part
         self._position += len(part)
         return len(part)
@@ -163,18 +170,30 @@ class RangeReader(io.RawIOBase):
             self._pool.shutdown(wait=False, cancel_futures=True)
         super().close()
 
-    def _read_ahead(self) -> None:
-        wanted = next(self._ranges, None)
-        self._next = None if wanted is None else self._pool.submit(self._fetch, *wanted)
+    def _load(self) -> None:
+        """Take up the piece at the position, and ask for the next one where reading goes on in order."""
+        start, in_order = self._position, self._position == self._start + len(self._piece)
+        if self._next is not None and self._next[0] == start:
+            piece = self._next[1].result()
+        else:
+            piece = self._fetch(start, min(start + PIECE, self._size))
+        self._start, self._piece, self._next = start, piece, None
+        after = start + len(piece)
+        if in_order and after < self._size:
+            self._next = (after, self._pool.submit(self._fetch, after, min(after + PIECE, self._size)))
+        if start == self._checked:
+            self._crc, self._checked = self._extend(self._crc, piece), after
 
     def _verify(self) -> None:
-        if self._expected is not None and crc32c_text(self._crc) != self._expected and not self._verified:
+        if self._expected is None or self._checked < self._size:
+            return
+        if crc32c_text(self._crc) != self._expected:
             raise StorageError(
                 f"{self._uri}: the bytes read have crc32c {crc32c_text(self._crc)}, the store says "
                 f"{self._expected}; read it again",
                 code="storage.corrupted",
             )
-        self._verified = True
+        self._expected = None
 
 
 def _square(matrix: list[int]) -> list[int]:

@@ -19,6 +19,8 @@ import urllib.request
 from pathlib import Path
 
 import pandas
+from pyarrow import json as arrow_json
+from pyarrow import parquet
 
 from latentrec.data import Dataset, generate_sample
 from tests.docs.pages import ROOT, Command
@@ -162,6 +164,18 @@ class Reader:
                     f"{registry} batch-score --model models:/latentr3-sample/1 --users bucket/users.parquet "
                     f"--output bucket/serving --shard {shard}/4"
                 )
+        if page == "docs/data.md":  # what a warehouse has exported
+            reviews, products = (
+                arrow_json.read_json(self.root / f"{name}.json") for name in ("reviews", "meta")
+            )
+            half = len(reviews) // 2
+            for folder, table in (
+                ("reviews/year=2017", reviews[:half]),
+                ("reviews/year=2018", reviews[half:]),
+                ("products", products),
+            ):
+                (self.root / "bucket" / folder).mkdir(parents=True)
+                parquet.write_table(table, self.root / "bucket" / folder / "part-0.parquet")
         if page == "docs/tutorials/your-model.md":  # a second champion, to go back from
             self.shell(f"{registry} promote --name latentr3-sample --version 2 --reason 'new season'")
 

@@ -26,14 +26,13 @@ _HEAD_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 _CUT_OFF = "Truncated compressed stream"
 """What Arrow says of it."""
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _NOT_READ = {
     b"PK\x03\x04": "a zip archive; unpack it (plain, gzip and zstd are read)",
     b"BZh": "a bzip2 file; unpack it (plain, gzip and zstd are read)",
     b"\xfd7zXZ": "an xz file; unpack it (plain, gzip and zstd are read)",
     b"7z\xbc\xaf": "a 7z archive; unpack it (plain, gzip and zstd are read)",
-    b"PAR1": "a Parquet file; write it as JSON lines, for example with "
-    "pandas.read_parquet(…).to_json(…, orient='records', lines=True)",
+    b"PARE": "an encrypted Parquet file; write it without encryption",
     b"\xff\xfe": "UTF-16 text; convert it, for example with iconv -f UTF-16 -t UTF-8",
     b"\xfe\xff": "UTF-16 text; convert it, for example with iconv -f UTF-16 -t UTF-8",
     b"SQLite format 3": "a SQLite database; export the table as CSV with a header",
@@ -41,6 +40,10 @@ _NOT_READ = {
 }
 _PAGES = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml)", re.IGNORECASE)
 _ELEMENT = re.compile(r"[^ \t\r\n,]")
+
+
+class ParquetFoundError(UserError):
+    """A file of lines was expected and it is Parquet; who reads Parquet too takes it up again."""
 
 
 def text_pieces(stream: BinaryIO, uri: str, done: Callable[[str, int], None]) -> Iterator[tuple[bytes, int]]:
@@ -52,6 +55,7 @@ def text_pieces(stream: BinaryIO, uri: str, done: Callable[[str, int], None]) ->
         done: called at the end with the sha256 and the size of the file as stored.
 
     Raises:
+        ParquetFoundError: the file is Parquet.
         UserError: the file is damaged, cut off, inflates without end, or is of a kind that is not read.
     """
     pieces = _unpacked(stream, uri, done)
@@ -199,6 +203,8 @@ def _refuse_what_is_no_text(head: bytes, uri: str) -> None:
             f"{uri}: compressed twice; unpack it once (gunzip or unzstd) and give the result",
             code="reviews.compressed_twice",
         )
+    if head.startswith(_PARQUET):
+        raise ParquetFoundError(f"{uri} is a Parquet file and no text", code="reviews.not_text")
     zeros = head.count(0)
     what = next((f" is {what}" for magic, what in _NOT_READ.items() if head.startswith(magic)), "")
     if not what and head[257:262] == b"ustar":

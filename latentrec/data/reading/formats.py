@@ -38,12 +38,13 @@ _DELIMITED = (
     (";", "ratings_csv"),
     (" ", "movielens"),
 )
-_HEADERS = {
+HEADERS = {
     "user": ("user", "user_id", "userid", "reviewerid"),
     "item": ("item", "item_id", "itemid", "movieid", "parent_asin", "asin"),
     "rating": ("rating", "overall", "stars"),
     "timestamp": ("timestamp", "time", "unixreviewtime"),
 }
+"""Names that a header, or a table's schema, may have for each column, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,16 @@ class ReviewFormat:
         return JsonParser(self.parser.columns + columns)
 
 
-def _columns(
+def review_columns(
     user: str, item: str, rating: str, time: str, *, divisor: int = 1, low: float = 1
 ) -> tuple[Column, ...]:
+    """What is required of a review's four fields.
+
+    Args:
+        user, item, rating, time: their names in the file.
+        divisor: 1 for times in seconds, 1000 for milliseconds.
+        low: the least rating.
+    """
     unit, earliest = ("UTC seconds", 0) if divisor == 1 else ("UTC milliseconds", LEAST_MS)
     years = 1970 + earliest // (31_557_600 * divisor)
     return (
@@ -211,16 +219,18 @@ def _columns(
     )
 
 
-_CLASSIC = ("reviewerID", "asin", "overall", "unixReviewTime")
-_NEW = ("user_id", "parent_asin", "rating", "timestamp")
+CLASSIC = ("reviewerID", "asin", "overall", "unixReviewTime")
+"""Amazon's fields of 2014 and 2018."""
+NEW = ("user_id", "parent_asin", "rating", "timestamp")
+"""Amazon's fields of 2023."""
 
 
 def _amazon(name: str, divisor: int) -> ReviewFormat:
     """Amazon's JSON lines of one edition; its times may be in another unit than that edition's own."""
-    fields, text = (
-        (_NEW, ("text", "title")) if name == "amazon2023" else (_CLASSIC, ("reviewText", "summary"))
+    fields, text = (NEW, ("text", "title")) if name == "amazon2023" else (CLASSIC, ("reviewText", "summary"))
+    return ReviewFormat(
+        name, JsonParser(review_columns(*fields, divisor=divisor)), time_divisor=divisor, text=text
     )
-    return ReviewFormat(name, JsonParser(_columns(*fields, divisor=divisor)), time_divisor=divisor, text=text)
 
 
 def recognize_reviews(block: Block) -> ReviewFormat:
@@ -282,7 +292,7 @@ def _recognize_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFor
     """By the fields that most of the first lines have: one line may be damaged."""
     keys = {key for row in objects for key in row}
     name, fields = max(
-        (("amazon2018", _CLASSIC), ("amazon2023", _NEW)),
+        (("amazon2018", CLASSIC), ("amazon2023", NEW)),
         key=lambda known: sum(field in keys for field in known[1]),
     )
     absent = [field for field in fields if field not in keys]
@@ -293,7 +303,7 @@ def _recognize_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFor
         shown = ", ".join(printable(key)[:30] for key in sorted(keys)[:8])
         raise UserError(
             f"{block.uri}: the fields {shown} are those of no review format that is known (Amazon 2014 and "
-            f"2018 have {', '.join(_CLASSIC)}; 2023 has {', '.join(_NEW)}){hint}",
+            f"2018 have {', '.join(CLASSIC)}; 2023 has {', '.join(NEW)}){hint}",
             code="reviews.unknown_format",
         )
     if absent:
@@ -304,10 +314,10 @@ def _recognize_objects(block: Block, objects: list[dict[str, Any]]) -> ReviewFor
     if name == "amazon2018" and "helpful" in keys:
         name = "amazon2014"
     times = [row[fields[3]] for row in objects if isinstance(row.get(fields[3]), int | float)]
-    return _amazon(name, _divisor(times, 1000 if name == "amazon2023" else 1))
+    return _amazon(name, time_divisor(times, 1000 if name == "amazon2023" else 1))
 
 
-def _divisor(times: Sequence[int | float], usual: int) -> int:
+def time_divisor(times: Sequence[int | float], usual: int) -> int:
     """1 where the median of some times is in seconds, 1000 where it is in milliseconds."""
     sound = sorted(time for time in times if 0 < time < LATEST_S * 1000)
     if not sound:
@@ -322,10 +332,10 @@ def _recognize_delimited(block: Block, lines: list[str], delimiter: str, name: s
         return None
     names = _names_from_header(rows[0])
     if names is not None:
-        absent = [column for column in _HEADERS if column not in names]
+        absent = [column for column in HEADERS if column not in names]
         if absent:
             raise UserError(
-                f"{block.uri}, line 1: no column for '{absent[0]}' (known: {', '.join(_HEADERS[absent[0]])})",
+                f"{block.uri}, line 1: no column for '{absent[0]}' (known: {', '.join(HEADERS[absent[0]])})",
                 code="reviews.missing_field",
             )
         body = rows[1:]
@@ -336,8 +346,8 @@ def _recognize_delimited(block: Block, lines: list[str], delimiter: str, name: s
         names = _order_without_header(block, body)
     place = names.index("timestamp")
     texts = [row[place].strip() for row in body if len(row) == width]
-    divisor = _divisor([int(text) for text in texts if text.isdecimal() and len(text) < 20], 1)
-    columns = _columns("user", "item", "rating", "timestamp", divisor=divisor, low=0.5)
+    divisor = time_divisor([int(text) for text in texts if text.isdecimal() and len(text) < 20], 1)
+    columns = review_columns("user", "item", "rating", "timestamp", divisor=divisor, low=0.5)
     parser = DelimitedParser(columns, names, delimiter)
     return ReviewFormat(name, parser, has_header=body is not rows, time_divisor=divisor)
 
@@ -345,7 +355,7 @@ def _recognize_delimited(block: Block, lines: list[str], delimiter: str, name: s
 def _names_from_header(row: list[str]) -> tuple[str, ...] | None:
     """Our names for the columns of a header; unknown columns keep a name of their own."""
     lowered = [field.strip().lower() for field in row]
-    known = {alias: name for name, aliases in _HEADERS.items() for alias in aliases}
+    known = {alias: name for name, aliases in HEADERS.items() for alias in aliases}
     if sum(field in known for field in lowered) < 2:
         return None
     names: list[str] = []

@@ -107,16 +107,16 @@ class BadLines:
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
-    def add(self, uri: str, line: int, problem: str) -> None:
-        """Count one bad line.
+    def add(self, uri: str, line: int, problem: str, *, unit: str = "line") -> None:
+        """Count one bad line, or row of a table.
 
         Raises:
             UserError: lines may not be skipped.
         """
-        message = f"{redact(uri)}, line {line:,}: {problem}"
+        message = f"{redact(uri)}, {unit} {line:,}: {problem}"
         if not self.skip:
             raise UserError(
-                f"{message}; mend the line, or rerun with --skip-bad-lines to drop such lines",
+                f"{message}; mend the {unit}, or rerun with --skip-bad-lines to drop such {unit}s",
                 code="reviews.bad_line",
             )
         self.count += 1

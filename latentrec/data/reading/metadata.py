@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,9 +17,12 @@ import pyarrow as pa
 
 from latentrec.core import UserError, progress
 from latentrec.core.text import printable
+from latentrec.data.reading.byte_streams import ParquetFoundError
 from latentrec.data.reading.formats import first_lines, parse_object, split_line
 from latentrec.data.reading.input_files import Block, InputFile, ahead, read_blocks, recognized, total_bytes
 from latentrec.data.reading.line_reader import UNFIT, BadLines, good_lines, without_surrogates
+from latentrec.data.reading.parquet import open_parquet
+from latentrec.data.reading.parquet_metadata import MetadataReader
 from latentrec.data.titles import clean_text, clean_title, is_usable
 
 _GENRES = (
@@ -246,27 +251,26 @@ def read_metadata(
     rows = matched = 0
     with progress("read metadata", total_bytes(files), "B") as bar:
         for file in files:
-            file_format, blocks = recognized(ahead(read_blocks(file)), file.uri, recognize_metadata)
-            formats.append(file_format.name)
-            for block in blocks:
-                for key, row in good_lines(block, file_format.key, bad):
-                    rows += 1
-                    code = codes.get(key)
-                    if code is None:
-                        continue
-                    matched += 1
-                    if not wanted[code]:
-                        usable[code] = usable[code] or is_usable(
-                            file_format.title(row), title_filter, max_title_words
-                        )
-                        continue
-                    text = file_format.text(row)
-                    is_good = is_usable(text.title, title_filter, max_title_words)
-                    if _is_better(text, is_good, texts[code], usable[code]):
-                        texts[code], usable[code] = text, is_good
-                file.lines += block.lines
-                bar.set_postfix_str(f"{rows:,} rows", refresh=False)
-                bar.update(block.raw_bytes)
+            with _opened(file, bad) as opened:
+                formats.append(opened.name)
+                for found, lines, raw_bytes in opened.batches:
+                    for key, row in found:
+                        rows += 1
+                        code = codes.get(key)
+                        if code is None:
+                            continue
+                        matched += 1
+                        if not wanted[code]:
+                            title = opened.format.title(row)
+                            usable[code] = usable[code] or is_usable(title, title_filter, max_title_words)
+                            continue
+                        text = opened.format.text(row)
+                        is_good = is_usable(text.title, title_filter, max_title_words)
+                        if _is_better(text, is_good, texts[code], usable[code]):
+                            texts[code], usable[code] = text, is_good
+                    file.lines += lines
+                    bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+                    bar.update(raw_bytes)
     bad.check_share(files[0].uri, sum(file.lines for file in files))
     if not matched:
         raise UserError(
@@ -275,6 +279,40 @@ def read_metadata(
             code="metadata.no_common_item",
         )
     return Metadata(texts, usable, files, formats, rows, bad)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A metadata file that is being read.
+
+    Attributes:
+        name: of its format.
+        format: reads titles and texts of the rows.
+        batches: (rows with their keys, lines read for them, bytes of the file read for them).
+    """
+
+    name: str
+    format: MetadataFormat
+    batches: Iterator[tuple[Iterable[tuple[str, Any]], int, int]]
+
+
+@contextmanager
+def _opened(file: InputFile, bad: BadLines) -> Iterator[_Opened]:
+    """A file of lines, or a table.
+
+    Raises:
+        UserError: it is damaged or of no known format.
+    """
+    with ExitStack() as stack:
+        try:
+            found, blocks = recognized(ahead(read_blocks(file)), file.uri, recognize_metadata)
+        except ParquetFoundError:
+            reader = MetadataReader.of(stack.enter_context(open_parquet(file, whole=True)))
+            opened = _Opened(reader.name, AmazonMetadata(reader.key), reader.batches(bad))
+        else:
+            read = ((good_lines(block, found.key, bad), block.lines, block.raw_bytes) for block in blocks)
+            opened = _Opened(found.name, found, read)
+        yield opened
 
 
 def titles_of(metadata: Metadata | None, item_keys: pa.Array, codes: np.ndarray) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from latentrec.core import UserError, progress
+from latentrec.data.reading.byte_streams import ParquetFoundError
 from latentrec.data.reading.formats import ReviewFormat, recognize_reviews
-from latentrec.data.reading.input_files import InputFile, ahead, read_blocks, recognized, total_bytes
+from latentrec.data.reading.input_files import Block, InputFile, ahead, read_blocks, recognized, total_bytes
 from latentrec.data.reading.line_reader import BadLines, read_tables
+from latentrec.data.reading.parquet import open_parquet
+from latentrec.data.reading.parquet_reviews import ReviewReader
 
 _TEXTS = pa.schema([("review_text", pa.string()), ("summary", pa.string())])
 
@@ -126,14 +131,14 @@ class ReviewTexts:
 
 @dataclass(frozen=True)
 class Reviews:
-    """What was read: events in file order, the files with their formats, and lines that were dropped.
+    """What was read: events in file order, the files with their formats' names, and lines that were dropped.
 
     ``texts`` is ``None`` unless asked for.
     """
 
     events: Events
     files: list[InputFile]
-    formats: list[ReviewFormat]
+    formats: list[str]
     bad: BadLines
     texts: ReviewTexts | None
 
@@ -156,20 +161,20 @@ def read_reviews(files: list[InputFile], bad: BadLines, *, texts_in: Path | None
     rows = 0
     with progress("read reviews", total_bytes(files), "B") as bar:
         for file in files:
-            found, blocks = recognized(ahead(read_blocks(file)), file.uri, recognize_reviews)
-            formats.append(found)
-            user, item, rating, time = (column.name for column in found.parser.columns)
-            for block, table in read_tables(blocks, found.with_texts() if texts else found.parser, bad):
-                users.add(table[user])
-                items.add(table[item])
-                ratings.append(table[rating].to_numpy().astype(np.float32))
-                times.append(table[time].to_numpy() // found.time_divisor)
-                if texts:
-                    texts.add(table, found.text)
-                file.lines += block.lines
-                rows += len(table)
-                bar.set_postfix_str(f"{rows:,} rows", refresh=False)
-                bar.update(block.raw_bytes)
+            with _opened(file, bad, with_texts=texts is not None) as opened:
+                formats.append(opened.format)
+                user, item, rating, time = opened.fields
+                for table, lines, raw_bytes in opened.tables:
+                    users.add(table[user])
+                    items.add(table[item])
+                    ratings.append(table[rating].to_numpy().astype(np.float32))
+                    times.append(table[time].to_numpy() // opened.time_divisor)
+                    if texts:
+                        texts.add(table, opened.text)
+                    file.lines += lines
+                    rows += len(table)
+                    bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+                    bar.update(raw_bytes)
     bad.check_share(files[0].uri, sum(file.lines for file in files))
     if not rows:
         raise UserError(f"{files[0].uri}: no review could be read", code="reviews.empty")
@@ -178,3 +183,58 @@ def read_reviews(files: list[InputFile], bad: BadLines, *, texts_in: Path | None
         user_codes, item_codes, np.concatenate(ratings), np.concatenate(times), user_keys, item_keys
     )
     return Reviews(events, files, formats, bad, texts)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A review file that is being read.
+
+    Attributes:
+        format: its name.
+        fields: columns of the tables with user, item, rating and time.
+        time_divisor: 1 for times in seconds, 1000 for milliseconds.
+        text: columns with the review's text and headline, or empty.
+        tables: (table, lines read for it, bytes of the file read for it).
+    """
+
+    format: str
+    fields: tuple[str, ...]
+    time_divisor: int
+    text: tuple[str, ...]
+    tables: Iterator[tuple[pa.Table, int, int]]
+
+
+@contextmanager
+def _opened(file: InputFile, bad: BadLines, *, with_texts: bool) -> Iterator[_Opened]:
+    """A file of lines, or a table.
+
+    Raises:
+        UserError: it is damaged or of no known format.
+    """
+    with ExitStack() as stack:
+        try:
+            found, blocks = recognized(ahead(read_blocks(file)), file.uri, recognize_reviews)
+        except ParquetFoundError:
+            table = stack.enter_context(open_parquet(file, whole=True))
+            opened = _opened_table(ReviewReader.of(table, with_texts=with_texts), bad)
+        else:
+            opened = _opened_lines(found, blocks, bad, with_texts=with_texts)
+        yield opened
+
+
+def _opened_lines(
+    found: ReviewFormat, blocks: Iterator[Block], bad: BadLines, *, with_texts: bool
+) -> _Opened:
+    read = read_tables(blocks, found.with_texts() if with_texts else found.parser, bad)
+    return _Opened(
+        found.name,
+        tuple(column.name for column in found.parser.columns),
+        found.time_divisor,
+        found.text,
+        ((table, block.lines, block.raw_bytes) for block, table in read),
+    )
+
+
+def _opened_table(reader: ReviewReader, bad: BadLines) -> _Opened:
+    schema, tables = reader.schema, ahead(reader.tables(bad))
+    return _Opened(schema.name, schema.fields, reader.time_divisor, schema.text, tables)

@@ -217,7 +217,7 @@ def test_large_array_is_read_in_pieces(tmp_path):
 
 NOT_READ = {
     "zip": (b"PK\x03\x04" + b"x" * 50, "a zip archive; unpack it"),
-    "Parquet": (b"PAR1" + b"\0" * 50, "to_json"),
+    "Parquet": (b"PAR1" + b"\0" * 50, "the Parquet file is damaged or cut off"),
     "UTF-16": (("\ufeff" + CSV.decode()).encode("utf-16-le"), "UTF-16 text; convert it, for example with iconv"),
     "UTF-16 without mark": (CSV.decode().encode("utf-16-le"), "UTF-16 without its mark"),
     "binary": (bytes(range(256)) * 50, "no review format|binary"),
