@@ -10,6 +10,8 @@ from latentrec.core import Config
 from latentrec.core.config import default_text, fields_of, kind_of
 
 HERE = Path(__file__).parent
+COMMANDS = dict.fromkeys(("list_shards", "score_shard", "merge_shards"), "batch-score")
+"""The command of components that have none of their own name."""
 
 
 def component_names() -> list[str]:
@@ -33,7 +35,8 @@ def readme(name: str) -> str:
     lines += ["| input | type | default | |", "|---|---|---|---|"]
     for key, entry in (spec.inputs or {}).items():
         default = "required" if not entry.optional else f"`{entry.default!r}`"
-        lines.append(f"| `{key}` | {_kind(entry.type)} | {default} | {_line(entry.description)} |")
+        kind = f"list of {_kind(entry.type)}" if entry.is_artifact_list else _kind(entry.type)
+        lines.append(f"| `{key}` | {kind} | {default} | {_line(entry.description)} |")
     if spec.outputs:
         lines += ["", "| output | type | |", "|---|---|---|"]
         for key, entry in spec.outputs.items():
@@ -61,7 +64,7 @@ def _line(text: str | None) -> str:
 
 
 def _command(name: str) -> str:
-    return name.replace("_", "-")
+    return COMMANDS.get(name, name.replace("_", "-"))
 
 
 def _kind(name: str) -> str:

@@ -12,15 +12,15 @@ from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
 from latentrec.core import UserError
 from latentrec.steps.status import exit_code_on_error
-from pipeline.dags import SYSTEMS, pipeline_of
+from pipeline.dags import PIPELINES, SYSTEMS, pipeline_of
 from pipeline.pipeline_versions import version_name
 from pipeline.signatures import choices
 
 FORMATS = ("yaml", "crd")
 
 
-def compile_pipelines(output: Path, systems: tuple[str, ...] = SYSTEMS) -> list[Path]:
-    """Write ``<system>.yaml`` for each system; images come from the environment (``components.images``).
+def compile_pipelines(output: Path, systems: tuple[str, ...] = PIPELINES) -> list[Path]:
+    """Write ``<system>.yaml`` for each pipeline; images come from the environment (``components.images``).
 
     Raises:
         UserError: a release is compiled without its lock of digests.
@@ -35,7 +35,7 @@ def compile_pipelines(output: Path, systems: tuple[str, ...] = SYSTEMS) -> list[
 
 
 def compile_manifests(
-    output: Path, systems: tuple[str, ...] = SYSTEMS, *, namespace: str = "kubeflow"
+    output: Path, systems: tuple[str, ...] = PIPELINES, *, namespace: str = "kubeflow"
 ) -> list[Path]:
     """Write ``<system>-crd.yaml``: a ``Pipeline`` and a ``PipelineVersion`` of KFP for ``kubectl apply``.
 
@@ -50,10 +50,10 @@ def compile_manifests(
     written = []
     for path in compile_pipelines(output, systems):
         system = path.stem
-        name = version_name(path)
+        name, kubernetes_name = version_name(path), system.replace("_", "-")
         options = KubernetesManifestOptions(
-            pipeline_name=system,
-            pipeline_version_name=f"{system}-{name}",
+            pipeline_name=kubernetes_name,
+            pipeline_version_name=f"{kubernetes_name}-{name}",
             pipeline_version_display_name=name,
             namespace=namespace,
             include_pipeline_manifest=True,
@@ -78,7 +78,7 @@ def _with_choices(system: str) -> Any:
     parameters = pipeline.pipeline_spec.root.input_definitions.parameters
     for name, definition in parameters.items():
         del definition.literals[:]
-        for value in choices(system, name):
+        for value in choices(system, name) if system in SYSTEMS else ():
             kind = "bool_value" if isinstance(value, bool) else "string_value"
             kind = "number_value" if isinstance(value, int) and not isinstance(value, bool) else kind
             definition.literals.add(**{kind: value})

@@ -14,16 +14,19 @@ from latentrec.core.config_values import parse_json, parse_pairs, read_settings,
 from latentrec.steps.parameters import SHARED, setting_names, split_settings, targets_of
 
 SYSTEMS = ("latentr3", "lares", "reczero", "recone")
+BATCH_SCORING = "batch_scoring"
+"""The pipeline that trains nothing and has no settings: recommendations of a registered model."""
+PIPELINES = (*SYSTEMS, BATCH_SCORING)
 
 
 def pipeline_of(system: str) -> Any:
-    """The pipeline (a KFP component) of one system.
+    """The pipeline (a KFP component) of one system, or batch scoring.
 
     Raises:
         UserError: there is no such system.
     """
-    if system not in SYSTEMS:
-        raise UserError(f"SYSTEM is '{system}'{suggestion(system, SYSTEMS)}", code="config.unknown_name")
+    if system not in PIPELINES:
+        raise UserError(f"SYSTEM is '{system}'{suggestion(system, PIPELINES)}", code="config.unknown_name")
     return getattr(importlib.import_module(f"pipeline.{system}"), system)
 
 
@@ -66,18 +69,24 @@ def typed_parameters(system: str, values: Mapping[str, Any], source: str = "PARA
         UserError: a name is unknown, is given twice, or a value has the wrong type.
     """
     types = parameter_types(pipeline_of(system))
-    shown = {f"{step}.{name}": one for one in types for step, name in targets_of(one, system)}
+    has_settings = system in SYSTEMS
+    shown = {
+        f"{step}.{name}": one
+        for one in (types if has_settings else ())
+        for step, name in targets_of(one, system)
+    }
     found: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for name, value in values.items():
         key = name if name in types or shown.get(name) in SHARED else shown.get(name, name)
-        if key == "settings":
+        if key == "settings" and has_settings:
             given = parse_json("settings", value, dict) if isinstance(value, str) else value
             settings |= _by_name(system, given, source)
-        elif "." in key:
+        elif "." in key and has_settings:
             settings |= _by_name(system, {key: value}, source)
         elif key not in types:
-            guess = suggestion(name, [*types, *setting_names(system)]) or f"; there are: {', '.join(types)}"
+            known = [*types, *(setting_names(system) if has_settings else ())]
+            guess = suggestion(name, known) or f"; there are: {', '.join(types)}"
             raise UserError(
                 f"{source}: {system} has no parameter '{name}'{guess}", code="config.unknown_name"
             )

@@ -18,7 +18,7 @@ from latentrec.models.presets import PRESETS
 from latentrec.steps.parameters import REVIEWS
 from latentrec.steps.status import EXIT_KEYBOARD, exit_code_on_error
 from latentrec.storage import exclusive, is_local, local_path
-from pipeline.dags import merge, parse_parameters, typed_parameters
+from pipeline.dags import BATCH_SCORING, merge, parse_parameters, typed_parameters
 from pipeline.local_runner import Outcome, RunFolders, run_pipeline
 from pipeline.run_report import heading, report
 from pipeline.side_by_side import steps_at_once
@@ -151,6 +151,12 @@ def _parser() -> argparse.ArgumentParser:
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """The user's parameters: the settings file, over it PARAMS and the shorthands."""
     system = arguments.system
+    if system == BATCH_SCORING:
+        raise UserError(
+            f"SYSTEM is {system}, which trains nothing and runs on a cluster (make pipeline-submit); on this "
+            "machine: latentrec batch-score",
+            code="config.conflict",
+        )
     short = {name: os.environ[variable] for variable, name in SHORTHANDS.items() if os.environ.get(variable)}
     given = parse_parameters(system, arguments.params, arguments.settings)
     twice = sorted(set(short) & set(parse_parameters(system, arguments.params)))

@@ -22,6 +22,7 @@ from latentrec.steps.status import exit_code_on_error
 from pipeline.cluster import Cluster, connect, experiment_id, run_body
 from pipeline.compile import compile_pipelines
 from pipeline.cron import DEFAULT_CRON, check_cron
+from pipeline.dags import BATCH_SCORING
 from pipeline.pipeline_versions import find_version, upload
 from pipeline.recurring import MADE_BY, Schedules, ScheduleState, contents
 from pipeline.submit import BUILD, add_run_arguments, checked_parameters
@@ -59,7 +60,9 @@ def create(
     import kfp_server_api as api
 
     expression, name = check_cron(cron), name or system
-    given = {"data_only_new": True, "data_cutoff": SCHEDULED, **parameters}
+    given = dict(parameters)
+    if system != BATCH_SCORING:
+        given = {"data_only_new": True, "data_cutoff": SCHEDULED, **parameters}
     with connect(cluster) as client:
         if version in ("", NEWEST):
             (package,) = compile_pipelines(BUILD, (system,))

@@ -16,11 +16,12 @@ from typing import Any
 from latentrec.core import UserError
 from latentrec.core.redact import redact
 from latentrec.steps.parameters import REVIEWS, check_parameters, locations
+from latentrec.steps.scoring_parameters import check_scoring
 from latentrec.steps.status import exit_code_on_error
 from latentrec.storage import is_local
 from pipeline.cluster import Cluster, connect, experiment_id, run_body
 from pipeline.compile import compile_pipelines
-from pipeline.dags import SYSTEMS, parameter_defaults, parse_parameters, pipeline_of
+from pipeline.dags import BATCH_SCORING, PIPELINES, parameter_defaults, parse_parameters, pipeline_of
 from pipeline.pipeline_versions import find_version, upload
 
 BUILD = Path("build/pipelines")
@@ -36,6 +37,10 @@ def checked_parameters(system: str, text: str, settings_file: str = "") -> dict[
             machine.
     """
     given = parse_parameters(system, text, settings_file)
+    if system == BATCH_SCORING:
+        check_scoring(given)
+        _refuse_local("users", given["users"])
+        return given
     if not given.get(REVIEWS):
         raise UserError(
             f"PARAMS has no {REVIEWS}; give their location: PARAMS='{REVIEWS}=gs://bucket/reviews.json.gz'",
@@ -43,15 +48,19 @@ def checked_parameters(system: str, text: str, settings_file: str = "") -> dict[
         )
     for name in (REVIEWS, "data_metadata"):
         for location in locations(given.get(name)):
-            if is_local(location):
-                raise UserError(
-                    f"{name} is {location!r}, a path of this machine, which a cluster cannot read; copy it "
-                    "to object storage and give gs://…, s3://…, minio://… (or an https:// location)",
-                    code="images.not_pullable",
-                )
+            _refuse_local(name, location)
     every = {**parameter_defaults(pipeline_of(system)), **given}
     check_parameters(system, every, every.get("settings"))
     return given
+
+
+def _refuse_local(name: str, location: str) -> None:
+    if is_local(location):
+        raise UserError(
+            f"{name} is {location!r}, a path of this machine, which a cluster cannot read; copy it "
+            "to object storage and give gs://…, s3://…, minio://… (or an https:// location)",
+            code="images.not_pullable",
+        )
 
 
 def submit(
@@ -95,7 +104,7 @@ def submit(
 
 def run_name(system: str, parameters: Mapping[str, Any]) -> str:
     """What a run is called in KFP's lists, of some 28 signs: what runs, on which data, since when (UTC)."""
-    first = next(iter(locations(parameters.get(REVIEWS))), "")
+    first = next(iter(locations(parameters.get(REVIEWS) or parameters.get("users"))), "")
     data = first.partition("?")[0].rstrip("/").rpartition("/")[2].partition(".")[0]
     return " ".join(word for word in (system, data, time.strftime("%m-%d %H:%M:%S", time.gmtime())) if word)
 
@@ -114,7 +123,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Which pipeline, and with which parameters; ``make`` hands these over through the environment."""
     variable = os.environ.get
     parser.add_argument(
-        "--system", default=variable("SYSTEM") or "latentr3", help=f"SYSTEM: one of {', '.join(SYSTEMS)}"
+        "--system", default=variable("SYSTEM") or "latentr3", help=f"SYSTEM: one of {', '.join(PIPELINES)}"
     )
     parser.add_argument(
         "--params", default=variable("PARAMS", ""), help="PARAMS: 'data_k_core=1 sft.learning_rate=1e-4'"

@@ -96,11 +96,11 @@ class Profile:
     """What all steps of one kind have in common.
 
     Attributes:
-        size: kind of its size, which preflight decides (``data``, ``train``, ``traces``, ``register``); empty
-            for :data:`SMALL`, which every cluster has.
+        size: kind of its size, which preflight decides (``data``, ``train``, ``traces``, ``register``) or a
+            parameter (``score``); empty for :data:`SMALL`, which every cluster has.
         cached: whether KFP may serve the step from its cache; never for a step that reads the world.
-        retries: attempts after a failure; only for steps that resume from a checkpoint. KFP starts a lost pod
-            again that often, and the step its own worker (``latentrec.steps.launch``).
+        retries: attempts after a failure; only for steps that resume from a checkpoint, and for shards. KFP
+            starts a lost pod again that often, and the step its own worker (``latentrec.steps.launch``).
         timeout_s: seconds after which the step is stopped.
         gpu: whether the step goes to the run's GPU pool.
         several_gpus: whether it can use as many accelerators and nodes as the run asks for, and not just one.
@@ -135,6 +135,7 @@ TRAIN_ON_ONE = replace(TRAIN, several_gpus=False)
 TRACES = Profile("traces", cached=True, retries=2, timeout_s=24 * 3600, credentials=MODEL_TOKENS)
 EVALUATE = Profile("train", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
 REGISTER = Profile("register", cached=False, retries=0, timeout_s=3600)
+SCORE = Profile("score", cached=False, retries=3, timeout_s=24 * 3600)
 SUMMARY = Profile("", cached=False, retries=0, timeout_s=900, credentials=("notify-url",))
 
 

@@ -29,7 +29,7 @@ def batch_score(
         recommendations: The Parquet file, with the model's version in its metadata.
         Output: How many users.
     """
-    from latentrec.steps.runtime import run_batch_score_step
+    from latentrec.steps.scoring_steps import run_batch_score_step
 
     return run_batch_score_step(
         model_uri, dataset.path, recommendations, output_uri, k=k, exclude_history=exclude_history

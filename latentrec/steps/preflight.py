@@ -192,7 +192,7 @@ def run_preflight(parameters: Mapping[str, Any]) -> PreflightResult:
     if _is_on(given, "sft_warm_start"):
         checked.start_from = attempt("champion", lambda: champion_version(name)) or ""
     shown = {"system": system, **given, "settings": settings_text(settings)}
-    workflow = _workflow() if in_pod else _local_run()
+    workflow = workflow_tag()
     parent = attempt("tracking", lambda: ensure_parent_run(shown, {**kfp_tags(), **workflow}))
     if in_pod and parent:
         attempt("artifacts", partial(_check_artifacts, parent))
@@ -253,10 +253,12 @@ def check_installation() -> str:
     return "complete"
 
 
-def _workflow() -> dict[str, str]:
-    """Tag with the name of the workflow that runs this pod."""
-    api = KubernetesApi.from_pod()
-    name = api.workflow_of(os.environ[POD_VARIABLE]) if api else None
+def workflow_tag() -> dict[str, str]:
+    """Tag with the name of the workflow that runs this pod, or with the process of a run on this machine."""
+    name = os.environ.get(LOCAL_RUN_VARIABLE)
+    if pod := os.environ.get(POD_VARIABLE):
+        api = KubernetesApi.from_pod()
+        name = api.workflow_of(pod) if api else None
     return {WORKFLOW_TAG: name} if name else {}
 
 
@@ -269,12 +271,6 @@ def _check_artifacts(parent: str) -> str:
 def _end_abandoned() -> str:
     api = KubernetesApi.from_pod()
     return _ended_in_mlflow(end_abandoned_runs(api.is_over) if api else [])
-
-
-def _local_run() -> dict[str, str]:
-    """Tag with the process of a run on this machine."""
-    run = os.environ.get(LOCAL_RUN_VARIABLE)
-    return {WORKFLOW_TAG: run} if run else {}
 
 
 def _ended_in_mlflow(ended: list[str]) -> str:

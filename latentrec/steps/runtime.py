@@ -229,35 +229,3 @@ def run_register_step(name: str, **directories: Any) -> Registration:
             "verdict": found.event.reason,
         }
     return found
-
-
-def run_batch_score_step(
-    model_uri: str, dataset: str, artifact: Any, output_uri: str, *, k: int, exclude_history: bool | None
-) -> int:
-    """The body of the batch_score component; returns the number of users.
-
-    Args:
-        model_uri: registered model.
-        dataset: dataset directory.
-        artifact: KFP's output; ``path`` is where the Parquet file goes.
-        output_uri: a second place for it; empty: none.
-        k: list length.
-        exclude_history: leave out what the user has; ``None``: as the model was evaluated.
-    """
-    from latentrec.steps.batch_scoring import FILE_NAME, batch_score
-    from latentrec.storage import join, store_for
-
-    config = {"model": model_uri, "k": k, "exclude_history": exclude_history, "output": output_uri}
-    with exit_code_on_error(), step_run("batch_score", config=config) as run:
-        made = f"{artifact.path}.parquet"
-        result = batch_score(
-            model=model_uri, users=dataset, output=made, k=k, exclude_history=exclude_history
-        )
-        if output_uri:
-            target = output_uri if output_uri.endswith(".parquet") else join(output_uri, FILE_NAME)
-            store_for(target).upload_file(Path(made), target)
-        Path(made).rename(artifact.path)
-        reported = {"users": result.users, "fallbacks": result.fallbacks, "model": result.model.uri}
-        artifact.metadata.update(reported)
-        run.status.details |= reported
-    return result.users

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +89,18 @@ def merge_shards(folder: str, count: int, name: str) -> tuple[str, int]:
     Raises:
         UserError: a shard is missing, unreadable, cut off, or of another model, other options or count.
     """
-    target = join(folder, name)
     locations = [join(folder, Shard(number, count).file_name(name)) for number in range(1, count + 1)]
+    return merge_files(locations, join(folder, name))
+
+
+def merge_files(locations: Sequence[str], target: str) -> tuple[str, int]:
+    """Write ``target`` from the files of all shards; as :func:`merge_shards`, wherever they lie.
+
+    Args:
+        locations: of the shards, in their order.
+        target: of the whole file.
+    """
+    count = len(locations)
     if is_local(target):
         target = str(check_output_file(target, is_scored, inputs=locations))
     with tempfile.TemporaryDirectory() as scratch:
@@ -111,7 +122,7 @@ def merge_shards(folder: str, count: int, name: str) -> tuple[str, int]:
                     code="shards.other_users",
                 )
         if batches == 0:
-            raise UserError(f"the {count} shards in {folder} have no users", code="shards.empty")
+            raise UserError(f"the {count} shards beside {locations[0]} have no users", code="shards.empty")
         made = Path(scratch) / "merged"
         users = 0
         whole = SCHEMA.with_metadata(_without(schema, SHARD_KEY, BATCH_KEY))

@@ -30,6 +30,11 @@ class Component:
         return self.spec.get("dag", {}).get("tasks", {})
 
     @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """Where the output artifacts of a DAG come from: name → selectors of its tasks' outputs."""
+        return self.spec.get("dag", {}).get("outputs", {}).get("artifacts", {})
+
+    @property
     def parameters(self) -> dict[str, dict[str, Any]]:
         """Definitions of its input parameters."""
         return self.spec.get("inputDefinitions", {}).get("parameters", {})

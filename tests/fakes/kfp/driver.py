@@ -42,10 +42,18 @@ class Installation:
 
 @dataclass
 class Inputs:
-    """What a task or a DAG is given: parameters by name, artifacts (with an id) by name."""
+    """What a task or a DAG is given: parameters by name, artifacts (with an id) by name.
+
+    What a loop's passes have made of one name comes as a list, in the order of the passes.
+    """
 
     parameters: dict[str, Any] = field(default_factory=dict)
-    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)
+
+    def listed(self, name: str) -> list[dict[str, Any]]:
+        """The artifacts of one name."""
+        found = self.artifacts[name]
+        return found if isinstance(found, list) else [found]
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,18 @@ def _filled(constant: Any, parameters: Mapping[str, Any]) -> Any:
     return PLACEHOLDER.sub(value, constant)
 
 
+def items_of(task: Mapping[str, Any], inputs: Inputs) -> list[Inputs] | None:
+    """What each pass of a loop is given; ``None`` for a task that is no loop."""
+    iterator = task.get("parameterIterator")
+    if iterator is None:
+        return None
+    source = iterator["items"]
+    items = json.loads(source["raw"]) if "raw" in source else inputs.parameters[source["inputParameter"]]
+    assert isinstance(items, list), f"the items of a loop are {items!r}"
+    name = iterator["itemInput"]
+    return [Inputs({**inputs.parameters, name: item}, dict(inputs.artifacts)) for item in items]
+
+
 def condition_holds(task: Mapping[str, Any], inputs: Inputs) -> bool:
     """Whether a task's condition lets it run."""
     text = task.get("triggerPolicy", {}).get("condition")
@@ -144,7 +164,9 @@ def cache_key(pipeline: Pipeline, component: Component, inputs: Inputs) -> str:
         json.dumps(
             {
                 "parameters": inputs.parameters,
-                "artifacts": {name: entry["name"] for name, entry in inputs.artifacts.items()},
+                "artifacts": {
+                    name: [entry["name"] for entry in inputs.listed(name)] for name in inputs.artifacts
+                },
                 "image": container["image"],
                 "command": [*container.get("command", []), *container.get("args", [])],
                 "outputs": [component.output_artifacts, component.output_parameters],
@@ -189,8 +211,8 @@ def make_pod(
 def launcher_input(component: Component, inputs: Inputs, run_id: str) -> dict[str, Any]:
     """What the launcher hands to the component: an artifact of another task has no schema title."""
     artifacts = {
-        name: {"artifacts": [{**entry, "type": {"instanceSchema": ""}}]}
-        for name, entry in inputs.artifacts.items()
+        name: {"artifacts": [{**entry, "type": {"instanceSchema": ""}} for entry in inputs.listed(name)]}
+        for name in inputs.artifacts
     }
     root = f"minio://mlpipeline/v2/artifacts/{run_id}/{component.name}"
     made = {

@@ -14,6 +14,7 @@ from tests.fakes.kfp.driver import (
     PodSpec,
     cache_key,
     condition_holds,
+    items_of,
     make_pod,
     resolve,
 )
@@ -137,9 +138,7 @@ class _Run:
             phases[name], ends[name], produced[name] = self._task(
                 name, task, inputs, produced, start, is_handler
             )
-        order = ("Pending", "Error", "Failed")
-        worst = next((phase for phase in order if phase in phases.values()), "Succeeded")
-        return worst, max(ends.values(), default=at), produced
+        return _worst([*phases.values()]), max(ends.values(), default=at), produced
 
     def _task(
         self, name: str, task: dict, dag: Inputs, produced: dict, at: float, is_handler: bool
@@ -152,11 +151,10 @@ class _Run:
         if not condition_holds(task, inputs):
             self._omit(component, "Omitted")
             return "Succeeded", at, {"parameters": {}, "artifacts": {}, "triggered": False}
-        for attempt in range(DEFAULT_RETRIES + 1):
-            phase, end, inner = self.dag(component, inputs, at)
-            if phase != "Error" or attempt == DEFAULT_RETRIES or self._is_over(end):
-                break
-            at = end
+        passes = items_of(task, inputs)
+        if passes is not None:
+            return self._loop(component, passes, at)
+        phase, end, inner = self._retried(component, inputs, at)
         # A condition that did not trigger leaves its task unfinished in the eyes of the exit handler.
         skipped = any(entry.get("triggered") is False for entry in inner.values())
         told = {"Succeeded": "RUNNING" if skipped else "COMPLETE"}.get(phase, "FAILED")
@@ -167,6 +165,37 @@ class _Run:
             "pipelineJobResourceName": f"{self.pipeline.name}-{self.run_id}",
         }
         return phase, end, {"parameters": {}, "artifacts": {}, "status": status}
+
+    def _retried(self, component: Component, inputs: Inputs, at: float) -> tuple[str, float, dict[str, Any]]:
+        """A DAG, and again after an error, as the installation's settings say of every template."""
+        for attempt in range(DEFAULT_RETRIES + 1):
+            phase, end, inner = self.dag(component, inputs, at)
+            if phase != "Error" or attempt == DEFAULT_RETRIES or self._is_over(end):
+                break
+            at = end
+        return phase, end, inner
+
+    def _loop(
+        self, component: Component, passes: Sequence[Inputs], at: float
+    ) -> tuple[str, float, dict[str, Any]]:
+        """All passes at once, each a DAG with a driver of its own; their outputs as lists, in order."""
+        ran = []
+        seen: dict[str, list[str]] = {}
+        for given in passes:
+            ran.append(self._retried(component, given, at + DRIVER_S))
+            for task in component.tasks.values():
+                if label := self.pipeline.component_of(task).label:
+                    step = self.pipeline.step_of(label)
+                    seen.setdefault(step, []).append(self.result.phases[step])
+        self.result.phases |= {step: _worst(phases) for step, phases in seen.items()}
+        artifacts: dict[str, Any] = {}
+        for name, source in component.outputs.items():
+            (selected,) = source["artifactSelectors"]
+            made = [inner.get(selected["producerSubtask"], {}).get("artifacts", {}) for _, _, inner in ran]
+            artifacts[name] = [one[selected["outputArtifactKey"]] for one in made if one]
+        ends = max((end for _, end, _ in ran), default=at)
+        worst = _worst([phase for phase, _, _ in ran])
+        return worst, ends, {"parameters": {}, "artifacts": artifacts, "status": {}}
 
     def _step(
         self, component: Component, task: dict, inputs: Inputs, dag: Inputs, at: float, is_handler: bool
@@ -284,6 +313,10 @@ def _in_order(tasks: Mapping[str, dict]) -> list[tuple[str, dict]]:
         assert ready, "the DAG has a circle"
         found |= dict(ready)
     return list(found.items())
+
+
+def _worst(phases: Sequence[str]) -> str:
+    return next((phase for phase in ("Pending", "Error", "Failed") if phase in phases), "Succeeded")
 
 
 def _seconds(text: str | None) -> float:
