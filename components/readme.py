@@ -10,8 +10,9 @@ from latentrec.core import Config
 from latentrec.core.config import default_text, fields_of, kind_of
 
 HERE = Path(__file__).parent
-COMMANDS = dict.fromkeys(("list_shards", "score_shard", "merge_shards"), "batch-score")
-"""The command of components that have none of their own name."""
+COMMANDS = dict.fromkeys(("list_shards", "score_shard", "merge_shards"), "latentrec batch-score --help")
+COMMANDS["roll_out"] = "make serve-manifest"
+"""What is typed instead of components that have no command of their own name."""
 
 
 def component_names() -> list[str]:
@@ -31,7 +32,7 @@ def readme(name: str) -> str:
     image = spec.implementation.container.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0]
     module = importlib.import_module(f"components.{name}.component")
     lines = [f"# {name}", "", str(module.__doc__).strip().split("\n")[0], "", str(spec.description), ""]
-    lines += [f"Image: `{image}`. By hand: `latentrec {_command(name)} --help`.", ""]
+    lines += [f"Image: `{image}`. By hand: `{_command(name)}`.", ""]
     lines += ["| input | type | default | |", "|---|---|---|---|"]
     for key, entry in (spec.inputs or {}).items():
         default = "required" if not entry.optional else f"`{entry.default!r}`"
@@ -64,7 +65,7 @@ def _line(text: str | None) -> str:
 
 
 def _command(name: str) -> str:
-    return COMMANDS.get(name, name.replace("_", "-"))
+    return COMMANDS.get(name, f"latentrec {name.replace('_', '-')} --help")
 
 
 def _kind(name: str) -> str:

@@ -5,6 +5,7 @@ A DAG file reads top to bottom as a sequence of steps; this keeps names, profile
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,10 +17,14 @@ from components.data_prep.component import data_prep
 from components.evaluate.component import evaluate
 from components.preflight.component import preflight
 from components.register.component import register
+from components.roll_out.component import roll_out
 from components.run_summary.component import run_summary
+from latentrec.core import UserError
 from pipeline import task_settings as placement
 from pipeline.kfp_compat import settings_without_sources
 from pipeline.task_settings import Profile, place
+
+ROLL_OUT_STEP = "roll_out"
 
 
 @dataclass
@@ -119,7 +124,31 @@ class Run:
             name=self.parameters["registry_model_name"],
             **helped,
         )
-        return self.step(task, placement.REGISTER, name="register", title="Register")
+        registered = self.step(task, placement.REGISTER, name="register", title="Register")
+        if form := roll_out_form():
+            served = roll_out(
+                uri=task.outputs["uri"],
+                promoted=task.outputs["promoted"],
+                form=form,
+                namespace=os.environ.get("SERVE_NAMESPACE", ""),
+            )
+            self.step(served, placement.ROLL_OUT, name=ROLL_OUT_STEP, title="Roll out")
+        return registered
+
+
+def roll_out_form() -> str:
+    """How promoted versions are rolled out by what is compiled now (``SERVE_AFTER_PROMOTION``); empty: not.
+
+    Raises:
+        UserError: it is neither form of an ``InferenceService``.
+    """
+    form = os.environ.get("SERVE_AFTER_PROMOTION", "")
+    if form not in ("", "image", "mlflow"):
+        raise UserError(
+            f"SERVE_AFTER_PROMOTION is {form!r}, expected image or mlflow, or nothing",
+            code="config.bad_value",
+        )
+    return form
 
 
 @contextmanager
@@ -131,6 +160,7 @@ def run_of(system: str, steps: list[str], parameters: Mapping[str, Any]) -> Iter
         steps: names of the steps in order, for the summary; checked against what is built.
         parameters: the pipeline's parameters by name.
     """
+    steps = [*steps, ROLL_OUT_STEP] if roll_out_form() else steps
     with settings_without_sources():
         summary = run_summary(steps=steps)
         run = Run(system, parameters)

@@ -14,6 +14,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from latentrec.core.cluster_names import SETTINGS_CONFIG_MAP, STORE_KEYS_SECRET
 from latentrec.core.settings import (
     ALLOW_LOCAL_IMAGES_VARIABLE,
     ARTIFACT_ROOT_VARIABLE,
@@ -44,7 +45,7 @@ ACCELERATOR = "nvidia.com/gpu"
 USER = 10001
 """Numeric user and group of every image."""
 
-SETTINGS = "latentrec-settings"
+SETTINGS = SETTINGS_CONFIG_MAP
 """ConfigMap with what every step of an installation shares (``manifests/base/settings.env``)."""
 
 SETTING_NAMES = (
@@ -63,7 +64,7 @@ SETTING_NAMES = (
     LOG_FORMAT_VARIABLE,
     TRAIN_QUEUE_VARIABLE,
 )
-STORE_KEYS = "mlpipeline-minio-artifact"
+STORE_KEYS = STORE_KEYS_SECRET
 """Secret with the keys of KFP's own object store; KFP makes it, an installation on ``gs://`` may lack it."""
 
 STORE_KEY_NAMES = {"accesskey": S3_ACCESS_KEY_VARIABLE, "secretkey": S3_SECRET_KEY_VARIABLE}
@@ -136,6 +137,7 @@ TRACES = Profile("traces", cached=True, retries=2, timeout_s=24 * 3600, credenti
 EVALUATE = Profile("train", cached=False, retries=0, timeout_s=12 * 3600, gpu=True)
 REGISTER = Profile("register", cached=False, retries=0, timeout_s=3600)
 SCORE = Profile("score", cached=False, retries=3, timeout_s=24 * 3600)
+ROLL_OUT = Profile("register", cached=False, retries=2, timeout_s=3600)
 SUMMARY = Profile("", cached=False, retries=0, timeout_s=900, credentials=("notify-url",))
 
 
@@ -214,7 +216,7 @@ def _environment(task: dsl.PipelineTask, profile: Profile, system: str, step: st
     if profile.retries:
         task.set_env_variable(MAX_RESTARTS_VARIABLE, str(profile.retries))
     image = task.container_spec.image if task.container_spec else ""
-    if step == "preflight":
+    if step in ("preflight", "roll_out"):
         task.set_env_variable(IMAGE_VARIABLE, image)
     if "@" in image:
         task.set_env_variable(IMAGE_DIGEST_VARIABLE, image.partition("@")[2])

@@ -136,6 +136,8 @@ ERROR_CODES = {
     "registry.version_deleted": "the version was deleted meanwhile",
     "serving.catalogue_shrank": "a new catalog lacks most items of the one being served",
     "serving.local_registry": "a cluster cannot read a registry on this machine",
+    "serving.no_cluster": "a roll-out needs Kubernetes, and the step runs elsewhere",
+    "serving.refused": "Kubernetes refuses a served model's InferenceService",
     "serving.no_canary": "no version is marked for the canary",
     "serving.unreadable_location": "KServe cannot read the model's location",
     "users.bad_row": "a row of the users' file is malformed",

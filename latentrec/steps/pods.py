@@ -76,27 +76,53 @@ class KubernetesApi:
         """One object; ``None`` where it is absent, or we may not see it, or the server does not answer."""
         return self._ask(path)[1]
 
+    def patch(self, path: str, body: str, kind: str) -> tuple[int, dict[str, Any] | None]:
+        """Change one object.
+
+        Args:
+            path: of the object.
+            body: the patch.
+            kind: its content type.
+
+        Returns:
+            HTTP status (0: no answer); the object, or Kubernetes' ``Status`` that says what is wrong.
+        """
+        return self._request("PATCH", path, body, kind)
+
     def _ask(self, path: str) -> tuple[int, dict[str, Any] | None]:
         """HTTP status (0: no answer) and the object."""
+        code, found = self._request("GET", path)
+        return code, found if code == 200 else None
+
+    def _request(
+        self, method: str, path: str, body: str | None = None, kind: str = ""
+    ) -> tuple[int, dict[str, Any] | None]:
         import requests
 
+        headers = {"Authorization": f"Bearer {self.token}"} | ({"Content-Type": kind} if kind else {})
         try:
             with requests.Session() as session:
                 session.trust_env = False  # the API server is in the cluster: no proxies
-                answer = session.get(
+                answer = session.request(
+                    method,
                     self.address + path,
-                    headers={"Authorization": f"Bearer {self.token}"},
+                    data=body.encode() if body is not None else None,
+                    headers=headers,
                     verify=str(self.authority) if self.authority else True,
                     timeout=TIMEOUT_S,
                 )
-            if answer.status_code != 200:
-                logger.info("Kubernetes answers HTTP %s for %s", answer.status_code, path)
-                return answer.status_code, None
-            found = answer.json()
-        except (requests.RequestException, ValueError) as error:
+        except requests.RequestException as error:
             logger.info("Kubernetes could not be asked for %s (%s)", path, type(error).__name__)
             return 0, None
-        return 200, found if isinstance(found, dict) else None
+        if answer.status_code not in (200, 201):
+            logger.info("Kubernetes answers HTTP %s for %s", answer.status_code, path)
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            return answer.status_code if answer.status_code >= 300 else 0, None
+        return answer.status_code, found
 
     def pods_of_run(self, run_id: str) -> dict[str, PodFacts]:
         """What became of the newest pod of each step, by the step's name."""

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/kubeflow/trainjobs"
 PODS = "/api/v1/namespaces/kubeflow/pods"
+SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/kubeflow/inferenceservices"
 WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
 
 
@@ -31,6 +32,8 @@ class KubernetesServer(ThreadingHTTPServer):
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[str]] = {}
+        self.services: dict[str, dict[str, Any]] = {}
+        self.ready_after = 1
         self.workflows: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.fail_next: list[int] = []
@@ -92,6 +95,17 @@ class KubernetesServer(ThreadingHTTPServer):
                 "status": {"phase": phase, "containerStatuses": [{"name": "node", "state": state}]},
             }
 
+    def reconcile(self, service: dict[str, Any]) -> None:
+        """What KServe says of a service; ready the ``ready_after``-th time it is asked for."""
+        self.ready_after -= 1
+        ready = "True" if self.ready_after < 0 else "False"
+        reason = {} if ready == "True" else {"reason": "RevisionMissing", "message": "loading the model"}
+        service["status"] = {
+            "observedGeneration": service["metadata"]["generation"],
+            "url": f"http://{service['metadata']['name']}.kubeflow.example.com",
+            "conditions": [{"type": "Ready", "status": ready, **reason}],
+        }
+
     def tell(self, kind: str, job: dict[str, Any]) -> None:
         with self.lock:
             self.version += 1
@@ -137,7 +151,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             folder, _, name = path.rpartition("/")
             kept = {JOBS: self.server.jobs, PODS: self.server.pods, WORKFLOWS: self.server.workflows}
+            kept[SERVICES] = self.server.services
             found = kept.get(folder, {}).get(name)
+            if folder == SERVICES and found is not None:
+                self.server.reconcile(found)
             if found is None:
                 self._not_found(name)
             else:
@@ -159,6 +176,29 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.jobs[name] = body
                 self.server.tell("ADDED", body)
             self._json(201, body)
+
+    def do_PATCH(self) -> None:
+        """Server-side apply of a service: made, or changed where it differs; a generation a change."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        begun = self._begin()
+        if begun is None:
+            return
+        folder, _, name = begun[0].rpartition("/")
+        applied = self.headers["Content-Type"] == "application/apply-patch+yaml"
+        if folder != SERVICES:
+            self._send(404, b"404 page not found\n", "text/plain")
+        elif not applied or not begun[1].get("fieldManager"):
+            self._status(415, "UnsupportedMediaType", "the patch is none that this server knows")
+        elif self.server.refuse:
+            self._status(403, "Forbidden", self.server.refuse)
+        else:
+            before = self.server.services.get(name)
+            generation = before["metadata"]["generation"] if before else 0
+            changed = before is None or before["spec"] != body["spec"]
+            body["metadata"]["generation"] = generation + changed
+            body["status"] = before["status"] if before else {}
+            self.server.services[name] = body
+            self._json(200 if before else 201, body)
 
     def do_DELETE(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -117,6 +117,20 @@ def test_what_training_on_several_nodes_adds():
     assert set(found["Role"]["rules"][0]["verbs"]) == {"create", "get", "list", "watch", "delete"}
 
 
+def test_the_roll_out_may_make_and_change_services_and_delete_none():
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on the PATH")
+    command = ["kubectl", "kustomize", str(MANIFESTS / "serving")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = {entry["kind"]: entry for entry in yaml.safe_load_all(done.stdout)}
+    assert problems([*found.values()], last_three_minors()[0]) == []
+    (rule,) = found["Role"]["rules"]
+    assert (rule["apiGroups"], rule["resources"]) == (["serving.kserve.io"], ["inferenceservices"])
+    assert set(rule["verbs"]) == {"create", "get", "patch"}
+    (account,) = found["RoleBinding"]["subjects"]
+    assert account["name"] == "latentrec-steps"
+
+
 def pod(entry: dict) -> dict:
     spec = entry["spec"]["jobTemplate"]["spec"] if entry["kind"] == "CronJob" else entry["spec"]
     return spec["template"]["spec"]

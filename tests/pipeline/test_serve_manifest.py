@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from latentrec.registry.model_registry import RegisteredVersion, Registry
-from pipeline.serve_manifest import ServeOptions, inference_service, main, service_name, write_manifests
+from latentrec.serving.inference_service import ServeOptions, service_name
+from pipeline.serve_manifest import inference_service, main, write_manifests
 from tests.errors import refused
 from tests.fixtures.shop import decision
 

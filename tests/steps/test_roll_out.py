@@ -1,0 +1,154 @@
+"""A promoted version is rolled out by the API server, once, and nothing is where it was not promoted."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from latentrec.registry.model_registry import Registry
+from latentrec.steps import roll_out
+from latentrec.steps.pods import KubernetesApi
+from latentrec.steps.roll_out import apply, run_roll_out_step, wait_until_ready
+from tests.errors import refused
+from tests.fakes.kubernetes_api import SERVICES, KubernetesServer
+from tests.fixtures.shop import decision
+
+jsonschema = pytest.importorskip("jsonschema")
+SCHEMA = Path(__file__).parents[1] / "manifests/schemas/inferenceservice_serving.kserve.io_v1beta1.json"
+URI = "models:/latentr3/1"
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    """A pretended cluster whose pod this process is."""
+    server = KubernetesServer()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text("sesame\n")
+    (account / "namespace").write_text("kubeflow")
+    monkeypatch.setenv("LATENTREC_SERVICE_ACCOUNT_DIR", str(account))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_address[1]))
+    monkeypatch.setenv("LATENTREC_IMAGE", "eu.example/r/register:abc")
+    monkeypatch.setattr(roll_out.time, "sleep", lambda seconds: None)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def champion(register, monkeypatch):
+    """Version 1 of ``latentr3``, promoted; its files lie in a bucket."""
+    register(decision(), run_id="run-1")
+    monkeypatch.setattr(
+        "mlflow.MlflowClient.get_model_version_download_uri", lambda self, name, number: f"gs://b/{number}"
+    )
+
+
+def service(number: str = "1") -> dict:
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "latentr3", "namespace": "kubeflow"},
+        "spec": {"predictor": {"number": number}},
+    }
+
+
+def api() -> KubernetesApi:
+    found = KubernetesApi.from_pod()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("form", ["image", "mlflow"])
+def test_a_promoted_version_is_applied_and_waited_for(cluster, champion, tmp_path, form):
+    cluster.ready_after = 3
+    assert run_roll_out_step(URI, True, form, "") == "http://latentr3.kubeflow.example.com"
+    made = cluster.services["latentr3"]
+    given = {key: value for key, value in made.items() if key != "status"}
+    del given["metadata"]["generation"]
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    assert [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(given)] == []
+    assert made["metadata"]["annotations"]["latentrec/model"] == URI
+    predictor = made["spec"]["predictor"]
+    if form == "image":
+        assert predictor["containers"][0]["image"] == "eu.example/r/register:abc"
+    else:
+        assert predictor["model"]["storageUri"] == "gs://b/1"
+    (status,) = (tmp_path / "status").rglob("roll_out.json")
+    assert json.loads(status.read_text())["details"]["rolled_out"] == URI
+
+
+def test_applying_again_changes_nothing_and_a_new_version_is_a_new_generation(cluster):
+    for number in ("1", "1", "2"):
+        apply(api(), service(number))
+    assert cluster.services["latentr3"]["metadata"]["generation"] == 2
+    assert {call.partition("?")[0] for call in cluster.calls} == {f"PATCH {SERVICES}/latentr3"}
+
+
+def test_nothing_is_applied_where_the_version_was_not_promoted(cluster, champion):
+    assert run_roll_out_step(URI, False, "image", "") == ""
+    assert cluster.services == {}
+
+
+def test_nothing_is_applied_where_a_later_run_has_promoted_another(cluster, champion):
+    registry = Registry()
+    registry.client.delete_registered_model_alias("latentr3", "champion")
+    assert run_roll_out_step(URI, True, "image", "") == ""
+    assert cluster.services == {}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "named"),
+    [("services is forbidden", ("services is forbidden", "kubectl apply -k manifests/serving"))],
+)
+def test_what_the_api_server_refuses_is_one_line_with_the_cure(cluster, champion, capsys, refusal, named):
+    cluster.refuse = refusal
+    with pytest.raises(SystemExit) as left:
+        run_roll_out_step(URI, True, "image", "")
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in named)
+
+
+def test_a_cluster_without_kserve_is_named(cluster):
+    other = service()
+    other["metadata"]["namespace"] = "elsewhere"
+    with refused("serving.refused", "latentr3", "KServe"):
+        apply(api(), other)
+
+
+def test_an_api_server_that_is_away_is_no_refusal(cluster):
+    cluster.fail_next = [503]
+    with pytest.raises(ConnectionError):
+        apply(api(), service())
+    apply(api(), service())
+
+
+def test_a_version_that_does_not_become_ready_fails_the_step_with_kserves_reason(cluster):
+    cluster.ready_after = 10**6
+    apply(api(), service())
+    with pytest.raises(TimeoutError, match=r"loading the model.*version before"):
+        wait_until_ready(api(), service(), ready_s=0.05, pause_s=0.0)
+
+
+def test_the_ready_revision_before_does_not_count(cluster):
+    apply(api(), service("1"))
+    cluster.ready_after = 0
+    assert wait_until_ready(api(), service("1"))
+    stale = cluster.services["latentr3"]["status"]
+    apply(api(), service("2"))
+    assert cluster.services["latentr3"]["status"] == stale
+    cluster.reconcile = lambda found: None
+    with pytest.raises(TimeoutError):
+        wait_until_ready(api(), service("2"), ready_s=0.05, pause_s=0.0)
+
+
+def test_outside_a_cluster_it_says_what_to_do_instead(champion, monkeypatch, capsys):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(SystemExit) as left:
+        run_roll_out_step(URI, True, "image", "")
+    assert left.value.code == 2
+    assert "make serve-manifest" in capsys.readouterr().err
