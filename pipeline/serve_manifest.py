@@ -1,7 +1,7 @@
 """``make serve-manifest``: a KServe ``InferenceService`` for a registered version, and one for its canary.
 
 The alias is resolved here and the version written down, so that what is served changes only when a manifest
-is applied. ``FORMAT=``: the forms of :mod:`latentrec.serving.inference_service`.
+is applied. ``FORMAT=``: the forms of :mod:`latentrec.registry.inference_service`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import yaml
 
 from components.images import image
 from latentrec.core import UserError
+from latentrec.registry.inference_service import ServeOptions, service_of
 from latentrec.registry.model_registry import CHALLENGER, CHAMPION, RegisteredVersion, Registry
-from latentrec.serving.inference_service import ServeOptions, service_of
 from latentrec.steps.status import exit_code_on_error
 from latentrec.tracking.embedded_store import embedded_path
 
@@ -29,7 +29,7 @@ def inference_service(
     canary_percent: int = 0,
     stable: RegisteredVersion | None = None,
 ) -> dict[str, Any]:
-    """:func:`latentrec.serving.inference_service.service_of` with this checkout's image."""
+    """:func:`latentrec.registry.inference_service.service_of` with this checkout's image."""
     return service_of(
         version, place, options, image=image("register"), canary_percent=canary_percent, stable=stable
     )

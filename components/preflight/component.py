@@ -98,8 +98,8 @@ def preflight(
 
     Args:
         system: Name of the pipeline.
-        customer_reviews: review files: paths, folders, gs:// or https:// locations; plain, gzip or
-            zstd
+        customer_reviews: review files: paths, folders, gs:// or https:// locations; JSON lines or CSV
+            (plain, gzip or zstd), or Parquet
         data_cutoff: Day or time that ends the data where data_window_end is empty; scheduled: when
             the run was to start, which schedules use
         data_k_core: repeat until every user and every item has at least so many events

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from latentrec.core import UserError
 from latentrec.core.settings import IMAGE_VARIABLE
 from latentrec.core.text import printable
+from latentrec.registry.inference_service import API_VERSION, GROUP, PLURAL, ServeOptions, service_of
 from latentrec.registry.model_registry import CHAMPION, Registry
-from latentrec.serving.inference_service import API_VERSION, GROUP, PLURAL, ServeOptions, service_of
 from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.status import exit_code_on_error
 from latentrec.steps.step_run import step_run

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from latentrec.registry.inference_service import ServeOptions, service_name
 from latentrec.registry.model_registry import RegisteredVersion, Registry
-from latentrec.serving.inference_service import ServeOptions, service_name
 from pipeline.serve_manifest import inference_service, main, write_manifests
 from tests.errors import refused
 from tests.fixtures.shop import decision

@@ -25,6 +25,7 @@ from latentrec.steps.model_name import default_model_name
         (["toys_2023.jsonl", "toys_2024.jsonl"], "latentr3-toys"),
         (["CDs.json", "Books.json"], "latentr3-cds"),
         (["gs://bucket/reviews_*.json"], "latentr3-bucket"),
+        (["gs://bucket/toys/reviews/year=2018/"], "latentr3-toys"),
         (["ml-100k/u.data"], "latentr3-ml-100k"),
         (["reviews.json"], "latentr3-shop"),
         (["日本.csv"], "latentr3-shop"),

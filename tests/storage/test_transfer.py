@@ -48,6 +48,25 @@ def test_range_reader_gives_the_bytes_in_order_and_compares_the_checksum(monkeyp
                 reader.read()
 
 
+def test_range_reader_fetches_what_is_sought_and_checks_only_what_it_has_seen_whole(monkeypatch):
+    monkeypatch.setattr("latentrec.storage.transfer.PIECE", 7)
+    data, fetched = bytes(range(250)), []
+
+    def fetch(start: int, end: int) -> bytes:
+        fetched.append((start, end))
+        return data[start:end]
+
+    reader = RangeReader("gs://b/o", 250, fetch, google_crc32c.extend, "AAAAAA==")
+    assert reader.seek(-8, 2) == 242
+    assert reader.read() == data[242:]
+    assert fetched == [(242, 249), (249, 250)]
+    assert (reader.seek(10), reader.read(4), reader.tell()) == (10, data[10:14], 14)
+    reader.seek(0)
+    with refused("storage.corrupted", "gs://b/o", error=StorageError):
+        reader.read()
+    assert sorted(end for _, end in fetched)[-1] == 250
+
+
 def test_patience_is_set_by_the_environment(monkeypatch):
     monkeypatch.setenv("LATENTREC_STORAGE_RETRY_S", "7.5")
     assert Timeouts.from_environment() == Timeouts(connect=5.0, answer=60.0, retry=7.5)
