@@ -25,8 +25,8 @@ NO_NAMES = {
 }
 """Words that may stand in a sentence but name nothing: a sampler, an evaluation, a capacity."""
 
-PARALLEL = {"lares"}
-"""Module names that two layers share by intent: the encoder and the pipeline of the same name."""
+PARALLEL = {"lares", "batch_scoring"}
+"""Module names that two layers share by intent: what runs, and the pipeline of the same name."""
 
 COMMANDS = "latentrec/cli"
 """A command's module is named like the step that it runs."""

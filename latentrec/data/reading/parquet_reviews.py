@@ -23,7 +23,7 @@ from latentrec.data.reading.parquet import (
 )
 
 _TIME_SAMPLE = 200
-"""Rows by which the unit of whole-number times is told, as many as first lines of a text."""
+"""Rows by which the unit of whole-number times is recognized, as many as first lines of a text."""
 _CAST = {"text": as_text, "number": as_number, "time": as_time}
 _KIND = {"text": pa.string(), "number": pa.float64(), "time": pa.int64()}
 
