@@ -43,8 +43,8 @@ class Resident(NullMetricLogger):
 
 config = SFTConfig(
     backbone="smollm2-135m", bf16=True, packing="none", batch_size=batch, learning_rate=2e-4,
-    num_train_epochs=1, max_train_samples=batch * steps, logging_steps=every, save_steps=10_000, validation_samples=8,
-    ranking_samples=0, evals_per_epoch=1,
+    num_train_epochs=1, max_train_samples=batch * steps, logging_steps=every, save_steps=10_000,
+    validation_samples=8, ranking_samples=0, evals_per_epoch=1,
 )
 train_sft(config, dataset=dataset, output=root / "model", metric_logger=Resident())
 """
