@@ -27,6 +27,7 @@ STEPS = [
 @dsl.pipeline(name="recone", description="RecOne: rating prediction by a cold start on traces, then GRPO")
 @parameters(
     "recone",
+    "gpu_nodes",
     "profile",
     "rating_grpo_num_generations",
     "traces_endpoint",

@@ -15,6 +15,7 @@ STEPS = ["preflight", "data_prep", "pretrain_rating", "rating_grpo", "evaluate",
 @dsl.pipeline(name="reczero", description="RecZero: rating prediction by pure reinforcement learning")
 @parameters(
     "reczero",
+    "gpu_nodes",
     "profile",
     "rating_grpo_num_generations",
     gpu_count="1",

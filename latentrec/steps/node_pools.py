@@ -50,7 +50,7 @@ class Pool:
     one_gpu: str = "0"
 
 
-SEVERAL_GPUS = ("latentr3",)
+SEVERAL_GPUS = ("latentr3", "reczero", "recone")
 """Systems whose trainers share the work between the accelerators of a pod (through torchrun)."""
 
 

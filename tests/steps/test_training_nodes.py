@@ -14,7 +14,7 @@ from tests.errors import refused
     ("system", "nodes", "expected"),
     [
         ("lares", 2, "1 to 1"),
-        ("reczero", 2, "1 to 1"),
+        ("reczero", 65, "1 to 64"),
         ("latentr3", 65, "1 to 64"),
         ("latentr3", "many", "1 to 64"),
     ],
@@ -28,6 +28,20 @@ def test_a_batch_is_held_against_all_processes_of_all_nodes():
     given = {"customer_reviews": "x", "gpu_count": "2", "gpu_nodes": 3, "sft_batch_size": 128}
     with refused("config.invalid", "sft_batch_size", "128", "6 processes"):
         check_parameters("latentr3", given)
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "named"),
+    [
+        ("reczero", {"rating_grpo.prompts_per_step": 1}, "rating_grpo"),
+        ("recone", {"cold_start_sft.batch_size": 16}, "cold_start_sft"),
+    ],
+)
+def test_a_rating_batch_is_too(system, given, named):
+    parameters = {"customer_reviews": "x", "gpu_count": "3", "gpu_nodes": 2, "gpu_type": "nvidia-l4"}
+    with refused("config.invalid", named, "6 processes"):
+        check_parameters(system, parameters, given)
+    check_parameters(system, parameters | {"gpu_count": "2", "gpu_nodes": 2}, {})
 
 
 def test_a_job_has_one_name_in_all_attempts_of_a_step_and_another_elsewhere():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_model
 from torch import Tensor
 
 
@@ -117,3 +118,22 @@ class RolloutHooks(ABC):
         """Add one value to those that trl averages at its next log."""
         trainer: Any = self
         trainer._metrics["train"][name].append(value)
+
+
+def keep_for_reference(model: Any, directory: Path) -> None:
+    """Save a model where trl's ``GRPOTrainer`` finds it again: it loads its reference by the model's name.
+
+    With ``beta`` above 0 trl makes the reference of the KL term from the location in the model's
+    configuration (``create_model_from_path``), even where it was handed the model itself; ours may have come
+    from a copy that is gone by then. Each of several processes keeps its own (``save_pretrained`` writes in
+    the first of them only).
+
+    Args:
+        model: as training begins.
+        directory: to make; kept until the trainer is made.
+    """
+    directory.mkdir(parents=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(directory)
+    save_model(model, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    model.config._name_or_path = str(directory)

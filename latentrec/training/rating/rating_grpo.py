@@ -23,6 +23,7 @@ from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.trainer_compat import keep_for_reference
 from latentrec.training.common.world import world_size
 from latentrec.training.rating.rating_config import RatingGRPOConfig
 from latentrec.training.rating.rewards import RatingReward, reward_functions
@@ -178,6 +179,8 @@ def _train(
     per_device_train_batch_size = config.per_device_train_batch_size or share
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
         arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
+        if config.beta and not config.lora_rank:  # with adapters the reference is the model without them
+            keep_for_reference(model, Path(directory) / "reference")
         with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does
             warnings.simplefilter("ignore", FutureWarning)
             trainer = RatingGRPOTrainer(

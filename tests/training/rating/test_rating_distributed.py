@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from latentrec.storage import read_manifest
 from latentrec.training.rating.stages import TracesConfig, make_traces
-from tests.errors import refused
-from tests.training.rating.distributed_rating import COLD, GRPO, RUNS, train_all
+from tests.training.rating.distributed_rating import RUNS, train_all
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SAME = [name for name in RUNS if name != "grpo_drawn"]
 
 
@@ -85,9 +85,3 @@ def test_all_weights_are_finite(worlds):
     for name in RUNS:
         weights = load_file(worlds / "two" / name / "model.safetensors")
         assert all(torch.isfinite(value).all() for value in weights.values())
-
-
-@pytest.mark.parametrize(("config", "processes"), [(COLD, 3), (GRPO, 3), (COLD.replace(batch_size=6), 4)])
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(config, processes):
-    with refused("config.conflict", f"by {processes} processes"):
-        config.check_world(processes)

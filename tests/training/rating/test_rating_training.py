@@ -389,3 +389,21 @@ def test_warmup_below_one_is_a_share_of_the_steps(given, steps, expected):
 @pytest.mark.parametrize("cls", [PretrainRatingConfig, RatingGRPOConfig, ColdStartConfig, TracesConfig])
 def test_scale_of_the_ratings_is_configured(cls):
     assert cls(rating_low=0, rating_high=10).scale == RatingScale(0, 10)
+
+
+def test_a_kl_term_has_the_starting_model_as_its_reference(rating_dataset, base, tmp_path):
+    """trl loads the reference by its name, and the model's files were a copy that is gone by then."""
+    config = GRPO.replace(beta=0.5, max_steps=2)
+    train_rating_grpo(config, dataset=rating_dataset, model=base, output=tmp_path / "out")
+    curve = json.loads((tmp_path / "out" / "training_curve.json").read_text(encoding="utf-8"))
+    assert curve[0]["kl"] == pytest.approx(0.0, abs=1e-6), "the first step begins at the reference"
+    assert all("kl" in entry for entry in curve)
+
+
+@pytest.mark.parametrize(
+    ("config", "processes"),
+    [(COLD, 3), (GRPO, 3), (COLD.replace(batch_size=6), 4), (GRPO.replace(per_device_train_batch_size=2), 8)],
+)
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(config, processes):
+    with refused("config.conflict", f"by {processes} processes"):
+        config.check_world(processes)
