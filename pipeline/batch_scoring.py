@@ -50,9 +50,9 @@ def batch_scoring(
             memory=score_memory,
         )
         step(listed, placement.REGISTER, "list_shards", "List shards")
-        with dsl.ParallelFor(listed.outputs["shards"], name="Shards") as shard:
+        with dsl.ParallelFor(listed.output, name="Shards") as shard:
             scored = score_shard(
-                model_uri=listed.outputs["version"], users=users, shard=shard, k=k, batch_size=batch_size
+                model_uri=shard.version, users=users, shard=shard.part, k=k, batch_size=batch_size
             )
             step(scored, placement.SCORE, "score_shard", "Score a shard")
         merged = merge_shards(shards=dsl.Collected(scored.outputs["recommendations"]), output_uri=output_uri)

@@ -1,7 +1,5 @@
 """Component: batch scoring in shards: which version is scored, and by how many pods."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components.images import image
@@ -16,8 +14,8 @@ def list_shards(
     batch_size: int = 256,
     cpu: str = "4",
     memory: str = "16Gi",
-) -> NamedTuple("Listed", [("version", str), ("shards", list)]):  # type: ignore[valid-type]
-    """Check what the shards are given, and resolve the model's version once for all of them.
+) -> list:
+    """Check what the shards are given, resolve the model's version once for all of them, and list them.
 
     Never cached: an alias may point elsewhere tomorrow.
 
@@ -31,11 +29,10 @@ def list_shards(
         memory: Of each pod that scores, for example 16Gi.
 
     Returns:
-        version: models:/NAME/VERSION.
-        shards: The shards, as I/N.
+        Output: The shards, each with version (models:/NAME/VERSION) and part (I/N).
     """
     from latentrec.steps.scoring_steps import run_list_shards_step
 
-    return run_list_shards_step(  # type: ignore[return-value]
+    return run_list_shards_step(
         model_uri, users, shards=shards, k=k, batch_size=batch_size, cpu=cpu, memory=memory
     )

@@ -16,7 +16,7 @@ def merge_shards(
     """Write one Parquet file of the shards, the bytes that one pod would have written.
 
     Args:
-        shards: The shards' files, in their order.
+        shards: The shards' files, in any order.
         output_uri: Also write it there: a .parquet location or a folder, for example gs://BUCKET/serving.
 
     Returns:

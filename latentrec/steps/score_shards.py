@@ -104,7 +104,13 @@ def merge_files(locations: Sequence[str], target: str) -> tuple[str, int]:
     if is_local(target):
         target = str(check_output_file(target, is_scored, inputs=locations))
     with tempfile.TemporaryDirectory() as scratch:
-        files = [_shard(place, number, count, Path(scratch)) for number, place in enumerate(locations, 1)]
+        if count == 1:  # a shard of one is the whole file already
+            path, file = _read(locations[0], Shard(), Path(scratch))
+            store_for(target).upload_file(path, target)
+            return target, file.metadata.num_rows
+        files = [
+            _read(place, Shard(number, count), Path(scratch))[1] for number, place in enumerate(locations, 1)
+        ]
         schema = files[0].schema_arrow
         for place, file in zip(locations, files, strict=True):
             if _without(file.schema_arrow, SHARD_KEY) != _without(schema, SHARD_KEY):
@@ -147,7 +153,23 @@ def _without(schema: pa.Schema, *keys: bytes) -> dict[bytes, bytes]:
     return {key: value for key, value in (schema.metadata or {}).items() if key not in keys}
 
 
-def _shard(place: str, number: int, count: int, scratch: Path) -> pq.ParquetFile:
+def in_order(paths: Sequence[str]) -> list[str]:
+    """Local files of shards by the numbers that they state; those that state none come last."""
+
+    def number(path: str) -> int:
+        try:
+            stated = (pq.read_schema(path).metadata or {}).get(SHARD_KEY, b"")
+        except (pa.ArrowException, OSError):
+            stated = b""
+        found = re.match(rb"\d{1,6}", stated)
+        return int(found[0]) if found else 1_000_000
+
+    return sorted(paths, key=number)
+
+
+def _read(place: str, shard: Shard, scratch: Path) -> tuple[Path, pq.ParquetFile]:
+    """A shard's file, and a copy of it here."""
+    number, count = shard.number, shard.count
     path = scratch / f"shard-{number}"
     try:
         store_for(place).download_file(place, path)
@@ -162,9 +184,9 @@ def _shard(place: str, number: int, count: int, scratch: Path) -> pq.ParquetFile
             f"{place}: not readable Parquet ({one_line(error)}); score it again", code="shards.unreadable"
         ) from None
     written = (file.schema_arrow.metadata or {}).get(SHARD_KEY, b"").decode("utf-8", "replace")
-    if written != f"{number}/{count}":
+    if written != (f"{number}/{count}" if count > 1 else "") or not is_scored(path):
         raise UserError(
             f"{place} is shard {written or 'none'}, expected {number}/{count}; score it again",
             code="shards.other_users",
         )
-    return file
+    return path, file

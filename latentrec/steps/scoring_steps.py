@@ -22,8 +22,8 @@ from latentrec.tracking.run_context import adopt_settings
 
 def run_list_shards_step(
     model_uri: str, users: str, *, shards: int, k: int, batch_size: int, cpu: str, memory: str
-) -> tuple[str, list[str]]:
-    """The body of the list_shards component: the version behind an alias, and the shards, as ``I/N``.
+) -> list[dict[str, str]]:
+    """The body of the list_shards component: each shard's version and part (``I/N``).
 
     Every shard scores that version, also when the alias moves meanwhile.
 
@@ -53,7 +53,7 @@ def run_list_shards_step(
         with step_run("list_shards") as run:
             version = Registry().resolve(model_uri).uri
             run.status.details |= {"model": version, "shards": shards}
-    return version, [f"{number}/{shards}" for number in range(1, shards + 1)]
+    return [{"version": version, "part": f"{number}/{shards}"} for number in range(1, shards + 1)]
 
 
 def run_score_shard_step(
@@ -95,16 +95,16 @@ def run_merge_shards_step(shards: Sequence[Any], artifact: Any, output_uri: str)
     """The body of the merge_shards component; returns the number of users.
 
     Args:
-        shards: KFP's artifacts of the shards, in their order.
+        shards: KFP's artifacts of the shards, in any order: that of a loop's passes is not promised.
         artifact: KFP's output; ``path`` is where the whole file goes.
         output_uri: a second place for it; empty: none.
     """
-    from latentrec.steps.score_shards import merge_files
+    from latentrec.steps.score_shards import in_order, merge_files
 
     with exit_code_on_error():
         with step_run("merge_shards") as run:
             made = f"{artifact.path}.parquet"
-            _, users = merge_files([shard.path for shard in shards], made)
+            _, users = merge_files(in_order([shard.path for shard in shards]), made)
             _copy_scored(made, output_uri)
             Path(made).rename(artifact.path)
             reported = {"users": users, "shards": len(shards)}

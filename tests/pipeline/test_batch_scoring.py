@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from latentrec.core import UserError
 from latentrec.steps.batch_scoring import batch_score
-from latentrec.steps.score_shards import Shard, merge_files
+from latentrec.steps.score_shards import Shard, in_order, merge_files
 from latentrec.steps.scoring_parameters import check_scoring
 from latentrec.steps.scoring_steps import run_list_shards_step
 from latentrec.tracking.run_context import RunContext
@@ -35,8 +34,9 @@ GIVEN = {
 }
 OUTPUTS = {
     "list_shards": lambda _: {
-        "version": "models:/latentr3/7",
-        "shards": [f"{number}/{SHARDS}" for number in range(1, SHARDS + 1)],
+        "Output": [
+            {"version": "models:/latentr3/7", "part": f"{number}/{SHARDS}"} for number in range(1, SHARDS + 1)
+        ]
     }
 }
 
@@ -157,10 +157,23 @@ def test_listing_refuses_what_no_shard_could_score(users, capsys, change, named)
 
 def test_a_shard_of_another_number_is_named(users, tmp_path):
     parts = [score(users, str(tmp_path / "parts"), Shard(number, 2)) for number in (1, 2)]
-    with pytest.raises(UserError) as caught:
+    whole = score(users, str(tmp_path / "whole.parquet"))
+    with refused("shards.other_users", "is shard 2/2, expected 1/2"):
         merge_files(parts[::-1], str(tmp_path / "merged.parquet"))
-    assert caught.value.code == "shards.other_users"
-    assert "is shard 2/2, expected 1/2" in str(caught.value)
+    with refused("shards.other_users", "is shard none, expected 1/2"):
+        merge_files([whole, parts[1]], str(tmp_path / "merged.parquet"))
+    assert in_order(parts[::-1]) == parts
+    merged, users_of_it = merge_files(in_order(parts[::-1]), str(tmp_path / "merged.parquet"))
+    assert (users_of_it, Path(merged).read_bytes()) == (25, Path(whole).read_bytes())
+
+
+def test_a_shard_of_one_is_the_whole_file(users, tmp_path):
+    whole = score(users, str(tmp_path / "whole.parquet"))
+    merged, users_of_it = merge_files([whole], str(tmp_path / "merged.parquet"))
+    assert (users_of_it, Path(merged).read_bytes()) == (25, Path(whole).read_bytes())
+    part = score(users, str(tmp_path / "parts"), Shard(1, 2))
+    with refused("shards.other_users", "is shard 1/2, expected 1/1"):
+        merge_files([part], str(tmp_path / "other.parquet"))
 
 
 def kill_one(marker: str, stop: threading.Event, killed: list[int]) -> None:

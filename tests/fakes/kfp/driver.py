@@ -12,6 +12,7 @@ from typing import Any
 from tests.fakes.kfp.compiled import Component, Pipeline
 
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
+_SELECTOR = re.compile(r'parseJson\(string_value\)\["([^"]+)"\]')
 SCHEDULE_TIME = "{{$.pipeline_job_schedule_time_utc}}"
 _CONDITION = re.compile(
     r"^inputs\.parameter_values\['([^']+)'\] (==|!=) (?:inputs\.parameter_values\['([^']+)'\]|'([^']*)')$"
@@ -102,7 +103,8 @@ def resolve(pipeline: Pipeline, task: Mapping[str, Any], dag: Inputs, produced: 
             found.parameters[name] = definition["defaultValue"]
     for name, source in task.get("inputs", {}).get("parameters", {}).items():
         if "componentInputParameter" in source:
-            found.parameters[name] = dag.parameters.get(source["componentInputParameter"])
+            value = dag.parameters.get(source["componentInputParameter"])
+            found.parameters[name] = _selected(value, source.get("parameterExpressionSelector"))
         elif "taskOutputParameter" in source:
             made = source["taskOutputParameter"]
             found.parameters[name] = produced[made["producerTask"]]["parameters"][made["outputParameterKey"]]
@@ -118,6 +120,15 @@ def resolve(pipeline: Pipeline, task: Mapping[str, Any], dag: Inputs, produced: 
             made = source["taskOutputArtifact"]
             found.artifacts[name] = produced[made["producerTask"]]["artifacts"][made["outputArtifactKey"]]
     return found
+
+
+def _selected(value: Any, selector: str | None) -> Any:
+    """A field of a structured value, such as a loop's item."""
+    if selector is None:
+        return value
+    named = _SELECTOR.fullmatch(selector)
+    assert named, f"a selector that this driver cannot read: {selector}"
+    return (json.loads(value) if isinstance(value, str) else value)[named[1]]
 
 
 def _filled(constant: Any, parameters: Mapping[str, Any]) -> Any:
