@@ -246,7 +246,7 @@ def _local_copy(file: InputFile, stack: ExitStack) -> Path:
 def _damage_of(uri: str, where: str = "") -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None) is not None:  # of the disk, and not of what the file holds
             raise
         raise UserError(

@@ -145,11 +145,13 @@ def damaged(data: bytes, kind: str) -> bytes:
         return data[:-20]
     if kind == "only its mark":
         return b"PAR1" + b"\0" * 50
+    if kind == "a name that is no text":
+        return data.replace(b"rating", b"rat\xffng")
     start = data.index(b"U1") - 8  # inside the page of the users
     return data[:start] + bytes(byte ^ 0xFF for byte in data[start : start + 64]) + data[start + 64 :]
 
 
-@pytest.mark.parametrize("kind", ["cut off", "only its mark", "damaged page"])
+@pytest.mark.parametrize("kind", ["cut off", "only its mark", "a name that is no text", "damaged page"])
 def test_a_damaged_file_is_named(refused_command, tmp_path, kind):
     path = tmp_path / "r.parquet"
     pq.write_table(columns(), path, compression="none", use_dictionary=False, write_page_checksum=True)
