@@ -21,6 +21,7 @@ PYTHON = (
     "latentrec.decoding.recommender_loader",
     "latentrec.metrics",
     "latentrec.evaluation.gate",
+    "latentrec.evaluation.gate_decision",
     "latentrec.registry.model_registry",
 )
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#|mailto:)([^)\s]+)\)")

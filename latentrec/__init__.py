@@ -5,7 +5,7 @@ Each layer imports only layers before it: ``core`` ← ``storage`` ← ``metrics
 ``registry`` ← ``steps`` ← ``cli``.
 """
 
-from latentrec.core.host import wait_passively
+from latentrec.core.process import wait_passively
 
 wait_passively()
 

@@ -115,7 +115,7 @@ class Run:
         dataset: Any,
         assistant: dsl.PipelineTask | None = None,
     ) -> dsl.PipelineTask:
-        """Register the challenger; champion only through the gate. ``assistant``: what the d3 hosts need."""
+        """Register the challenger; champion only through the gate. ``assistant``: mixed in by d3 decoding."""
         helped = {"assistant": assistant.outputs["model"]} if assistant is not None else {}
         task = register(
             model=trained.outputs["model"],

@@ -28,7 +28,7 @@ PROBE_SECONDS = 10
 
 
 class Unreachable(UserError):
-    """Nobody answers now, which may pass: a port-forward or an API server that is started again."""
+    """No answer now, which may pass: a port-forward or an API server that is restarted."""
 
     def __init__(self, message: str):
         super().__init__(message, code="cluster.unreachable")
@@ -101,7 +101,7 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     """A ``kfp.Client``, after a probe; what goes wrong inside becomes one line.
 
     Raises:
-        UserError: the host is dead, no KFP API, or refuses us; or the API refuses a request.
+        UserError: the host does not answer, is no KFP API, or refuses us; or the API refuses a request.
     """
     import kfp_server_api
     import urllib3
@@ -133,7 +133,7 @@ def _client(cluster: Cluster, token: str) -> Any:
 
 
 def bearer_token(cluster: Cluster) -> str:
-    """The token that requests carry; empty for none.
+    """The token of requests; empty for none.
 
     Raises:
         UserError: a token file cannot be read; Identity-Aware Proxy gives none.
@@ -164,7 +164,7 @@ def bearer_token(cluster: Cluster) -> str:
             ) from None
         if not token:
             raise UserError(
-                "KFP_IAP_CLIENT_ID: no token from Google; run where a service account is at hand, or give "
+                "KFP_IAP_CLIENT_ID: no token from Google; run where there is a service account, or give "
                 "KFP_IAP_OTHER_CLIENT_ID and KFP_IAP_OTHER_CLIENT_SECRET to sign in",
                 code="cluster.no_token",
             )
@@ -179,7 +179,7 @@ def backend_version(cluster: Cluster, token: str | None = None) -> str:
 
     Args:
         cluster: which.
-        token: that the request carries; ``None``: the one that ``cluster`` leads to.
+        token: of the request; ``None``: that of ``cluster``.
 
     Raises:
         UserError: nothing answers, or no KFP API, or one that refuses us or is too old.
@@ -206,7 +206,7 @@ def backend_version(cluster: Cluster, token: str | None = None) -> str:
         raise UserError(_unauthorised(cluster, answer.status_code), code="cluster.unauthorized")
     if answer.status_code in _AWAY:
         raise Unreachable(
-            f"KFP_HOST {cluster.host} answers HTTP {answer.status_code}: nobody is behind it now"
+            f"KFP_HOST {cluster.host} answers HTTP {answer.status_code}: no server is behind it now"
         )
     try:
         health = answer.json() if answer.status_code == 200 else None
@@ -242,7 +242,7 @@ def _refusal(cluster: Cluster, error: Any) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow the links that the client prints; the commands print their own."""
+    """Suppress the links that the client prints; the commands print their own."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 

@@ -34,9 +34,7 @@ def compile_pipelines(output: Path, systems: tuple[str, ...] = PIPELINES) -> lis
     return written
 
 
-def compile_manifests(
-    output: Path, systems: tuple[str, ...] = PIPELINES, *, namespace: str = "kubeflow"
-) -> list[Path]:
+def compile_manifests(output: Path, *, namespace: str = "kubeflow") -> list[Path]:
     """Write ``<system>-crd.yaml``: a ``Pipeline`` and a ``PipelineVersion`` of KFP for ``kubectl apply``.
 
     For installations whose KFP keeps pipelines in Kubernetes, and so for GitOps. A version's name holds the
@@ -44,11 +42,10 @@ def compile_manifests(
 
     Args:
         output: folder.
-        systems: which.
         namespace: of the objects.
     """
     written = []
-    for path in compile_pipelines(output, systems):
+    for path in compile_pipelines(output):
         system = path.stem
         name, kubernetes_name = version_name(path), system.replace("_", "-")
         options = KubernetesManifestOptions(

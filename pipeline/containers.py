@@ -119,8 +119,8 @@ def _podman_service() -> Iterator[None]:
             service.wait(timeout=20)
 
 
-def _wait_for(address: Path, service: subprocess.Popen, log: Path, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
+def _wait_for(address: Path, service: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + 30
     while time.monotonic() < end and service.poll() is None:
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(address)) == 0:
@@ -154,15 +154,12 @@ def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def container_runner(
-    folders: RunFolders, *, inputs: Sequence[str] = (), read: Sequence[Path] = ()
-) -> Iterator[Any]:
+def container_runner(folders: RunFolders, *, inputs: Sequence[str] = ()) -> Iterator[Any]:
     """A KFP runner whose tasks run in hardened containers that see the run's folders.
 
     Args:
         folders: of the run; mounted at the same path, writable.
         inputs: locations of the run's inputs; the local ones are mounted read-only.
-        read: further local paths to mount read-only.
 
     Yields:
         The runner, for :func:`pipeline.local_runner.run_pipeline`.
@@ -171,11 +168,11 @@ def container_runner(
 
     volumes: dict[str, dict[str, str]] = {
         str(path): {"bind": str(path), "mode": "ro"}
-        for path in (*(local_path(uri).resolve() for uri in inputs if is_local(uri)), *read)
+        for path in (local_path(uri).resolve() for uri in inputs if is_local(uri))
     }
     give_to_containers(folders.root / "pipeline_root")
     if os.getuid() == 0:
-        os.chown(folders.root, USER, USER)  # it may be closed to others, and must let the containers through
+        os.chown(folders.root, USER, USER)  # it may be closed to others, and containers must be able to enter
     for uri in folders.environment.values():
         if is_local(uri) and "://" not in uri:
             give_to_containers(Path(uri))
@@ -219,7 +216,7 @@ def check_images(system: str, client: Any) -> None:
 
 @contextmanager
 def tracking_server(folders: RunFolders) -> Iterator[str]:
-    """An MLflow server over the run folder's embedded store: the images carry MLflow's client only.
+    """An MLflow server over the run folder's embedded store: the images have MLflow's client only.
 
     Yields:
         Its address; what the user has set in ``MLFLOW_TRACKING_URI`` instead, where it is a server.
@@ -253,8 +250,8 @@ def tracking_server(folders: RunFolders) -> Iterator[str]:
         server.wait(timeout=30)
 
 
-def _wait_for_http(port: int, server: subprocess.Popen, log: Path, seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
+def _wait_for_http(port: int, server: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + 120
     while time.monotonic() < end and server.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

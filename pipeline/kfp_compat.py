@@ -4,7 +4,7 @@ Conditions: in a condition it finds a task's output only where that has no name 
 other it cannot resolve, takes the condition for false, and skips what hangs on it. A cluster resolves them.
 
 Artifacts: it hands a step the type of another task's artifact, a cluster's launcher does not. With it, an
-annotation that only works by that type (``Optional[Input[Model]]``) runs here and dies there.
+annotation that only works by that type (``Optional[Input[Model]]``) runs here and fails there.
 
 Containers: it removes one before it asks how it ended, so that a failed one passes for a success.
 

@@ -132,7 +132,7 @@ def run_pipeline(
     folders.root.mkdir(parents=True, exist_ok=True)
     run_id = new_run_id(system)
     os.environ.update(folders.environment, LATENTREC_RUN_ID=run_id, LATENTREC_PIPELINE=system)
-    if runner is None:  # a container knows no process of this machine
+    if runner is None:  # a container sees no process of this machine
         os.environ[LOCAL_RUN_VARIABLE] = local_identity()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait take five times the CPU where other work shares the cores.

@@ -32,7 +32,7 @@ class _Step:
 
 
 class StepLines:
-    """Tells a user's lines from KFP's own detail: dumps of inputs, headers, paths of outputs.
+    """Separates a user's lines from KFP's own detail: dumps of inputs, headers, paths of outputs.
 
     Steps that run side by side print from threads of their own; a line that stands below another step's
     heading names its step.
@@ -73,7 +73,7 @@ class StepLines:
         step.inside = begins
         if begins:
             heading = step.heading
-            if heading is None:  # nobody has announced it
+            if heading is None:  # nothing has announced it
                 step.name = heading = task
             step.heading, step.began, self._last_heading = None, time.monotonic(), step.name
             return f"── {heading}"

@@ -122,7 +122,7 @@ def find_version(client: Any, system: str, name: str, *, namespace: str = "") ->
 
 
 def version_description(package: Path) -> str:
-    """What a version is made of: release, images, and the hash that its name carries."""
+    """What a version is made of: release, images, and the hash in its name."""
     spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
     executors = spec["deploymentSpec"]["executors"].values()
     images = sorted({entry["container"]["image"] for entry in executors if "container" in entry})

@@ -108,7 +108,7 @@ class Schedules:
 
         Args:
             name: its name.
-            same: what tells one from another: ``cron``, ``reference`` (of the version) and ``parameters``.
+            same: what it is recognized by: ``cron``, ``reference`` (of the version) and ``parameters``.
             create: makes the new one.
 
         Returns:
@@ -201,7 +201,7 @@ class Schedules:
 
 
 def contents(cron: str, pipeline: str, version: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells one recurring run from another of its name.
+    """What distinguishes one recurring run from another of its name.
 
     Args:
         cron: six fields.

@@ -61,7 +61,7 @@ class Smoke:
 
     def start(self, purpose: str, **changed: Any) -> str:
         """Start a tiny run; returns its id."""
-        run_id = self.patiently(lambda: submit("latentr3", {**self.parameters, **changed}, self.cluster))
+        run_id = self.retried(lambda: submit("latentr3", {**self.parameters, **changed}, self.cluster))
         self.report.runs[purpose] = run_id
         return run_id
 
@@ -132,13 +132,13 @@ class Smoke:
         """
         end = time.monotonic() + seconds
         while True:
-            answer = self.patiently(found)
+            answer = self.retried(found)
             if answer or time.monotonic() > end:
                 return answer or None
             time.sleep(self.every_s)
 
-    def patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Ask once; where nobody answers, again until somebody does.
+    def retried(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask once; where there is no answer, again until there is one.
 
         Raises:
             UserError: the API has not answered for ``LOST_S``, or it refuses.
@@ -193,15 +193,15 @@ def schedule_without_new_data(smoke: Smoke) -> None:
     def make() -> str:
         return schedule.create("latentr3", EVERY_MINUTE, dict(smoke.parameters), smoke.cluster, name=SCHEDULE)
 
-    made = smoke.patiently(make)
+    made = smoke.retried(make)
     try:
-        check("a schedule without catch-up was made", smoke.patiently(lambda: _no_catchup(smoke, made)))
-        check("the same schedule made twice is one", smoke.patiently(make) == made)
+        check("a schedule without catch-up was made", smoke.retried(lambda: _no_catchup(smoke, made)))
+        check("the same schedule made twice is one", smoke.retried(make) == made)
         run_id = smoke.until(lambda: _first_run_of(smoke, made), 300)
         _scheduled_run(smoke, made, run_id)
     finally:
         # Only now: with a recurring run KFP deletes the workflows of its runs, and such a run stays RUNNING.
-        smoke.patiently(lambda: schedule.change("delete", made, smoke.cluster))
+        smoke.retried(lambda: schedule.change("delete", made, smoke.cluster))
 
 
 def _scheduled_run(smoke: Smoke, recurring: str, run_id: str | None) -> None:
@@ -209,7 +209,7 @@ def _scheduled_run(smoke: Smoke, recurring: str, run_id: str | None) -> None:
     if run_id is None:
         smoke.report.check(what, False, "no run of the schedule was started within 5 minutes")
         return
-    smoke.patiently(lambda: schedule.change("pause", recurring, smoke.cluster))
+    smoke.retried(lambda: schedule.change("pause", recurring, smoke.cluster))
     smoke.report.runs["scheduled"] = run_id
     state, tasks = smoke.end_of(run_id)
     trained = sorted(name for name in ("evaluate", "register") if smoke.ran(run_id, tasks, name))
@@ -304,7 +304,7 @@ def _terminate(smoke: Smoke, run_id: str) -> None:
         with connect(smoke.cluster) as client:
             client.terminate_run(run_id)
 
-    smoke.patiently(terminate)
+    smoke.retried(terminate)
 
 
 def _tracked(smoke: Smoke, run_id: str, what: str, parent: str) -> None:

@@ -1,4 +1,4 @@
-"""``make smoke-cluster``: the acceptance of an installation, for whoever has just set one up.
+"""``make smoke-cluster``: the acceptance of an installation that was just set up.
 
 It writes the generated sample to object storage (``SMOKE_LOCATION=gs://bucket/folder``), and runs LatentR3
 on it with a model of a few thousand weights: twice (the second time from the cache), on a schedule that

@@ -24,7 +24,7 @@ from latentrec.steps.status import EXIT_KEYBOARD
 STOP_SECONDS = 10.0
 """For a step to save its checkpoint after SIGTERM."""
 _KILLED_SECONDS = 5.0
-"""For the kernel to end what was killed; a process that waits for a dead disk never ends."""
+"""For the kernel to end what was killed; a process that waits for a failed disk never ends."""
 
 
 class StopRequest:

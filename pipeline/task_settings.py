@@ -203,7 +203,7 @@ def place(
 
 
 def _use(task: dsl.PipelineTask, *values: Any) -> None:
-    """Tell KFP that a task reads these: its resource setters do not, and a task in a condition needs it."""
+    """Declare that a task reads these: KFP's resource setters do not, and a task in a condition needs it."""
     task.register_pipeline_channels(
         [v for v in values if isinstance(v, dsl.pipeline_channel.PipelineChannel)]
     )

@@ -13,11 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("latentrec", "components", "pipeline", "docker")
 METAPHORS = re.compile(
     r"(?<![a-z])"
-    r"(houses?|doors?|crowns?|sinks?|spools?|spooled|stand[-_]?ins?|equip|left_behind|hand_over|judge[ds]?|judging|told)"
+    r"(houses?|doors?|crowns?|sinks?|spools?|spooled|stand[-_]?ins?|equip|left_behind|judge[ds]?|judging|told"
+    r"|hand(?:s|ed|ing)?[-_ ](?:over|out|in)|carr(?:y|ies|ied|ying)|travels?|dealt|mend(?:s|ed)?|heirs?"
+    r"|spare[ds]?|speaks?|hears?|heard|believed?|swallow(?:s|ed)?|lets? go|the wire"
+    r"|nobody|somebody|whoever|strangers?)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
-"""Words that stood for a component's runtime, a trainer, a logger, a queue, a placeholder, evaluation."""
+"""Words that stood for a component's runtime, a trainer, a logger, a queue, a placeholder, evaluation; and
+verbs of people for what programs do: pass, return, contain, report, validate, keep, repair."""
 
 NO_NAMES = {
     *("plan", "plans", "look", "looks", "looked", "room", "rooms", "told", "door", "house"),
@@ -81,6 +85,8 @@ def test_the_search_finds_a_metaphor_in_a_name_a_docstring_and_a_message(tmp_pat
     path = tmp_path / "module.py"
     path.write_text('def register_door():\n    """The house."""\n    raise ValueError("a sink")\n')
     assert words_of(path) == {"1: door", "2: house", "3: sink"}
+    path.write_text('def carry(heir):\n    """Handed over to whoever hears."""\n')
+    assert words_of(path) == {"1: carry", "1: heir", "2: Handed over", "2: whoever", "2: hears"}
 
 
 def test_no_two_modules_share_a_name():

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentrec.data import sample_at_most
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, PromptState, load_latentr3
 from latentrec.training.latentr3 import grpo_loss as objective
 from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
-from latentrec.training.latentr3.text_model import open_text_dataset, sample_at_most
+from latentrec.training.latentr3.text_model import open_text_dataset
 
 COPIES = 8
 PROMPTS_AT_ONCE = 32

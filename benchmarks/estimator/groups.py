@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from latentrec.catalog import Catalogue, TokenTrie
+from latentrec.data import sample_at_most
 from latentrec.decoding.exact_ranking import score_every_title
 from latentrec.decoding.title_recommender import title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_latentr3
 from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
-from latentrec.training.latentr3.text_model import open_text_dataset, sample_at_most
+from latentrec.training.latentr3.text_model import open_text_dataset
 from latentrec.training.latentr3.title_weights import gradient_weight
 
 GROUPS = (8, 64, 512)

@@ -18,11 +18,10 @@ from benchmarks.results.plan import CELLS
 from benchmarks.results.records import ROOT
 from benchmarks.results.validation import PAIRS, record_path
 from latentrec.catalog import Catalogue
-from latentrec.data import Dataset
+from latentrec.data import Dataset, sample_at_most
 from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.evaluation.ranking.scoring import score_model
 from latentrec.models import read_model
-from latentrec.training.latentr3.text_model import sample_at_most
 
 SAMPLES = 4_000
 SAMPLE_SEED = 42

@@ -24,7 +24,7 @@ def data_prep(
         dataset: The dataset directory.
         report: The data report.
         fingerprint: Of the dataset, with the configuration that made it.
-        content: Hash of its tables alone; tells whether there is anything new.
+        content: Hash of its tables alone; equal where nothing is new.
     """
     import shutil
 

@@ -103,7 +103,7 @@ def preflight(
         data_cutoff: Day or time that ends the data where data_window_end is empty; scheduled: when
             the run was to start, which schedules use
         data_k_core: repeat until every user and every item has at least so many events
-        data_max_history: events of a user's past that a sample carries at most
+        data_max_history: earlier events of the user in a sample, at most
         data_metadata: product metadata files, like --reviews; may be absent
         data_only_new: Stop after data preparation where the newest registered version had the same
             data

@@ -19,7 +19,7 @@ def score_shard(
     Args:
         model_uri: Registered version, models:/NAME/VERSION; the same for all shards.
         users: Parquet or JSON lines with user_key and history, gs:// or a path.
-        shard: Which one, as I/N; users are dealt out in the batches that are ranked together.
+        shard: Which one, as I/N; users are divided by the batches that are ranked together.
         k: Length of each list.
         batch_size: Users ranked together; the same for all shards.
 

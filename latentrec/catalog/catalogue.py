@@ -178,7 +178,7 @@ class Catalogue:
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), order.astype(np.int32)
 
     def items_of_title(self, title_id: int) -> np.ndarray:
-        """int32: items that carry this title, by training popularity, then by item id."""
+        """int32: items with this title, by training popularity, then by item id."""
         offsets, items = self.title_items
         return items[offsets[title_id] : offsets[title_id + 1]]
 

@@ -10,8 +10,6 @@ from latentrec.steps.batch_scoring import FILE_NAME, batch_score
 from latentrec.steps.score_shards import Shard, merge_shards
 from latentrec.steps.step_run import step_run
 
-HELP = "write the recommendations of many users to Parquet, local or gs://"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from latentrec.core import UserError
+from latentrec.core.settings import STATUS_ROOT_VARIABLE
 from latentrec.evaluation.compare import EvaluatedModel, RunComparison, compare_runs
-from latentrec.evaluation.gate import LABELS
+from latentrec.evaluation.gate_decision import LABELS
 from latentrec.steps.status import read_step_statuses
 
-HELP = "compare the models of two runs on the same samples, with intervals over users (and seeds)"
 _EXPLAINED = "a pipeline run's id, or an evaluation directory; several with commas are training runs (seeds)"
 
 
@@ -51,7 +51,7 @@ def _evaluated(text: str) -> EvaluatedModel:
 
 def _evaluation_of_run(run_id: str) -> Path:
     runs = os.environ.get("RUNS_DIR") or "runs"
-    root = os.environ.get("LATENTREC_STATUS_ROOT") or str(Path(runs) / "status")
+    root = os.environ.get(STATUS_ROOT_VARIABLE) or str(Path(runs) / "status")
     for status in read_step_statuses(root, run_id) if run_id and "/" not in run_id else ():
         output = status.details.get("output")
         if status.step == "evaluate" and output and Path(output).is_dir():

@@ -8,8 +8,6 @@ from latentrec.core import add_config_arguments, config_from_namespace
 from latentrec.data import DataPrepConfig, is_no_new_data, prepare
 from latentrec.steps.step_run import step_run
 
-HELP = "read reviews, clean, filter, split; write a dataset directory with manifest and report"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command: every field of :class:`DataPrepConfig`, and the output."""

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from latentrec.core import UserError, add_config_arguments, config_from_namespace
 from latentrec.evaluation import Champion, EvaluateConfig
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.evaluation.report.console_table import results_table
 from latentrec.steps.step_run import step_run
-
-HELP = "score models on the test split, compare them, decide on promotion, write the report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,6 @@ from latentrec.core import add_config_arguments, config_from_namespace
 from latentrec.evaluation.ranking.depth_config import DepthConfig
 from latentrec.steps.step_run import step_run
 
-HELP = "evaluate a LARES model at several depths of thought"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""

@@ -12,8 +12,6 @@ from latentrec.steps.preflight import run_preflight
 from latentrec.steps.run_config import RunConfig
 from latentrec.steps.status import step_status
 
-HELP = "check inputs, storage, tracking server, backbone, memory and parameters; print inputs_fingerprint"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -9,8 +9,6 @@ from latentrec.core import UserError
 from latentrec.registry.model_registry import Registry, check_model_name
 from latentrec.registry.promotion import PromotionEvent, promote, promotion_history, rollback
 
-HELP = "move an alias by hand or roll back, with a reason that stays in the registry; or print the history"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -6,8 +6,6 @@ import argparse
 
 from latentrec.registry.download import pull_model
 
-HELP = "copy a registered model directory, verified against its manifest"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -6,8 +6,6 @@ import argparse
 
 from latentrec.steps.recommend import recommend
 
-HELP = "load a registered model and print recommendations for one history"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -7,10 +7,6 @@ import argparse
 from latentrec.registry.registration import register_model
 from latentrec.steps.step_run import step_run
 
-HELP = (
-    "register an evaluated model with its lineage and card; the champion's alias moves only through the gate"
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -11,8 +11,6 @@ from latentrec.steps.status import read_step_statuses
 from latentrec.steps.verdict import decide
 from latentrec.storage import check_output_file, is_local, join, store_for
 
-HELP = "print what happened in a pipeline run: state, duration and reason of each step, verdict"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -6,8 +6,6 @@ import argparse
 
 from latentrec.data import generate_sample
 
-HELP = "write reviews.json and meta.json of a small generated shop, in the raw Amazon 2018 format"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

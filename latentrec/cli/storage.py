@@ -14,8 +14,6 @@ from latentrec.storage.checkpoint_garbage import (
     scan,
 )
 
-HELP = "list checkpoints, collect unreferenced ones, show the fingerprint of inputs"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``list``, ``gc`` and ``fingerprint``."""

@@ -8,8 +8,6 @@ from latentrec.core import add_config_arguments, config_from_namespace
 from latentrec.steps.step_run import step_run
 from latentrec.training.rating.traces import TracesConfig
 
-HELP = "reasoning traces for RecOne's cold start, asked of an endpoint or written by template"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""

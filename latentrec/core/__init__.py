@@ -1,6 +1,6 @@
 """What every layer needs: errors with exit codes, validated configurations, progress."""
 
-from latentrec.core.config import Config, config_from_dict, config_to_dict
+from latentrec.core.config import Config, config_from_dict
 from latentrec.core.config_flags import add_config_arguments, config_from_namespace
 from latentrec.core.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
 from latentrec.core.progress import progress
@@ -14,6 +14,5 @@ __all__ = [
     "add_config_arguments",
     "config_from_dict",
     "config_from_namespace",
-    "config_to_dict",
     "progress",
 ]

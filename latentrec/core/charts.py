@@ -1,7 +1,7 @@
 """Charts of every report, by matplotlib, as SVG text for a page that needs nothing else.
 
 Text stays text (readable by screen readers and searchable), sizes suit a phone, and the colors are Okabe and
-Ito's, which color-blind readers can tell apart. The same input gives the same bytes.
+Ito's, which color-blind readers can distinguish. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -76,20 +76,13 @@ def interval_chart(title: str, rows: Mapping[str, Estimate], colors: Mapping[str
     return svg[0]
 
 
-def curve_chart(
-    title: str,
-    curves: Mapping[str, Sequence[float]],
-    colors: Mapping[str, str],
-    *,
-    x: Sequence[float] | None = None,
-    x_label: str = "k",
-) -> str:
-    """One line a name over ``x`` (1, 2, … by default); the axis begins at 0."""
+def curve_chart(title: str, curves: Mapping[str, Sequence[float]], colors: Mapping[str, str]) -> str:
+    """One line a name over k = 1, 2, …; the axis begins at 0."""
     with _chart(title, 250) as (axes, svg):
         for name, values in curves.items():
-            axes.plot(x or range(1, len(values) + 1), values, color=colors[name], linewidth=1.8)
+            axes.plot(range(1, len(values) + 1), values, color=colors[name], linewidth=1.8)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(x_label)
+        axes.set_xlabel("k")
     return svg[0]
 
 
@@ -97,7 +90,6 @@ def line_chart(
     title: str,
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
-    x_label: str = "step",
     holds: tuple[float, float] | None = (0.0, 1.0),
 ) -> str:
     """Lines of (steps, values) with a legend below.
@@ -105,7 +97,6 @@ def line_chart(
     Args:
         title: read out by screen readers.
         lines: by name; the same count of steps and values each.
-        x_label: what a step is.
         holds: values that the axis shows whatever the lines do; ``None``: the lines alone decide.
     """
     with _chart(title, 260) as (axes, svg):
@@ -114,7 +105,7 @@ def line_chart(
         if holds is not None:
             everything = [*holds, *(value for _, values in lines.values() for value in values)]
             axes.set_ylim(min(everything) - 0.03, max(everything) + 0.03)
-        axes.set_xlabel(x_label)
+        axes.set_xlabel("step")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return svg[0]
 

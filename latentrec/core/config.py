@@ -132,7 +132,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_texts(cls, values: Any) -> Any:
-        """Read what flags and KFP hand over as text: an empty text is ``None``, commas separate a list."""
+        """Read what flags and KFP pass as text: an empty text is ``None``, commas separate a list."""
         if not isinstance(values, dict):
             return values
         known = cls.model_fields
@@ -163,11 +163,6 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
-
-
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Return the configuration as plain JSON values, in field order."""
-    return config.to_dict()
 
 
 def config_from_dict(cls: type[C], values: Mapping[str, Any], step: str | None = None) -> C:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from latentrec.core.config import Config, config_from_dict, fields_of, help_text, kind_of
@@ -14,17 +13,10 @@ C = TypeVar("C", bound=Config)
 CONFIG_FILE = "config_file"
 
 
-def add_config_arguments(
-    parser: argparse.ArgumentParser, cls: type[Config], omit: Iterable[str] = ()
-) -> None:
+def add_config_arguments(parser: argparse.ArgumentParser, cls: type[Config]) -> None:
     """Give ``parser`` one flag for each field of ``cls``, with default and meaning, and ``--config FILE``.
 
-    Flags carry no default of their own, so that :func:`config_from_namespace` sees only what the user gave.
-
-    Args:
-        parser: of the command.
-        cls: configuration class.
-        omit: fields without a flag.
+    Flags have no default of their own, so that :func:`config_from_namespace` sees only what the user gave.
     """
     parser.add_argument(
         "--config",
@@ -35,8 +27,6 @@ def add_config_arguments(
     )
     group = parser.add_argument_group(f"settings ({cls.step_name})")
     for name, field in fields_of(cls).items():
-        if name in omit:
-            continue
         kind = kind_of(field)
         flag = "--" + name.replace("_", "-")
         text = help_text(field).replace("%", "%%")

@@ -10,7 +10,7 @@ EXIT_INTERRUPTED = 143
 
 
 class UserError(ValueError):
-    """The input or the configuration is wrong, and the user can mend it.
+    """The input or the configuration is wrong, and the user can correct it.
 
     The message names the file, line or field, the value, and the cure. A command that meets this error
     prints the message without a traceback and exits with code 2; nothing half-written stays behind. Secrets

@@ -62,7 +62,7 @@ class ConsoleFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, or the traceback of a fault that nobody foresaw."""
+        """One line, or the traceback of an unexpected fault."""
         if record.exc_info:
             return redact(self.formatException(record.exc_info))
         label = getattr(record, "label", record.levelname.lower() if record.levelno > logging.INFO else "")

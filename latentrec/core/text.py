@@ -1,4 +1,4 @@
-"""Text that users or strangers wrote, made safe for where it is shown: terminal, HTML, Markdown."""
+"""Untrusted text, made safe for where it is shown: terminal, HTML, Markdown."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def printable_output() -> Iterator[None]:
         yield
 
 
-def one_line(error: BaseException, limit: int = 200) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, in one line that can be shown; libraries' messages may have several."""
     text = " ".join(printable(str(error), lines=True).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def markdown_text(text: str) -> str:

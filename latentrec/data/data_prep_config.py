@@ -97,7 +97,7 @@ class DataPrepConfig(Config):
     max_users: PositiveInt | None = Field(
         None, description="keep a seeded random subset of so many users, drawn after the k-core (none: all)"
     )
-    max_history: PositiveInt = Field(10, description="events of a user's past that a sample carries at most")
+    max_history: PositiveInt = Field(10, description="earlier events of the user in a sample, at most")
     split: Literal["temporal", "dates", "leave_one_out"] = Field(
         "temporal",
         description="'temporal' 8:1:1 over samples by time; 'dates' at valid_start and test_start; "

@@ -66,6 +66,21 @@ class Samples:
         )
 
 
+def sample_at_most(count: int, limit: int, seed: int) -> np.ndarray:
+    """Indices of at most ``limit`` of ``count`` samples (0: all), a seeded draw in ascending order."""
+    if not limit or count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
+def of_users_at_most(user_ids: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    """bool (S,): samples of a seeded draw of at most ``limit`` users; ``None``: of all."""
+    users = np.unique(user_ids)
+    if limit is not None and len(users) > limit:
+        users = np.random.default_rng(seed).choice(users, limit, replace=False)
+    return np.isin(user_ids, users)
+
+
 class Dataset:
     """A dataset directory, verified against its manifest and read on demand."""
 
@@ -82,6 +97,21 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of content and configuration."""
         return self.manifest.fingerprint
+
+    @property
+    def train_end(self) -> int:
+        """UTC seconds of the last training event.
+
+        Raises:
+            UserError: its manifest does not say.
+        """
+        found = self.manifest.extra.get("train_end")
+        if found is None:
+            raise UserError(
+                f"{self.directory}: its manifest has no 'train_end'; prepare the data again",
+                code="dataset.other_version",
+            )
+        return int(found)
 
     @cached_property
     def items(self) -> pa.Table:

@@ -68,7 +68,6 @@ def prepare(config: DataPrepConfig, output: str | Path, *, inputs_fingerprint: s
         if previous is not None:
             writer.extra["previous"] = {"uri": previous.uri, "fingerprint": previous.fingerprint}
         write_report(writer.path, prepared, checks)
-    assert writer.manifest is not None
     return writer.manifest
 
 

@@ -83,14 +83,12 @@ def binned_counts(codes: np.ndarray) -> tuple[list[str], list[int]]:
     return labels, found.tolist()
 
 
-def over_time(
-    prepared: DatasetSummary, bins: int = 60
-) -> tuple[list[str], dict[str, list[int]], float, float]:
-    """Events by time and split; also the start and the width of a bin in seconds."""
+def over_time(prepared: DatasetSummary) -> tuple[list[str], dict[str, list[int]], float, float]:
+    """Events by time (at most 60 bins) and split; also the start and the width of a bin in seconds."""
     data, split = prepared.interactions, prepared.split
     start, end = int(data.time.min()), int(data.time.max()) + 1
     days = max(1, -(-(end - start) // 86_400))
-    width = 86_400 * max(1, -(-days // bins))
+    width = 86_400 * max(1, -(-days // 60))
     first = start // 86_400 * 86_400
     n = (end - 1 - first) // width + 1
     place = ((data.time - first) // width).astype(np.int64)

@@ -1,9 +1,9 @@
-"""A small generated shop in the raw Amazon 2018 format: order in a history carries information.
+"""A small generated shop in the raw Amazon 2018 format: order in a history is informative.
 
 People walk through product families. After an item they most often buy its complement of the same brand
 (machine, then grinder, then pitcher…), sometimes that of the brand which is in fashion this quarter, buy
-again what is used up, or move on to the family that their hobby leads to. Popularity knows none of this,
-so a model of sequences can beat it, and titles spell the structure out, so a model of titles can too.
+again what is used up, or move on to the family that their hobby leads to. Popularity sees none of this,
+so a model of sequences can beat it, and titles state the structure, so a model of titles can too.
 
 The dirt of real files is planted as well: several items with one title, HTML in titles, entities, titles
 of more than twenty words, missing titles and metadata rows, exact duplicate reviews, several reviews of a

@@ -3,7 +3,7 @@
 What needs torch (``TitleRecommender``, ``ConstrainedBeamSearch``…) is imported from its own module.
 """
 
-from latentrec.decoding.options import DECODINGS, MIXED, DecodingOptions
-from latentrec.decoding.recommender_loader import LOADERS, load_recommender
+from latentrec.decoding.options import MIXED, DecodingOptions
+from latentrec.decoding.recommender_loader import load_recommender
 
-__all__ = ["DECODINGS", "LOADERS", "MIXED", "DecodingOptions", "load_recommender"]
+__all__ = ["MIXED", "DecodingOptions", "load_recommender"]

@@ -127,7 +127,7 @@ class ConstrainedBeamSearch:
             open=torch.ones(rows, dtype=torch.bool, device=device),
         )
         state, length = start, 0
-        graphed = isinstance(model, GraphedModel)  # a graph's rows are fixed: none is dropped on the way
+        graphed = isinstance(model, GraphedModel)  # a graph's rows are fixed: none is dropped between steps
         while True:
             children = self.trie.children(beams.states, excluded)
             log_probs = state.logits_BWV.gather(2, children.tokens)

@@ -26,7 +26,7 @@ GRAPHS_KEPT = 3
 
 
 class _SlotCache(DynamicCache):
-    """Writes a pass's keys and values into their slots and hands out all slots."""
+    """Writes a pass's keys and values into their slots and returns all slots."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], slots_W: Tensor):
         super().__init__()

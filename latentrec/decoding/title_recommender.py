@@ -225,23 +225,6 @@ class TitleRecommender:
             search = ConstrainedBeamSearch(self.trie, beam_width=int(self.beam_width), **scoring)
             return search.search(self._stepper, start, **settings)
 
-    @torch.no_grad()
-    def time_chain_of_thought(self, histories: ItemLists, tokens: int) -> float:
-        """Mean seconds a user of writing a chain of thought before the title, one user at a time.
-
-        The model writes ``tokens`` tokens greedily after the prompt, as an explicit reasoner would; what
-        they say does not matter for the time. The title's own decoding comes on top.
-        """
-        start = time.perf_counter()
-        for history in histories:
-            ids, mask = self._padded([self._prompt_of(history)])
-            state = self.model.start_decoding(ids, mask)
-            own = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
-            for _ in range(tokens):
-                state = self.model.decode_step(state, state.logits_BWV.argmax(dim=2), own)
-        _synchronize(self.device)
-        return (time.perf_counter() - start) / max(len(histories), 1)
-
     def _tokens_to_compute(self) -> Tensor | None:
         """The titles' tokens, ascending, where logits of others are never read: under decodings that take
         probabilities among the catalogue's. ``None``: all, where most tokens are titles', and on a GPU,

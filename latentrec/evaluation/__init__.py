@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
-from latentrec.evaluation.gate import GateDecision, decide
+from latentrec.evaluation.gate_decision import GateDecision
 
 if TYPE_CHECKING:
     from latentrec.evaluation.runner import evaluate
 
-__all__ = ["Champion", "EvaluateConfig", "GateDecision", "decide", "evaluate"]
+__all__ = ["Champion", "EvaluateConfig", "GateDecision", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -143,7 +143,7 @@ def _read(entry: EvaluatedModel) -> _Table:
     needed = {"user_key", "target_key"}
     if not needed <= set(table.column_names):
         raise UserError(
-            f"{entry.directory}: its predictions carry no item keys; evaluate again",
+            f"{entry.directory}: its predictions have no item keys; evaluate again",
             code="evaluation.no_item_keys",
         )
     places: dict[tuple[str, str, int], int] = {}

@@ -12,7 +12,7 @@ from latentrec.core import Config
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, Seed, Share
 from latentrec.data import SPLITS
 from latentrec.decoding.options import DECODINGS, DEFAULT_DECODING, EXACT, DecodingOptions
-from latentrec.evaluation.gate import FLOORS
+from latentrec.evaluation.gate_decision import FLOORS
 
 KS = (1, 5, 10)
 MOST_BEAMS = 1000
@@ -27,11 +27,6 @@ class EvaluateConfig(Config):
     split: Annotated[str, OneOf(*SPLITS)] = Field("test", description="the split that is evaluated")
     challenger: str | None = Field(
         None, description="name of the model that may become champion (default: the last --model)"
-    )
-    baseline: str | None = Field(
-        None,
-        description="name of the model that comparison.json tests the others against (default: the backbone "
-        "without reasoning, else popularity)",
     )
     metric: Literal["ndcg_at_10", "ndcg_at_5", "hr_at_10", "hr_at_5", "mrr_at_10"] = Field(
         "ndcg_at_10", description="metric of the promotion gate"
@@ -87,9 +82,6 @@ class EvaluateConfig(Config):
     other_latent_samples: NonNegativeInt = Field(
         1000,
         description="samples that title models with latents also rank with another user's latent (0: none)",
-    )
-    chain_of_thought_tokens: NonNegativeInt = Field(
-        0, description="also time a written chain of thought of this many tokens before the title (0: do not)"
     )
     n_resamples: Annotated[int, Field(ge=100, le=LARGEST)] = Field(
         2000, description="bootstrap resamples and permutations"

@@ -1,7 +1,7 @@
 """Which test samples a model may have trained on: they say nothing about it and do not count for promotion.
 
 A model trained on the dataset at hand has seen its training split only. A model trained on another dataset
-(yesterday's champion, a model that somebody gives by hand) may have seen every event up to its own
+(yesterday's champion, a model directory given by hand) may have seen every event up to its own
 ``train_end``.
 """
 
@@ -24,7 +24,7 @@ def may_have_trained_on(info: ModelInfo, dataset: Dataset, split: str, timestamp
         if split == "train":
             return np.ones(len(timestamps), bool)
         # A model that was started from one of later data has seen that data too.
-        if info.train_end <= int(dataset.manifest.extra.get("train_end", info.train_end)):
+        if info.train_end <= dataset.train_end:
             return np.zeros(len(timestamps), bool)
     return timestamps <= info.train_end
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from latentrec.catalog import MIN_OVERLAP, Catalogue
 from latentrec.core import UserError
-from latentrec.data import Dataset, Samples
+from latentrec.data import Dataset, Samples, of_users_at_most
 from latentrec.decoding import MIXED, DecodingOptions, load_recommender
 from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
-from latentrec.evaluation.gate import ChampionScores, GateDecision, decide
+from latentrec.evaluation.gate_decision import GateDecision
+from latentrec.evaluation.gate_inputs import champion_overlap, decide_for
 from latentrec.evaluation.leakage import leak_warnings, leaks
 from latentrec.evaluation.ranking.candidates import Excluded, leave_out, owned_items, sampled_candidates
 from latentrec.evaluation.ranking.cost import Cost, measure_cost
@@ -25,12 +26,12 @@ from latentrec.evaluation.ranking.result import Evaluation
 from latentrec.evaluation.ranking.roles import ALONE, Roles, assign_roles, named_runs
 from latentrec.evaluation.ranking.scoring import ModelScores, score_model
 from latentrec.evaluation.ranking.tables import compare_all, metric_table, slice_table
-from latentrec.evaluation.report.evaluation_files import write_evaluation
+from latentrec.evaluation.report.evaluation_files import log_table, write_evaluation
 from latentrec.metrics import ClusterBootstrap, Interval
 from latentrec.models import Recommender, read_model
 from latentrec.models.popularity import Popularity
 from latentrec.storage import ArtifactWriter, Manifest, check_output
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 
 _logger = logging.getLogger(__name__)
 
@@ -42,13 +43,13 @@ def evaluate(
     models: Mapping[str, str | Path | Sequence[str | Path]],
     output: str | Path,
     champion: Champion | None = None,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
 ) -> Manifest:
     """Score models on a split and write an evaluation directory.
 
     Args:
         config: settings.
-        dataset: a dataset directory; one of the rating task is handed to
+        dataset: a dataset directory; one of the rating task is evaluated by
             :func:`latentrec.evaluation.rating.evaluate_ratings.evaluate_ratings`.
         models: name → model directory, in the order of the tables, or several directories: training runs of
             one recipe, of which the first is the one to register. Popularity is added where absent.
@@ -62,23 +63,15 @@ def evaluate(
             and that is not among the models, or a model that does not rank items.
     """
     check_output(output, kind="evaluation", inputs=[dataset, *named_runs(models)[0].values()])
-    metric_logger = metric_logger or NullMetricLogger()
     data = Dataset(dataset)
     if data.manifest.config.get("task") == "rating":
         from latentrec.evaluation.rating.evaluate_ratings import evaluate_ratings
 
-        return evaluate_ratings(
-            config,
-            dataset=dataset,
-            models=models,
-            output=output,
-            champion=champion,
-            metric_logger=metric_logger,
-        )
+        return evaluate_ratings(config, data, models, output, champion, metric_logger)
     roles = assign_roles(models, config, champion)
     catalogue = Catalogue.from_dataset(data)
     samples = _chosen_samples(data, config)
-    overlap = _overlap(champion, catalogue)
+    overlap = champion_overlap(champion, catalogue)
     scoring = _Scoring(config, data, catalogue, samples)
     _score_models(scoring, roles, None if overlap is not None and overlap < MIN_OVERLAP else champion)
 
@@ -117,11 +110,7 @@ def evaluate(
     writer = ArtifactWriter(output, "evaluation", config, inputs, unhashed=timed)
     with writer:
         write_evaluation(evaluation, writer)
-    for name, metrics in table.items():
-        metric_logger.log_metrics(
-            {f"{name}/{metric}": interval.value for metric, interval in metrics.items()}, 0
-        )
-    assert writer.manifest is not None
+    log_table(metric_logger, table)
     return writer.manifest
 
 
@@ -184,7 +173,6 @@ class _Scoring:
                 n_requests=config.cost_samples,
                 seconds_in_batches=result.seconds,
                 excluded=excluded,
-                chain_of_thought_tokens=config.chain_of_thought_tokens,
                 seed=config.seed,
             )
 
@@ -245,24 +233,14 @@ def _score_models(scoring: _Scoring, roles: Roles, champion: Champion | None) ->
 
 def _chosen_samples(data: Dataset, config: EvaluateConfig) -> Samples:
     samples = data.split(config.split)
-    if config.max_users is not None:
-        users = np.unique(samples.user_ids)
-        if len(users) > config.max_users:
-            chosen = np.random.default_rng(config.seed).choice(users, config.max_users, replace=False)
-            samples = samples.subset(np.flatnonzero(np.isin(samples.user_ids, chosen)))
+    chosen = of_users_at_most(samples.user_ids, config.max_users, config.seed)
+    samples = samples.subset(np.flatnonzero(chosen))
     if len(samples) == 0:
         raise UserError(
             f"{data.directory}: the {config.split} split has no samples to evaluate on",
             code="evaluation.no_samples",
         )
     return samples
-
-
-def _overlap(champion: Champion | None, catalogue: Catalogue) -> float | None:
-    """Share of the smaller catalogue that champion and dataset have in common; ``None``: not known."""
-    if champion is None or not (champion.directory / "items.parquet").is_file():
-        return None
-    return catalogue.overlap(Catalogue.read(champion.directory / "items.parquet"))
 
 
 def _gate(
@@ -274,46 +252,25 @@ def _gate(
     overlap: float | None,
     trained_on: Mapping[str, np.ndarray],
 ) -> GateDecision:
-    by_name = {model.name: model for model in scores}
-    runs = roles.runs[roles.challenger]
-    leaked = [trained_on[run] for run in runs if run in trained_on]
-    own = {roles.challenger: np.logical_or.reduce(leaked)} if leaked else {}
-    holder = None
-    if champion is not None:
-        scored = by_name.get(champion.label)
-        holder = ChampionScores(
-            name=champion.label,
-            version=champion.version,
-            values=scored.values(config.metric) if scored else None,
-            overlap=overlap,
-            unscorable=scored.unscorable if scored else None,
-        )
-    return decide(
+    unscorable = {model.name: model.unscorable for model in scores}
+    sampled = (
+        f"targets were ranked among {config.sampled_negatives} sampled items only; evaluate with "
+        "--sampled-negatives 0"
+    )
+    return decide_for(
+        config,
         metric=config.metric,
         users=samples.user_ids,
-        challenger=np.stack([by_name[run].values(config.metric) for run in runs]),
-        baselines={name: by_name[name].values(config.metric) for name in roles.baselines},
+        values={model.name: model.values(config.metric) for model in scores},
+        runs=roles.runs[roles.challenger],
+        baselines=roles.baselines,
         trivial=(roles.popularity,),
-        champion=holder,
-        trained_on={**trained_on, **own},
-        floor=config.floor,
-        margin=config.promotion_margin,
-        challenger_name=roles.challenger,
-        not_for_promotion=_not_for_promotion(config),
-        n_resamples=config.n_resamples,
-        seed=config.seed,
+        champion=champion,
+        overlap=overlap,
+        unscorable=unscorable.get(champion.label) if champion else None,
+        trained_on=trained_on,
+        not_for_promotion=sampled if config.sampled_negatives else "",
     )
-
-
-def _not_for_promotion(config: EvaluateConfig) -> str:
-    if config.split != "test":
-        return f"the {config.split} split has been seen by training or model selection; evaluate on test"
-    if config.sampled_negatives:
-        return (
-            f"targets were ranked among {config.sampled_negatives} sampled items only; evaluate with "
-            "--sampled-negatives 0"
-        )
-    return ""
 
 
 def _add_costs(table: dict[str, dict[str, Interval]], costs: Mapping[str, Cost]) -> None:

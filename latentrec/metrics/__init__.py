@@ -7,24 +7,21 @@ from latentrec.metrics.ranking import (
     mrr_at_k,
     ndcg_at_k,
     rank_of_target,
+    ranking_figures,
     repeat_share_at_k,
 )
-from latentrec.metrics.rating import absolute_error, mae, squared_error
-from latentrec.metrics.resampling import ClusterBootstrap, Comparison, Interval, holm
+from latentrec.metrics.resampling import ClusterBootstrap, Interval, holm
 
 __all__ = [
     "ClusterBootstrap",
-    "Comparison",
     "Interval",
-    "absolute_error",
     "coverage_at_k",
     "first_of_each_group",
     "hit_rate_at_k",
     "holm",
-    "mae",
     "mrr_at_k",
     "ndcg_at_k",
     "rank_of_target",
+    "ranking_figures",
     "repeat_share_at_k",
-    "squared_error",
 ]

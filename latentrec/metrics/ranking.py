@@ -37,6 +37,14 @@ def ndcg_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
     return hit_rate_at_k(ranks, k) / np.log2(1.0 + np.maximum(ranks, 1))
 
 
+def ranking_figures(ranks: np.ndarray, k: int = 10) -> dict[str, float]:
+    """Means over samples, as validation reports them: ``ndcg_at_<k>`` and ``hr_at_<k>``."""
+    return {
+        f"ndcg_at_{k}": float(ndcg_at_k(ranks, k).mean()),
+        f"hr_at_{k}": float(hit_rate_at_k(ranks, k).mean()),
+    }
+
+
 def mrr_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
     """1 / rank where the target stands among the first k, else 0; float64 (S,)."""
     return hit_rate_at_k(ranks, k) / np.maximum(ranks, 1)

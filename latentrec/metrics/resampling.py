@@ -79,14 +79,13 @@ class ClusterBootstrap:
         totals = np.concatenate([weights @ sums for weights in self._weights()])
         return totals[:, 1:] / totals[:, :1]
 
-    def intervals(self, values: np.ndarray, confidence: float = 0.95) -> list[Interval]:
-        """Mean and percentile interval of each column of ``values`` (S, M)."""
+    def intervals(self, values: np.ndarray) -> list[Interval]:
+        """Mean and 95 % percentile interval of each column of ``values`` (S, M)."""
         values = np.asarray(values, np.float64)
-        tail = 100 * (1 - confidence) / 2
-        low, high = np.percentile(self.resampled_means(values), [tail, 100 - tail], axis=0)
+        low, high = np.percentile(self.resampled_means(values), [2.5, 97.5], axis=0)
         return [Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True)]
 
-    def compare(self, first: np.ndarray, second: np.ndarray, *, n_permutations: int = 2000) -> Comparison:
+    def compare(self, first: np.ndarray, second: np.ndarray) -> Comparison:
         """Paired comparison of two models' values (S,) on the same samples."""
         difference = (np.asarray(first, np.float64) - np.asarray(second, np.float64))[:, None]
         means = self.resampled_means(difference)[:, 0]
@@ -96,7 +95,7 @@ class ClusterBootstrap:
             low=float(low),
             high=float(high),
             one_sided_low=float(one_sided_low),
-            p_value=self.permutation_p_value(difference[:, 0], n_permutations),
+            p_value=self.permutation_p_value(difference[:, 0]),
         )
 
     def resampled_differences(self, first_RS: np.ndarray, second_RS: np.ndarray) -> np.ndarray:
@@ -118,12 +117,10 @@ class ClusterBootstrap:
             sides.append(np.take_along_axis(rows, drawn, axis=1).mean(axis=1))
         return sides[0] - sides[1]
 
-    def one_sided_interval(
-        self, first_RS: np.ndarray, second_RS: np.ndarray, confidence: float = 0.95
-    ) -> tuple[float, float]:
-        """Lower and upper end of the one-sided intervals of first minus second; arguments as above."""
+    def one_sided_interval(self, first_RS: np.ndarray, second_RS: np.ndarray) -> tuple[float, float]:
+        """Lower and upper end of the one-sided 95 % intervals of first minus second; arguments as above."""
         draws = self.resampled_differences(np.atleast_2d(first_RS), np.atleast_2d(second_RS))
-        low, high = np.percentile(draws, [100 * (1 - confidence), 100 * confidence])
+        low, high = np.percentile(draws, [5.0, 95.0])
         return float(low), float(high)
 
     def permutation_p_value(self, differences: np.ndarray, n_permutations: int = 2000) -> float:

@@ -1,8 +1,6 @@
 """Recommenders as modules: LatentR³, sequential encoders, popularity; and what a model directory holds."""
 
 from latentrec.models.model_directory import (
-    MODEL_JSON,
-    TRAINING_CURVE,
     ModelInfo,
     read_curve,
     read_model,
@@ -11,8 +9,6 @@ from latentrec.models.model_directory import (
 from latentrec.models.recommender import Ranking, Recommender
 
 __all__ = [
-    "MODEL_JSON",
-    "TRAINING_CURVE",
     "ModelInfo",
     "Ranking",
     "Recommender",

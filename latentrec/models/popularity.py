@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from latentrec.catalog import Catalogue
+from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
 from latentrec.models.model_directory import read_model
 from latentrec.models.recommender import Ranking
@@ -35,7 +35,7 @@ class Popularity:
 
     @classmethod
     def load(cls, model_dir: str | Path, catalogue: Catalogue, *, name: str | None = None) -> Popularity:
-        """Read a model directory and carry its counts over to today's catalogue by ``item_key``.
+        """Read a model directory and map its counts to today's catalogue by ``item_key``.
 
         Raises:
             UserError: not a finished popularity model.
@@ -46,7 +46,7 @@ class Popularity:
             raise UserError(
                 f"{directory} holds a {info.system} model, expected popularity", code="model.other_kind"
             )
-        trained = Catalogue.read(directory / "items.parquet")
+        trained = Catalogue.read(directory / ITEMS_FILE)
         here = catalogue.item_map_from(trained)
         scores = np.zeros(catalogue.n_items, np.float32)
         unscorable = np.ones(catalogue.n_items, bool)

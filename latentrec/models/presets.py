@@ -62,14 +62,13 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     )
 
 
-def build_preset(name: str, texts: Sequence[str], *, seed: int, max_positions: int = 4096) -> tuple[Any, Any]:
+def build_preset(name: str, texts: Sequence[str], *, seed: int) -> tuple[Any, Any]:
     """A randomly initialized backbone and its tokenizer.
 
     Args:
         name: a key of :data:`PRESETS`.
         texts: what the tokenizer learns from: title lines and the prompt's own text.
         seed: of the weights.
-        max_positions: longest row.
 
     Returns:
         The ``Qwen2ForCausalLM`` and the tokenizer.
@@ -79,12 +78,10 @@ def build_preset(name: str, texts: Sequence[str], *, seed: int, max_positions: i
     """
     if name not in PRESETS:
         raise UserError(f"no preset '{name}'; there are {', '.join(PRESETS)}", code="backbone.unknown_name")
-    return build_backbone(PRESETS[name], texts, seed=seed, max_positions=max_positions)
+    return build_backbone(PRESETS[name], texts, seed=seed)
 
 
-def build_backbone(
-    preset: Preset, texts: Sequence[str], *, seed: int, max_positions: int = 4096
-) -> tuple[Any, Any]:
+def build_backbone(preset: Preset, texts: Sequence[str], *, seed: int) -> tuple[Any, Any]:
     """A randomly initialized backbone of any shape and its tokenizer; see :func:`build_preset`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -97,7 +94,7 @@ def build_backbone(
         num_attention_heads=preset.heads,
         num_key_value_heads=preset.heads,
         intermediate_size=preset.intermediate_size,
-        max_position_embeddings=max_positions,
+        max_position_embeddings=4096,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

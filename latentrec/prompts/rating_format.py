@@ -142,6 +142,6 @@ def _tag_fault(tags: list[str]) -> FormatFault | None:
     return FormatFault("wrong_order", f"{tags[first]} stands where {TAGS[first]} belongs")
 
 
-def _shorten(text: str, limit: int = 40) -> str:
+def _shorten(text: str) -> str:
     text = " ".join(text.split())
-    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+    return repr(text if len(text) <= 40 else text[:39] + "…")

@@ -71,7 +71,7 @@ def find_champion(name: str) -> Champion | None:
 
 
 def previous_dataset_manifest(name: str) -> Manifest | None:
-    """Manifest of the dataset behind the newest version that carries one; ``None``: there is none.
+    """Manifest of the dataset behind the newest version that has one; ``None``: there is none.
 
     A scheduled run compares its data with this, promoted or not, and stops early when nothing is new.
     """

@@ -11,7 +11,7 @@ from latentrec.core.redact import redact
 from latentrec.core.text import markdown_code
 from latentrec.data.data_prep_config import AFTER_FILTERS
 from latentrec.decoding import DecodingOptions
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.evaluation.ranking.roles import ALONE
 from latentrec.evaluation.report.gate_facts import gate_facts
 from latentrec.models import ModelInfo
@@ -60,7 +60,7 @@ def model_card(
         gate: the verdict.
         evaluation: evaluation directory (metrics, slices, costs).
         lineage: the version's tags.
-        dataset: manifest of the dataset, where it is at hand.
+        dataset: manifest of the dataset, where it was given.
         options: how the model was evaluated, and so how it is served.
     """
     metrics = _read(evaluation / "metrics.json")

@@ -70,7 +70,7 @@ def log_served_model(package: Package, run_id: str, workspace: Path) -> str:
     Args:
         package: what to log.
         run_id: MLflow run that it belongs to.
-        workspace: empty folder for the files that are made on the way.
+        workspace: empty folder for intermediate files.
     """
     import mlflow
 
@@ -192,7 +192,7 @@ def catalogue_of(model_dir: Path, given: str | Path | None) -> Path:
 
 @contextmanager
 def _no_compiled_modules() -> Iterator[None]:
-    """MLflow runs the code that it stores, before it uploads it; what Python compiles must not travel."""
+    """MLflow runs the code that it stores, before it uploads it; compiled files must not be uploaded."""
     before, variable = sys.dont_write_bytecode, os.environ.get("PYTHONDONTWRITEBYTECODE")
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -207,7 +207,7 @@ def _no_compiled_modules() -> Iterator[None]:
 
 
 def _stage_code(workspace: Path) -> Path:
-    """A copy of this package without caches: it travels with the model."""
+    """A copy of this package without caches, to be stored with the model."""
     source = Path(latentrec.__file__).parent
     target = workspace / "code" / "latentrec"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from latentrec.core import UserError
 from latentrec.core.settings import PIPELINE_VARIABLE, RUN_ID_VARIABLE
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.registry.model_registry import CHAMPION, PREVIOUS, Registry
 from latentrec.registry.promotion_lock import Lock, lock_root, promotion_lock
 from latentrec.registry.promotion_text import PromotionEvent, model_description, version_description

@@ -1,7 +1,7 @@
 """The create-once lock under which an alias moves: MLflow's aliases have no compare-and-set of their own.
 
 The lock is an object that records its holder, and which version the holder expects to replace by which. It
-is written create-once and refreshed while it is held. A waiting process breaks the lock of a dead holder by
+is written create-once and refreshed while it is held. A waiting process breaks the lock of a dead process by
 compare-and-swap: at once where the holder ran on this machine and its process is gone, otherwise when the
 lock was not refreshed for :data:`STALE_AFTER_S`. A holder whose lock was broken finds out before it moves
 anything (:meth:`Lock.check`).
@@ -145,7 +145,7 @@ def promotion_lock(
 
 
 def process_identity() -> dict[str, Any]:
-    """Names this process so that another one on the same machine can tell whether it still runs."""
+    """Identifies this process, so that another one on the same machine can check whether it still runs."""
     pid = os.getpid()
     return {"machine": _machine(), "host": socket.gethostname(), "pid": pid, "started": _state(pid)[1]}
 
@@ -234,7 +234,7 @@ def _machine() -> str:
 
 
 def _state(pid: int) -> tuple[str, str | None]:
-    """State letter and start time (clock ticks) of a process; ``None`` where the system does not tell."""
+    """State letter and start time (clock ticks) of a process; ``None`` where the system does not say."""
     with suppress(OSError, IndexError):
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()

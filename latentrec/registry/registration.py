@@ -8,8 +8,9 @@ from pathlib import Path
 
 from latentrec.core import UserError
 from latentrec.decoding import DecodingOptions
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.models import ModelInfo, read_model
+from latentrec.models.sequential.encoders import ENCODERS
 from latentrec.registry.model_card import as_description, model_card
 from latentrec.registry.model_registry import CHALLENGER, RegisteredVersion, Registry, check_model_name
 from latentrec.registry.packaging import Package, catalogue_of, log_served_model
@@ -51,7 +52,7 @@ def register_model(
         evaluation_dir: the evaluation in which it was the challenger.
         name: registered name (``latentr3``…).
         run_id: MLflow run that the model is logged under; ``None`` opens one.
-        dataset_dir: dataset that it was trained on; its manifest travels along, for the next run to compare.
+        dataset_dir: dataset that it was trained on; its manifest is kept for the next run to compare.
         catalogue: ``items.parquet`` to serve instead of the model's own.
         assistant_dir: the run's SASRec: mixed into the answers of a model that was evaluated with d3
             decoding, kept beside any other as the baseline that `make demo` compares it with.
@@ -63,6 +64,10 @@ def register_model(
     check_model_name(name)
     model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)
     info, manifest = read_model(model_dir)
+    if info.system in ENCODERS:
+        from latentrec.models.sequential import encoder_of  # torch
+
+        encoder_of(info, model_dir)  # MLflow would register a model that cannot be loaded
     evaluated = read_manifest(evaluation_dir, "evaluation")
     gate, options = _evaluated(evaluation_dir, evaluated, info, model_dir, manifest, assistant_dir)
     dataset = _dataset(dataset_dir, info)

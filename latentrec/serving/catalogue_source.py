@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from latentrec.catalog import ITEMS_FILE
 from latentrec.core.settings import CATALOGUE_REFRESH_SECONDS_VARIABLE
 from latentrec.storage import store_for
 
@@ -37,7 +38,7 @@ class CatalogueSource:
         info = store.stat(self.uri)
         if info is None:
             raise FileNotFoundError(f"{self.uri}: no catalogue there")
-        path = folder / "items.parquet"
+        path = folder / ITEMS_FILE
         store.download_file(self.uri, path)
         self.version = info.version
         return path
@@ -49,7 +50,7 @@ class CatalogueSource:
 
 
 def watch(source: CatalogueSource, reload: Callable[[Path], None]) -> threading.Thread | None:
-    """Look for a new catalogue now and then and hand it to ``reload``; a bad one is reported and skipped.
+    """Check for a new catalogue at intervals and pass it to ``reload``; a bad one is reported and skipped.
 
     ``LATENTREC_CATALOGUE_REFRESH_SECONDS`` (60) sets the interval; 0 turns it off.
     """

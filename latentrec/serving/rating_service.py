@@ -1,4 +1,4 @@
-"""Answers rating requests with a model that reasons in text; knows nothing of MLflow."""
+"""Answers rating requests with a model that reasons in text; independent of MLflow."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Answers requests with a recommender: unknown items, fallback, batching of concurrent callers, warm-up.
 
-Knows nothing of MLflow: the pyfunc (``pyfunc_model.py``) wraps it.
+Independent of MLflow: the pyfunc (``pyfunc_model.py``) wraps it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def require_overlap(older: Catalogue, newer: Catalogue) -> None:
 
 @dataclass
 class _History:
-    """What a catalogue knows of a user's history.
+    """A user's history as ids of a catalogue.
 
     Attributes:
         items: int32, ids of the known items, oldest first.

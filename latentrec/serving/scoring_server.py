@@ -1,7 +1,7 @@
 """MLflow's scoring server, made fit to be exposed: documented JSON in, reasons out, no stack traces.
 
 MLflow's own handler answers an error with the server's stack trace (paths included), echoes the whole input,
-and parses CSV and Parquet that cannot carry a history. ``mlflow models serve`` loads the model before it
+and parses CSV and Parquet that cannot hold a history. ``mlflow models serve`` loads the model before it
 starts to listen, so the model puts this handler in the place of MLflow's; nothing else is changed.
 """
 

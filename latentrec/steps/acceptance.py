@@ -37,15 +37,11 @@ def tracked_run(run_id: str) -> TrackedRun:
     )
 
 
-def try_registered_model(name: str, k: int = 3) -> str:
-    """Load the newest version of a registered model and ask it for recommendations; the version's URI.
-
-    Args:
-        name: of the registered model.
-        k: length of the list.
+def try_registered_model(name: str) -> str:
+    """Load the newest version of a registered model and ask it for three items; the version's URI.
 
     Raises:
-        LookupError: there is no version, or it recommends fewer than ``k`` items.
+        LookupError: there is no version, or it recommends fewer.
     """
     import pandas as pd
 
@@ -55,8 +51,8 @@ def try_registered_model(name: str, k: int = 3) -> str:
     version = registry.by_alias(name, "challenger") or registry.by_alias(name, CHAMPION)
     if version is None:
         raise LookupError(f"{name} has no version")
-    answer = registry.load(version).predict(pd.DataFrame({"history": [[]]}), params={"k": k})
+    answer = registry.load(version).predict(pd.DataFrame({"history": [[]]}), params={"k": 3})
     found = len(answer["item_keys"][0])
-    if found != k:
-        raise LookupError(f"{version.uri} recommends {found} items, asked for {k}")
+    if found != 3:
+        raise LookupError(f"{version.uri} recommends {found} items, asked for 3")
     return version.uri

@@ -54,7 +54,7 @@ def check_backbone(
     try:
         return _check(system, parameters, configs, str(found))
     except UserError as error:
-        # The parameter's name: whoever filled in a form knows the field by it.
+        # The parameter's name: KFP's form shows the field under it.
         raise UserError(f"{step}_backbone: {error}" if step else str(error), code=error.code) from None
 
 
@@ -198,7 +198,7 @@ def _reach_hub() -> None:
     """Ask the hub for anything, once: its own client goes on trying for half a minute where no network is.
 
     Raises:
-        LocalEntryNotFoundError: nobody answers; with a local copy of the file none of this is asked.
+        LocalEntryNotFoundError: no answer; not asked where there is a local copy of the file.
     """
     import requests
     from huggingface_hub import constants

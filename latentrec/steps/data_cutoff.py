@@ -15,7 +15,7 @@ def cutoff_day(value: str, scheduled_time: str = "") -> str:
 
     Args:
         value: as given; empty: none.
-        scheduled_time: when KFP was to start the run; an installation that does not know that placeholder
+        scheduled_time: when KFP was to start the run; an installation without that placeholder
             leaves it as it is.
 
     Raises:
@@ -25,13 +25,13 @@ def cutoff_day(value: str, scheduled_time: str = "") -> str:
         return ""
     if value == SCHEDULED and (not scheduled_time or scheduled_time.startswith("{{")):
         raise UserError(
-            f"data_cutoff is {SCHEDULED}, and nobody tells when this run was scheduled for (found "
+            f"data_cutoff is {SCHEDULED}, and KFP does not say when this run was scheduled for (found "
             f"{scheduled_time!r}; KFP 2.16 or later does); give a day, YYYY-MM-DD",
             code="config.no_scheduled_time",
         )
     try:
         given = scheduled_time if value == SCHEDULED else str(value)
-        return datetime.fromisoformat(given.replace("Z", "+00:00")).date().isoformat()
+        return datetime.fromisoformat(given).date().isoformat()
     except ValueError:
         raise UserError(
             f"data_cutoff is {value!r}, expected YYYY-MM-DD, a time like 2026-01-05T03:00:00Z, or "

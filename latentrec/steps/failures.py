@@ -1,4 +1,4 @@
-"""Which failures may pass by themselves, and how a worker tells its supervisor how it ended."""
+"""Which failures are transient, and how a worker reports its failure to its supervisor."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def report_failure(error: BaseException, exit_code: int) -> None:
-    """Tell the supervisor, where there is one; the first process of several to fail is heard."""
+    """Report to the supervisor, where there is one; of several processes the first to fail counts."""
     path = os.environ.get(WORKER_REPORT_VARIABLE)
     if not path:
         return

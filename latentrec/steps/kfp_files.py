@@ -41,7 +41,7 @@ def option(name: str, arguments: Sequence[str]) -> str:
 
 
 def executor_input(arguments: Sequence[str]) -> dict[str, Any]:
-    """What KFP hands to a step: parameters, and artifacts with their locations."""
+    """What KFP passes to a step: parameters, and artifacts with their locations."""
     return json.loads(option("--executor_input", arguments))
 
 

@@ -112,7 +112,7 @@ def launch_worker(*, distributed: bool) -> None:
     """Start this component's worker and leave with its exit code; return in the worker itself.
 
     Returns too in a process that KFP's executor did not start (commands are launched by their user), and
-    where one process without restarts is all that is wanted: outside a cluster nobody is there to be spared.
+    where one process without restarts is all that is wanted: outside a cluster nothing restarts a step.
 
     Args:
         distributed: whether the trainer can have one process for each accelerator.

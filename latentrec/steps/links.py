@@ -1,7 +1,7 @@
 """Links both ways between a run's page in KFP and its run in MLflow, as a browser can open them.
 
-A step reaches MLflow by a name that only the cluster knows, and does not know KFP's page at all; where people
-open the two stands in the installation's settings (``manifests/base/settings.env``).
+A step reaches MLflow by a name that resolves only in the cluster, and has no address of KFP's page; where
+people open the two stands in the installation's settings (``manifests/base/settings.env``).
 """
 
 from __future__ import annotations

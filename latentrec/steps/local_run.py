@@ -1,9 +1,9 @@
 """The process behind a run on this machine (`make run`), known by its steps.
 
 A pod is ended by its cluster. Here a step is a child of the run's process, and where that is killed without
-a chance to say so (SIGKILL, out of memory, a closed laptop), nobody would end the step. So the run tells
-its steps who it is; a step whose run is gone stops itself as for SIGTERM, with its checkpoint saved; and the
-next run ends in MLflow what was left open.
+a chance to say so (SIGKILL, out of memory, a closed laptop), nothing would end the step. So the run passes
+its identity to its steps; a step whose run is gone stops itself as for SIGTERM, with its checkpoint saved;
+and the next run ends in MLflow what was left open.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _watch(run: str) -> None:
 
 
 def _start_of(pid: int) -> str:
-    """Start time of a process, which tells it from a later one with the same id; empty if it is gone."""
+    """Start time of a process, since a later one may have the same id; empty if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         words = text.rpartition(")")[2].split()

@@ -88,7 +88,7 @@ def choose_pool(parameters: Mapping[str, Any]) -> Pool:
 
 
 def _check_gpu_type(kind: str, count: int) -> None:
-    """A pod that asks for nodes that nobody sells would wait for ever."""
+    """A pod that asks for nodes that do not exist would stay pending for ever."""
     if not kind:
         raise UserError(
             f"gpu_type is empty with gpu_count={count}; give a GKE accelerator type like nvidia-l4",

@@ -2,8 +2,8 @@
 
 The body is what Slack's incoming webhooks take (Mattermost, Rocket.Chat and Google Chat read it too):
 ``{"text": "…"}``, with the same facts as fields under ``latentrec`` for receivers that are programs. The
-address is a secret (whoever knows it can post) and comes from a Kubernetes Secret: of it, only the host is
-ever notified. A receiver that is away costs half a minute and spoils nothing.
+address is a secret (it is all that posting takes) and comes from a Kubernetes Secret: of it, only the host is
+ever shown. A receiver that is away costs half a minute and fails nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings that cannot change a result, such as how often progress is logged, travel past KFP's cache.
+"""Settings that cannot change a result, such as how often progress is logged, bypass KFP's cache.
 
 A cached step's parameters are its cache key: a changed ``logging_steps`` among them would train again. So
 preflight writes such settings beside the run's statuses (``<status root>/<run id>-operational.json``), and

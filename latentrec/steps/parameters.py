@@ -278,10 +278,10 @@ def _origins(system: str, parameters: Mapping[str, Any], settings: Any) -> dict[
     found: dict[tuple[str, str], str] = {}
     for name, value in parameters.items():
         for step, target in targets_of(name, system) if value is not None else ():
-            heirs = [heir for heir in SYSTEMS[system] if heir == step or STEPS[heir].like == step]
-            for heir in heirs:
-                if not any(target in chosen.get(one, {}) for one in {heir, step}):
-                    found[heir, target] = name
+            alike = [one for one in SYSTEMS[system] if one == step or STEPS[one].like == step]
+            for other in alike:
+                if not any(target in chosen.get(one, {}) for one in {other, step}):
+                    found[other, target] = name
     return found
 
 

@@ -1,4 +1,4 @@
-"""What Kubernetes knows of a run's pods: why one was lost, and whether a user has terminated the run.
+"""What Kubernetes reports of a run's pods: why one was lost, and whether a user has terminated the run.
 
 A step whose pod is killed can report nothing itself. The run summary asks the API server instead, with the
 service account of its own pod; outside a cluster, or without the permission, there is simply nothing to add.
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TIMEOUT_S = 10
 POD_VARIABLE = "KFP_POD_NAME"
-"""KFP sets it in every pod of a cluster, and nobody else does."""
+"""KFP sets it in every pod of a cluster; nothing else does."""
 STEP_LABEL, RUN_LABEL = "latentrec/step", "pipeline/runid"
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 
@@ -209,4 +209,4 @@ def _memory_limit(pod: Mapping[str, Any], name: str) -> str:
 def _seconds(value: Any) -> float | None:
     if not value:
         return None
-    return datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp()
+    return datetime.fromisoformat(str(value)).timestamp()

@@ -1,6 +1,6 @@
 """Preflight: what can be known before anything costs, checked in one go and reported in one list.
 
-It also returns what makes caching honest: KFP's cache key holds parameter values, not the content behind a
+It also returns what makes caching correct: KFP's cache key holds parameter values, not the content behind a
 ``gs://`` name, so ``inputs_fingerprint`` (generation and checksum, or size and time, of every input object)
 is a parameter of data preparation.
 """
@@ -74,7 +74,7 @@ class PreflightResult:
         known_content: of the dataset behind the newest registered version, where the run is to stop when it
             finds that again; else empty.
         start_from: version that holds the champion's alias now, where training is to begin there; else empty.
-            A version and not the alias, so that the cache tells a new champion from an old one.
+            A version and not the alias, so that the cache distinguishes a new champion from an old one.
         stage_2: the step that LatentR3's stage 2 runs; empty for other systems.
         configs: what is set of each step's configuration, checked; without what cannot change a result.
         details: what the run summary shows.

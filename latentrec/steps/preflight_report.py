@@ -27,7 +27,7 @@ def lifecycle_warnings(artifact: str) -> list[str]:
         (
             "the pipeline root",
             artifact,
-            "KFP's cache goes on handing out artifacts that are gone, and the step after such a hit fails",
+            "KFP's cache goes on serving artifacts that are gone, and the step after such a hit fails",
         ),
         (
             CHECKPOINT_ROOT_VARIABLE,

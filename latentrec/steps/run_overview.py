@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentrec.core.text import markdown_text
-from latentrec.evaluation.gate import GateDecision
-from latentrec.evaluation.report.console_table import RATINGS_SHOWN, SHOWN
+from latentrec.evaluation.gate_decision import GateDecision
+from latentrec.evaluation.report.console_table import RATINGS_SHOWN, SHOWN, group_name
 from latentrec.steps.links import kfp_tags
 from latentrec.steps.step_run import StepRun
 
@@ -44,8 +44,8 @@ def results(table: dict[str, dict[str, dict[str, float]]], challenger: str) -> d
     found = {name: cell["value"] for name, cell in table[challenger].items()}
     for model, cells in table.items():
         shown = {name for name, _ in _columns(cells)} if model != challenger else set()
-        plain = model.replace(" + ", "_").replace(" ", "_")
-        found |= {f"{plain}/{name}": cell["value"] for name, cell in cells.items() if name in shown}
+        group = group_name(model)
+        found |= {f"{group}/{name}": cell["value"] for name, cell in cells.items() if name in shown}
     return found
 
 

@@ -1,6 +1,6 @@
 """What happened in a pipeline run, step by step, as Markdown; the exit handler's work.
 
-KFP tells an exit handler only that something failed. Each step has written its own status, and Kubernetes
+KFP passes to an exit handler only that something failed. Each step has written its own status, and Kubernetes
 knows why a pod was lost; this decides what the run came to, says which step failed first and why, and ends
 the MLflow runs of everything that could not end its own.
 """
@@ -39,7 +39,7 @@ _MLFLOW_STATUS = {
 def write_run_summary(
     path: str | Path, *, steps: Sequence[str] = (), state: str | None = None, workflow: str = ""
 ) -> RunVerdict:
-    """Write the summary of the run that the environment names, end its MLflow runs, tell the webhook.
+    """Write the summary of the run that the environment names, end its MLflow runs, notify the webhook.
 
     Args:
         path: Markdown file to write.
@@ -75,11 +75,11 @@ def write_run_summary(
     logger.info("%s", text)
     try:
         finish_parent_run(_MLFLOW_STATUS[verdict.outcome], Path(path), steps=_mlflow_steps(statuses, verdict))
-    except Exception as error:  # the summary stands; a tracking server that is away does not spoil it
+    except Exception as error:  # the summary is written; a tracking server that is away must not fail it
         logger.warning("run summary: the MLflow run could not be ended (%s)", error)
     try:
         if left := remove_left_jobs(run_id):
-            logger.warning("run summary: removed TrainJobs that nobody followed: %s", ", ".join(left))
+            logger.warning("run summary: removed abandoned TrainJobs: %s", ", ".join(left))
     except Exception as error:
         logger.info("run summary: no TrainJobs could be looked for (%s)", error)
     if reported := notify(verdict, statuses, links):
@@ -142,7 +142,7 @@ _STATES = {
 
 
 def _mlflow_steps(statuses: Sequence[StepStatus], verdict: RunVerdict) -> dict[str, str]:
-    """MLflow's status of each step: what those whose process died could not write themselves."""
+    """MLflow's status of each step: what those whose process was killed could not write themselves."""
     lost = "KILLED" if verdict.outcome is Outcome.TERMINATED else "FAILED"
     words = {"succeeded": "FINISHED", "interrupted": "KILLED", "running": lost}
     return {status.step: words.get(status.state, "FAILED") for status in statuses}

@@ -19,7 +19,7 @@ from typing import Any
 
 from latentrec.core import UserError
 from latentrec.core.settings import CHECKPOINT_ROOT_VARIABLE, STEP_VARIABLE
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.registry.registration import Registration, register_model
 from latentrec.steps.launch import check_accelerators, launch_worker
 from latentrec.steps.model_name import model_name_for
@@ -55,7 +55,7 @@ class Step:
     def finish(self, artifact: Any, manifest: Manifest | None) -> None:
         """Describe a finished directory in the KFP artifact's metadata and in the step's status.
 
-        ``None`` is what a trainer returns in the ranks above 0 of a distributed launch: nothing to tell.
+        ``None`` is what a trainer returns in the ranks above 0 of a distributed launch, which report nothing.
         """
         if manifest is None:
             return

@@ -1,6 +1,6 @@
 """Batch scoring in shards: which users one shard scores, and one file of all shards, byte for byte.
 
-Users are dealt out in the batches that are ranked together, batch ``b`` to shard ``b mod count``: every shard
+Users are assigned in the batches that are ranked together, batch ``b`` to shard ``b mod count``: every shard
 ranks the very batches that one process would, so its scores are the same to the last bit, and the merged file
 is the one that a run without shards writes. A shard is deterministic and appears whole or not at all, so one
 that was lost is simply scored again.

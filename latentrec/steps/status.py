@@ -55,7 +55,7 @@ _MACHINE = {
 
 _STATUS = re.compile(r"[a-z][a-z0-9_]*\.json")
 _LATEST = 1e12
-"""UTC seconds that are believed, far beyond any; a clock that is NaN or infinite is below none."""
+"""Largest UTC seconds that are accepted, far beyond any; NaN and infinity are not below it."""
 KFP_ATTEMPT_VARIABLE = "KFP_RETRY_INDEX"
 """KFP sets it: how many pods of this step there were before."""
 
@@ -104,7 +104,7 @@ def step_status(step: str) -> Iterator[StepStatus]:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Tell the supervisor of this process, where there is one, how it failed."""
+    """Report a failure to the supervisor of this process, where there is one."""
     try:
         yield
     except Exception as error:
@@ -117,7 +117,7 @@ def _reported() -> Iterator[None]:
 def exit_code_on_error() -> Iterator[None]:
     """Turn exceptions into exit codes: 2 bad input, 143 interrupted after saving, 130 Ctrl-C, 1 all others.
 
-    What the user or the machine's operator can mend is one line without a traceback: a full disk, a folder
+    What the user or the machine's operator can correct is one line without a traceback: a full disk, a folder
     that cannot be written, too little memory.
     """
     try:
@@ -149,7 +149,7 @@ def exit_code_on_error() -> Iterator[None]:
 
 
 def _crash(error: Exception) -> NoReturn:
-    """A fault that nobody foresaw: its traceback, for a report."""
+    """An unexpected fault: its traceback, for a report."""
     _logger.critical("%s: %s", type(error).__name__, error, exc_info=error)
     raise SystemExit(1) from None
 
@@ -181,8 +181,8 @@ def close_lost_status(error: str, *, replace: bool = False) -> None:
 
     Args:
         error: why.
-        replace: also where the worker said something: of several nodes one is lost, and the others only tell
-            that they no longer hear of it.
+        replace: also where the worker said something: of several nodes one is lost, and the others
+            report only that they lost the connection.
     """
     root, run_id = os.environ.get(STATUS_ROOT_VARIABLE), os.environ.get(RUN_ID_VARIABLE)
     step = os.environ.get(STEP_VARIABLE)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentrec.core import Interrupted, UserError, config_to_dict
+from latentrec.core import Interrupted, UserError
 from latentrec.core.redact import redact, redact_values
 from latentrec.core.settings import (
     STEP_MLFLOW_RUN_VARIABLE,
@@ -58,11 +58,11 @@ class StepRun:
         """The step's MLflow run, if it is tracked and the server has answered."""
         return self.metric_logger.run_id if isinstance(self.metric_logger, MlflowMetricLogger) else None
 
-    def use_dataset(self, directory: str | Path, context: str = "training") -> None:
+    def use_dataset(self, directory: str | Path) -> None:
         """Log a dataset directory as an input of the run, by its fingerprint."""
         if isinstance(self.metric_logger, MlflowMetricLogger):
             manifest = read_manifest(directory, "dataset", verify=False)
-            self.metric_logger.log_dataset(manifest, str(directory), context)
+            self.metric_logger.log_dataset(manifest, str(directory))
 
     def set_tags(self, tags: Mapping[str, str], *, parent: bool = False) -> None:
         """Tag the step's run, or the pipeline's."""
@@ -118,7 +118,7 @@ def step_run(step: str, *, config: Any = None, dataset: str | Path | None = None
         outcome = "FAILED"
         try:
             if config is not None:
-                _log_config(metric_logger, config if isinstance(config, dict) else config_to_dict(config))
+                _log_config(metric_logger, config if isinstance(config, dict) else config.to_dict())
             if dataset is not None:
                 run.use_dataset(dataset)
             yield run
@@ -181,7 +181,7 @@ def finish_parent_run(
     Args:
         status: MLflow's: ``FINISHED``, ``FAILED`` or ``KILLED``.
         summary: file to attach, as ``summary.md`` whatever its name.
-        steps: MLflow's status of each step, for the runs of those that died and could not end their own.
+        steps: MLflow's status of each step, for the runs of those that were killed.
     """
     context = RunContext.from_environment()
     if not context.tracking_uri or not (context.run_id or context.injected_run):
@@ -198,7 +198,7 @@ def finish_parent_run(
 
 
 def end_abandoned_runs(is_over: Callable[[str], bool]) -> list[str]:
-    """End the MLflow runs of earlier pipeline runs that nobody has ended; their ids.
+    """End the MLflow runs of earlier pipeline runs that were left running; their ids.
 
     Those whose exit handler never came to it, and steps that were opened again after it.
 

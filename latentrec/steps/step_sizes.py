@@ -1,4 +1,4 @@
-"""CPU and memory of every step: a profile by name, fitted to the machine that carries the run's accelerator.
+"""CPU and memory of every step: a profile by name, fitted to the machine that has the run's accelerator.
 
 KFP takes sizes at run time as texts. Preflight decides them once for all steps, so that a laptop's cluster
 runs the whole pipeline with ``resources=small``, and no pod waits for ever for a node that cannot exist.
@@ -137,27 +137,27 @@ def choose_sizes(parameters: Mapping[str, Any]) -> dict[str, Size]:
 
 
 def pool_machine(parameters: Mapping[str, Any]) -> Machine | None:
-    """Machine type that carries a run's GPU pods: ``gpu_machine_type``, or the guide's for ``gpu_type``.
+    """Machine type of a run's GPU pods: ``gpu_machine_type``, or the guide's for ``gpu_type``.
 
     Returns:
         ``None`` where it cannot be known: no accelerator, none of GKE's, nodes chosen by other labels.
 
     Raises:
-        UserError: ``gpu_machine_type`` does not carry that many accelerators of that type.
+        UserError: ``gpu_machine_type`` does not have that many accelerators of that type.
     """
     count = device_count(parameters)
     kind, wanted = str(parameters.get("gpu_type") or ""), str(parameters.get("gpu_machine_type") or "")
     if not count or kind not in MACHINES or (parameters.get("gpu_node_selector") and not wanted):
         return None
-    # A machine with more accelerators carries the pod too, at the price of those that stay idle.
-    carrying = [
+    # A machine with more accelerators can run the pod too, at the price of those that stay idle.
+    suitable = [
         machine for have in sorted(MACHINES[kind]) if have >= count for machine in MACHINES[kind][have]
     ]
-    found = [machine for machine in carrying if machine.name == wanted] if wanted else carrying
+    found = [machine for machine in suitable if machine.name == wanted] if wanted else suitable
     if wanted and not found:
-        names = ", ".join(machine.name for machine in carrying)
+        names = ", ".join(machine.name for machine in suitable)
         raise UserError(
-            f"gpu_machine_type is {wanted!r}; {count} {kind} are carried by: {names or 'none'}",
+            f"gpu_machine_type is {wanted!r}; machines with {count} {kind}: {names or 'none'}",
             code="config.bad_value",
         )
     return found[0] if found else None

@@ -83,7 +83,7 @@ def train_job(
         pod: the step's own pod as the API server returns it: image, environment, account and owner.
         command, arguments: of the training container; a ``$`` in them stays one.
         environment: the step's environment; replaces references to fields of its own pod.
-        run_id: of the pipeline run; the run summary finds jobs that nobody follows any more by it.
+        run_id: of the pipeline run; the run summary finds abandoned jobs by it.
     """
     main = main_container(pod)
     spec, metadata = pod.get("spec", {}), pod.get("metadata", {})

@@ -291,7 +291,7 @@ class TrainJobClient:
         return json.loads(found.data)["items"]
 
     def _note_lost(self, name: str) -> None:
-        """Tell once of each pod that was lost: the others are started again with it."""
+        """Log each pod that was lost once: the others are started again with it."""
         for pod in self._pods(name):
             uid = pod["metadata"]["uid"]
             reason = pod_facts(pod, CONTAINER).reason

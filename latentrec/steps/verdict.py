@@ -1,6 +1,6 @@
-"""What a pipeline run came to: decided from the steps' statuses and from what KFP tells its exit handler.
+"""What a pipeline run came to: decided from the steps' statuses and from what KFP passes to its exit handler.
 
-KFP's own word is not enough. Its exit handler hears ``COMPLETE`` (local runner and Vertex: ``SUCCEEDED``)
+KFP's own state is not enough. Its exit handler gets ``COMPLETE`` (local runner and Vertex: ``SUCCEEDED``)
 after success, ``RUNNING`` after a condition that did not trigger, and ``FAILED`` for a failure and for a
 run that a user has terminated; it does not say which step failed. A step whose pod was lost leaves the
 status "running".
@@ -37,8 +37,8 @@ class StepProblem:
     Attributes:
         step: its name.
         state: ``failed``, ``bad_input``, ``interrupted`` or ``unfinished``.
-        reason: why, as far as the step or its pod tells.
-        at: UTC seconds when it ended; infinity where nobody knows.
+        reason: why, as far as the step or its pod reports.
+        at: UTC seconds when it ended; infinity where it is unknown.
     """
 
     step: str

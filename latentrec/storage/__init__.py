@@ -1,10 +1,10 @@
 """Where bytes live: locations (file, gs://, https://), atomic artifacts, checkpoints.
 
-The only layer that knows Google Cloud Storage.
+The only layer that uses google-cloud-storage.
 """
 
 from latentrec.storage.artifact import ArtifactWriter
-from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
+from latentrec.storage.checkpoints import CheckpointStore, StaleAttempt
 from latentrec.storage.directories import download_directory, upload_directory
 from latentrec.storage.input_listing import (
     find_objects,
@@ -15,21 +15,18 @@ from latentrec.storage.local import exclusive, local_path
 from latentrec.storage.manifest import MANIFEST, Manifest, listed_files, read_manifest, sha256_file
 from latentrec.storage.output import replacing
 from latentrec.storage.output_checks import check_output, check_output_file, expand_output
-from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError, Store
+from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError
 from latentrec.storage.uri import is_local, join, scheme_of, store_for
 
 __all__ = [
     "ABSENT",
     "MANIFEST",
     "ArtifactWriter",
-    "CheckpointInfo",
     "CheckpointStore",
     "Manifest",
-    "ObjectInfo",
     "PreconditionFailed",
     "StaleAttempt",
     "StorageError",
-    "Store",
     "check_output",
     "check_output_file",
     "download_directory",

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from latentrec.core import UserError, config_to_dict
+from latentrec.core import UserError
 from latentrec.core.redact import redact_values
 from latentrec.core.settings import STEP_MLFLOW_RUN_VARIABLE
 from latentrec.storage.manifest import MANIFEST, Manifest, describe_file, read_manifest
@@ -61,12 +61,12 @@ class ArtifactWriter:
     ):
         self.output = expand_output(output)
         self.kind = kind
-        self.config = redact_values(config if isinstance(config, dict) else config_to_dict(config))
+        self.config = redact_values(config if isinstance(config, dict) else config.to_dict())
         self.identity = self.config if identity is None else identity
         self.inputs = dict(inputs or {})
         self.counts: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
-        self.manifest: Manifest | None = None
+        self._manifest: Manifest | None = None
         self._unhashed = set(unhashed)
         self._sources = tuple(sources)
         self._keep_equal = keep_equal
@@ -77,6 +77,12 @@ class ArtifactWriter:
         """The working directory; it becomes ``output``."""
         assert self._folder is not None, "entered by `with`"
         return self._folder.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the finished directory says of itself; there once the context has ended."""
+        assert self._manifest is not None, "the context has not ended"
+        return self._manifest
 
     def __enter__(self) -> ArtifactWriter:
         """Open the working directory."""
@@ -100,7 +106,6 @@ class ArtifactWriter:
             self._folder.commit()
 
     def _stands_already(self) -> bool:
-        assert self.manifest is not None
         try:
             return read_manifest(self.output, self.kind).fingerprint == self.manifest.fingerprint
         except UserError:
@@ -108,7 +113,7 @@ class ArtifactWriter:
 
     def _seal(self) -> None:
         files = {name: describe_file(self.path / name) for name in _files_below(self.path)}
-        self.manifest = Manifest(
+        self._manifest = Manifest(
             kind=self.kind,
             fingerprint=_fingerprint(self.kind, self.identity, files, self._unhashed),
             config=redact_values(self.config),

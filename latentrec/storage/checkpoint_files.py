@@ -1,16 +1,20 @@
-"""The files of one checkpoint: restored whole, verified against the index, removed."""
+"""The files of one checkpoint: uploaded, restored whole, verified against the index, removed."""
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentrec.core import UserError
 from latentrec.storage.local import local_path
-from latentrec.storage.manifest import difference_from, sha256_file
+from latentrec.storage.manifest import describe_file, difference_from, sha256_file
 from latentrec.storage.output import replacing
-from latentrec.storage.types import StorageError, Store
+from latentrec.storage.types import ABSENT, StorageError, Store
 from latentrec.storage.uri import is_local, join
 
 
@@ -42,6 +46,13 @@ def info_of(folder: str, entry: dict[str, Any]) -> CheckpointInfo:
         created=entry["created"],
         files=entry["files"],
     )
+
+
+def upload_file(store: Store, path: Path, directory: Path, folder: str) -> dict[str, Any]:
+    """Upload a file of ``directory`` to the checkpoint's ``folder``; returns its entry of the index."""
+    relative = path.relative_to(directory).as_posix()
+    info = store.upload_file(path, join(folder, relative), if_version=ABSENT)
+    return describe_file(path) | ({} if info.crc32c is None else {"crc32c": info.crc32c})
 
 
 def restore_files(store: Store, info: CheckpointInfo, destination: Path) -> None:
@@ -90,3 +101,27 @@ def delete_files(store: Store, folder: str, entry: dict[str, Any]) -> None:
             return
     if is_local(folder):
         shutil.rmtree(local_path(join(folder, entry["id"])), ignore_errors=True)
+
+
+@contextmanager
+def explained(folder: str, consequence: str, take_back: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Turn the operating system's errors into one sentence, after ``take_back``.
+
+    Raises:
+        UserError: ``folder`` cannot be written.
+        StorageError: storage is full or failing.
+    """
+    try:
+        yield
+    except OSError as error:
+        take_back()
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise UserError(
+                f"{folder} cannot be written ({error.strerror}): {consequence}",
+                code="checkpoint.not_writable",
+            ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "; free space or choose another --checkpoint-root" if full else ""
+        raise StorageError(
+            f"{folder}: {error.strerror or error}: {consequence}{cure}", code="checkpoint.not_writable"
+        ) from error

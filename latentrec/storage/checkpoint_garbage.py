@@ -124,18 +124,18 @@ def find_checkpoint_garbage(
 
 
 def remove_checkpoint_garbage(garbage: Iterable[GarbageReport]) -> int:
-    """Remove the objects; returns the bytes freed. A work that was taken up again meanwhile is spared."""
+    """Remove the objects; returns the bytes freed. A work that was resumed meanwhile is kept."""
     freed = 0
-    spared: set[str] = set()
+    kept: set[str] = set()
     for piece in sorted(garbage, key=lambda piece: not piece.info.uri.endswith(f"/{INDEX}")):
         uri = piece.info.uri
-        if any(uri.startswith(folder) for folder in spared):
+        if any(uri.startswith(folder) for folder in kept):
             continue
         try:
             store_for(uri).delete(uri, if_version=piece.info.version)
         except PreconditionFailed:
             if uri.endswith(f"/{INDEX}"):
-                spared.add(uri.removesuffix(INDEX))
+                kept.add(uri.removesuffix(INDEX))
             continue
         freed += piece.info.size
         if is_local(uri):

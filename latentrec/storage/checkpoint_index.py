@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
 from latentrec.storage.names import check_file_entries, check_relative_name
 
 INDEX = "index.json"
@@ -57,17 +58,14 @@ def parse_index(data: bytes, uri: str, cure: str) -> Index:
             f"{uri}: larger than {MAX_INDEX_BYTES >> 20} MB, not a checkpoint index; {cure}",
             code="checkpoint.bad_index",
         )
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(
-            f"{uri}: not a checkpoint index ({reason}); {cure}", code="checkpoint.bad_index"
-        ) from None
 
     def refuse(what: str) -> UserError:
         return UserError(f"{uri}: not a checkpoint index ({what}); {cure}", code="checkpoint.bad_index")
 
+    try:
+        body = parse_document(data)
+    except ValueError as error:
+        raise refuse(str(error)) from None
     if not isinstance(body, dict):
         raise refuse(f"a JSON {type(body).__name__}")
     if (version := body.get("schema_version")) != SCHEMA_VERSION or isinstance(version, bool):

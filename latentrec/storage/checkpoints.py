@@ -6,7 +6,7 @@ configuration, dataset, parent model): a retry finds them, different work never 
     index.json                      the only object that is ever rewritten
     <checkpoint id>/<file> ...      immutable, under a name that no other attempt can choose
 
-``index.json`` lists the checkpoints with the size and sha256 of every file, and carries the *fencing token*.
+``index.json`` lists the checkpoints with the size and sha256 of every file, and holds the *fencing token*.
 Opening a store for writing raises the token by compare-and-swap; a save uploads its files first and then
 swaps the index against the version that this attempt wrote last. So a reader sees the old index or the new
 one, whole, and an attempt that has been replaced cannot publish anything: its swap fails.
@@ -19,7 +19,6 @@ earlier one moves, at its next save, to ``<root>/<step>-<key>-<hash of its run>/
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -29,8 +28,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,16 +38,19 @@ from latentrec.core.settings import RUN_ID_VARIABLE
 from latentrec.storage.checkpoint_files import (
     CheckpointInfo,
     delete_files,
+    explained,
     info_of,
     is_intact,
     restore_files,
+    upload_file,
 )
 from latentrec.storage.checkpoint_index import INDEX, SCHEMA_VERSION, Index, parse_index
 from latentrec.storage.local import local_path
-from latentrec.storage.manifest import sha256_file
 from latentrec.storage.types import ABSENT, PreconditionFailed, StorageError, Store
 from latentrec.storage.uri import is_local, join, store_for
 
+KEEP_LAST = 2
+"""Latest checkpoints that are kept; the best is kept besides."""
 _ACQUIRE_ATTEMPTS = 200
 
 _logger = logging.getLogger(__name__)
@@ -79,7 +79,6 @@ class CheckpointStore:
         uri: str,
         work: dict[str, Any],
         *,
-        keep_last: int = 2,
         run: str = "",
         store: Store | None = None,
     ):
@@ -87,11 +86,8 @@ class CheckpointStore:
 
         ``run`` is the pipeline run that this attempt belongs to, empty outside a pipeline.
         """
-        if keep_last < 1:
-            raise UserError(f"keep_last is {keep_last}, expected at least 1", code="config.bad_value")
         self.uri = uri
         self._store = store if store is not None else store_for(uri)
-        self._keep_last = keep_last
         self._shared, self._run = uri, run
         self._index = Index(work=work)
         self._writer = False
@@ -105,7 +101,6 @@ class CheckpointStore:
         config: Any,
         dataset: str,
         parent: str | None,
-        keep_last: int = 2,
         acquire: bool = True,
     ) -> CheckpointStore:
         """Open the checkpoints of one piece of work, and become its only writer.
@@ -116,7 +111,6 @@ class CheckpointStore:
             config: the step's configuration (frozen dataclass or dictionary).
             dataset: fingerprint of the dataset.
             parent: fingerprint of the model that training starts from, or ``None``.
-            keep_last: how many of the latest checkpoints stay; the best stays besides.
             acquire: ``False`` opens for reading only (every rank but the first).
 
         The pipeline run is read from ``LATENTREC_RUN_ID``.
@@ -131,7 +125,7 @@ class CheckpointStore:
         key = hashlib.sha256(body.encode()).hexdigest()[:24]
         uri = join(str(root), f"{step}-{key}")
         run = os.environ.get(RUN_ID_VARIABLE, "")
-        store = cls(uri, json.loads(json.dumps(work)), keep_last=keep_last, run=run)
+        store = cls(uri, json.loads(json.dumps(work)), run=run)
         if acquire:
             store.acquire()
         return store
@@ -144,7 +138,7 @@ class CheckpointStore:
     def acquire(self) -> int:
         """Become the writer: raise the fencing token, which shuts out every earlier attempt."""
         holder = uuid.uuid4().hex
-        with self._explained("the checkpoint store could not be opened"):
+        with explained(self.uri, "the checkpoint store could not be opened"):
             self._find_own()
             for attempt in range(_ACQUIRE_ATTEMPTS):
                 index = self._read_index()
@@ -230,9 +224,12 @@ class CheckpointStore:
             raise UserError(
                 f"{directory}: no files to save as the checkpoint of step {step}", code="checkpoint.empty"
             )
-        with self._explained(f"the checkpoint of step {step} was not saved, earlier ones are intact", name):
+        folder = join(self.uri, name)
+        consequence = f"the checkpoint of step {step} was not saved, earlier ones are intact"
+        with explained(self.uri, consequence, lambda: self._take_back(name)):
             files = {
-                path.relative_to(directory).as_posix(): self._upload(path, directory, name) for path in paths
+                path.relative_to(directory).as_posix(): upload_file(self._store, path, directory, folder)
+                for path in paths
             }
             entry = {"id": name, "step": step, "metadata": metadata, "created": time.time(), "files": files}
             dropped = self._publish(entry, best)
@@ -243,7 +240,7 @@ class CheckpointStore:
         """Swap in an index with ``entry``; returns the entries that it no longer names."""
         entries = [*self._index.checkpoints, entry]
         best_id = entry["id"] if best else self._index.best
-        last = {kept["id"] for kept in entries[-self._keep_last :]}
+        last = {kept["id"] for kept in entries[-KEEP_LAST:]}
         kept = [one for one in entries if one["id"] in last or one["id"] == best_id]
         self._commit(checkpoints=kept, best=best_id)
         return [one for one in entries if one not in kept]
@@ -313,7 +310,7 @@ class CheckpointStore:
         return f"{self._shared}-{hashlib.sha256(self._run.encode()).hexdigest()[:12]}"
 
     def _find_own(self) -> None:
-        """Turn to this run's own checkpoints where it has any: it was moved apart before it was restarted."""
+        """Use this run's own checkpoints where it has any: it was moved to them before it was restarted."""
         if self._run and self._store.stat(join(self._own_uri(), INDEX)) is not None:
             self.uri = self._own_uri()
 
@@ -355,30 +352,7 @@ class CheckpointStore:
                 continue
         return False
 
-    def _upload(self, path: Path, directory: Path, name: str) -> dict[str, Any]:
-        relative = path.relative_to(directory).as_posix()
-        info = self._store.upload_file(path, join(self.uri, name, relative), if_version=ABSENT)
-        entry = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        return entry if info.crc32c is None else {**entry, "crc32c": info.crc32c}
-
-    def _published(self, name: str) -> bool:
-        return any(entry["id"] == name for entry in self._read_index().checkpoints)
-
-    @contextmanager
-    def _explained(self, consequence: str, name: str | None = None) -> Iterator[None]:
-        """Turn the operating system's errors into one sentence, and take back files not published."""
-        try:
-            yield
-        except OSError as error:
-            if name is not None and is_local(self.uri) and not self._published(name):
-                shutil.rmtree(local_path(join(self.uri, name)), ignore_errors=True)
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-                raise UserError(
-                    f"{self.uri} cannot be written ({error.strerror}): {consequence}",
-                    code="checkpoint.not_writable",
-                ) from error
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            cure = "; free space or choose another --checkpoint-root" if full else ""
-            raise StorageError(
-                f"{self.uri}: {error.strerror or error}: {consequence}{cure}", code="checkpoint.not_writable"
-            ) from error
+    def _take_back(self, name: str) -> None:
+        """Remove local files of a save that failed before its index was written."""
+        if is_local(self.uri) and not any(one["id"] == name for one in self._read_index().checkpoints):
+            shutil.rmtree(local_path(join(self.uri, name)), ignore_errors=True)

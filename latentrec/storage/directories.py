@@ -56,26 +56,20 @@ def upload_directory(directory: str | Path, uri: str, *, replace: bool = False) 
     return manifest
 
 
-def download_directory(uri: str, destination: str | Path, kind: str | None = None) -> Manifest:
+def download_directory(uri: str, destination: str | Path) -> Manifest:
     """Copy an artifact to a local directory, which appears whole and verified, or not at all.
 
     Args:
         uri: where :func:`upload_directory` or :class:`ArtifactWriter` put it.
         destination: the directory to make; see :mod:`latentrec.storage.output` for what may be replaced.
-        kind: what it must be; ``None`` accepts any.
 
     Raises:
-        UserError: no finished artifact stands at ``uri``, or one of another kind.
+        UserError: no finished artifact stands at ``uri``.
         StorageError: a file is missing or not the one that the manifest describes, or storage failed.
     """
     manifest = _standing_manifest(uri)
     if manifest is None:
-        raise UserError(
-            f"{uri}: no {MANIFEST}; it is not a finished {kind or 'artifact'} directory",
-            code="manifest.not_found",
-        )
-    if kind is not None and manifest.kind != kind:
-        raise UserError(f"{uri} is a {manifest.kind}, expected a {kind}", code="manifest.other_kind")
+        raise UserError(f"{uri}: no {MANIFEST}; it is not a finished directory", code="manifest.not_found")
     store = store_for(uri)
 
     def download(name: str) -> None:
@@ -93,7 +87,7 @@ def download_directory(uri: str, destination: str | Path, kind: str | None = Non
                 code="manifest.changed_files",
             )
 
-    with replacing(destination, kind=kind or manifest.kind, inputs=[uri]) as folder:
+    with replacing(destination, kind=manifest.kind, inputs=[uri]) as folder:
         _for_each_file(download, {name: entry["bytes"] for name, entry in manifest.files.items()})
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest

@@ -2,8 +2,8 @@
 
 Every transfer is verified by crc32c in both directions, pinned to a generation and bounded in memory:
 objects above :data:`COMPOSE_FROM` go up in parallel as parts that the service composes, and come down in
-parallel by ranges. A write with a precondition carries a mark of its own, so that a retry after a lost
-answer knows its own success from another writer's.
+parallel by ranges. A write with a precondition has a mark of its own, so that a retry after a lost
+answer can distinguish its own success from another writer's.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 import google_crc32c
 from google.cloud import storage
 
 from latentrec.core import UserError
-from latentrec.storage.gcs_client import Corrupted, GcsConnection, explained
+from latentrec.storage.gcs_client import Corrupted, GcsConnection, explained, repeat_if_corrupted
 from latentrec.storage.lifecycle import google_rules
 from latentrec.storage.local import temporary_beside
-from latentrec.storage.ranges import FileRangeWriter, FileWindow, crc32c_of
+from latentrec.storage.ranges import BoundedBuffer, FileRangeWriter, FileWindow, crc32c_of
 from latentrec.storage.transfer import (
     PIECE,
     RangeReader,
@@ -37,7 +37,7 @@ from latentrec.storage.transfer import (
     transfer_progress,
     workers,
 )
-from latentrec.storage.types import ABSENT, MAX_SMALL, ObjectInfo, PreconditionFailed, StorageError, too_large
+from latentrec.storage.types import ABSENT, ObjectInfo, PreconditionFailed, StorageError
 
 COMPOSE_FROM = 64 << 20
 """Larger files are uploaded as parts at once."""
@@ -46,24 +46,23 @@ PARTS_SUFFIX = ".parts-"
 _MAX_PARTS = 32
 _ATTEMPTS = 3
 _MARK = "latentrec-write"
-T = TypeVar("T")
 
 
 class GcsStore:
     """Objects in Google Cloud Storage. Safe for use by several threads."""
 
-    def __init__(self, patience: Timeouts | None = None):
-        self._patience = patience or Timeouts.from_environment()
-        self._connection = GcsConnection(self._patience)
+    def __init__(self, timeouts: Timeouts | None = None):
+        self._timeouts = timeouts or Timeouts.from_environment()
+        self._connection = GcsConnection(self._timeouts)
         self._options: dict[str, Any] = {
-            "timeout": self._patience.timeout,
+            "timeout": self._timeouts.timeout,
             "retry": self._connection.retry,
         }
 
     def stat(self, uri: str) -> ObjectInfo | None:
         """Describe one object, or ``None`` where there is none."""
         bucket, name = self._split(uri)
-        with explained(uri, self._patience):
+        with explained(uri, self._timeouts):
             blob = self._connection.bucket(bucket).get_blob(name, **self._options)
         return None if blob is None else _info(blob)
 
@@ -84,13 +83,13 @@ class GcsStore:
         bucket, name = self._split(uri)
 
         def read() -> bytes:
-            with explained(uri, self._patience):
+            with explained(uri, self._timeouts):
                 blob = self._connection.bucket(bucket).blob(name)
-                taken = _Bounded(uri)
+                taken = BoundedBuffer(uri)
                 blob.download_to_file(taken, raw_download=True, checksum="crc32c", **self._options)
                 return taken.getvalue()
 
-        return _repeat_if_corrupted(read)
+        return repeat_if_corrupted(read)
 
     def write_bytes(self, uri: str, data: bytes, *, if_version: str | None = None) -> ObjectInfo:
         """Write atomically, under the precondition."""
@@ -123,13 +122,13 @@ class GcsStore:
                     )
                 os.replace(temporary, path)
 
-        _repeat_if_corrupted(download)
+        repeat_if_corrupted(download)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose location starts with ``prefix``, in order of name."""
         bucket, name = self._split(prefix, prefix=True)
         fields = "items(name,size,generation,crc32c,updated),nextPageToken"
-        with explained(prefix, self._patience):
+        with explained(prefix, self._timeouts):
             found = self._connection.bucket(bucket).list_blobs(prefix=name, fields=fields, **self._options)
             for blob in found:
                 if PARTS_SUFFIX not in blob.name:
@@ -138,7 +137,7 @@ class GcsStore:
     def leftovers(self, prefix: str) -> Iterator[ObjectInfo]:
         """Parts of large uploads below ``prefix``: under way, or left by one that was killed."""
         bucket, name = self._split(prefix, prefix=True)
-        with explained(prefix, self._patience):
+        with explained(prefix, self._timeouts):
             for blob in self._connection.bucket(bucket).list_blobs(prefix=name, **self._options):
                 if PARTS_SUFFIX in blob.name:
                     yield _info(blob)
@@ -147,14 +146,14 @@ class GcsStore:
         """Remove one object; it is no error when it is gone already."""
         bucket, name = self._split(uri)
         generation = None if if_version is None else _generation(if_version)
-        with contextlib.suppress(FileNotFoundError), explained(uri, self._patience):
+        with contextlib.suppress(FileNotFoundError), explained(uri, self._timeouts):
             self._connection.bucket(bucket).blob(name).delete(if_generation_match=generation, **self._options)
 
     def deletion_rules(self, uri: str) -> Sequence[str] | None:
         """The bucket's lifecycle rules that reach ``uri``; to read them takes ``storage.buckets.get``."""
         bucket, name = self._split(uri, prefix=True)
         try:
-            with explained(uri, self._patience):
+            with explained(uri, self._timeouts):
                 found = self._connection.bucket(bucket)
                 found.reload(**self._options)
         except (UserError, StorageError, FileNotFoundError):
@@ -166,7 +165,7 @@ class GcsStore:
     ) -> ObjectInfo:
         """Upload a stream; the service compares the crc32c before the object appears.
 
-        ``crc`` is ``None`` for parts: their checksum is taken on the way and compared afterwards.
+        ``crc`` is ``None`` for parts: their checksum is computed during the upload and compared afterwards.
         """
         bucket, name = self._split(uri)
 
@@ -241,10 +240,10 @@ class GcsStore:
             blob = bucket.blob(name)
             blob.metadata = {_MARK: mark}
             try:
-                with explained(uri, self._patience):
+                with explained(uri, self._timeouts):
                     write(blob)
             except PreconditionFailed:
-                with explained(uri, self._patience):
+                with explained(uri, self._timeouts):
                     found = bucket.get_blob(name, **self._options)
                 if found is None or (found.metadata or {}).get(_MARK) != mark:
                     expected = "nothing there" if if_version == ABSENT else f"version {if_version}"
@@ -259,7 +258,7 @@ class GcsStore:
                 )
             return _info(blob)
 
-        return _repeat_if_corrupted(attempt)
+        return repeat_if_corrupted(attempt)
 
     def _download_pieces(
         self, blob: storage.Blob, info: ObjectInfo, target: Path, moved: Callable[[int], None]
@@ -291,7 +290,7 @@ class GcsStore:
         """Write exactly the bytes of one range, of this generation, into ``writer``."""
         for _ in range(_ATTEMPTS):
             writer.seek(0)
-            with explained(info.uri, self._patience):
+            with explained(info.uri, self._timeouts):
                 blob.download_to_file(
                     writer,
                     start=start,
@@ -317,7 +316,7 @@ class GcsStore:
         return self._connection.bucket(bucket).blob(name, generation=int(info.version)), info
 
     def _connection_bucket(self, uri: str, bucket: str) -> storage.Bucket:
-        with explained(uri, self._patience):
+        with explained(uri, self._timeouts):
             return self._connection.bucket(bucket)
 
     @staticmethod
@@ -328,29 +327,6 @@ class GcsStore:
                 f"{uri}: expected gs://BUCKET/{'PREFIX' if prefix else 'NAME'}", code="storage.bad_uri"
             )
         return bucket, name
-
-
-class _Bounded(io.BytesIO):
-    """Takes a small object, and no more of a larger one."""
-
-    def __init__(self, uri: str):
-        super().__init__()
-        self._uri = uri
-
-    def write(self, data: Any) -> int:
-        """As memory; a byte too many is an error."""
-        if self.tell() + len(data) > MAX_SMALL:
-            raise too_large(self._uri)
-        return super().write(data)
-
-
-def _repeat_if_corrupted(action: Callable[[], T]) -> T:
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return action()
-        except Corrupted:
-            continue
-    return action()
 
 
 def _generation(if_version: str) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from google.api_core import exceptions as api
@@ -28,15 +28,17 @@ from latentrec.storage.transfer import Timeouts, workers
 from latentrec.storage.types import PreconditionFailed, StorageError
 
 _PROBE_ATTEMPTS = 3
+_TRANSFER_ATTEMPTS = 3
+T = TypeVar("T")
 _URL = re.compile(r"https?://\S+")
 
 
 class GcsConnection:
     """One client for a process, made at first use; probes each bucket once before it is used."""
 
-    def __init__(self, patience: Timeouts):
-        self.patience = patience
-        self.retry: Retry = DEFAULT_RETRY.with_timeout(patience.retry).with_delay(0.2, 8.0, 2.0)
+    def __init__(self, timeouts: Timeouts):
+        self.timeouts = timeouts
+        self.retry: Retry = DEFAULT_RETRY.with_timeout(timeouts.retry).with_delay(0.2, 8.0, 2.0)
         self._client: storage.Client | None = None
         self._probed: set[str] = set()
         self._lock = threading.Lock()
@@ -77,7 +79,7 @@ class GcsConnection:
         for scheme in ("http://", "https://"):
             client._http.mount(scheme, adapter)
         # By default the library asks for each bucket's location from a thread of its own, to annotate traces:
-        # a request that nobody needs here, by a right (storage.buckets.get) that object users do not have.
+        # a request that is not needed here, by a right (storage.buckets.get) that object users do not have.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         return client
 
@@ -87,13 +89,13 @@ class GcsConnection:
         for attempt in range(_PROBE_ATTEMPTS):
             try:
                 with explained(f"gs://{bucket}"):
-                    response = client._http.get(url, timeout=self.patience.timeout)
+                    response = client._http.get(url, timeout=self.timeouts.timeout)
             except StorageError:
                 if attempt + 1 < _PROBE_ATTEMPTS:
                     continue
                 hint = "; STORAGE_EMULATOR_HOST is set" if os.environ.get("STORAGE_EMULATOR_HOST") else ""
                 raise StorageError(
-                    f"gs://{bucket}: nothing answers at {endpoint} within {self.patience.connect:g} s{hint}; "
+                    f"gs://{bucket}: nothing answers at {endpoint} within {self.timeouts.connect:g} s{hint}; "
                     "check the network, or try again later",
                     code="storage.no_answer",
                 ) from None
@@ -106,12 +108,12 @@ class GcsConnection:
 
 
 @contextmanager
-def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
+def explained(uri: str, timeouts: Timeouts | None = None) -> Iterator[None]:
     """Turn the library's errors on ``uri`` into those of :class:`latentrec.storage.types.Store`."""
     try:
         yield
     except api.RetryError as error:
-        waited = f" for {patience.retry:g} s" if patience else ""
+        waited = f" for {timeouts.retry:g} s" if timeouts else ""
         cause = _first_line(error.cause or error)
         raise StorageError(
             f"{uri}: no success{waited} ({cause}); try again later", code="storage.no_answer"
@@ -138,10 +140,10 @@ def explained(uri: str, patience: Timeouts | None = None) -> Iterator[None]:
             code="storage.access_denied",
         ) from error
     except DataCorruption as error:
-        raise Corrupted(f"{uri}: damaged on the way, the checksum does not match") from error
+        raise Corrupted(f"{uri}: damaged in transit, the checksum does not match") from error
     except api.BadRequest as error:
         if "hash" in str(error).lower() or "checksum" in str(error).lower():
-            raise Corrupted(f"{uri}: damaged on the way ({_first_line(error)})") from error
+            raise Corrupted(f"{uri}: damaged in transit ({_first_line(error)})") from error
         raise StorageError(f"{uri}: refused ({_first_line(error)})", code="storage.bad_answer") from error
     except (api.GoogleAPICallError, InvalidResponse, auth.TransportError) as error:
         raise StorageError(
@@ -158,6 +160,16 @@ class Corrupted(StorageError):
 
     def __init__(self, message: str):
         super().__init__(message, code="storage.corrupted")
+
+
+def repeat_if_corrupted(action: Callable[[], T]) -> T:
+    """Call ``action``, again while a checksum does not match; three times at most."""
+    for _ in range(_TRANSFER_ATTEMPTS - 1):
+        try:
+            return action()
+        except Corrupted:
+            continue
+    return action()
 
 
 def _first_line(error: Any) -> str:

@@ -42,8 +42,8 @@ T = TypeVar("T")
 class HttpStore:
     """``https://`` and ``http://`` locations; every write raises :class:`UserError`."""
 
-    def __init__(self, patience: Timeouts | None = None):
-        self._patience = patience or Timeouts.from_environment()
+    def __init__(self, timeouts: Timeouts | None = None):
+        self._timeouts = timeouts or Timeouts.from_environment()
         self._answered: set[str] = set()  # hosts
         self._session = requests.Session()
         self._session.headers.update(_HEADERS)
@@ -106,7 +106,7 @@ class HttpStore:
         with transfer_progress(f"download {redact(uri)}", info.size) as moved:
             moved(reached)
             try:
-                self._patiently(uri, go_on)
+                self._retried(uri, go_on)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise StorageError(
@@ -172,7 +172,7 @@ class HttpStore:
                 version = headers.get("ETag") or headers.get("Last-Modified") or f"size-{size}"
                 return ObjectInfo(uri=uri, size=size, version=version), ranges
 
-        return self._patiently(uri, ask)
+        return self._retried(uri, ask)
 
     def _fetch(self, info: ObjectInfo, start: int, end: int) -> bytes:
         def ask(_: Callable[[], None]) -> bytes:
@@ -188,7 +188,7 @@ class HttpStore:
                 raise _TransientError(f"{len(data)} of {end - start} bytes came")
             return data
 
-        return self._patiently(info.uri, ask)
+        return self._retried(info.uri, ask)
 
     def _continue(
         self, info: ObjectInfo, part: Path, moved: Callable[[int], None], came_to: Callable[[int], None]
@@ -221,19 +221,19 @@ class HttpStore:
             raise _TransientError(f"{done:,} of {info.size:,} bytes came")
 
     def _get(self, uri: str, headers: dict[str, str]) -> requests.Response:
-        response = guarded_get(self._session, uri, headers, self._patience.timeout)
+        response = guarded_get(self._session, uri, headers, self._timeouts.timeout)
         self._answered.add(urlsplit(uri).netloc)
         if response.status_code in PASSING:
             response.close()
             raise _TransientError(f"HTTP {response.status_code}", response.headers.get("Retry-After"))
         return response
 
-    def _patiently(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:
-        """Repeat ``action`` on passing faults until ``patience.retry`` seconds went by without progress.
+    def _retried(self, uri: str, action: Callable[[Callable[[], None]], T]) -> T:
+        """Repeat ``action`` on passing faults until ``timeouts.retry`` seconds went by without progress.
 
         A host that has never answered is given up much earlier: we are offline, or the name is wrong.
         """
-        retries = Retries(seconds=self._patience.retry)
+        retries = Retries(seconds=self._timeouts.retry)
         while True:
             try:
                 return action(retries.progressed)

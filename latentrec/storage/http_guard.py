@@ -1,7 +1,7 @@
 """What a web server may do to a reader: where it may send it, how much it may send, and in what form.
 
-A body is taken as it comes over the wire and never beyond what was announced, a redirect does not lead from
-the web into a private network or to another scheme, and what headers say is checked before it is believed.
+A body is read undecoded and never beyond the announced length, a redirect does not lead from the web into a
+private network or to another scheme, and header values are validated before they are used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from latentrec.core.redact import redact
 from latentrec.storage.types import StorageError
 
 MAX_SIZE = 1 << 43
-"""Bytes of the largest file that is believed (8 TB)."""
+"""Bytes of the largest file that is accepted (8 TB)."""
 MAX_UNANNOUNCED = 64 << 30
 """Bytes taken from a server that does not say how many there are."""
 _MAX_REDIRECTS = 5
@@ -53,7 +53,7 @@ def guarded_get(
 
 
 def raw_blocks(response: requests.Response, limit: int, block: int) -> Iterator[bytes]:
-    """The body as it comes over the wire (never inflated), at most ``limit`` bytes of it.
+    """The body undecoded (never inflated), at most ``limit`` bytes of it.
 
     Raises:
         Overrun: the server sends more.
@@ -76,22 +76,22 @@ def announced_size(headers: requests.structures.CaseInsensitiveDict, uri: str) -
     """``Content-Length``, or −1 where there is none that is a number.
 
     Raises:
-        StorageError: larger than any file that is believed.
+        StorageError: larger than the largest file that is accepted.
     """
-    return _believed(headers.get("Content-Length", ""), uri)
+    return _checked_size(headers.get("Content-Length", ""), uri)
 
 
 def ranged_size(headers: requests.structures.CaseInsensitiveDict, uri: str) -> int:
     """The whole size in ``Content-Range``, or −1 where there is none.
 
     Raises:
-        StorageError: larger than any file that is believed.
+        StorageError: larger than the largest file that is accepted.
     """
     found = re.match(r"bytes (?:\d+-\d+|\*)/(\d+)\s*$", headers.get("Content-Range", ""))
-    return _believed(found[1], uri) if found else -1
+    return _checked_size(found[1], uri) if found else -1
 
 
-def _believed(digits: str, uri: str) -> int:
+def _checked_size(digits: str, uri: str) -> int:
     digits = digits.strip()
     if not digits.isdecimal() or not digits.isascii():
         return -1

@@ -13,6 +13,7 @@ from typing import Any
 
 from latentrec import __version__
 from latentrec.core import UserError
+from latentrec.core.documents import parse_document
 from latentrec.storage.names import check_file_entries, check_relative_name
 
 MANIFEST = "manifest.json"
@@ -119,10 +120,9 @@ def parse_manifest(data: bytes, location: str) -> Manifest:
             code="manifest.invalid",
         )
     try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"{location}: not a manifest ({reason}); {cure}", code="manifest.invalid") from None
+        body = parse_document(data)
+    except ValueError as error:
+        raise UserError(f"{location}: not a manifest ({error}); {cure}", code="manifest.invalid") from None
     if not isinstance(body, dict):
         raise UserError(
             f"{location}: not a manifest (a JSON {type(body).__name__}); {cure}", code="manifest.invalid"

@@ -74,7 +74,7 @@ class OutputFolder:
         """Put the folder in the place of the output.
 
         Raises:
-            UserError: something of the user's has come to stand there meanwhile; the finished folder is kept
+            UserError: files of the user's were put there meanwhile; the finished folder is kept
                 beside it, and the message says where.
         """
         try:
@@ -181,7 +181,7 @@ def _explained(folder: Path, option: str) -> Iterator[None]:
 
 
 def _recover(output: Path) -> None:
-    """Put back what a process that died between the two renames of a swap had moved aside."""
+    """Put back what a process that was killed between the two renames of a swap had moved aside."""
     if not output.parent.is_dir():
         return
     for holder in output.parent.glob(f".{_escaped(output.name)}.{_OLD}*"):

@@ -1,4 +1,4 @@
-"""Ranges of local files as the two ends of a verified transfer."""
+"""Ranges of local files, and a bounded buffer, as the ends of a verified transfer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
+
+from latentrec.storage.types import MAX_SMALL, too_large
 
 
 class FileWindow(io.RawIOBase):
@@ -40,6 +43,20 @@ class FileWindow(io.RawIOBase):
         """Close the file."""
         self._file.close()
         super().close()
+
+
+class BoundedBuffer(io.BytesIO):
+    """A small object in memory; more than :data:`~latentrec.storage.types.MAX_SMALL` bytes are an error."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def write(self, data: Any) -> int:
+        """Append."""
+        if self.tell() + len(data) > MAX_SMALL:
+            raise too_large(self._uri)
+        return super().write(data)
 
 
 class FileRangeWriter:

@@ -1,8 +1,8 @@
 """S3, MinIO and SeaweedFS behind the :class:`~latentrec.storage.types.Store` interface: ``s3://`` and ``minio://``.
 
-Uploads carry the sha256 of what is sent, which the store compares; large files go up as parts. Downloads
+Uploads include the sha256 of what is sent, which the store compares; large files go up as parts. Downloads
 are pinned to an ETag and their length is checked. Preconditions are the store's own (``If-Match``,
-``If-None-Match``). A store that does not know them (HTTP 501) gets a check before the write, which two
+``If-None-Match``). A store without them (HTTP 501) gets a check before the write, which two
 writers at once can pass both.
 """
 
@@ -152,7 +152,7 @@ class S3Store:
     def _conditional(
         self, uri: str, mark: str, if_version: str | None, write: Callable[[dict[str, str]], None]
     ) -> ObjectInfo:
-        """Write under a precondition; a retry after a lost answer knows its own write by its mark."""
+        """Write under a precondition; a retry after a lost answer recognizes its own write by its mark."""
         condition = {}
         if if_version is not None:
             found = self._head(uri)
@@ -283,4 +283,4 @@ def _parsed(content: bytes, uri: str) -> ElementTree.Element:
 
 
 def _seconds(text: str | None) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else 0.0
+    return datetime.fromisoformat(text).timestamp() if text else 0.0

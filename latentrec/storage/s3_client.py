@@ -1,5 +1,4 @@
-"""Signed requests to S3 and to what speaks its language (MinIO, SeaweedFS: KFP's own store), over
-``requests``.
+"""Signed requests to S3 and S3-compatible stores (MinIO, SeaweedFS: KFP's own), over ``requests``.
 
 Where the store is and who asks comes from the environment: ``LATENTREC_S3_ENDPOINT`` (else
 ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, else Amazon's), ``LATENTREC_S3_ACCESS_KEY`` and
@@ -76,7 +75,7 @@ class S3Settings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the store said, its body read whole and as it came over the wire (never inflated)."""
+    """What the store said, its body read whole and undecoded (never inflated)."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -216,7 +215,7 @@ def sign(
 def error_code(answer: Answer) -> str:
     """The code that the store gives with an error, such as ``NoSuchBucket``; empty for none.
 
-    The rest of the body is a stranger's text and is not shown.
+    The rest of the body is untrusted text and is not shown.
     """
     try:
         code = ElementTree.fromstring(answer.content).findtext("Code") or ""

@@ -1,4 +1,4 @@
-"""What remote stores share: patience, checksums of pieces, sequential reading by ranges, progress."""
+"""What remote stores share: timeouts, checksums of pieces, sequential reading by ranges, progress."""
 
 from __future__ import annotations
 

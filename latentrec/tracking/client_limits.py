@@ -1,4 +1,4 @@
-"""Time limits of MLflow's client: its defaults let one call to a dead server take minutes."""
+"""Time limits of MLflow's client: its defaults let one call to an unreachable server take minutes."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def prepare_embedded_store(tracking_uri: str) -> None:
     try:
         if _state(path) != "sound":
             with exclusive(path.with_name(f".{path.name}.lock")):
-                _mend(path)
+                _repair(path)
                 _relocate(path)
     except OSError as error:
         raise UserError(
@@ -90,7 +90,7 @@ def prepare_embedded_store(tracking_uri: str) -> None:
     _sound.add((str(path), os.getpid()))
 
 
-def _mend(path: Path) -> None:
+def _repair(path: Path) -> None:
     """Under the lock: make, upgrade or replace the database, or leave it to the user."""
     for stale in path.parent.glob(f".{path.name}.making-*"):
         stale.unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 Everything goes to a queue on disk first (:class:`~latentrec.tracking.unsent.DiskQueue`), then to the
 server, in order. While the server is away the queue grows up to a bound, a warning says so once, and when it
-is back everything is sent. What could not be sent by the end of the step is handed over, never dropped in
-silence.
+is back everything is sent. What could not be sent by the end of the step is stored for a later one, never
+dropped in silence.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from latentrec.tracking.delivery import MAX_PARAM_LENGTH, Delivery, MetricsRejec
 from latentrec.tracking.unsent import DiskQueue
 
 _logger = logging.getLogger(__name__)
+AWAY, BACK = "the tracking server is away", "the tracking server is back"
 _POLL_S = 0.5
 _MAX_BACKOFF_S = 15.0
 _POISON_ATTEMPTS = 5
@@ -102,7 +103,7 @@ class MlflowMetricLogger:
             return
         self._put({"kind": "artifact", "path": str(kept), "parent": parent})
 
-    def log_dataset(self, manifest: Manifest, source: str, context: str) -> None:
+    def log_dataset(self, manifest: Manifest, source: str) -> None:
         """An input of the step's run and of the pipeline's: MLflow's dataset, our fingerprint its digest."""
         profile = json.dumps({"fingerprint": manifest.fingerprint, "counts": manifest.counts}, default=str)
         record = {
@@ -110,7 +111,7 @@ class MlflowMetricLogger:
             "fingerprint": manifest.fingerprint,
             "source": redact(source),
         }
-        record |= {"kind": "dataset", "profile": profile[:16000], "context": context}
+        record |= {"kind": "dataset", "profile": profile[:16000], "context": "training"}
         for parent in (False, True):
             self._put(record | {"parent": parent})
             self.set_tags({"dataset.fingerprint": manifest.fingerprint}, parent=parent)
@@ -193,10 +194,10 @@ class MlflowMetricLogger:
             except TrackingRefused as refusal:
                 self._refused = _first_line(refusal)
                 _warn(
-                    f"MLflow cannot be used ({self._refused}); nothing of this step is tracked; mend "
+                    f"MLflow cannot be used ({self._refused}); nothing of this step is tracked; correct "
                     "MLFLOW_TRACKING_URI, or unset it"
                 )
-                self._delivery.opened.set()  # nobody needs to wait for it
+                self._delivery.opened.set()  # there is nothing to wait for
                 return
             except Exception as error:
                 failures = self._away(error, failures)
@@ -229,9 +230,7 @@ class MlflowMetricLogger:
         reason = _first_line(error)
         if self._away_since is None:
             self._away_since = time.monotonic()
-            _warn(
-                f"the tracking server is away ({reason}); figures are kept on disk and sent when it is back"
-            )
+            _warn(f"{AWAY} ({reason}); figures are kept on disk and sent when it is back")
         if self._delivery.run_id is None or not self._delivery.is_up():
             return 0
         if failures + 1 >= _POISON_ATTEMPTS:
@@ -246,7 +245,7 @@ class MlflowMetricLogger:
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            _logger.warning("the tracking server is back after %.0f s", seconds)
+            _logger.warning("%s after %.0f s", BACK, seconds)
 
 
 def queue_directory(tracking_uri: str, run_id: str | None, step: str) -> Path:

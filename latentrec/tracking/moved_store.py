@@ -29,7 +29,7 @@ def artifact_root(path: Path) -> str:
 
 
 def former_root(connection: sqlite3.Connection, path: Path) -> str | None:
-    """Where the artifacts stood when the store was made; ``None``: where they are now, or nobody knows."""
+    """Where the artifacts stood when the store was made; ``None``: where they are now, or unknown."""
     found = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
     root, _, number = str(found[0]).rpartition("/") if found else ("", "", "")
     if number != "0" or not root.startswith("file://") or not root.endswith(f"/{ARTIFACTS}"):

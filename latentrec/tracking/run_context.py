@@ -78,7 +78,7 @@ class RunContext:
         )
 
     def tags(self) -> dict[str, str]:
-        """The tags that every run of this pipeline run carries."""
+        """The tags of every run of this pipeline run."""
         tags = {"git.sha": self.git_sha, "image.digest": self.image_digest}
         if self.run_id:
             tags["pipeline.run_id"] = self.run_id
@@ -131,7 +131,7 @@ def embedded_root(tracking_uri: str) -> str | None:
 def artifact_location(tracking_uri: str) -> str | None:
     """Where a new experiment keeps its artifacts; ``None`` leaves it to the server.
 
-    ``mlflow-artifacts:/`` is no place but the server's own word for what it keeps and hands out itself.
+    ``mlflow-artifacts:/`` is no location but the server's own scheme for artifacts that it stores and serves.
     """
     root = os.environ.get(ARTIFACT_ROOT_VARIABLE)
     if root and root.startswith(SERVED_ARTIFACTS):

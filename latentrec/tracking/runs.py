@@ -104,7 +104,7 @@ class RunTree:
         return run_id
 
     def end(self, parent: str, status: str, steps: Mapping[str, str]) -> list[str]:
-        """End a pipeline run's MLflow run, and every run below it that nobody has ended.
+        """End a pipeline run's MLflow run, and every run below it that is still running.
 
         Args:
             parent: its id.
@@ -138,7 +138,7 @@ class RunTree:
         """Runs of steps that MLflow believes to be running although the pipeline's run has ended; both runs.
 
         A step that goes on after its run's summary (its pod was slow to stop, or a killed one's last
-        metrics came late) is opened again and ended by nobody.
+        metrics came late) is opened again and stays running.
         """
         from mlflow.exceptions import MlflowException
 

@@ -1,11 +1,11 @@
-"""What the tracking server has not taken yet: a queue on this machine's disk, and what a step hands over.
+"""What the tracking server has not received yet: a queue on disk, and what a step leaves in storage.
 
 Queue: one JSON value a line, in order, written before anything is sent; a process that is killed loses
 nothing. Delivery is at least once: MLflow drops a metric point that it already has (same key, step, time and
-value), so a replay adds nothing twice. Hand-over: what a step could not send before it ended stands beside
-the steps' status, and the run's last step sends it. That folder may be a bucket that others write to, so
-nothing in a hand-over says where a file stands: files are found below the hand-over's own folder, by names
-that are checked, and only those are sent and removed.
+value), so a replay adds nothing twice. Undelivered records: what a step could not send before it ended is
+stored beside the steps' status, and the run's last step sends it. That folder may be a bucket that others
+write to, so no record contains a path: its files are found in the records' own folder, by names that are
+checked, and only those are sent and removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _IN_MEMORY = 5000
 _SUFFIX = ".jsonl"
 _BATCH = 500
 _ARTIFACT = b'{"kind": "artifact"'
-"""How a record that travels with files begins; what comes first in a record is written first."""
+"""How a record with files begins; what comes first in a record is written first."""
 _logger = logging.getLogger(__name__)
 
 
@@ -51,7 +51,7 @@ def parse_record(line: bytes) -> dict[str, Any]:
 
 
 class DiskQueue:
-    """Append at one end, deliver from the other; what a dead process left behind is delivered first.
+    """Append at one end, deliver from the other; what a killed process has left is delivered first.
 
     Args:
         directory: folder of this queue, made if absent. While another process holds it, this one takes a
@@ -74,8 +74,8 @@ class DiskQueue:
         # The oldest records not yet delivered, with their length on disk, as far as this process wrote them.
         self._memory: deque[tuple[int, dict[str, Any]]] = deque()
         self._memory_end = 0
-        self._mend_last_line()
-        # Size of each copy, by its folder; those of a dead process are counted now, while nobody sends.
+        self._repair_last_line()
+        # Size of each copy, by its folder; those of a killed process are counted before anything is sent.
         self._copies = {
             slot: sum(path.stat().st_size for path in _files(slot))
             for slot in (self.directory / "files").glob("*")
@@ -135,7 +135,7 @@ class DiskQueue:
         return self._read >= self._end
 
     def keep_file(self, source: Path) -> Path | None:
-        """A copy of a file that travels with a record; ``None`` when there is no room for it."""
+        """A copy of a file that belongs to a record; ``None`` when there is no room for it."""
         with self._lock:
             slot = self.directory / "files" / f"{self._next_copy:06d}"
             self._next_copy += 1
@@ -167,15 +167,15 @@ class DiskQueue:
             return stream.read()
 
     def close(self, *, remove: bool) -> None:
-        """Let go of the folder; ``remove`` deletes it (everything was delivered, or is kept elsewhere)."""
+        """Release the folder; ``remove`` deletes it (everything was delivered, or is kept elsewhere)."""
         self._file.close()
         if remove:
             shutil.rmtree(self.directory, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._lock_file)
 
-    def _mend_last_line(self) -> None:
-        """A process that died while writing left a line without its end: close it, it reads as damaged."""
+    def _repair_last_line(self) -> None:
+        """A process that was killed while writing has left a line without its end: close it."""
         if self._end:
             with self._path.open("rb") as stream:
                 stream.seek(-1, os.SEEK_END)
@@ -199,7 +199,7 @@ def undelivered_root(context: RunContext) -> str | None:
 
 
 def store_undelivered(context: RunContext, step: str, left: bytes) -> str | None:
-    """Keep records (JSON lines) and the files that travel with them; returns where, ``None`` if it failed."""
+    """Keep records (JSON lines) and the files that belong to them; returns where, ``None`` if it failed."""
     root = undelivered_root(context)
     if root is None:
         return None
@@ -232,12 +232,12 @@ def list_undelivered(root: str) -> list[tuple[str, str]]:
 
 
 def send_undelivered(uri: str, delivery: Delivery) -> int:
-    """Deliver one hand-over and remove it; returns the number of records that the server has taken.
+    """Deliver one step's undelivered records and remove them; returns how many the server has taken.
 
     Records that are damaged, or that the server will never take, are reported and left out.
 
     Raises:
-        Exception: the server is away; the hand-over stays.
+        Exception: the server is away; the records stay.
     """
     store = store_for(uri)
     records, files = [], []
@@ -301,7 +301,7 @@ def _fetch(uri: str, number: int, names: list[str], folder: Path) -> Path:
 
 
 def _kept_file(uri: str, number: int, name: str) -> str:
-    """Where a file of one record of a hand-over stands."""
+    """Location of a file of one undelivered record."""
     root, _, own = uri.rpartition("/")
     return join(root, "files", own.removesuffix(_SUFFIX), str(number), name)
 

@@ -16,10 +16,9 @@ from benchmarks.results.datasets import DATASETS
 from benchmarks.results.plan import CELLS
 from benchmarks.results.pretrained import widened, write_backbone
 from latentrec.core import add_config_arguments, config_from_namespace
-from latentrec.data import Dataset
+from latentrec.data import Dataset, sample_at_most
 from latentrec.decoding import MIXED
 from latentrec.models.presets import PRESETS
-from latentrec.training.latentr3.text_model import sample_at_most
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.latentr3_runs import grpo, sft, titles
 

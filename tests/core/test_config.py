@@ -13,7 +13,6 @@ from latentrec.core import (
     add_config_arguments,
     config_from_dict,
     config_from_namespace,
-    config_to_dict,
 )
 from latentrec.core.config import (
     OPERATIONAL,
@@ -73,7 +72,7 @@ def test_help_shows_default_and_meaning():
 
 def test_dictionary_round_trip():
     config = Example(where="x", names=("a",), limit=3)
-    assert config_from_dict(Example, config_to_dict(config)) == config
+    assert config_from_dict(Example, config.to_dict()) == config
 
 
 @pytest.mark.parametrize(

@@ -230,9 +230,3 @@ def test_timings_split_a_request_in_phases(make):
 def test_wrong_settings_are_refused(make, settings, code, named):
     with refused(code, *named):
         make(**settings)
-
-
-def test_a_written_chain_of_thought_takes_longer_the_longer_it_is(make):
-    recommender = make()
-    recommender.time_chain_of_thought([[0]], 2)
-    assert recommender.time_chain_of_thought([[0]], 120) > recommender.time_chain_of_thought([[0]], 4) > 0

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from latentrec.evaluation.gate import ChampionScores, GateDecision, decide
+from latentrec.evaluation.gate import ChampionScores, decide
+from latentrec.evaluation.gate_decision import GateDecision
 from tests.errors import refused
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import numpy as np
 from latentrec.evaluation.leakage import leaks
 
 STAMPS = np.array([10, 20, 30, 40])
-DATASET = SimpleNamespace(fingerprint="today", manifest=SimpleNamespace(extra={"train_end": 5}))
+DATASET = SimpleNamespace(fingerprint="today", train_end=5)
 
 
 def info(fingerprint, train_end):

@@ -110,7 +110,7 @@ def user_files(count: int, draw: random.Random, folder: Path, mutated: Callable[
     from latentrec.catalog import Catalogue
     from latentrec.core.config_values import read_settings
     from latentrec.data.baseline_dataset import read_previous, volume_check
-    from latentrec.evaluation.gate import BaselineComparison, GateDecision
+    from latentrec.evaluation.gate_decision import BaselineComparison, GateDecision
     from latentrec.models.model_directory import MODEL_JSON, read_model
     from latentrec.prompts.rating_format import RatingScale
     from latentrec.serving.rating_service import read_items

@@ -9,12 +9,10 @@ from latentrec.metrics import (
     coverage_at_k,
     first_of_each_group,
     hit_rate_at_k,
-    mae,
     mrr_at_k,
     ndcg_at_k,
     rank_of_target,
     repeat_share_at_k,
-    squared_error,
 )
 
 RANKED = np.array([[7, 3, 5], [1, 2, -1], [4, 9, 8], [2, 2, 6]])
@@ -55,8 +53,3 @@ def test_repeat_share_looks_at_each_users_own_history():
     histories = [np.array([3, 7]), np.array([], int), np.array([8]), np.array([2])]
     assert repeat_share_at_k(RANKED, histories, 3) == pytest.approx([2 / 3, 0, 1 / 3, 2 / 3])
     assert repeat_share_at_k(RANKED, histories, 2) == pytest.approx([1, 0, 0, 1])
-
-
-def test_rating_errors_equal_the_hand_calculation():
-    assert mae([1.5, 4.0], [2.0, 2.0]) == pytest.approx(1.25)
-    assert squared_error([1.5, 4.0], [2.0, 2.0]) == pytest.approx([0.25, 4])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentrec.data import generate_sample
+from latentrec.models.rating.placeholder_model import PLACEHOLDER_NOTE
 from tests.pipeline.runs import Finished, make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -44,7 +45,7 @@ def test_run_ends_with_a_registered_model_and_a_report(finished):
     system, run = finished
     assert run.code == 0, run.text[-3000:]
     report = Path(re.search(r"^report +(\S+)", run.text, re.M).group(1)).read_text()
-    assert "from a placeholder, not from an instruct model" in report
+    assert PLACEHOLDER_NOTE in report
     assert f"Reinforcement learning of {system} starts at" in report
     assert re.search(rf"model +models:/{system}/1", run.text), run.text[-3000:]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.registry.model_registry import RegisteredVersion
 from latentrec.steps.run_overview import NOTE, note, results, show_evaluation
 from latentrec.steps.step_run import step_run

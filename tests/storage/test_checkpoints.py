@@ -91,7 +91,7 @@ def test_different_work_never_collides(root, tmp_path, change):
 
 
 def test_keeps_the_last_and_the_best(root, tmp_path):
-    store = open_store(root, keep_last=2)
+    store = open_store(root)
     for step in range(1, 7):
         store.save(state(tmp_path, str(step)), step, metadata={}, best=step in (1, 3))
     assert (store.latest().step, store.best().step) == (6, 3)

@@ -17,7 +17,7 @@ from tests.storage.artifacts import make_artifact
 def test_directory_comes_back_as_it_went(place, tmp_path):
     source = make_artifact(tmp_path / "source", "x")
     upload_directory(source, place)
-    manifest = download_directory(place, tmp_path / "copy", "dataset")
+    manifest = download_directory(place, tmp_path / "copy")
     assert manifest == read_manifest(tmp_path / "copy", "dataset")
     assert (tmp_path / "copy" / "sub" / "b.parquet").read_text() == "x sub/b.parquet"
 
@@ -44,13 +44,7 @@ def test_unfinished_directory_is_refused(place, tmp_path):
     with refused("manifest.not_found", "half"):
         upload_directory(tmp_path / "half", place)
     with refused("manifest.not_found", place):
-        download_directory(place, tmp_path / "copy", "dataset")
-
-
-def test_another_kind_is_refused(place, tmp_path):
-    upload_directory(make_artifact(tmp_path / "source", "x", kind="model"), place)
-    with refused("manifest.other_kind", place, "model", "dataset"):
-        download_directory(place, tmp_path / "copy", "dataset")
+        download_directory(place, tmp_path / "copy")
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])

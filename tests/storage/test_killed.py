@@ -47,9 +47,7 @@ def make_state(directory: Path, text: str) -> Path:
 
 
 def open_store(root: str, **options) -> CheckpointStore:
-    return CheckpointStore.for_work(
-        root, step="sft", config={"lr": 1}, dataset="d", parent=None, keep_last=1, **options
-    )
+    return CheckpointStore.for_work(root, step="sft", config={"lr": 1}, dataset="d", parent=None, **options)
 
 
 def state_of(root: str, scratch: Path) -> tuple[int, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from latentrec.tracking.mlflow_logger import AWAY
 from tests.fakes.postgresql import running_postgresql
 from tests.fakes.tracking_server import TrackingServer
 from tests.fixtures.sequential_data import write_dataset
@@ -112,7 +113,7 @@ def test_a_minute_without_the_server_loses_no_point_doubles_none_and_holds_no_tr
     journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     check_points(store, journal)
     shown = check_pace(journal, killed, back)
-    assert "the tracking server is away" in (tmp_path / "training.err").read_text()
+    assert AWAY in (tmp_path / "training.err").read_text()
     database = store.partition(":")[0].partition("+")[0]
     points = f"{len(expected_points(journal)):,} points, each there once; {shown}"
     record_figure(f"tracking server killed in training, {database}", points)

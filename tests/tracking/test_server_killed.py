@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from latentrec.tracking.mlflow_logger import AWAY, BACK
 from tests.fakes.postgresql import running_postgresql
 from tests.fakes.tracking_server import TrackingServer
 
@@ -84,15 +85,15 @@ def check_every_point(url: str) -> None:
 
 def test_every_point_is_there_after_the_server_was_killed_sqlite(sqlite_store, tmp_path):
     _, log = train_through_an_outage(sqlite_store, tmp_path)
-    assert "the tracking server is away" in log
-    assert "the tracking server is back" in log
+    assert AWAY in log
+    assert BACK in log
 
 
 @pytest.mark.slow
 def test_every_point_is_there_after_the_server_was_killed_postgresql(postgresql_store, tmp_path):
     _, log = train_through_an_outage(postgresql_store, tmp_path)
-    assert "the tracking server is away" in log
-    assert "the tracking server is back" in log
+    assert AWAY in log
+    assert BACK in log
 
 
 def test_figures_of_a_step_that_ended_in_an_outage_are_sent_by_the_last_step(tracked, tmp_path, monkeypatch):

@@ -230,7 +230,7 @@ def _elements(pieces: Iterator[tuple[bytes, int]], uri: str) -> Iterator[tuple[b
 
     def broken(reason: str) -> UserError:
         return refused(
-            f"element {number + 1:,} of the JSON array cannot be read ({reason}); mend it, or write one "
+            f"element {number + 1:,} of the JSON array cannot be read ({reason}); correct it, or write one "
             "object a line (jq -c '.[]'), so that --skip-bad-lines can drop it"
         )
 

@@ -369,7 +369,7 @@ def _order_without_header(block: Block, rows: list[list[str]]) -> tuple[str, ...
     """Which of the first two fields is the user: the 2018 ratings-only files begin with the item.
 
     Raises:
-        UserError: the first lines speak for both orders.
+        UserError: the first lines fit both orders.
     """
     first, second = _asin_share(rows, 0), _asin_share(rows, 1)
     if first >= _MOST and second <= 1 - _MOST:

@@ -37,7 +37,7 @@ class InputFile:
         bytes: as stored.
         version: what the store called its content when it was found.
         sha256: of the file as stored, once it was read.
-        lines: a header is none; counted by whoever reads.
+        lines: without the header; counted by the reader.
     """
 
     uri: str
@@ -181,7 +181,7 @@ def recognized(
     Args:
         blocks: of the file, from its beginning.
         uri: for messages.
-        recognize: tells the format by a block that holds a line, or raises.
+        recognize: determines the format from a block that holds a line, or raises.
 
     Raises:
         UserError: the file holds no line, or what ``recognize`` and ``blocks`` raise.

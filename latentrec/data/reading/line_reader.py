@@ -116,7 +116,7 @@ class BadLines:
         message = f"{redact(uri)}, {unit} {line:,}: {problem}"
         if not self.skip:
             raise UserError(
-                f"{message}; mend the {unit}, or rerun with --skip-bad-lines to drop such {unit}s",
+                f"{message}; correct the {unit}, or rerun with --skip-bad-lines to drop such {unit}s",
                 code="reviews.bad_line",
             )
         self.count += 1

@@ -18,7 +18,7 @@ Excluded = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def owned_items(dataset: Dataset, samples: Samples) -> list[np.ndarray]:
-    """Every item that each sample's user had before the target; the history where events are not at hand.
+    """Every item that each sample's user had before the target; the history without a table of events.
 
     Returns:
         One int32 array of distinct item ids a sample.

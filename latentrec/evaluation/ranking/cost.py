@@ -23,14 +23,12 @@ class Cost:
         latency_ms_p50, latency_ms_p99: of one user's request, batch of one.
         users_per_second: in the batches of the evaluation.
         phases_ms: title models: mean milliseconds a request in ``prefill``, ``latent`` and ``decode``.
-        chain_of_thought_ms: mean milliseconds of writing a chain of thought first (0: not timed).
     """
 
     latency_ms_p50: float
     latency_ms_p99: float
     users_per_second: float
     phases_ms: dict[str, float] = field(default_factory=dict)
-    chain_of_thought_ms: float = 0.0
 
 
 def measure_cost(
@@ -40,7 +38,6 @@ def measure_cost(
     n_requests: int,
     seconds_in_batches: float,
     excluded: Callable[[np.ndarray], list[np.ndarray]] | None = None,
-    chain_of_thought_tokens: int = 0,
     seed: int = 42,
 ) -> Cost:
     """Time single requests of seeded users; batch throughput comes from the scoring that was done anyway."""
@@ -60,14 +57,9 @@ def measure_cost(
     phases = {}
     if timings is not None:
         phases = {name: 1e3 * seconds / len(chosen) for name, seconds in timings.seconds.items()}
-    written = 0.0
-    if chain_of_thought_tokens and hasattr(recommender, "time_chain_of_thought"):
-        few = [samples.history(index) for index in chosen[:5]]
-        written = 1e3 * recommender.time_chain_of_thought(few, chain_of_thought_tokens)
     return Cost(
         latency_ms_p50=float(np.percentile(milliseconds, 50)),
         latency_ms_p99=float(np.percentile(milliseconds, 99)),
         users_per_second=len(samples) / max(seconds_in_batches, 1e-9),
         phases_ms=phases,
-        chain_of_thought_ms=written,
     )

@@ -13,7 +13,7 @@ import torch
 
 from latentrec.catalog import Catalogue
 from latentrec.core import UserError
-from latentrec.data import Dataset, Samples
+from latentrec.data import Dataset, Samples, sample_at_most
 from latentrec.evaluation.ranking.depth_config import DepthConfig
 from latentrec.evaluation.report.depth_plot import DepthPoint, depth_plot
 from latentrec.metrics import ClusterBootstrap, hit_rate_at_k, ndcg_at_k, rank_of_target
@@ -21,6 +21,8 @@ from latentrec.models.sequential import LARES, SequentialRecommender
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.sequential.state import cpu_threads
 
+SPLIT = "valid"
+"""A depth is chosen here, and only then is the test split evaluated."""
 FACTORS = (0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
 LATENCY_REPEATS = 20
 
@@ -41,26 +43,30 @@ def depth_study(
         raise UserError(
             f"{model} holds a {recommender.name} model; only lares has a depth", code="model.other_kind"
         )
-    samples = _drawn(data.split(config.split), config)
+    samples = data.split(SPLIT)
+    if not len(samples):
+        raise UserError(
+            f"the {SPLIT} split is empty; there is nothing to evaluate", code="evaluation.no_samples"
+        )
+    samples = samples.subset(sample_at_most(len(samples), config.max_samples, config.seed))
     mean = encoder.depth
     depths = sorted(set(config.depths)) or sorted({max(1, round(factor * mean)) for factor in FACTORS})
     bootstrap = ClusterBootstrap(samples.user_ids, n_resamples=1000, seed=config.seed)
     points = [_evaluate_one(recommender, encoder, samples, depth, config, bootstrap) for depth in depths]
-    body = {"mean_steps": mean, "split": config.split, "samples": len(samples), "k": config.k}
+    body = {"mean_steps": mean, "split": SPLIT, "samples": len(samples), "k": config.k}
     with ArtifactWriter(output, "depth_study", config, {"dataset": data.fingerprint}) as artifact:
         text = json.dumps({**body, "points": [asdict(point) for point in points]}, indent=2)
         (artifact.path / "depth.json").write_text(text + "\n", encoding="utf-8")
         (artifact.path / "depth.md").write_text(as_markdown(points, config), encoding="utf-8")
-        plot = depth_plot(points, k=config.k, split=config.split, mean_steps=mean)
+        plot = depth_plot(points, k=config.k, split=SPLIT, mean_steps=mean)
         (artifact.path / "depth.svg").write_text(plot, encoding="utf-8")
-    assert artifact.manifest is not None
     return artifact.manifest
 
 
 def as_markdown(points: list[DepthPoint], config: DepthConfig) -> str:
     """The points as a table."""
     lines = [
-        f"| steps | NDCG@{config.k} ({config.split}) | 95 % by user | HR@{config.k} | "
+        f"| steps | NDCG@{config.k} ({SPLIT}) | 95 % by user | HR@{config.k} | "
         f"sd over {config.state_seeds} initial states | same first item | ms a user |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -70,17 +76,6 @@ def as_markdown(points: list[DepthPoint], config: DepthConfig) -> str:
         for p in points
     ]
     return "\n".join(lines) + "\n"
-
-
-def _drawn(samples: Samples, config: DepthConfig) -> Samples:
-    if not len(samples):
-        raise UserError(
-            f"the {config.split} split is empty; there is nothing to evaluate", code="evaluation.no_samples"
-        )
-    if not config.max_samples or len(samples) <= config.max_samples:
-        return samples
-    chosen = np.random.default_rng(config.seed).choice(len(samples), config.max_samples, replace=False)
-    return samples.subset(np.sort(chosen))
 
 
 def _evaluate_one(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from latentrec.core import Config
-from latentrec.core.config import NonNegativeInt, OneOf, PositiveInt, Seed
-from latentrec.data import SPLITS
+from latentrec.core.config import NonNegativeInt, PositiveInt, Seed
 
 
 class DepthConfig(Config):
@@ -16,9 +15,6 @@ class DepthConfig(Config):
 
     step_name: ClassVar[str] = "lares_depth"
 
-    split: Annotated[str, OneOf(*SPLITS)] = Field(
-        "valid", description="split evaluated; choose a depth on valid only"
-    )
     depths: tuple[PositiveInt, ...] = Field(
         (), description="numbers of steps (default: 0.15 to 4 times the model's mean)"
     )

@@ -6,10 +6,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from latentrec.catalog import Catalogue
-from latentrec.data import Dataset, Samples
+from latentrec.data import Dataset, sample_at_most
 from latentrec.evaluation.ranking.candidates import leave_out, owned_items
 from latentrec.evaluation.ranking.scoring import score_model
 
@@ -68,7 +66,8 @@ def choose_alpha(
         batch_size: users decoded together.
         seed: of the draw.
     """
-    valid = _draw(dataset.split("valid"), n_samples, seed)
+    valid = dataset.split("valid")
+    valid = valid.subset(sample_at_most(len(valid), n_samples, seed))
     if len(valid) == 0:
         _logger.warning("%s: no validation samples to choose alpha on; it ranks alone", recommender.name)
         recommender.alpha = 1.0
@@ -86,9 +85,3 @@ def choose_alpha(
         "%s: alpha %g by %s on %d validation samples (%s)", recommender.name, best, metric, len(valid), shown
     )
     return AlphaChoice(best, metric, {f"{alpha:g}": value for alpha, value in values.items()}, len(valid))
-
-
-def _draw(samples: Samples, count: int, seed: int) -> Samples:
-    if len(samples) <= count:
-        return samples
-    return samples.subset(np.sort(np.random.default_rng(seed).choice(len(samples), count, replace=False)))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from latentrec.catalog import Catalogue
-from latentrec.data import Samples
+from latentrec.data import Samples, sample_at_most
 from latentrec.evaluation.ranking.candidates import Excluded
 from latentrec.evaluation.ranking.scoring import ModelScores, score_model
 from latentrec.metrics import ClusterBootstrap, Interval
@@ -95,10 +95,7 @@ def measure_gap(
         scores: its scores of all ``samples`` with its own.
         excluded: what its lists did not hold, by index of sample.
     """
-    count = len(samples)
-    drawn = np.arange(count)
-    if count > limit:
-        drawn = np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+    drawn = sample_at_most(len(samples), limit, seed)
     part = samples.subset(drawn)
     with other_latents(recommender) as reader:
         of_part = None if excluded is None else lambda indices: excluded(drawn[indices])

@@ -10,7 +10,7 @@ from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, Samples
 from latentrec.decoding import DecodingOptions
 from latentrec.evaluation.evaluate_config import EvaluateConfig
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.evaluation.ranking.cost import Cost
 from latentrec.evaluation.ranking.mixture import AlphaChoice
 from latentrec.evaluation.ranking.scoring import ModelScores

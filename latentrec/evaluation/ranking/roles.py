@@ -30,7 +30,8 @@ class Roles:
         challenger: name that was given of the model that may become champion.
         popularity: name of the popularity model; it is added where none is given.
         assistant: model that helps the mixtures; ``None``: title models rank alone.
-        baseline: model that comparison.json tests the others against.
+        baseline: model that comparison.json tests the others against: the backbone without reasoning, else
+            popularity.
     """
 
     directories: dict[str, Path]
@@ -65,19 +66,11 @@ def assign_roles(
         UserError: no models, a name that cannot be a file's or is taken, or a name that ``config`` asks for
             and that is not among the models.
     """
-    directories, runs = named_runs(models)
-    taken = champion.label if champion else None
-    if taken in directories:
-        raise UserError(
-            f"a model is called {taken!r}, which is the champion's name in the tables",
-            code="evaluation.reserved_name",
-        )
+    directories, runs = named_runs(models, champion)
     described = {name: read_model(directory) for name, directory in directories.items()}
     infos = {name: info for name, (info, _) in described.items()}
-    challenger = _named(config.challenger, "challenger", list(runs), default=list(runs)[-1])
+    challenger = named(config.challenger, "challenger", list(runs), default=list(runs)[-1])
     popularity = next((name for name, info in infos.items() if info.system == POPULARITY), POPULARITY)
-    names = list(dict.fromkeys([popularity, *infos]))
-    plain = next((name for name, info in infos.items() if is_plain_backbone(info)), popularity)
     return Roles(
         directories=directories,
         infos=infos,
@@ -86,7 +79,7 @@ def assign_roles(
         challenger=challenger,
         popularity=popularity,
         assistant=_assistant(config, infos),
-        baseline=_named(config.baseline, "baseline", names, default=plain),
+        baseline=next((name for name, info in infos.items() if is_plain_backbone(info)), popularity),
     )
 
 
@@ -101,9 +94,13 @@ def is_plain_backbone(info: ModelInfo) -> bool:
 
 
 def named_runs(
-    models: Mapping[str, str | Path | Sequence[str | Path]],
+    models: Mapping[str, str | Path | Sequence[str | Path]], champion: Champion | None = None
 ) -> tuple[dict[str, Path], dict[str, list[str]]]:
-    """Directories by name, and the names of each model's training runs: ``m``, ``m.run2``, ``m.run3``…"""
+    """Directories by name, and the names of each model's training runs: ``m``, ``m.run2``, ``m.run3``…
+
+    Raises:
+        UserError: no models, or a name that cannot be a file's or is taken.
+    """
     if not models:
         raise UserError("evaluate needs at least one model: --model NAME=DIR", code="evaluation.no_model")
     directories: dict[str, Path] = {}
@@ -123,10 +120,20 @@ def named_runs(
                     code="evaluation.repeated_name",
                 )
             directories[run] = Path(directory)
+    if champion is not None and champion.label in directories:
+        raise UserError(
+            f"a model is called {champion.label!r}, which is the champion's name in the tables",
+            code="evaluation.reserved_name",
+        )
     return directories, runs
 
 
-def _named(asked: str | None, role: str, names: list[str], default: str) -> str:
+def named(asked: str | None, role: str, names: list[str], default: str) -> str:
+    """The model that ``evaluate.<role>`` names, else ``default``.
+
+    Raises:
+        UserError: there is no such model.
+    """
     if asked is not None and asked not in names:
         raise UserError(
             f"evaluate.{role} is {asked!r}; the models are: {', '.join(names)}",
@@ -139,7 +146,7 @@ def _assistant(config: EvaluateConfig, infos: Mapping[str, ModelInfo]) -> str | 
     if config.decoding not in MIXED:
         return None
     default = next((name for name, info in infos.items() if info.system == "sasrec"), "")
-    name = _named(config.assistant, "assistant", list(infos), default=default) or None
+    name = named(config.assistant, "assistant", list(infos), default=default) or None
     if name is None and config.alpha is not None and config.alpha < 1.0:
         raise UserError(
             f"decoding {config.decoding} with alpha {config.alpha:g} needs an assistant: give a sasrec model "

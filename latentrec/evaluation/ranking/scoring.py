@@ -64,10 +64,10 @@ class ModelScores:
         return METRICS[metric](self.title_ranks)
 
 
-def list_length(catalogue: Catalogue, k: int = K_MAX) -> int:
-    """Items that a list must hold so that it certainly spans k distinct titles (or the whole catalogue)."""
+def list_length(catalogue: Catalogue) -> int:
+    """Items that a list must hold to span ``K_MAX`` distinct titles for certain (or the whole catalogue)."""
     sizes = np.sort(np.bincount(catalogue.title_ids, minlength=max(catalogue.n_titles, 1)))[::-1]
-    return int(min(catalogue.n_items, max(k, sizes[: k - 1].sum() + 1)))
+    return int(min(catalogue.n_items, max(K_MAX, sizes[: K_MAX - 1].sum() + 1)))
 
 
 def score_model(

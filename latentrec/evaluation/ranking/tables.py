@@ -234,9 +234,10 @@ def lift_by_taste(models: list[ModelScores], samples: Samples, catalogue: Catalo
 
 
 def slice_table(
-    models: list[ModelScores], samples: Samples, catalogue: Catalogue, config: Any, metric: str = "ndcg_at_10"
+    models: list[ModelScores], samples: Samples, catalogue: Catalogue, config: Any
 ) -> list[dict[str, Any]]:
-    """One row for each slice and model: ``dimension, group, n, model, value, low, high`` of ``metric``."""
+    """One row for each slice and model: ``dimension, group, n, model, value, low, high`` of NDCG@10."""
+    metric = "ndcg_at_10"
     rows = []
     for dimension, groups in slices_of(samples, catalogue).items():
         for group, chosen in groups.items():

@@ -7,7 +7,6 @@ scored with the user's mean and counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +20,11 @@ from latentrec.catalog import MIN_OVERLAP, Catalogue
 from latentrec.core import UserError
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import Champion, EvaluateConfig
-from latentrec.evaluation.gate import ChampionScores, GateDecision, decide
+from latentrec.evaluation.gate_decision import GateDecision
+from latentrec.evaluation.gate_inputs import champion_overlap, decide_for
 from latentrec.evaluation.leakage import leak_warnings, leaks
 from latentrec.evaluation.ranking.result import file_name
-from latentrec.evaluation.ranking.roles import named_runs
+from latentrec.evaluation.ranking.roles import named, named_runs
 from latentrec.evaluation.rating.rating_scores import (
     TRIVIAL,
     RatingScores,
@@ -33,62 +33,44 @@ from latentrec.evaluation.rating.rating_scores import (
     score_language_model,
     strongest_trivial,
 )
+from latentrec.evaluation.report.evaluation_files import log_table, write_figures
 from latentrec.evaluation.report.rating_report import RatingEvaluation, write_rating_reports
 from latentrec.metrics import ClusterBootstrap
-from latentrec.metrics.ratings import confusion
+from latentrec.metrics.rating import confusion
 from latentrec.models import ModelInfo, read_model
 from latentrec.prompts.rating_examples import RatingExample, RatingTask
-from latentrec.storage import ArtifactWriter, Manifest, check_output
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.storage import ArtifactWriter, Manifest
+from latentrec.training.common.metric_logger import MetricLogger
 
 METRIC = "neg_mae"
 
 
 def evaluate_ratings(
     config: EvaluateConfig,
-    *,
-    dataset: str | Path,
+    data: Dataset,
     models: Mapping[str, str | Path | Sequence[str | Path]],
     output: str | Path,
-    champion: Champion | None = None,
-    metric_logger: MetricLogger | None = None,
+    champion: Champion | None,
+    metric_logger: MetricLogger,
 ) -> Manifest:
-    """Evaluate rating models on a split and write an evaluation directory.
+    """:func:`latentrec.evaluation.evaluate` of a dataset that was made with ``--task rating``.
 
-    Args:
-        config: settings; of the metrics only the split, the names, the resampling and the margin are read.
-        dataset: a dataset directory made with ``--task rating``.
-        models: name → model directory, in the order of the tables; the baselines are added before them.
-        output: directory to make.
-        champion: who holds the alias now; answers the same samples.
-        metric_logger: receives ``<model>/<metric>`` of every model, once.
+    Of the configuration's metrics only the split, the names, the resampling and the margin are read; the
+    baselines are added before the models.
 
     Raises:
-        UserError: no models, a name that a baseline has, a dataset of another task, or a model of another
-        kind.
+        UserError: a name that a baseline has, or a model of another kind.
     """
-    check_output(output, kind="evaluation", inputs=[dataset, *named_runs(models)[0].values()])
-    metric_logger = metric_logger or NullMetricLogger()
-    if not models:
-        raise UserError("evaluate needs at least one model: --model NAME=DIR", code="evaluation.no_model")
-    data = Dataset(dataset)
     task = RatingTask(data)
     examples = chosen_examples(task, config.split, max_users=config.max_users, seed=config.seed)
     scores = score_baselines(task, examples, seed=config.seed, split=config.split)
     taken = [score.name for score in scores]
     infos: dict[str, ModelInfo] = {}
     inputs = {"dataset": data.fingerprint}
-    directories, runs = named_runs(models)
-    overlap = _overlap(champion, data)
-    scored = dict(directories)
-    if champion is not None:
-        if champion.label in scored:
-            raise UserError(
-                f"a model is called {champion.label!r}, which is the champion's name in the tables",
-                code="evaluation.reserved_name",
-            )
-        if overlap is None or overlap >= MIN_OVERLAP:
-            scored[champion.label] = champion.directory
+    scored, runs = named_runs(models, champion)
+    overlap = champion_overlap(champion, Catalogue.from_dataset(data))
+    if champion is not None and (overlap is None or overlap >= MIN_OVERLAP):
+        scored[champion.label] = champion.directory
     for name, directory in scored.items():
         if name in taken:
             raise UserError(
@@ -99,16 +81,11 @@ def evaluate_ratings(
         infos[name] = info
         inputs[f"model:{name}"] = manifest.fingerprint
         scores.append(score_language_model(name, directory, task, examples, batch_size=config.batch_size))
-    challenger = config.challenger or list(runs)[-1]
-    if challenger not in runs:
-        raise UserError(
-            f"evaluate.challenger is {challenger!r}; the models are: {', '.join(runs)}",
-            code="evaluation.unknown_model",
-        )
+    challenger = named(config.challenger, "challenger", list(runs), default=list(runs)[-1])
     known = {champion.label: read_model(champion.directory)[0]} if champion else {}
     timestamps = task.timestamps_of([example.row for example in examples])
     trained_on = leaks(infos | known, data, config.split, timestamps)
-    floor = config.baseline or strongest_trivial(scores)
+    floor = strongest_trivial(scores)
     bootstrap = ClusterBootstrap(
         np.array([example.user_id for example in examples]), n_resamples=config.n_resamples, seed=config.seed
     )
@@ -137,12 +114,7 @@ def evaluate_ratings(
     )
     with writer:
         _write(evaluation, writer)
-    for name, metrics in evaluation.table.items():
-        logged = name.replace(" + ", "_").replace(" ", "_")
-        metric_logger.log_metrics(
-            {f"{logged}/{metric}": interval.value for metric, interval in metrics.items()}, 0
-        )
-    assert writer.manifest is not None
+    log_table(metric_logger, evaluation.table)
     return writer.manifest
 
 
@@ -151,11 +123,6 @@ def _comparisons(
 ) -> dict[str, list[dict[str, Any]]]:
     """Absolute error of every model minus that of the baseline, the champion: below 0 is better."""
     by_name = {score.name: score for score in scores}
-    if baseline not in by_name:
-        raise UserError(
-            f"EvaluateConfig.baseline is {baseline!r}; there are: {', '.join(by_name)}",
-            code="evaluation.unknown_baseline",
-        )
     references = {"against_baseline": baseline}
     if champion is not None:
         references["against_champion"] = champion.label
@@ -174,13 +141,6 @@ def _comparisons(
     }
 
 
-def _overlap(champion: Champion | None, data: Dataset) -> float | None:
-    """Share of the smaller catalogue that champion and dataset have in common; ``None``: not known."""
-    if champion is None or not (champion.directory / "items.parquet").is_file():
-        return None
-    return Catalogue.from_dataset(data).overlap(Catalogue.read(champion.directory / "items.parquet"))
-
-
 def _gate(
     config: EvaluateConfig,
     scores: list[RatingScores],
@@ -191,51 +151,24 @@ def _gate(
     overlap: float | None,
     trained_on: Mapping[str, np.ndarray],
 ) -> GateDecision:
-    negated = {score.name: -score.errors.absolute for score in scores}
-    readable = {score.name: 1.0 - float(score.errors.unparsable.mean()) for score in scores}
-    leaked = [trained_on[run] for run in runs if run in trained_on]
-    own = {runs[0]: np.logical_or.reduce(leaked)} if leaked else {}
-    holder = None
-    if champion is not None:
-        by_name = {score.name: score for score in scores}
-        scored = by_name.get(champion.label)
-        holder = ChampionScores(
-            name=champion.label,
-            version=champion.version,
-            values=negated.get(champion.label),
-            overlap=overlap,
-            unscorable=scored.errors.unparsable if scored else None,
-        )
-    return decide(
+    unparsable = {score.name: score.errors.unparsable for score in scores}
+    return decide_for(
+        config,
         metric=METRIC,
         users=np.array([example.user_id for example in examples]),
-        challenger=np.stack([negated[run] for run in runs]),
-        baselines={
-            name: negated[name] for name in baselines if config.floor == "strongest" or name in TRIVIAL
-        },
+        values={score.name: -score.errors.absolute for score in scores},
+        runs=runs,
+        baselines=[name for name in baselines if config.floor == "strongest" or name in TRIVIAL],
         trivial=TRIVIAL,
-        champion=holder,
-        trained_on={**trained_on, **own},
-        readable_share=min(readable[run] for run in runs),
-        min_readable_share=config.min_readable_share,
-        floor=config.floor,
-        margin=config.promotion_margin,
-        challenger_name=runs[0],
-        not_for_promotion=(
-            ""
-            if config.split == "test"
-            else f"the {config.split} split has been seen by training or model selection; evaluate on test"
-        ),
-        n_resamples=config.n_resamples,
-        seed=config.seed,
+        champion=champion,
+        overlap=overlap,
+        unscorable=unparsable.get(champion.label) if champion else None,
+        trained_on=trained_on,
+        readable_share=min(1.0 - float(unparsable[run].mean()) for run in runs),
     )
 
 
 def _write(evaluation: RatingEvaluation, writer: ArtifactWriter) -> None:
-    table = {
-        name: {metric: asdict(interval) for metric, interval in metrics.items()}
-        for name, metrics in evaluation.table.items()
-    }
     truth = np.array([example.rating for example in evaluation.examples])
     tables = {score.name: confusion(score.predicted, truth).tolist() for score in evaluation.scores}
     comparison = {
@@ -245,9 +178,7 @@ def _write(evaluation: RatingEvaluation, writer: ArtifactWriter) -> None:
         "warnings": evaluation.warnings,
         **evaluation.comparisons,
     }
-    for name, body in (("metrics.json", table), ("comparison.json", comparison), ("confusion.json", tables)):
-        (writer.path / name).write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    evaluation.gate.write(writer.path / "gate.json")
+    write_figures(writer.path, evaluation.table, evaluation.gate, comparison=comparison, confusion=tables)
     for score in evaluation.scores:
         _write_predictions(writer.path / f"predictions_{file_name(score.name)}.parquet", score, evaluation)
     write_rating_reports(evaluation, writer.path)

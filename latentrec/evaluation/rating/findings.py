@@ -57,7 +57,7 @@ def _what_it_does(challenger: RatingScores, median: RatingScores, truth: np.ndar
         if truth[read].std() > 0:
             said += f"; their correlation with the truth is {np.corrcoef(given, truth[read])[0, 1]:.2f}"
     else:
-        said = f"It gives {value:g} to every sample, which tells no user or item from another"
+        said = f"It gives {value:g} to every sample, the same for every user and item"
     own, constant = float(challenger.errors.absolute.mean()), float(median.errors.absolute.mean())
     relation = "as much as" if abs(own - constant) < 5e-5 else "less than" if own < constant else "more than"
     return [f"{said}. It errs by {own:.4f} on average, {relation} the global median ({constant:.4f})."]

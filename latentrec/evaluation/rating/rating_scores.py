@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from latentrec.core import UserError
+from latentrec.data import of_users_at_most
 from latentrec.metrics import ClusterBootstrap, Interval
-from latentrec.metrics.ratings import RatingErrors, rating_errors
+from latentrec.metrics.rating import RatingErrors, rating_errors
 from latentrec.models.rating.baselines import (
     BiasModel,
     GlobalMean,
@@ -173,10 +174,8 @@ def chosen_examples(task: RatingTask, split: str, *, max_users: int | None, seed
         UserError: nothing is left to evaluate on.
     """
     examples = task.examples(split)
-    users = np.unique([example.user_id for example in examples])
-    if max_users is not None and len(users) > max_users:
-        kept = set(np.random.default_rng(seed).choice(users, max_users, replace=False).tolist())
-        examples = [example for example in examples if example.user_id in kept]
+    kept = of_users_at_most(np.array([example.user_id for example in examples]), max_users, seed)
+    examples = [example for example, chosen in zip(examples, kept, strict=True) if chosen]
     if not examples:
         raise UserError(
             f"{task.dataset.directory}: the {split} split has no samples to evaluate on",

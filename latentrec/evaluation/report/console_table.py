@@ -26,3 +26,8 @@ def results_table(evaluation: str | Path) -> str:
         shown = (f"{cell['value']:.4f} [{cell['low']:.4f},{cell['high']:.4f}]" for cell in cells)
         lines.append(f"{name:<{width}}" + "".join(f"  {cell:>22}" for cell in shown))
     return "\n".join(lines)
+
+
+def group_name(model: str) -> str:
+    """A model's name as it stands in the name of a metric, ``user_item_bias/mae``: MLflow refuses a plus."""
+    return model.replace(" + ", "_").replace(" ", "_")

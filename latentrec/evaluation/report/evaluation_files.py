@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.evaluation.ranking.result import Evaluation, file_name
 from latentrec.evaluation.ranking.scoring import ModelScores, shown_lengths
 from latentrec.evaluation.ranking.tables import against
+from latentrec.evaluation.report.console_table import group_name
 from latentrec.evaluation.report.ranking_report import write_reports
+from latentrec.metrics import Interval
 from latentrec.storage import ArtifactWriter
+from latentrec.training.common.metric_logger import MetricLogger
+
+Table = Mapping[str, Mapping[str, Interval]]
 
 
 def write_evaluation(evaluation: Evaluation, writer: ArtifactWriter) -> None:
@@ -22,10 +30,6 @@ def write_evaluation(evaluation: Evaluation, writer: ArtifactWriter) -> None:
 
     ``served_as`` in the manifest is how each model was decoded: registration serves the challenger so.
     """
-    table = {
-        name: {metric: asdict(interval) for metric, interval in metrics.items()}
-        for name, metrics in evaluation.table.items()
-    }
     comparison = {
         "models": [model.name for model in evaluation.models],
         "baseline": evaluation.baseline,
@@ -38,9 +42,7 @@ def write_evaluation(evaluation: Evaluation, writer: ArtifactWriter) -> None:
         "warnings": evaluation.warnings,
     }
     costs = {name: asdict(cost) for name, cost in evaluation.costs.items()}
-    for name, body in (("metrics.json", table), ("comparison.json", comparison), ("costs.json", costs)):
-        (writer.path / name).write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    evaluation.gate.write(writer.path / "gate.json")
+    write_figures(writer.path, evaluation.table, evaluation.gate, comparison=comparison, costs=costs)
     for model in evaluation.models:
         _write_predictions(writer.path / f"predictions_{file_name(model.name)}.parquet", model, evaluation)
     write_reports(evaluation, writer.path)
@@ -56,6 +58,25 @@ def write_evaluation(evaluation: Evaluation, writer: ArtifactWriter) -> None:
         "served_as": {name: options.to_config() for name, options in evaluation.served_as.items()},
         "assistant": evaluation.assistant,
     }
+
+
+def write_figures(directory: Path, table: Table, gate: GateDecision, **bodies: Any) -> None:
+    """Write ``metrics.json``, ``gate.json`` and a JSON file for each of ``bodies``."""
+    bodies["metrics"] = {
+        name: {metric: asdict(interval) for metric, interval in metrics.items()}
+        for name, metrics in table.items()
+    }
+    for name, body in bodies.items():
+        text = json.dumps(body, indent=2, sort_keys=True) + "\n"
+        (directory / f"{name}.json").write_text(text, encoding="utf-8")
+    gate.write(directory / "gate.json")
+
+
+def log_table(metric_logger: MetricLogger, table: Table) -> None:
+    """Log every figure as ``<model>/<metric>``."""
+    for name, metrics in table.items():
+        figures = {f"{group_name(name)}/{metric}": interval.value for metric, interval in metrics.items()}
+        metric_logger.log_metrics(figures, 0)
 
 
 def _write_predictions(path: Path, model: ModelScores, evaluation: Evaluation) -> None:

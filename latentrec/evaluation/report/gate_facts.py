@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 
 
 def gate_sentence(gate: GateDecision) -> str:

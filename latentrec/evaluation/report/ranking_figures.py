@@ -167,8 +167,6 @@ def cost_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     for name, cost in evaluation.costs.items():
         cells = [f"{cost.latency_ms_p50:.2f} ms", f"{cost.latency_ms_p99:.2f} ms"]
         cells += [f"{cost.phases_ms[phase]:.2f} ms" if phase in cost.phases_ms else "–" for phase in PHASES]
-        if evaluation.config.chain_of_thought_tokens:
-            cells.append(f"+{cost.chain_of_thought_ms:,.0f} ms" if cost.chain_of_thought_ms else "–")
         rows.append({"name": name, "cells": [*cells, f"{cost.users_per_second:,.0f}"]})
     return rows
 

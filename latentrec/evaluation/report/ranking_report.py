@@ -69,7 +69,6 @@ def _context(evaluation: Evaluation) -> dict[str, Any]:
         "costs": cost_rows(evaluation),
         "latency_svg": latency_svg(evaluation),
         "phases": PHASE_COLORS,
-        "chain_of_thought": evaluation.config.chain_of_thought_tokens,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "batch_size": evaluation.config.batch_size,
         "users": _users(evaluation),

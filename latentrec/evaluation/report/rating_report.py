@@ -18,12 +18,12 @@ from latentrec.core import charts
 from latentrec.core.html_page import render_markdown, render_page
 from latentrec.data.dataset import Dataset
 from latentrec.evaluation.evaluate_config import EvaluateConfig
-from latentrec.evaluation.gate import GateDecision
+from latentrec.evaluation.gate_decision import GateDecision
 from latentrec.evaluation.rating.findings import against_the_floor, by_name, where_it_began
 from latentrec.evaluation.rating.rating_scores import RatingScores
 from latentrec.evaluation.report.gate_facts import gate_facts, gate_sentence
 from latentrec.metrics import Interval
-from latentrec.metrics.ratings import confusion
+from latentrec.metrics.rating import confusion
 from latentrec.models import ModelInfo, read_curve
 from latentrec.prompts.rating_examples import RatingExample
 from latentrec.prompts.rating_format import FAULTS
@@ -106,10 +106,10 @@ def _context(evaluation: RatingEvaluation) -> dict[str, Any]:
 
 def _setting(evaluation: RatingEvaluation) -> str:
     users = len({example.user_id for example in evaluation.examples})
-    train_end = evaluation.dataset.manifest.extra.get("train_end")
-    until = f"; training ends {datetime.fromtimestamp(train_end, UTC):%Y-%m-%d}" if train_end else ""
+    train_end = datetime.fromtimestamp(evaluation.dataset.train_end, UTC)
     return (
-        f"{len(evaluation.examples):,} {evaluation.config.split} ratings of {users:,} users{until}. "
+        f"{len(evaluation.examples):,} {evaluation.config.split} ratings of {users:,} users; "
+        f"training ends {train_end:%Y-%m-%d}. "
         f"Dataset {evaluation.dataset.fingerprint[:12]}."
     )
 

@@ -7,7 +7,6 @@ from latentrec.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from latentrec.models.latentr3.allowed_tokens import AllowedTokens
     from latentrec.models.latentr3.answer_likelihood import IGNORED, AllowedTokensOf, read_before
-    from latentrec.models.latentr3.backbone import Backbone
     from latentrec.models.latentr3.backbone_source import load_backbone, load_pretrained
     from latentrec.models.latentr3.directory import LoadedLatentR3, architecture, load_latentr3, save_latentr3
     from latentrec.models.latentr3.kv_cache import KeyValues
@@ -21,18 +20,14 @@ if TYPE_CHECKING:
         PromptState,
     )
     from latentrec.models.latentr3.tree_mask import PADDING, TRUNK
-    from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 
 __all__ = [
-    "ANSWER_READS",
     "IGNORED",
-    "LATENT_SOURCES",
     "PADDING",
     "TRUNK",
     "AllowedTokens",
     "AllowedTokensOf",
     "AnswerIndices",
-    "Backbone",
     "Branches",
     "DecodingState",
     "KeyValues",
@@ -54,7 +49,6 @@ __getattr__ = lazy_exports(
     {
         "allowed_tokens": ("AllowedTokens",),
         "answer_likelihood": ("IGNORED", "AllowedTokensOf", "read_before"),
-        "backbone": ("Backbone",),
         "backbone_source": (
             "load_backbone",
             "load_pretrained",
@@ -76,6 +70,5 @@ __getattr__ = lazy_exports(
             "PromptState",
         ),
         "tree_mask": ("PADDING", "TRUNK"),
-        "variants": ("ANSWER_READS", "LATENT_SOURCES"),
     },
 )

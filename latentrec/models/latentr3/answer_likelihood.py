@@ -44,7 +44,7 @@ class AnswerLikelihood:
             rollout: their latents, for M branches.
             answers_BML: answer ids, right-padded with ``IGNORED``; M may be 1 for an answer that all share.
             embeds_BMSD: embeddings of all but the last, where they were looked up already.
-            indices: where the answers' tokens stand, where it is known on the host.
+            indices: where the answers' tokens stand, where it is known on the CPU.
             allowed_tokens: among what each token's probability is taken; ``None``: the vocabulary.
         """
         hidden_nD, labels_n, counted_BML = self.answer_hidden(

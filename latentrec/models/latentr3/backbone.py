@@ -92,7 +92,7 @@ class Backbone(nn.Module):
             prefix: what was read before.
             real_BS: bool, positions that hold tokens (``None``: all). The others are not computed, and what
                 is returned there has no meaning.
-            real_n: int64, the same positions as indices into (B × S), where they are known on the host:
+            real_n: int64, the same positions as indices into (B × S), where they are known on the CPU:
                 finding them would wait for the device.
 
         Returns:

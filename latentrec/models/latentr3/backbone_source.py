@@ -31,7 +31,7 @@ _CONVERTED = "converted"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_backbone(source: str, *, texts: Sequence[str], seed: int, dtype: str = "float32") -> tuple[Any, Any]:
+def load_backbone(source: str, *, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
     """Load or make a backbone and its tokenizer.
 
     Args:
@@ -39,7 +39,6 @@ def load_backbone(source: str, *, texts: Sequence[str], seed: int, dtype: str = 
             ``gs://…`` of either, or a hub id.
         texts: for presets, what the tokenizer learns from.
         seed: for presets, of the weights.
-        dtype: of the weights, ``float32`` or ``bfloat16``.
 
     Returns:
         An ``AutoModelForCausalLM`` in evaluation mode and its tokenizer.
@@ -49,9 +48,8 @@ def load_backbone(source: str, *, texts: Sequence[str], seed: int, dtype: str = 
             checkpoint; no end-of-sequence token.
     """
     if source in PRESETS:
-        model, tokenizer = build_preset(source, texts, seed=seed)
-        return model.to(DTYPES[dtype]), tokenizer
-    return load_trained(source, dtype=dtype)
+        return build_preset(source, texts, seed=seed)
+    return load_trained(source)
 
 
 def load_trained(source: str, *, dtype: str = "float32") -> tuple[Any, Any]:
@@ -146,7 +144,7 @@ def load_pretrained(
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         raise UserError(
-            f"backbone '{name}': the tokenizer knows {len(tokenizer):,} tokens, the model has embeddings for "
+            f"backbone '{name}': the tokenizer has {len(tokenizer):,} tokens, the model has embeddings for "
             f"{embeddings.num_embeddings:,}; tokenizer and model do not belong together",
             code="backbone.vocabulary_too_small",
         )

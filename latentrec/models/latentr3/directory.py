@@ -62,21 +62,21 @@ def save_latentr3(model: LatentR3Model, tokenizer: Any, directory: Path) -> None
             save_file(weights, directory / file)
 
 
-def load_latentr3(directory: str | Path, *, verify: bool = True, dtype: str = "float32") -> LoadedLatentR3:
+def load_latentr3(directory: str | Path) -> LoadedLatentR3:
     """Load a model directory of this system (stage 1, stage 2, or N = 0); only the files that it lists.
 
     Raises:
         UserError: not a finished LatentR³ model directory, or changed since it was written.
     """
     directory = Path(directory)
-    info, manifest = read_model(directory, verify=verify)
+    info, manifest = read_model(directory)
     if info.system != "latentr3":
         raise UserError(
             f"{directory} holds a '{info.system}' model, expected 'latentr3'", code="model.other_kind"
         )
     shape = info.architecture
     with listed_files(directory, manifest) as listed:
-        backbone, tokenizer = load_pretrained(listed / BACKBONE, dtype=dtype, named=str(directory / BACKBONE))
+        backbone, tokenizer = load_pretrained(listed / BACKBONE, named=str(directory / BACKBONE))
         model = LatentR3Model(
             backbone,
             n_latents=shape["n_latents"],

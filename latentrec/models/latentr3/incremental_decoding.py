@@ -23,26 +23,17 @@ class IncrementalDecoding:
     roll_out: Callable[..., LatentRollout]
 
     @torch.no_grad()
-    def start_decoding(
-        self,
-        input_ids_BT: Tensor,
-        attention_mask_BT: Tensor | None = None,
-        *,
-        latents_BND: Tensor | None = None,
-    ) -> DecodingState:
-        """Read prompts, think, and give the logits of the answer's first token.
-
-        Args:
-            input_ids_BT, attention_mask_BT: as in :meth:`encode_prompt`.
-            latents_BND: latents to be used in place of the model's own (controls: mean, another sample's).
-        """
-        return self.begin_answer(self.encode_prompt(input_ids_BT, attention_mask_BT), latents_BND=latents_BND)
+    def start_decoding(self, input_ids_BT: Tensor, attention_mask_BT: Tensor | None = None) -> DecodingState:
+        """Read prompts (as :meth:`encode_prompt`), think, and give the logits of the answer's first token."""
+        return self.begin_answer(self.encode_prompt(input_ids_BT, attention_mask_BT))
 
     @torch.no_grad()
     def begin_answer(self, state: PromptState, *, latents_BND: Tensor | None = None) -> DecodingState:
         """Think after prompts that were read, and give the logits of the answer's first token.
 
-        Arguments as in :meth:`start_decoding`; apart from it so that the phases can be timed.
+        Args:
+            state: of the prompts.
+            latents_BND: latents to be used in place of the model's own (controls: mean, another sample's).
         """
         actions = None if latents_BND is None else latents_BND[:, None]
         rollout = self.roll_out(state, actions_BMND=actions)

@@ -52,7 +52,7 @@ class KeyValues:
 
 
 class PassCache(DynamicCache):
-    """The cache object handed to the backbone for one pass: reads a prefix, records what is new."""
+    """The cache object passed to the backbone for one pass: reads a prefix, records what is new."""
 
     def __init__(self, prefix: KeyValues | None, n_layers: int, real: UnpaddedRows | None = None):
         """Stand on ``prefix``; ``None`` is an empty one. ``real``: states come flat and are kept in rows."""

@@ -5,7 +5,7 @@ prompt. One head, three ``Linear(d, d)`` with bias, a rotary embedding of its ow
 dimension d, positions from 0 over the prompt's real tokens); no output projection, residual or norm.
 It has 3 (d² + d) parameters: 7,082,496 at d = 1536.
 
-``width`` other than d is an option of ours: the attention then lives in its own width w, and an output
+``width`` other than d is an option of ours: the attention then has its own width w, and an output
 projection ``Linear(w, d)`` brings the latent back to the size of an input embedding.
 
 Weights sum to one, so ``Σ w_t (W_v h_t + b_v) = W_v (Σ w_t h_t) + b_v``: hidden states are averaged first,

@@ -73,7 +73,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class AnswerIndices:
-    """Where the tokens of answers (B, M, L) stand, found on the host so that no step waits for the device.
+    """Where the tokens of answers (B, M, L) stand, found on the CPU so that no step waits for the GPU.
 
     Attributes:
         counted_n: int64, indices into (B × M × L) of the tokens, ascending.

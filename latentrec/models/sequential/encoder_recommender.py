@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentrec.catalog import Catalogue
+from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
-from latentrec.models.model_directory import read_model
+from latentrec.models.model_directory import ModelInfo, read_model
 from latentrec.models.recommender import Ranking
 from latentrec.models.sequential.encoder import SequenceEncoder, pad_right
 from latentrec.models.sequential.encoders import ENCODERS, build_encoder
@@ -79,10 +79,10 @@ class SequentialRecommender:
                 f"{directory} holds a {info.system} model, expected one of {', '.join(sorted(ENCODERS))}",
                 code="model.other_kind",
             )
-        encoder = build_encoder(info.system, info.architecture)
+        encoder = encoder_of(info, directory)
         encoder.load_state_dict(load_file(directory / WEIGHTS))
         encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-        trained = Catalogue.read(directory / "items.parquet")
+        trained = Catalogue.read(directory / ITEMS_FILE)
         return cls(encoder, trained, catalogue, name=name or info.system)
 
     def rank(
@@ -117,6 +117,21 @@ class SequentialRecommender:
         """The items of one history that the model was trained on, in its ids."""
         ids = self.trained_ids[np.asarray(history, dtype=np.int64)]
         return ids[ids >= 0]
+
+
+def encoder_of(info: ModelInfo, directory: str | Path) -> SequenceEncoder:
+    """The untrained encoder that a model directory describes.
+
+    Raises:
+        UserError: an earlier version described it otherwise.
+    """
+    try:
+        return build_encoder(info.system, info.architecture)
+    except UserError as error:
+        raise UserError(
+            f"{directory} was written by another version ({error}); train the model again",
+            code="manifest.other_version",
+        ) from None
 
 
 def save_encoder(encoder: SequenceEncoder, directory: Path) -> None:

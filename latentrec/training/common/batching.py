@@ -17,13 +17,13 @@ class LengthGroupedBatchSampler:
 
     The optimizer batches of an epoch depend on seed and epoch only. Rows of like length stand together:
     a shuffled epoch is cut into windows of a few batches and each window is sorted by length. An optimizer
-    batch is then dealt out to ``micro_batches`` (processes × accumulation steps), neighbors together.
+    batch is then split into ``micro_batches`` (processes × accumulation steps) of neighbors.
 
     Args:
         lengths: of each row, in tokens: what a process's share is measured in.
         weights: samples that each row holds.
-        batch_size: samples of an optimizer batch (rows are not torn apart, so a batch may hold a few fewer).
-        micro_batches: parts that it is dealt out to.
+        batch_size: samples of an optimizer batch (rows are not split, so a batch may hold a few fewer).
+        micro_batches: parts that it is split into.
         seed: of the order.
         alike: rows of the same value stand together (rows with as many branches, say), before length.
     """

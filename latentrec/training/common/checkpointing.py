@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from latentrec.core import Interrupted
 from latentrec.storage.checkpoints import CheckpointInfo, CheckpointStore, StaleAttempt
+from latentrec.training.common.world import is_first_process
 
 _TENSOR = "$tensor"
 _TUPLE = "$tuple"
@@ -86,15 +87,18 @@ class Checkpoints:
         root: ``--checkpoint-root``; ``None`` keeps them in a temporary directory for as long as this object
             lives, so that the best can be restored but a restart begins anew.
         step, config, dataset, parent: the work, as :meth:`CheckpointStore.for_work` takes it.
+
+    Attributes:
         main: whether this process writes (rank 0).
+        kept: whether a restart finds them.
+
+    As a context they are removed at the end of a body that has succeeded: the output is complete then.
     """
 
-    def __init__(
-        self, root: str | None, *, step: str, config: Any, dataset: str, parent: str | None, main: bool = True
-    ):
-        """Open the store, and become its writer on the main process."""
+    def __init__(self, root: str | None, *, step: str, config: Any, dataset: str, parent: str | None):
+        """Open the store, and become its writer on the first process."""
         self._temporary = Path(tempfile.mkdtemp(prefix=f"latentrec-{step}-"))
-        self.main = main
+        self.main = is_first_process()
         self.kept = root is not None
         self._store = CheckpointStore.for_work(
             str(self._temporary / "store") if root is None else root,
@@ -102,8 +106,20 @@ class Checkpoints:
             config=config,
             dataset=dataset,
             parent=parent,
-            acquire=main,
+            acquire=self.main,
         )
+
+    def __enter__(self) -> Checkpoints:
+        """They are open already."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Clear after success, and close."""
+        try:
+            if kind is None:
+                self.clear()
+        finally:
+            self.close()
 
     def save(
         self, step: int, write: Callable[[Path], None], *, metadata: dict[str, Any], best: bool = False

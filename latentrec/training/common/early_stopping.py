@@ -101,7 +101,7 @@ class EarlyStopping:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up where :meth:`state` left off."""
+        """Restore what :meth:`state` gave."""
         self.history = list(state["history"])
         self.best_step = state["best_step"]
         self.best_metrics = dict(state["best_metrics"])

@@ -1,4 +1,4 @@
-"""Where a trainer's figures go while it runs. ``tracking`` implements it; trainers know nothing of MLflow."""
+"""Where a trainer's figures go while it runs; ``tracking`` implements it, over MLflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class MetricLogger(Protocol):
-    """Receives what a step has to tell; never raises and never blocks for long."""
+    """Receives a step's metrics, settings and files; never raises and never blocks for long."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Figures at one training step, e.g. ``{"train/loss": 2.31}``. Non-finite values are dropped."""
@@ -34,3 +34,7 @@ class NullMetricLogger:
 
     def log_artifact(self, path: str | Path) -> None:
         """Do nothing."""
+
+
+NO_METRICS: MetricLogger = NullMetricLogger()
+"""The default of every trainer."""

@@ -8,16 +8,13 @@ same steps with the same numbers.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from latentrec.core import progress
 from latentrec.training.common.checkpointing import (
     Checkpoints,
     Interruption,
@@ -29,6 +26,7 @@ from latentrec.training.common.checkpointing import (
 from latentrec.training.common.divergence import check_finite
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.progress_bar import ProgressBar
 from latentrec.training.common.sharding import (
     is_sharded,
     optimizer_state_for,
@@ -61,7 +59,7 @@ class ResumableTrainerMixin(TransformersHooks):
         on_step: Callable[[], dict[str, float]] | None = None,
         metric_names: Mapping[str, str] | None = None,
     ) -> None:
-        """Hand in what a training needs besides its engine.
+        """Set what a training needs besides its engine.
 
         Args:
             checkpoints: where to save and what to resume from.
@@ -92,7 +90,7 @@ class ResumableTrainerMixin(TransformersHooks):
         trainer: Any = self
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_ResumableCallback(self, label))
+        trainer.add_callback(ProgressBar(self, label))
 
     def run(self) -> None:
         """Train to the end, from the newest checkpoint where there is one; then restore the best weights.
@@ -307,47 +305,3 @@ class ResumableTrainerMixin(TransformersHooks):
             return flag
         mine = torch.tensor(float(flag), device=trainer.args.device)
         return bool(trainer.accelerator.reduce(mine, reduction="sum") > 0)
-
-
-class _ResumableCallback(TrainerCallback):
-    """Shows progress and restores running figures when a training begins."""
-
-    def __init__(self, trainer: ResumableTrainerMixin, label: str):
-        self._trainer = trainer
-        self._label = label
-        self._context: Any = None
-        self._bar: Any = None
-        self._begin = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer.begin()
-        if state.is_world_process_zero:
-            begun = float(state.global_step)
-            self._context = progress(self._label, state.max_steps, "steps", initial=begun)
-            self._bar = self._context.__enter__()
-        self._begin = time.monotonic()
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        batch_sampler = self._trainer.batch_sampler
-        if batch_sampler is None:
-            return
-        batch_sampler.set_epoch(state.global_step // batch_sampler.steps_per_epoch)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._bar is not None:
-            self._bar.update(1)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        if self._trainer.metric_names is not None:
-            self._trainer.log_training_metrics(logs)
-        if self._bar is not None:
-            shown = (
-                self._trainer.selected_metrics(logs) if self._trainer.metric_names else {"loss": logs["loss"]}
-            )
-            self._bar.set_postfix_str(" ".join(f"{name} {value:.4f}" for name, value in shown.items()))
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._context is not None:
-            self._context.__exit__(None, None, None)

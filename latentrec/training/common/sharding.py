@@ -38,7 +38,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def reshard(model: nn.Module) -> None:
-    """Let go of what the last pass has gathered, so that the parameters are the optimizer's again."""
+    """Free what the last pass has gathered, so that the parameters are the optimizer's again."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""What both stages of LatentR³ tell their engine, ``transformers.Trainer`` or trl's trainer on top of it."""
+"""Arguments of ``transformers.Trainer`` and of trl's trainers on top of it, and adapters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from latentrec.core.host import return_freed_memory
+from latentrec.core.process import return_freed_memory
 
 _log = logging.getLogger(__name__)
 
@@ -18,12 +18,25 @@ def training_arguments(config: Any, directory: str, *, epochs: float, **more: An
     return TrainingArguments(**engine_options(config, directory, epochs=epochs), **more)
 
 
-def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
-    """What both stages tell their engine."""
-    cuda = torch.cuda.is_available()
+def common_options(directory: str, seed: int) -> dict[str, Any]:
+    """Arguments of every trainer; our mixin logs and saves."""
     return_freed_memory()
+    cuda = torch.cuda.is_available()
     return {
         "output_dir": directory,
+        "seed": seed,
+        "report_to": [],
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "use_cpu": not cuda,
+        "dataloader_pin_memory": cuda,
+    }
+
+
+def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, Any]:
+    """Arguments of both stages of LatentR³."""
+    cuda = torch.cuda.is_available()
+    return common_options(directory, config.seed) | {
         "num_train_epochs": epochs,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "learning_rate": config.learning_rate,
@@ -37,17 +50,20 @@ def engine_options(config: Any, directory: str, *, epochs: float) -> dict[str, A
         "logging_strategy": "steps",
         "logging_steps": config.logging_steps,
         "logging_nan_inf_filter": False,
-        "save_strategy": "no",
         "eval_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "seed": config.seed,
         "remove_unused_columns": False,
-        "use_cpu": not cuda,
         "ddp_find_unused_parameters": False,
         "accelerator_config": {"even_batches": False},
-        "dataloader_pin_memory": cuda,
     }
+
+
+def lora(rank: int, alpha: int) -> Any:
+    """peft's settings of adapters on every linear layer; ``None`` for rank 0, which trains all weights."""
+    if not rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def bf16_is_native() -> bool:

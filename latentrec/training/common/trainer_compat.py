@@ -91,7 +91,7 @@ class CountedItems(ABC):
 class RolloutHooks(ABC):
     """Mixin before a ``trl.GRPOTrainer`` whose action is no text."""
 
-    # trl generates text, and `rollout_func` can carry no tensor to the loss: latents, noise and their means
+    # trl generates text, and `rollout_func` can pass no tensor to the loss: latents, noise and their means
     # are made and used by these two, and the order of prompts and copies is our batch sampler's.
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         return self.train_sampler()

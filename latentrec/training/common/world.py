@@ -5,10 +5,39 @@ from __future__ import annotations
 import os
 import sys
 
+from latentrec.core import UserError
+
 
 def world_size() -> int:
     """Processes of this training: ``WORLD_SIZE`` of ``torchrun`` or ``accelerate launch``, else 1."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this process writes checkpoints and outputs: rank 0 of several, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_share(what: str, total: int, processes: int, passes: str, count: int, *, unit: int = 1) -> None:
+    """Refuse an optimizer batch that the processes cannot share evenly.
+
+    Args:
+        what: the field and its value, for the message: ``sft.batch_size is 100``.
+        total: rows of the batch.
+        processes: of this training.
+        passes, count: name and value of the field that divides each process's share.
+        unit: what one row counts in the field, where it counts something smaller.
+
+    Raises:
+        UserError: ``total`` is no multiple of ``processes`` × ``count``.
+    """
+    share = processes * count
+    if total % share:
+        raise UserError(
+            f"{what}, which {processes} processes x {passes} {count} cannot share evenly; use a multiple of "
+            f"{share * unit}",
+            code="config.conflict",
+        )
 
 
 def leave_process_group() -> None:

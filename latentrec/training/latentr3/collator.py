@@ -255,7 +255,7 @@ def has_title(labels_BML: Tensor) -> Tensor:
 
 
 def with_indices(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A finished batch, still on the host, with the places of its tokens: no step waits for the device."""
+    """A finished batch, still on the CPU, with the places of its tokens: no step waits for the GPU."""
     real_BT = batch["segments"] != PADDING if "segments" in batch else batch["attention_mask"] != 0
     counted_BML = batch["labels"] != IGNORED
     return batch | {

@@ -21,7 +21,7 @@ from latentrec.models.latentr3 import LoadedLatentR3
 from latentrec.storage import Manifest, check_output
 from latentrec.training.common.batching import LengthGroupedPromptSampler
 from latentrec.training.common.early_stopping import LOSS
-from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.common.trainer_arguments import engine_options
 from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
@@ -39,7 +39,7 @@ def train_grpo(
     dataset: str | Path,
     model: str | Path,
     output: str | Path,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Train stage 2 on noised latents and write the model directory.
@@ -83,7 +83,7 @@ def train_grpo(
 
 
 def _best_of_rates(config: LatentGRPOConfig, stage: Stage2, output: str | Path) -> Manifest | None:
-    """Train at each learning rate from the same stage 1; write the one that validation likes best."""
+    """Train at each learning rate from the same stage 1; write the one that is best on validation."""
     metric_for_best_model = str(config.metric_for_best_model)
     sign = -1 if metric_for_best_model == LOSS else 1
     chosen: tuple[LatentGRPOConfig, TrainedStage, dict[str, torch.Tensor]] | None = None
@@ -120,7 +120,8 @@ def _engine(config: LatentGRPOConfig, stage: Stage2, loaded: LoadedLatentR3, scr
     from datasets import Dataset as Rows
     from trl import GRPOConfig as TrlConfig
 
-    from latentrec.training.latentr3.grpo_trainer import LatentGRPOTrainer, Policy
+    from latentrec.training.latentr3.grpo_trainer import LatentGRPOTrainer
+    from latentrec.training.latentr3.latent_policy import Policy
 
     batch_sampler = LengthGroupedPromptSampler(
         stage.train_tokens.prompt_lengths,

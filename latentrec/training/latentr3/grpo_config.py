@@ -10,6 +10,7 @@ from latentrec.core import UserError
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveFloat, PositiveInt
 from latentrec.data.time_range import check_time_range
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
+from latentrec.training.common.world import check_share
 from latentrec.training.latentr3.stage_2_config import Stage2Config
 
 REWARDS = ("perplexity", "nll", "clipped_perplexity", "exact_match", "ndcg")
@@ -189,16 +190,16 @@ class LatentGRPOConfig(Stage2Config):
         return [self.replace(learning_rate=rate, learning_rates=(rate,)) for rate in rates]
 
     def check_world(self, processes: int) -> None:
-        """Refuse a batch that cannot be dealt out evenly.
+        """Refuse a batch that processes and micro-batches cannot share evenly.
 
         Raises:
-            UserError: the prompts of a batch are not divisible by processes × gradient_accumulation_steps.
+            UserError: see :func:`check_share`.
         """
-        micro_batches = processes * self.gradient_accumulation_steps
-        if self.prompts_per_step % micro_batches:
-            raise UserError(
-                f"grpo.batch_size is {self.batch_size} copies of {self.prompts_per_step} prompts, which "
-                f"{processes} processes x gradient_accumulation_steps {self.gradient_accumulation_steps} "
-                f"cannot share evenly; use a multiple of {micro_batches * self.num_generations}",
-                code="config.conflict",
-            )
+        check_share(
+            f"grpo.batch_size is {self.batch_size} copies of {self.prompts_per_step} prompts",
+            self.prompts_per_step,
+            processes,
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+            unit=self.num_generations,
+        )

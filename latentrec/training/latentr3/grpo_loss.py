@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentrec.training.common.policy_gradient import group_advantage
+
 PROMPTS_OF_A_MICROBATCH = 2
 """Each of the authors' two processes has one prompt with its copies; rewards are gathered over both."""
 EPSILON = 1e-6
 PERPLEXITY_LIMIT = 100.0
-"""Largest perplexity that reward ``clipped_perplexity`` tells apart."""
+"""Reward ``clipped_perplexity`` clips perplexities to this."""
 
 
 def likelihood_reward(kind: str, log_probs_PKL: Tensor, counted_PL: Tensor) -> Tensor:
@@ -45,8 +47,7 @@ def advantages(rewards_PK: Tensor, baseline: str) -> Tensor:
         centered_PK = rewards_PK - rewards_PK[:, 0].mean()
         return centered_PK / (centered_PK.norm() + EPSILON)
     if baseline == "group":
-        centered_PK = rewards_PK - rewards_PK.mean(dim=1, keepdim=True)
-        return centered_PK / (rewards_PK.std(dim=1, keepdim=True) + 1e-4)
+        return group_advantage(rewards_PK, dim=1)
     assert baseline == "own", baseline
     gain_PK = rewards_PK - rewards_PK[:, :1]
     return gain_PK / (gain_PK.square().mean().sqrt() + EPSILON)
@@ -104,14 +105,8 @@ def gaussian_kl(means: Tensor, reference_means: Tensor, sigma: Tensor) -> Tensor
     return (means - reference_means).float().square().sum(dim=(-2, -1)) / (2 * sigma**2)
 
 
-def token_kl(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
-    """trl's estimator of KL(π ‖ π_ref) for each token: ``e^δ − δ − 1`` with ``δ = log π_ref − log π``."""
-    delta = reference_log_probs - log_probs
-    return torch.exp(delta) - delta - 1
-
-
-def concentration(advantages_PK: Tensor, share: float = 0.01) -> Tensor:
-    """Share of ``ΣA²`` that the heaviest ``share`` of the prompts (at least one) carries."""
+def concentration(advantages_PK: Tensor) -> Tensor:
+    """Share of ``ΣA²`` that the heaviest hundredth of the prompts (at least one) has."""
     mass_P = advantages_PK.square().sum(dim=1)
-    heaviest = max(1, round(share * len(mass_P)))
+    heaviest = max(1, round(0.01 * len(mass_P)))
     return mass_P.topk(heaviest).values.sum() / mass_P.sum().clamp(min=1e-20)

@@ -11,7 +11,6 @@ kept beside the copies, those of the loss pass.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from typing import Any
 
@@ -20,48 +19,17 @@ import torch
 from torch import Tensor, nn
 from trl import GRPOTrainer
 
-from latentrec.models.latentr3 import (
-    IGNORED,
-    Branches,
-    KeyValues,
-    LatentR3Model,
-    LatentRollout,
-    PromptState,
-)
+from latentrec.models.latentr3 import IGNORED, LatentR3Model, LatentRollout, PromptState
+from latentrec.training.common.policy_gradient import kl_estimate
 from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 from latentrec.training.common.trainer_compat import RolloutHooks
 from latentrec.training.latentr3 import grpo_loss as objective
 from latentrec.training.latentr3.collator import NextItemTokens, plain_batch
 from latentrec.training.latentr3.gradient_diagnostics import GradientCosines
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
+from latentrec.training.latentr3.latent_policy import batch_of_state, frozen_copy, state_of_batch
 from latentrec.training.latentr3.text_model import Throughput
 from latentrec.training.latentr3.validation_ranking import NdcgReward
-
-
-class Policy(nn.Module):
-    """LatentR³ with the few attributes that trl's trainer expects of a transformers model."""
-
-    def __init__(self, latentr3: LatentR3Model):
-        """Wrap; weights are shared."""
-        super().__init__()
-        self.latentr3 = latentr3
-        self.config = latentr3.backbone.model.config
-        self.generation_config = latentr3.backbone.model.generation_config
-        self.warnings_issued: dict[str, bool] = {}
-
-    def add_model_tags(self, tags: Any) -> None:
-        """Do nothing: trl would tag its own model card; ours is written at registration."""
-
-    def forward(self, task: Any) -> Any:
-        """Run ``task`` on the model."""
-        return task(self.latentr3)
-
-    def train(self, mode: bool = True) -> Policy:
-        """Only what learns leaves evaluation mode: a frozen backbone has no dropout."""
-        super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.latentr3.backbone.parameters()):
-            self.latentr3.backbone.eval()
-        return self
 
 
 class LatentGRPOTrainer(RolloutHooks, ResumableTrainerMixin, GRPOTrainer):
@@ -87,7 +55,7 @@ class LatentGRPOTrainer(RolloutHooks, ResumableTrainerMixin, GRPOTrainer):
         super().__init__(reward_funcs=[no_reward], **options)
         policy: Any = self.model
         self._latentr3: LatentR3Model = policy.latentr3
-        self._reference = _frozen_copy(self._latentr3, config) if config.beta else None
+        self._reference = frozen_copy(self._latentr3, config.train_backbone) if config.beta else None
         self._cosines = None
         if config.diagnostics_every:
             self._cosines = GradientCosines(self._latentr3, tokens.allowed_tokens)
@@ -203,7 +171,7 @@ class LatentGRPOTrainer(RolloutHooks, ResumableTrainerMixin, GRPOTrainer):
         loss = objective.prompt_token_means(surrogate, counted_PL).sum() / prompts
         figures = {"clip_share": active[counted].float().mean(), "ratio": log_ratio[counted].exp().mean()}
         if config.beta:
-            kl = objective.token_kl(log_probs_PKL, inputs["reference_log_probs"])
+            kl = kl_estimate(log_probs_PKL, inputs["reference_log_probs"])
             loss = loss + config.beta * objective.prompt_token_means(kl, counted_PL).sum() / prompts
             figures["kl"] = kl[counted].mean()
         return loss, {name: value.detach() for name, value in figures.items()}
@@ -242,7 +210,7 @@ class LatentGRPOTrainer(RolloutHooks, ResumableTrainerMixin, GRPOTrainer):
     def _noise(self, state: PromptState, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Noise of each copy (P, K, N, d), none on the first, and σ (P, 1).
 
-        Drawn for (seed, rollout, sample), so it does not depend on how prompts are dealt out.
+        Drawn for (seed, rollout, sample), so it does not depend on which process has a prompt.
         """
         config, model = self._latent_config, self._latentr3
         shape = (config.num_generations, model.n_latents, model.backbone.hidden_size)
@@ -323,47 +291,6 @@ class LatentGRPOTrainer(RolloutHooks, ResumableTrainerMixin, GRPOTrainer):
         }
         for name, value in figures.items():
             self.note_metric(name, float(value))
-
-
-def batch_of_state(state: PromptState, batch: dict[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """A prompt state as tensors whose first dimension is the prompts, as trl splits and shuffles them.
-
-    Where the backbone learns (``keep`` false) the prompts must be read again, with gradient.
-    """
-    tensors = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    if keep:
-        tensors |= {"hidden": state.hidden_BTD, "positions": state.positions_BT.contiguous()}
-        for i, (keys, values) in enumerate(state.key_values.layers):
-            tensors |= {f"keys_{i}": keys, f"values_{i}": values}
-    return tensors
-
-
-def state_of_batch(model: LatentR3Model, inputs: dict[str, Tensor]) -> PromptState:
-    """The inverse of :func:`batch_of_state`."""
-    mask = inputs["attention_mask"]
-    if "hidden" not in inputs:
-        return model.encode_prompt(inputs["input_ids"], mask)
-    count = sum(name.startswith("keys_") for name in inputs)
-    layers = tuple((inputs[f"keys_{i}"], inputs[f"values_{i}"]) for i in range(count))
-    positions = inputs["positions"]
-    return PromptState(
-        inputs["hidden"],
-        KeyValues(layers, positions),
-        positions,
-        model.restrict(Branches.of_prompts(mask.bool())),
-    )
-
-
-def _frozen_copy(model: LatentR3Model, config: LatentGRPOConfig) -> LatentR3Model:
-    """The reference model of stage 1: trainable modules are copied, frozen ones shared."""
-    if config.train_backbone:
-        return copy.deepcopy(model).requires_grad_(False).eval()
-    reference = copy.copy(model)
-    reference._modules = dict(model._modules)
-    reference.latent_ratt = copy.deepcopy(model.latent_ratt)
-    assert reference.latent_ratt is not None
-    reference.latent_ratt.requires_grad_(False)
-    return reference
 
 
 def _reward_is_made_in_the_rollout(**_: Any) -> list[float]:

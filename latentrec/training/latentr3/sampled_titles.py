@@ -20,15 +20,8 @@ from latentrec.data import Dataset
 from latentrec.decoding.title_recommender import title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, LoadedLatentR3
+from latentrec.training.common.policy_gradient import group_advantage
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
-
-EPSILON = 1e-4
-
-
-def group_advantages(rewards_PG: Tensor, scale_rewards: bool) -> Tensor:
-    """Advantage of each title over its group, (P, G)."""
-    centered_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
-    return centered_PG / (rewards_PG.std(dim=1, keepdim=True) + EPSILON) if scale_rewards else centered_PG
 
 
 def sequence_loss(
@@ -80,7 +73,9 @@ class SampledTitles:
         drawn_PGL = self.draw(model, inputs["input_ids"], inputs["attention_mask"])
         both = pad_together(drawn_PGL, labels_P1L)
         rewards_PG = (both[:, :-1] == both[:, -1:]).all(dim=-1).float()
-        advantages_PG = group_advantages(rewards_PG, self._config.scale_rewards)
+        advantages_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
+        if self._config.scale_rewards:
+            advantages_PG = group_advantage(rewards_PG, dim=1)
         state = model.encode_prompt(inputs["input_ids"], inputs["attention_mask"])
         rollout = model.roll_out(state, copies=both.shape[1])
         assert self._tensors is not None  # made by the draw

@@ -20,7 +20,7 @@ from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
 from latentrec.core.settings import STEP_VARIABLE
-from latentrec.data import Dataset
+from latentrec.data import Dataset, sample_at_most
 from latentrec.data.time_range import within_time_range
 from latentrec.models import read_model
 from latentrec.models.gguf import origin_note
@@ -31,7 +31,7 @@ from latentrec.prompts.title_prompt import INSTRUCTION, RESPONSE
 from latentrec.storage import Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.common.sharding import gather_parameters, sharding_options
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.common.world import world_size
@@ -43,7 +43,6 @@ from latentrec.training.latentr3.text_model import (
     Throughput,
     make_measure,
     open_text_dataset,
-    sample_at_most,
     write_model,
 )
 from latentrec.training.latentr3.trainable import choose_trainable
@@ -61,7 +60,7 @@ def train_sft(
     dataset: str | Path,
     output: str | Path,
     init_from: str | Path | None = None,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Train stage 1 and write the model directory.
@@ -83,7 +82,6 @@ def train_sft(
         TrainingDiverged: the loss is no longer a number.
     """
     check_output(output, kind="model", inputs=[dataset, init_from])
-    metric_logger = metric_logger or NullMetricLogger()
     config.check_world(world_size())
     data = open_text_dataset(dataset)
     set_all_seeds(config.seed)
@@ -111,29 +109,29 @@ def train_sft(
         metric_for_best_model=config.metric_for_best_model,
         patience=config.patience or 0,
     )
-    with tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch, Interruption() as interruption:
-        trainer = SFTTrainer(
-            model=model,
-            args=training_arguments(
-                config,
-                scratch,
-                epochs=config.num_train_epochs,
-                **sharding_options(config.sharding, model.backbone.layer_class()),
-            ),
-            batch_sampler=batch_sampler,
-            collate=RowCollator(train, rows),
-            allowed_tokens=train.allowed_tokens,
-            throughput=throughput,
-            prompt_key_dropout=config.ablation.prompt_key_dropout,
-            latent_loss=config.ablation.latent_loss,
-            latent_loss_weight=config.ablation.latent_loss_weight,
-        )
-        main = trainer.accelerator.is_main_process
-        checkpoints = Checkpoints(
-            checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=parent, main=main
-        )
-        computed = _output_layer(config, model, data, prompt)
-        try:
+    with Checkpoints(
+        checkpoint_root, step="sft", config=config, dataset=data.fingerprint, parent=parent
+    ) as checkpoints:
+        with (
+            tempfile.TemporaryDirectory(prefix="latentrec-trainer-") as scratch,
+            Interruption() as interruption,
+        ):
+            trainer = SFTTrainer(
+                model=model,
+                args=training_arguments(
+                    config,
+                    scratch,
+                    epochs=config.num_train_epochs,
+                    **sharding_options(config.sharding, model.backbone.layer_class()),
+                ),
+                batch_sampler=batch_sampler,
+                collate=RowCollator(train, rows),
+                allowed_tokens=train.allowed_tokens,
+                throughput=throughput,
+                prompt_key_dropout=config.ablation.prompt_key_dropout,
+                latent_loss=config.ablation.latent_loss,
+                latent_loss_weight=config.ablation.latent_loss_weight,
+            )
             trainer.configure(
                 checkpoints=checkpoints,
                 early_stopping=early_stopping,
@@ -147,38 +145,33 @@ def train_sft(
                 keep_best=config.load_best_model_at_end,
                 on_step=throughput.figures,
             )
-            with computed:
+            with _output_layer(config, model, data, prompt):
                 trainer.run()
             gather_parameters(model)
-        finally:
-            checkpoints.close()
-    if not main:
-        return None
-    if adapters is not None:
-        adapters.merge_and_unload()
-    counts = {
-        "train_samples": len(train),
-        "rows": len(rows),
-        "steps": trainer.state.global_step,
-        "best_step": early_stopping.best_step,
-    }
-    manifest = write_model(
-        output,
-        model=model,
-        prompt=prompt,
-        dataset=data,
-        stage="sft",
-        config=config,
-        parent=parent,
-        parent_train_end=0 if init_from is None else read_model(init_from)[0].train_end,
-        early_stopping=early_stopping,
-        load_best=config.load_best_model_at_end,
-        notes=notes,
-        counts=counts,
-        curve=trainer.training_curve(),
-    )
-    checkpoints.clear()
-    return manifest
+        if not checkpoints.main:
+            return None
+        if adapters is not None:
+            adapters.merge_and_unload()
+        return write_model(
+            output,
+            model=model,
+            prompt=prompt,
+            dataset=data,
+            stage="sft",
+            config=config,
+            parent=parent,
+            parent_train_end=0 if init_from is None else read_model(init_from)[0].train_end,
+            early_stopping=early_stopping,
+            load_best=config.load_best_model_at_end,
+            notes=notes,
+            counts={
+                "train_samples": len(train),
+                "rows": len(rows),
+                "steps": trainer.state.global_step,
+                "best_step": early_stopping.best_step,
+            },
+            curve=trainer.training_curve(),
+        )
 
 
 def _output_layer(

@@ -23,6 +23,7 @@ from latentrec.data.time_range import check_time_range
 from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
 from latentrec.models.presets import PRESETS
 from latentrec.training.common.early_stopping import LOSS, SELECTIONS, check_selection
+from latentrec.training.common.world import check_share
 
 LATENT_LOSSES = ("none", "variance", "contrastive")
 SCRATCH_LEARNING_RATE = 2e-3
@@ -250,16 +251,15 @@ class SFTConfig(Config):
             )
 
     def check_world(self, processes: int) -> None:
-        """Refuse a batch that cannot be dealt out evenly.
+        """Refuse a batch that processes and micro-batches cannot share evenly.
 
         Raises:
-            UserError: ``batch_size`` is not divisible by processes × gradient_accumulation_steps.
+            UserError: see :func:`check_share`.
         """
-        micro_batches = processes * self.gradient_accumulation_steps
-        if self.batch_size % micro_batches:
-            raise UserError(
-                f"sft.batch_size is {self.batch_size}, which {processes} processes x "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
-                f"use a multiple of {micro_batches}",
-                code="config.conflict",
-            )
+        check_share(
+            f"sft.batch_size is {self.batch_size}",
+            self.batch_size,
+            processes,
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+        )

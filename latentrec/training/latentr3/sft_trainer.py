@@ -28,7 +28,7 @@ from latentrec.training.latentr3.text_model import Throughput
 
 
 class _Indices(Rows[int]):
-    """Every index is its own sample, ``BLANK`` too: the collator knows what stands behind it."""
+    """Every index is its own sample, ``BLANK`` too: the collator maps it to a row."""
 
     def __init__(self, count: int):
         self._count = count
@@ -68,7 +68,7 @@ class SFTTrainer(CountedItems, ResumableTrainerMixin, Trainer):
         self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader:
-        """Micro-batches in the sampler's order, dealt out to the processes."""
+        """Micro-batches in the sampler's order, distributed over the processes."""
         loader: DataLoader = DataLoader(
             _Indices(self._batch_sampler.rows),
             batch_sampler=self._batch_sampler,

@@ -13,20 +13,19 @@ from torch import Tensor
 from transformers import set_seed as set_all_seeds
 
 from latentrec.core import UserError
-from latentrec.data import Dataset
+from latentrec.data import Dataset, sample_at_most
 from latentrec.data.time_range import within_time_range
 from latentrec.models.latentr3 import LoadedLatentR3, load_latentr3
 from latentrec.storage import Manifest
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.latentr3.collator import NextItemTokens
 from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.text_model import (
     Throughput,
     make_measure,
     open_text_dataset,
-    sample_at_most,
     write_model,
 )
 from latentrec.training.latentr3.validation_ranking import ranking_measure
@@ -71,7 +70,7 @@ class Stage2:
         self.step, self.model_directory, self.loaded, self.data = step, model, loaded, data
         self.train_tokens = train
         self.throughput = Throughput()
-        self.metric_logger: MetricLogger = NullMetricLogger()
+        self.metric_logger = NO_METRICS
         self.checkpoint_root: str | None = None
         self.opened: list[Checkpoints] = []
 
@@ -82,7 +81,7 @@ class Stage2:
         config: Any,
         dataset: str | Path,
         model: str | Path,
-        metric_logger: MetricLogger | None,
+        metric_logger: MetricLogger,
         checkpoint_root: str | None,
     ) -> Stage2:
         """Open dataset and stage 1's model.
@@ -101,7 +100,7 @@ class Stage2:
             )
         samples = within_time_range(data.split("train"), config.train_from, config.train_to)
         stage = cls(step, Path(model), loaded, data, NextItemTokens(samples, data.titles, loaded.prompt))
-        stage.metric_logger = metric_logger or NullMetricLogger()
+        stage.metric_logger = metric_logger
         stage.checkpoint_root = checkpoint_root
         return stage
 
@@ -161,7 +160,6 @@ class Stage2:
                 config=config,
                 dataset=data.fingerprint,
                 parent=loaded.fingerprint,
-                main=engine.trainer.accelerator.is_main_process,
             )
             self.opened.append(checkpoints)
             try:

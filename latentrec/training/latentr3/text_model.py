@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentrec.catalog import Catalogue
+from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, architecture, save_latentr3
@@ -49,13 +49,6 @@ def open_text_dataset(directory: str | Path) -> Dataset:
     return dataset
 
 
-def sample_at_most(count: int, limit: int, seed: int) -> np.ndarray:
-    """Indices of at most ``limit`` of ``count`` samples (0: all), a seeded draw in ascending order."""
-    if not limit or count <= limit:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
-
-
 def validation_figures(
     model: LatentR3Model, tokens: NextItemTokens, objective: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, float]:
@@ -87,7 +80,7 @@ def validation_figures(
 
 
 class Throughput:
-    """Tokens a second since the last question, and memory; figures that every log carries."""
+    """Tokens a second since the last call, and memory: figures of every log."""
 
     def __init__(self) -> None:
         """Begin counting."""
@@ -136,7 +129,7 @@ def write_model(
         notes = [*notes, *([collapsed] if collapsed else [])]
     with ArtifactWriter(output, "model", config, inputs) as artifact:
         save_latentr3(model, prompt.tokenizer, artifact.path)
-        Catalogue.from_dataset(dataset).write(artifact.path / "items.parquet")
+        Catalogue.from_dataset(dataset).write(artifact.path / ITEMS_FILE)
         ModelInfo(
             system="latentr3",
             stage=stage,
@@ -145,13 +138,12 @@ def write_model(
             metrics=metrics,
             dataset_fingerprint=dataset.fingerprint,
             parent=parent,
-            train_end=max(int(dataset.manifest.extra.get("train_end", 0)), parent_train_end),
+            train_end=max(dataset.train_end, parent_train_end),
             notes=notes + early_stopping.notes,
         ).write(artifact.path)
         write_curve(artifact.path, curve, early_stopping.history)
         artifact.counts = counts
         artifact.extra = {"evaluations": early_stopping.history}
-    assert artifact.manifest is not None
     return artifact.manifest
 
 

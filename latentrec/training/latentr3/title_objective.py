@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from latentrec.core import UserError
 from latentrec.models.latentr3 import LoadedLatentR3
 from latentrec.storage import Manifest, check_output
-from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.collator import has_title
@@ -88,7 +88,7 @@ def train_title_objective(
     dataset: str | Path,
     model: str | Path,
     output: str | Path,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Train stage 2 on an objective over titles and write the model directory.

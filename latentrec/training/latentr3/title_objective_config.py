@@ -17,6 +17,7 @@ from latentrec.core.config import (
 )
 from latentrec.data.time_range import check_time_range
 from latentrec.training.common.early_stopping import OBJECTIVE, SELECTIONS, check_selection
+from latentrec.training.common.world import check_share
 from latentrec.training.latentr3.stage_2_config import Stage2Config
 
 OBJECTIVES = ("arcsin", "power", "grpo", "likelihood")
@@ -103,16 +104,15 @@ class TitleObjectiveConfig(Stage2Config):
         return self
 
     def check_world(self, processes: int) -> None:
-        """Refuse a batch that cannot be dealt out evenly.
+        """Refuse a batch that processes and micro-batches cannot share evenly.
 
         Raises:
-            UserError: ``batch_size`` is not divisible by processes × gradient_accumulation_steps.
+            UserError: see :func:`check_share`.
         """
-        micro_batches = processes * self.gradient_accumulation_steps
-        if self.batch_size % micro_batches:
-            raise UserError(
-                f"title_objective.batch_size is {self.batch_size}, which {processes} processes x "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps} cannot share evenly; "
-                f"use a multiple of {micro_batches}",
-                code="config.conflict",
-            )
+        check_share(
+            f"title_objective.batch_size is {self.batch_size}",
+            self.batch_size,
+            processes,
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+        )

@@ -9,6 +9,7 @@ from torch import nn
 
 from latentrec.core import UserError
 from latentrec.models.latentr3 import LatentR3Model
+from latentrec.training.common.trainer_arguments import lora
 from latentrec.training.latentr3.sft_config import SFTConfig
 
 
@@ -45,10 +46,7 @@ def choose_trainable(config: SFTConfig, model: LatentR3Model) -> Any:
     backbone.requires_grad_(False)
     if config.train_backbone == "frozen":
         return None
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     torch.manual_seed(config.seed)
-    settings: Any = LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    return get_peft_model(backbone, settings)
+    return get_peft_model(backbone, lora(config.lora_rank, config.lora_alpha))

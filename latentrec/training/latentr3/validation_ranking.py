@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from latentrec.catalog import Catalogue, TokenTrie
-from latentrec.data import Dataset
+from latentrec.data import Dataset, sample_at_most
 from latentrec.decoding.beam_search import ConstrainedBeamSearch
 from latentrec.decoding.options import DecodingOptions
 from latentrec.decoding.title_recommender import SCORING, TitleRecommender, title_sequences
 from latentrec.decoding.trie_tensors import TrieTensors
-from latentrec.metrics.ranking import hit_rate_at_k, ndcg_at_k, rank_of_target
+from latentrec.metrics.ranking import ndcg_at_k, rank_of_target, ranking_figures
 from latentrec.models.latentr3 import LatentR3Model, PromptState
 from latentrec.prompts import NextItemPrompt
-from latentrec.training.latentr3.text_model import sample_at_most
 
 K = 10
 
@@ -57,11 +56,7 @@ def ranking_measure(
             leaves = found.leaves.cpu().numpy()
             wanted = recommender.trie.trie.leaf_of_sequence()[targets[rows.start : rows.stop]]
             ranks.append(rank_of_target(leaves, wanted))
-        at = np.concatenate(ranks)
-        return {
-            "hr_at_10": float(hit_rate_at_k(at, K).mean()),
-            "ndcg_at_10": float(ndcg_at_k(at, K).mean()),
-        }
+        return ranking_figures(np.concatenate(ranks), K)
 
     return rank
 

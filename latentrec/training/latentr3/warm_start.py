@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentrec.catalog import Catalogue
+from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import LatentR3Model, LoadedLatentR3, load_latentr3
@@ -87,7 +87,7 @@ def _check_backbone(config: SFTConfig, loaded: LoadedLatentR3, directory: str | 
 
 
 def _compare_catalogues(data: Dataset, directory: str | Path) -> str:
-    known = set(Catalogue.read(Path(directory) / "items.parquet").unique_titles)
+    known = set(Catalogue.read(Path(directory) / ITEMS_FILE).unique_titles)
     titles = set(data.titles)
     shared = len(known & titles)
     if not shared:

@@ -1,6 +1,6 @@
-"""A client of OpenAI-compatible chat endpoints: rate-limited, retrying, counting what it costs.
+"""A client of OpenAI-compatible chat endpoints: rate-limited and retrying.
 
-Over ``requests``, without the ``openai`` package, which no image carries. The key comes from an environment
+Over ``requests``, without the ``openai`` package, which is in no image. The key comes from an environment
 variable and is never logged.
 """
 
@@ -12,7 +12,8 @@ import os
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -54,21 +55,6 @@ class ChatAnswer:
     model: str
 
 
-@dataclass
-class Usage:
-    """What was asked and paid; ``retries`` by reason."""
-
-    requests: int = 0
-    answers: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    retries: dict[str, int] = field(default_factory=dict)
-
-    def cost(self, input_price: float, output_price: float) -> float:
-        """In the currency of the prices, which are for a million tokens."""
-        return (self.prompt_tokens * input_price + self.completion_tokens * output_price) / 1e6
-
-
 class RateLimit:
     """Spaces requests evenly over time, across threads; 0 a minute means no limit."""
 
@@ -87,7 +73,7 @@ class RateLimit:
             time.sleep(at - now)
 
     def hold(self, seconds: float) -> None:
-        """Let nobody go before ``seconds`` from now: the endpoint asked for a pause."""
+        """Delay all requests by ``seconds`` from now: the endpoint asked for a pause."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
@@ -97,13 +83,16 @@ class ChatEndpoint:
 
     Args:
         url: base, ending in ``/v1`` as a rule.
-        model: name that the endpoint knows.
+        model: name at the endpoint.
         key_variable: environment variable with the key; one that is not set sends none.
         timeout: seconds for one request.
         attempts: requests made for one answer before giving up.
         rate: shared limit.
         backoff: seconds before the first retry; doubled each time, with jitter, at most a minute. What the
             endpoint asks for with ``Retry-After`` comes first, for at most five minutes.
+
+    Attributes:
+        retries: attempts that failed, by reason.
     """
 
     def __init__(
@@ -111,11 +100,11 @@ class ChatEndpoint:
         url: str,
         model: str,
         *,
-        key_variable: str = "OPENAI_API_KEY",
-        timeout: float = 60.0,
-        attempts: int = 6,
-        rate: RateLimit | None = None,
-        backoff: float = 1.0,
+        key_variable: str,
+        timeout: float,
+        attempts: int,
+        rate: RateLimit,
+        backoff: float,
     ):
         if not url.startswith(("http://", "https://")):
             raise UserError(
@@ -125,15 +114,15 @@ class ChatEndpoint:
         self._url = url.rstrip("/") + "/chat/completions"
         self._model, self._key = model, os.environ.get(key_variable)
         self._timeout, self._attempts, self._backoff = timeout, attempts, backoff
-        self._rate = rate or RateLimit(0)
+        self._rate = rate
         self._threads = threading.local()
         self._lock = threading.Lock()
-        self.usage = Usage()
+        self.retries: Counter[str] = Counter()
 
     def ask(self, prompt: str, *, key: str, temperature: float, max_tokens: int) -> ChatAnswer:
         """One answer to one user message.
 
-        ``key`` is sent as ``Idempotency-Key``: an endpoint that knows it charges a repeated request once.
+        ``key`` is sent as ``Idempotency-Key``: an endpoint that supports it charges a repeated request once.
 
         Raises:
             UserError: the endpoint refuses the request itself (wrong key, model or URL).
@@ -155,14 +144,7 @@ class ChatEndpoint:
             self._rate.wait()
             asked = None
             try:
-                self._count(requests=1)
-                answer = _read_answer(self._post(body, headers), self._model)
-                self._count(
-                    answers=1,
-                    prompt_tokens=answer.prompt_tokens,
-                    completion_tokens=answer.completion_tokens,
-                )
-                return answer
+                return _read_answer(self._post(body, headers), self._model)
             except _TurnedAway as error:
                 reason = f"HTTP {error.status}"
                 asked = retries.asked_pause(error.retry_after)
@@ -184,7 +166,8 @@ class ChatEndpoint:
                 reason = "timeout"
             except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError):
                 reason = "no connection"
-            self._count_retry(reason)
+            with self._lock:
+                self.retries[_fault(reason)] += 1
             if not retries.wait(asked):
                 raise EndpointError(
                     f"{redact(self._url)}: {self._attempts} attempts failed, the last with {reason}",
@@ -231,15 +214,6 @@ class ChatEndpoint:
             request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
-    def _count(self, **amounts: int) -> None:
-        with self._lock:
-            for name, amount in amounts.items():
-                setattr(self.usage, name, getattr(self.usage, name) + amount)
-
-    def _count_retry(self, reason: str) -> None:
-        with self._lock:
-            self.usage.retries[_fault(reason)] = self.usage.retries.get(_fault(reason), 0) + 1
-
 
 def _fault(reason: str) -> str:
     """A reason without its details."""
@@ -278,7 +252,7 @@ def _read_answer(body: bytes, model: str) -> ChatAnswer:
 
 
 def _tokens(value: Any) -> int:
-    """Tokens as the endpoint tells them; what is negative must not lower the spend."""
+    """Tokens as the endpoint reports them; a negative number must not lower the cost."""
     return max(0, int(value or 0))
 
 

@@ -7,37 +7,25 @@ own prompt.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from latentrec.core import UserError, config_to_dict
-from latentrec.data.dataset import Dataset
-from latentrec.models.model_directory import ModelInfo, write_curve
-from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
+from latentrec.core import UserError
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt, RenderedPrompt
-from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.storage import Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
+from latentrec.training.common.trainer_arguments import lora
 from latentrec.training.common.world import world_size
 from latentrec.training.rating.rating_config import ColdStartConfig
+from latentrec.training.rating.rating_run import Outcome, RatingRun
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trace_records import Trace, read_traces
-from latentrec.training.rating.trainer_setup import (
-    lora,
-    measure_validity,
-    open_checkpoints,
-    predictor_for,
-    prompt_settings,
-    scale_for,
-    train,
-    trainer_settings,
-    training_end,
-    training_precision,
-    write_rating_model,
-)
+from latentrec.training.rating.trainer_setup import train, trainer_settings, training_precision
 
 DEFAULT_COMPLETION_TOKENS = 1024
 
@@ -49,7 +37,7 @@ def train_cold_start(
     traces: str | Path,
     output: str | Path,
     model: str | Path | None = None,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Fine-tune ``model`` on the traces of a file; ``None`` on every process of several but the first.
@@ -60,66 +48,23 @@ def train_cold_start(
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
     check_output(output, kind="model", inputs=[dataset, model, traces])
-    metric_logger = metric_logger or NullMetricLogger()
-    if (model is None) == (config.backbone is None):
-        raise UserError("give either --model (from pretrain-rating) or --backbone", code="config.conflict")
     config.check_world(world_size())
-    data = Dataset(dataset)
-    task = RatingTask(data)
-    dtype, _ = training_precision(config.dtype, config.lora_rank)
-    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
-    scale = scale_for(loaded, config.scale)
-    records = read_traces(str(traces), scale, max_error=config.max_error)
-    settings = prompt_settings(loaded, config.prompt_overrides)
-    prompt = RatingPrompt(loaded.tokenizer, settings, scale)
-    rows = _training_rows(records, task, prompt, str(traces))
-    budget = _completion_budget(config, loaded, records)
-    parent = loaded.fingerprint or config.backbone
-    with open_checkpoints(
-        checkpoint_root,
-        step="cold_start_sft",
-        config={**config_to_dict(config), "traces": _digest(records)},
-        dataset=data.fingerprint,
-        parent=parent,
-    ) as checkpoints:
-        predictor = predictor_for(loaded, prompt, budget)
-        reward = RatingReward(scale=scale)
-        measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-        start = {}
-        if checkpoints.main:  # the others wait at the first step
-            start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
-        metric_logger.log_metrics({f"valid/{name}": value for name, value in start.items()}, 0)
-        trained, curve = _train(config, loaded.model, prompt, rows, checkpoints, metric_logger)
-        if not checkpoints.main:
-            return None
-        predictor.model = trained
-        end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
-        metric_logger.log_metrics({f"valid/{name}": value for name, value in end.items()}, len(curve))
-        sources = sorted({record.source or "unknown" for record in records})
-        info = ModelInfo(
-            system="recone",
-            stage="cold_start_sft",
-            config=config_to_dict(config),
-            architecture=architecture_entry(settings, scale, budget, task.global_mean),
-            metrics={**start, **end},
-            dataset_fingerprint=data.fingerprint,
-            parent=loaded.fingerprint,
-            train_end=training_end(data),
-            notes=[
-                *loaded.notes,
-                f"cold start on {len(records):,} reasoning traces, written by: {', '.join(sources)}",
-            ],
-        )
-        inputs = {
-            "dataset": data.fingerprint,
-            **({"model": loaded.fingerprint} if loaded.fingerprint else {}),
-        }
-        with ArtifactWriter(output, "model", config, inputs) as writer:
-            write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
-            write_curve(writer.path, curve)
-            writer.counts = {"steps": len(curve), "traces": len(records)}
-    assert writer.manifest is not None
-    return writer.manifest
+    run = RatingRun.open(config, dataset, model)
+    prompt = run.prompt
+    records = read_traces(str(traces), prompt.scale, max_error=config.max_error)
+    rows = _training_rows(records, run.task, prompt, str(traces))
+    sources = sorted({record.source or "unknown" for record in records})
+    note = f"cold start on {len(records):,} reasoning traces, written by: {', '.join(sources)}"
+    return run.train(
+        lambda checkpoints: _train(config, run.loaded.model, prompt, rows, checkpoints, metric_logger),
+        lambda *_: Outcome("recone", [note], {"traces": len(records)}),
+        key={**config.result_fields(), "traces": _digest(records)},
+        budget=_completion_budget(config, run.loaded, records),
+        reward=RatingReward(scale=prompt.scale),
+        output=output,
+        metric_logger=metric_logger,
+        checkpoint_root=checkpoint_root,
+    )
 
 
 def _training_rows(
@@ -177,7 +122,7 @@ def _train(
     per_device_train_batch_size = config.per_device_train_batch_size or share
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
-        arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
+        arguments: dict[str, Any] = trainer_settings(directory, seed=config.seed)
         trainer = ColdStartTrainer(
             model=model,
             args=SFTConfig(
@@ -227,7 +172,5 @@ def _completion_budget(config: ColdStartConfig, loaded: Any, traces: list[Trace]
 
 
 def _digest(traces: list[Trace]) -> str:
-    import hashlib
-
     body = json.dumps([[trace.row, trace.completion, trace.rating] for trace in traces])
     return hashlib.sha256(body.encode()).hexdigest()

@@ -14,31 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
-from latentrec.core import config_to_dict
+from latentrec.catalog import ITEMS_FILE
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_directory import ModelInfo, write_curve
 from latentrec.models.rating.placeholder_model import PLACEHOLDER_NOTE, build_model, build_tokenizer
-from latentrec.models.rating.text_predictor import LoadedModel, architecture_entry, load_language_model
+from latentrec.models.rating.text_predictor import (
+    TextRatingPredictor,
+    architecture_entry,
+    load_language_model,
+)
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.rating.pretrain_config import PRESET, PretrainRatingConfig
 from latentrec.training.rating.pretraining_corpus import Instruction, InstructionCorpus, tokenizer_texts
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trainer_setup import (
-    RATING_ITEMS,
     measure_validity,
-    open_checkpoints,
-    predictor_for,
     prompt_settings,
     train,
     trainer_settings,
-    training_end,
-    write_items,
     write_rating_model,
 )
 
@@ -54,7 +54,7 @@ def pretrain_rating(
     *,
     dataset: str | Path,
     output: str | Path,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Make the model from which RecZero and RecOne start.
@@ -67,7 +67,6 @@ def pretrain_rating(
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
     check_output(output, kind="model", inputs=[dataset])
-    metric_logger = metric_logger or NullMetricLogger()
     data = Dataset(dataset)
     data.require_titles()
     task = RatingTask(data)
@@ -86,13 +85,13 @@ def pretrain_rating(
         seed=config.seed,
     )
     texts = corpus.take(config.max_steps * config.batch_size)
-    with open_checkpoints(
+    with Checkpoints(
         checkpoint_root, step="pretrain_rating", config=config, dataset=data.fingerprint, parent=None
     ) as checkpoints:
         curve = _train(config, model, tokenizer, texts, checkpoints, metric_logger)
-        loaded = LoadedModel(model, tokenizer, config.prompt, config.scale, None, None)
         examples = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-        predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
+        budget = int(config.max_completion_tokens or 0)
+        predictor = TextRatingPredictor(model, tokenizer, prompt, max_new_tokens=budget)
         reward = RatingReward(scale=config.scale)
         metrics = measure_validity(predictor, examples, seed=config.seed).metrics("end", reward)
         metric_logger.log_metrics(
@@ -103,14 +102,12 @@ def pretrain_rating(
         info = ModelInfo(
             system=SYSTEM,
             stage="pretrain_rating",
-            config=config_to_dict(config),
-            architecture=architecture_entry(
-                config.prompt, config.scale, int(config.max_completion_tokens or 0), task.global_mean
-            ),
+            config=config.to_dict(),
+            architecture=architecture_entry(config.prompt, config.scale, budget, task.global_mean),
             metrics=metrics,
             dataset_fingerprint=data.fingerprint,
             parent=None,
-            train_end=training_end(data),
+            train_end=data.train_end,
             notes=[
                 f"{PLACEHOLDER_NOTE}: {len(texts):,} texts, {len(rated):,} of them rating prompts, of which "
                 f"{kept:.1%} are answered in the format, with ratings independent of the target"
@@ -120,7 +117,6 @@ def pretrain_rating(
             write_rating_model(writer, model=model, tokenizer=tokenizer, info=info, dataset=data)
             write_curve(writer.path, curve)
             writer.counts = {"parameters": sum(p.numel() for p in model.parameters()), "texts": len(texts)}
-    assert writer.manifest is not None
     return writer.manifest
 
 
@@ -148,7 +144,7 @@ def _train(
     rows = _bucketed(rows, config.batch_size, config.seed)
     with tempfile.TemporaryDirectory(prefix="latentrec-pretrain-") as directory:
         arguments = TrainingArguments(
-            **trainer_settings(Path(directory), seed=config.seed),
+            **trainer_settings(directory, seed=config.seed),
             max_steps=config.max_steps,
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
@@ -173,11 +169,12 @@ def _train(
         )
 
 
-def _bucketed(rows: list[Row], batch_size: int, seed: int, batches: int = 16) -> list[Row]:
+def _bucketed(rows: list[Row], batch_size: int, seed: int) -> list[Row]:
     """The same rows, ordered so that each batch holds rows of like length; batches come in random order."""
     ordered: list[Row] = []
-    for start in range(0, len(rows), batches * batch_size):
-        chunk = sorted(rows[start : start + batches * batch_size], key=lambda row: len(row[0]) + len(row[1]))
+    bucket = 16 * batch_size
+    for start in range(0, len(rows), bucket):
+        chunk = sorted(rows[start : start + bucket], key=lambda row: len(row[0]) + len(row[1]))
         groups = [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
         for group in np.random.default_rng([seed, start]).permutation(len(groups)):
             ordered += groups[group]
@@ -209,7 +206,7 @@ def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path)
     info = ModelInfo(
         system="rating_backbone",
         stage="pretrain_rating",
-        config=config_to_dict(config),
+        config=config.to_dict(),
         architecture={**entry, "backbone": config.backbone},
         metrics={},
         dataset_fingerprint=task.dataset.fingerprint,
@@ -219,6 +216,5 @@ def _name_backbone(config: PretrainRatingConfig, task: RatingTask, output: Path)
     )
     with ArtifactWriter(output, "model", config, {"dataset": task.dataset.fingerprint}) as writer:
         info.write(writer.path)
-        write_items(task.dataset, writer.path / RATING_ITEMS)
-    assert writer.manifest is not None
+        pq.write_table(task.dataset.items, writer.path / ITEMS_FILE)
     return writer.manifest

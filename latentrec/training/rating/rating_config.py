@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from latentrec.core import Config, UserError
+from latentrec.core import Config
 from latentrec.core.config import (
     LARGEST,
     OPERATIONAL,
@@ -19,6 +19,7 @@ from latentrec.core.config import (
     Seed,
     Share,
 )
+from latentrec.training.common.world import check_share
 from latentrec.training.rating.prompt_config import PromptConfig
 from latentrec.training.rating.rewards import RatingReward
 
@@ -60,6 +61,15 @@ class RatingTrainerConfig(PromptConfig):
     save_steps: Annotated[PositiveInt, OPERATIONAL] = Field(
         20, description="steps between checkpoints, with --checkpoint-root"
     )
+    per_device_train_batch_size: NonNegativeInt = Field(
+        0, description="completions, or traces, of a forward pass; 0 for all of a step at once"
+    )
+    seed: Seed = Field(42, description="seed of the order of samples or traces, and of rollouts")
+
+    def check_passes(self, what: str, rows: int, processes: int) -> None:
+        """Refuse a step of ``rows`` that processes and forward passes cannot share (:func:`check_share`)."""
+        passes = self.per_device_train_batch_size or 1
+        check_share(what, rows, processes, "per_device_train_batch_size", passes)
 
 
 class RatingGRPOAblation(Config):
@@ -98,9 +108,6 @@ class RatingGRPOConfig(RatingTrainerConfig):
         None, description="prompts an optimizer step; 8 default, 16 paper"
     )
     num_generations: Annotated[int, Field(ge=2, le=LARGEST)] = Field(8, description="rollouts a prompt")
-    per_device_train_batch_size: NonNegativeInt = Field(
-        0, description="completions a forward pass; 0 for all of a step at once"
-    )
     temperature: PositiveFloat = Field(1.0, description="sampling temperature of the rollouts")
     beta: NonNegativeFloat = Field(
         0.0, description="KL coefficient against the starting model; 0 keeps no reference"
@@ -121,7 +128,6 @@ class RatingGRPOConfig(RatingTrainerConfig):
         "off", description="rollouts by vLLM, where a GPU and vLLM are"
     )
     vllm_server_base_url: str = Field("", description="base URL of the vLLM server, for vllm_mode=server")
-    seed: Seed = Field(42, description="seed of sample order and rollouts")
     ablation: RatingGRPOAblation = Field(default_factory=RatingGRPOAblation)
 
     @model_validator(mode="after")
@@ -133,24 +139,18 @@ class RatingGRPOConfig(RatingTrainerConfig):
                 f"vllm_mode is {self.vllm_mode!r} and vllm_server_base_url is "
                 f"{self.vllm_server_base_url!r}; a server needs its URL"
             )
-        if self.per_device_train_batch_size and self.completions_per_step % self.per_device_train_batch_size:
-            raise ValueError(
-                f"per_device_train_batch_size is {self.per_device_train_batch_size}; it must divide "
-                f"prompts_per_step × num_generations = {self.completions_per_step}"
-            )
+        self.check_world(1)
         _ = self.reward
         return self
 
     def check_world(self, processes: int) -> None:
-        """Refuse a step that cannot be dealt out evenly.
+        """Refuse a step that processes and forward passes cannot share evenly.
 
         Raises:
             UserError: the completions of a step are no multiple of processes × a forward pass.
         """
-        what = f"prompts_per_step x num_generations = {self.completions_per_step}"
-        check_share(
-            "rating_grpo", what, self.completions_per_step, self.per_device_train_batch_size, processes
-        )
+        what = f"rating_grpo: prompts_per_step x num_generations is {self.completions_per_step}"
+        self.check_passes(what, self.completions_per_step, processes)
 
     @property
     def completions_per_step(self) -> int:
@@ -173,9 +173,6 @@ class ColdStartConfig(RatingTrainerConfig):
     )
     num_train_epochs: PositiveInt = Field(2, description="passes over the traces")
     batch_size: PositiveInt = Field(16, description="traces an optimizer step")
-    per_device_train_batch_size: NonNegativeInt = Field(
-        0, description="traces a forward pass; 0 for all of a step at once"
-    )
     max_error: NonNegativeFloat = Field(
         0.5, description="refuse traces whose rating is further from the truth"
     )
@@ -185,16 +182,11 @@ class ColdStartConfig(RatingTrainerConfig):
     max_completion_tokens: NonNegativeInt = Field(
         0, description="budget of an answer; 0 for the model's own, or the longest trace"
     )
-    seed: Seed = Field(42, description="seed of the order of traces")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse what cannot be trained."""
-        if self.per_device_train_batch_size and self.batch_size % self.per_device_train_batch_size:
-            raise ValueError(
-                f"per_device_train_batch_size is {self.per_device_train_batch_size}; it must divide "
-                f"batch_size = {self.batch_size}"
-            )
+        self.check_world(1)
         return self
 
     def warmup_of(self, steps: int) -> int:
@@ -203,22 +195,9 @@ class ColdStartConfig(RatingTrainerConfig):
         return max(1, round(warmup))
 
     def check_world(self, processes: int) -> None:
-        """Refuse a batch that cannot be dealt out evenly.
+        """Refuse a batch that processes and micro-batches cannot share evenly.
 
         Raises:
             UserError: ``batch_size`` is no multiple of processes × a forward pass.
         """
-        what = f"batch_size {self.batch_size}"
-        check_share("cold_start_sft", what, self.batch_size, self.per_device_train_batch_size, processes)
-
-
-def check_share(step: str, what: str, total: int, per_device: int, processes: int) -> None:
-    """Refuse a batch of ``total`` rows that ``processes`` cannot share, ``per_device`` (0: all) at once."""
-    share = processes * (per_device or 1)
-    if total % share:
-        each = f" x per_device_train_batch_size {per_device}" if per_device else ""
-        raise UserError(
-            f"{step}: {what} cannot be shared evenly by {processes} processes{each}; "
-            f"use a multiple of {share}",
-            code="config.conflict",
-        )
+        self.check_passes(f"cold_start_sft.batch_size is {self.batch_size}", self.batch_size, processes)

@@ -14,33 +14,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from latentrec.core import UserError, config_to_dict
-from latentrec.data.dataset import Dataset
-from latentrec.models.model_directory import ModelInfo, write_curve
-from latentrec.models.rating.text_predictor import architecture_entry, load_language_model
+from latentrec.core import UserError
 from latentrec.prompts.rating_examples import RatingTask
 from latentrec.prompts.rating_prompt import RatingPrompt
-from latentrec.storage import ArtifactWriter, Manifest, check_output
+from latentrec.storage import Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
+from latentrec.training.common.trainer_arguments import lora
 from latentrec.training.common.trainer_compat import keep_for_reference
 from latentrec.training.common.world import world_size
 from latentrec.training.rating.rating_config import RatingGRPOConfig
+from latentrec.training.rating.rating_run import Metrics, Outcome, RatingRun
 from latentrec.training.rating.rewards import RatingReward, reward_functions
-from latentrec.training.rating.trainer_setup import (
-    hide_means,
-    lora,
-    measure_validity,
-    open_checkpoints,
-    predictor_for,
-    prompt_settings,
-    scale_for,
-    train,
-    trainer_settings,
-    training_end,
-    training_precision,
-    write_rating_model,
-)
+from latentrec.training.rating.trainer_setup import hide_means, train, trainer_settings, training_precision
 
 FIGURES = {
     "reward": "reward",
@@ -66,7 +52,7 @@ def train_rating_grpo(
     dataset: str | Path,
     output: str | Path,
     model: str | Path | None = None,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest | None:
     """Train by reinforcement learning from ``model`` (pre-trained, or cold-started: then it is RecOne).
@@ -80,70 +66,36 @@ def train_rating_grpo(
         Interrupted: a signal came; the state was saved where there is a ``checkpoint_root``.
     """
     check_output(output, kind="model", inputs=[dataset, model])
-    metric_logger = metric_logger or NullMetricLogger()
     if config.vllm_mode != "off" and importlib.util.find_spec("vllm") is None:
         raise UserError(
             f"vllm_mode is {config.vllm_mode!r}, but vLLM is not installed; install it, or use "
             "--vllm-mode off",
             code="config.needs_package",
         )
-    if (model is None) == (config.backbone is None):
-        raise UserError(
-            "give either --model (from pretrain-rating or cold-start-sft) or --backbone",
-            code="config.conflict",
-        )
     config.check_world(world_size())
-    data = Dataset(dataset)
-    task = RatingTask(data)
-    dtype, _ = training_precision(config.dtype, config.lora_rank)
-    loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
-    scale = scale_for(loaded, config.scale)
-    settings = prompt_settings(loaded, config.prompt_overrides)
-    prompt = RatingPrompt(loaded.tokenizer, settings, scale)
-    reward = RatingReward(config.reward_valid, config.reward_invalid, config.max_error, scale)
-    parent = loaded.fingerprint or config.backbone
-    with open_checkpoints(
-        checkpoint_root, step="rating_grpo", config=config, dataset=data.fingerprint, parent=parent
-    ) as checkpoints:
-        predictor = predictor_for(loaded, prompt, int(config.max_completion_tokens or 0))
-        measured = task.examples("valid", limit=config.measured_prompts, seed=config.seed)
-        start = {}
-        if checkpoints.main:  # the others wait at the first step
-            start = measure_validity(predictor, measured, seed=config.seed).metrics("start", reward)
-        metric_logger.log_metrics({f"valid/{name}": value for name, value in start.items()}, 0)
-        trained, curve = _train(config, task, loaded.model, prompt, reward, checkpoints, metric_logger)
-        if not checkpoints.main:
-            return None
-        predictor.model = trained
-        end = measure_validity(predictor, measured, seed=config.seed).metrics("end", reward)
-        metric_logger.log_metrics({f"valid/{name}": value for name, value in end.items()}, len(curve))
-        cold_started = loaded.info is not None and loaded.info.stage == "cold_start_sft"
-        notes = [*loaded.notes]
-        if end["end_reward"] <= start["start_reward"]:
-            notes.append("the validation reward did not rise: see training_curve.json")
-        info = ModelInfo(
-            system="recone" if cold_started else "reczero",
-            stage="rating_grpo",
-            config=config_to_dict(config),
-            architecture=architecture_entry(
-                settings, scale, int(config.max_completion_tokens or 0), task.global_mean
-            ),
-            metrics={**start, **end},
-            dataset_fingerprint=data.fingerprint,
-            parent=loaded.fingerprint,
-            train_end=training_end(data),
-            notes=notes,
-        )
-        inputs = {
-            "dataset": data.fingerprint,
-            **({"model": loaded.fingerprint} if loaded.fingerprint else {}),
-        }
-        with ArtifactWriter(output, "model", config, inputs) as writer:
-            write_rating_model(writer, model=trained, tokenizer=loaded.tokenizer, info=info, dataset=data)
-            write_curve(writer.path, curve)
-            writer.counts = {"steps": len(curve), "completions": len(curve) * config.completions_per_step}
-    assert writer.manifest is not None
-    return writer.manifest
+    run = RatingRun.open(config, dataset, model)
+    prompt = run.prompt
+    reward = RatingReward(config.reward_valid, config.reward_invalid, config.max_error, prompt.scale)
+    cold_started = run.loaded.info is not None and run.loaded.info.stage == "cold_start_sft"
+
+    def describe(before: Metrics, after: Metrics, steps: int) -> Outcome:
+        rose = after["end_reward"] > before["start_reward"]
+        notes = [] if rose else ["the validation reward did not rise: see training_curve.json"]
+        counts = {"completions": steps * config.completions_per_step}
+        return Outcome("recone" if cold_started else "reczero", notes, counts)
+
+    return run.train(
+        lambda checkpoints: _train(
+            config, run.task, run.loaded.model, prompt, reward, checkpoints, metric_logger
+        ),
+        describe,
+        key=config,
+        budget=int(config.max_completion_tokens or 0),
+        reward=reward,
+        output=output,
+        metric_logger=metric_logger,
+        checkpoint_root=checkpoint_root,
+    )
 
 
 def _train(
@@ -178,7 +130,7 @@ def _train(
     share = completions // world_size()
     per_device_train_batch_size = config.per_device_train_batch_size or share
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
-        arguments: dict[str, Any] = trainer_settings(Path(directory), seed=config.seed)
+        arguments: dict[str, Any] = trainer_settings(directory, seed=config.seed)
         if config.beta and not config.lora_rank:  # with adapters the reference is the model without them
             keep_for_reference(model, Path(directory) / "reference")
         with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does

@@ -73,7 +73,7 @@ class RatingReward:
 def reward_functions(reward: RatingReward) -> list[RewardFunction]:
     """The two parts as trl reward functions, named ``format_reward`` and ``answer_reward`` in its logs.
 
-    The dataset must carry the true rating as column ``rating``. ``answer_reward`` also logs ``format_valid``
+    The dataset must have the true rating as column ``rating``. ``answer_reward`` also logs ``format_valid``
     (share of valid answers) and ``abs_error`` (mean error of the valid ones) through trl's ``log_metric``.
     """
 
@@ -99,7 +99,7 @@ def reward_functions(reward: RatingReward) -> list[RewardFunction]:
 
 
 def completion_text(completion: Any) -> str:
-    """The text of a completion as trl hands it over: plain, or the messages of a conversation."""
+    """The text of a completion as trl passes it: plain, or the messages of a conversation."""
     if isinstance(completion, str):
         return completion
     return "".join(message.get("content") or "" for message in completion)

@@ -1,8 +1,8 @@
 """Reasoning traces as JSON lines: what RecOne's cold start learns from, checked line by line.
 
 A line is ``{"prompt", "completion", "rating"}`` and, where the trace belongs to a sample of a dataset,
-``"row"`` (of the target in ``interactions.parquet``); ``"source"`` and ``"regenerated"`` tell where it
-comes from.
+``"row"`` (of the target in ``interactions.parquet``); ``"source"`` and ``"regenerated"`` name its
+origin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from latentrec.core import UserError
 from latentrec.core.documents import parse_document
 from latentrec.core.text import one_line, printable
 from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answer
-from latentrec.storage import join, local_path, store_for
+from latentrec.storage import local_path, store_for
 
 _LONGEST_LINE = 16 << 20
 
@@ -174,7 +174,7 @@ class Journal:
         self._stream = self.path.open("ab")
 
     def add(self, entry: dict) -> None:
-        """Store an answer durably; ``entry`` carries its ``key``."""
+        """Store an answer durably; ``entry`` has its ``key``."""
         import os
 
         self._stream.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
@@ -187,6 +187,3 @@ class Journal:
         self._stream.close()
         if remove:
             self.path.unlink(missing_ok=True)
-
-
-__all__ = ["Journal", "Trace", "join", "read_traces", "write_traces"]

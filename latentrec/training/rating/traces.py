@@ -24,7 +24,7 @@ from latentrec.prompts.rating_format import FormatFault, RatingScale, parse_answ
 from latentrec.prompts.rating_prompt import RatingPrompt, RatingPromptSettings
 from latentrec.prompts.word_counts import WordTokenizer
 from latentrec.storage import check_output_file
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.rating.chat_endpoint import ChatAnswer, ChatEndpoint, EndpointError, RateLimit
 from latentrec.training.rating.pretraining_corpus import MATCHES
 from latentrec.training.rating.prompt_config import ScaleConfig
@@ -115,7 +115,7 @@ def make_traces(
     *,
     dataset: str | Path,
     output: str | Path,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
 ) -> TraceReport:
     """Write a trace file for samples of the training split.
 
@@ -147,9 +147,7 @@ def make_traces(
     write_traces(traces, str(output))
     if config.endpoint != TEMPLATE:
         Journal(str(output)).close(remove=True)
-    (metric_logger or NullMetricLogger()).log_metrics(
-        {f"traces/{name}": value for name, value in report.figures().items()}, 0
-    )
+    metric_logger.log_metrics({f"traces/{name}": value for name, value in report.figures().items()}, 0)
     return report
 
 
@@ -253,7 +251,7 @@ def _ask_all(
                 bar.set_postfix_str(f"cost {report.cost:.4f}")
                 settle(example, hinted, entry["text"], entry["model"])
     journal.close(remove=False)
-    report.retries = dict(endpoint.usage.retries)
+    report.retries = dict(endpoint.retries)
     if failure is not None:
         if isinstance(failure, EndpointError):
             raise EndpointError(

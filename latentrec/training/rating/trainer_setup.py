@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from latentrec.core import UserError
-from latentrec.core.host import return_freed_memory
+from latentrec.catalog import ITEMS_FILE
 from latentrec.data.dataset import Dataset
 from latentrec.models.model_directory import ModelInfo
 from latentrec.models.rating.text_predictor import (
@@ -26,34 +21,12 @@ from latentrec.models.rating.text_predictor import (
     save_language_model,
 )
 from latentrec.prompts.rating_examples import RatingExample
-from latentrec.prompts.rating_format import RatingScale
-from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPrompt, RatingPromptSettings
+from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPromptSettings
 from latentrec.storage import ArtifactWriter
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.trainer_arguments import common_options
 from latentrec.training.rating.rewards import RatingReward
-
-RATING_ITEMS = "items.parquet"
-
-
-@contextmanager
-def open_checkpoints(
-    root: str | None, *, step: str, config: Any, dataset: str, parent: str | None
-) -> Iterator[Checkpoints]:
-    """The checkpoints of this work; the first of several processes writes. Removed when the body succeeds."""
-    checkpoints = Checkpoints(
-        root,
-        step=step,
-        config=config,
-        dataset=dataset,
-        parent=parent,
-        main=os.environ.get("RANK", "0") == "0",
-    )
-    try:
-        yield checkpoints
-        checkpoints.clear()
-    finally:
-        checkpoints.close()
 
 
 def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> RatingPromptSettings:
@@ -62,21 +35,9 @@ def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> Rating
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
-def trainer_settings(output_dir: Path, *, seed: int) -> dict[str, Any]:
-    """Arguments that all transformers trainers of the rating family share; we save checkpoints ourselves."""
-    return_freed_memory()
-    return {
-        "output_dir": str(output_dir),
-        "report_to": [],
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "seed": seed,
-        "data_seed": seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "push_to_hub": False,
-    }
+def trainer_settings(output_dir: str, *, seed: int) -> dict[str, Any]:
+    """Arguments that all transformers trainers of the rating family share."""
+    return {**common_options(output_dir, seed), "logging_steps": 1, "data_seed": seed}
 
 
 def train(
@@ -183,37 +144,10 @@ def measure_validity(
 def write_rating_model(
     writer: ArtifactWriter, *, model: Any, tokenizer: Any, info: ModelInfo, dataset: Dataset
 ) -> None:
-    """Fill a model directory: weights, tokenizer, ``model.json``, the catalogue with training means."""
+    """Fill a model directory: weights, tokenizer, ``model.json``, the dataset's catalogue with its means."""
     save_language_model(model, tokenizer, writer.path)
     info.write(writer.path)
-    write_items(dataset, writer.path / RATING_ITEMS)
-
-
-def write_items(dataset: Dataset, path: Path) -> None:
-    """The catalogue as the dataset has it, means of the training period included."""
-    table: pa.Table = dataset.items
-    pq.write_table(table, path)
-
-
-def training_end(dataset: Dataset) -> int:
-    """UTC seconds of the last training event."""
-    value = dataset.manifest.extra.get("train_end")
-    if value is None:
-        raise UserError(
-            f"{dataset.directory}: its manifest has no 'train_end'; prepare the data again",
-            code="dataset.other_version",
-        )
-    return int(value)
-
-
-def predictor_for(loaded: LoadedModel, prompt: RatingPrompt, max_new_tokens: int) -> TextRatingPredictor:
-    """A predictor around a model that is being trained."""
-    return TextRatingPredictor(loaded.model, loaded.tokenizer, prompt, max_new_tokens=max_new_tokens)
-
-
-def scale_for(loaded: LoadedModel, configured: RatingScale) -> RatingScale:
-    """The model's own scale, else the configured one."""
-    return loaded.scale or configured
+    pq.write_table(dataset.items, writer.path / ITEMS_FILE)
 
 
 def training_precision(dtype: str, lora_rank: int) -> tuple[str, bool]:
@@ -226,12 +160,3 @@ def training_precision(dtype: str, lora_rank: int) -> tuple[str, bool]:
     if dtype != "auto":
         return dtype, False
     return ("bfloat16" if fast and lora_rank else "float32"), fast
-
-
-def lora(rank: int, alpha: int) -> Any:
-    """Adapters of this rank on every linear layer; ``None`` for rank 0, which trains all weights."""
-    if not rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")

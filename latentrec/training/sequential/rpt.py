@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,19 +13,25 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from latentrec.core import UserError, config_from_dict, config_to_dict
-from latentrec.models import ModelInfo, read_model, write_curve
-from latentrec.models.sequential import LARES, SequentialRecommender, build_encoder, save_encoder
+from latentrec.core import UserError, config_from_dict
+from latentrec.models import ModelInfo, read_model
+from latentrec.models.sequential import LARES, SequentialRecommender, encoder_of
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.storage.manifest import SCHEMA_VERSION
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.sequential.rows import Rows, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.rpt_objective import RPTLoss, within_reach
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import cpu_threads, reseed
-from latentrec.training.sequential.train import SequentialData, default_device, make_loss, open_checkpoints
-from latentrec.training.sequential.training_loop import LoopSettings, fit, validation_figures
+from latentrec.training.sequential.train import (
+    SequentialData,
+    default_device,
+    make_loss,
+    open_checkpoints,
+    write_encoder,
+)
+from latentrec.training.sequential.training_loop import fit, validation_figures
 
 STEP = "rpt"
 WEIGHTS = "model.safetensors"
@@ -36,7 +43,7 @@ def train_rpt(
     dataset: str | Path,
     model: str | Path,
     output: str | Path,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Post-train a LARES model; the weights kept are the best on validation, the given ones included.
@@ -53,7 +60,6 @@ def train_rpt(
         UserError: not a LARES model, or not of this dataset, or no sample passes the filter.
     """
     check_output(output, kind="model", inputs=[dataset, model])
-    metric_logger = metric_logger or NullMetricLogger()
     data = SequentialData.read(dataset)
     parent, manifest = read_model(model)
     if parent.system != "lares":
@@ -66,12 +72,10 @@ def train_rpt(
             f"{data.dataset.fingerprint[:12]}…; pre-train on this dataset first",
             code="model.other_dataset",
         )
-    checkpoints = open_checkpoints(
-        checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint
-    )
     with cpu_threads(1), ExitStack() as stack:
-        if checkpoints is not None:
-            stack.callback(checkpoints.close)
+        checkpoints = open_checkpoints(
+            stack, checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint
+        )
         policy = load_policy(model, parent, config)
         rows, kept_share = training_rows(policy, parent, data, config)
         recommender = SequentialRecommender(policy, data.catalogue)
@@ -80,37 +84,25 @@ def train_rpt(
             objective(policy, parent, rows, config),
             lambda epoch: epoch_batches(rows, config.batch_size, config.seed, epoch),
             lambda: validation_figures(recommender, data.valid),
-            LoopSettings(
-                learning_rate=config.learning_rate,
-                weight_decay=config.weight_decay,
-                max_epochs=config.num_train_epochs,
-                patience=config.patience,
-                seed=config.seed,
-            ),
+            config,
             metric_logger,
             checkpoints,
             validate_first=True,
             label=config.objective,
         )
-    inputs = {"dataset": data.dataset.fingerprint, "model": manifest.fingerprint}
-    with ArtifactWriter(output, "model", config, inputs) as artifact:
-        save_encoder(policy, artifact.path)
-        data.catalogue.write(artifact.path / "items.parquet")
-        ModelInfo(
-            system="lares",
-            stage=STEP if config.objective == "rpt" else "spt",
-            config=config_to_dict(config),
-            architecture=policy.architecture(),
-            metrics={**result.metrics, "samples_within_reach": kept_share},
-            dataset_fingerprint=data.dataset.fingerprint,
-            parent=manifest.fingerprint,
-            train_end=data.train_end,
-        ).write(artifact.path)
-        write_curve(artifact.path, result.curve, result.early_stopping.history)
-        artifact.counts = {"parameters": sum(value.numel() for value in policy.parameters())}
-    if checkpoints is not None:
-        checkpoints.clear()
-    assert artifact.manifest is not None
+        inputs = {"dataset": data.dataset.fingerprint, "model": manifest.fingerprint}
+        with ArtifactWriter(output, "model", config, inputs) as artifact:
+            info = ModelInfo(
+                system="lares",
+                stage=STEP if config.objective == "rpt" else "spt",
+                config=config.to_dict(),
+                architecture=policy.architecture(),
+                metrics={**result.metrics, "samples_within_reach": kept_share},
+                dataset_fingerprint=data.dataset.fingerprint,
+                parent=manifest.fingerprint,
+                train_end=data.dataset.train_end,
+            )
+            write_encoder(artifact, policy, data, info, result)
     return artifact.manifest
 
 
@@ -122,7 +114,7 @@ def load_policy(model: str | Path, parent: ModelInfo, config: RPTConfig) -> LARE
             "hidden_dropout": config.hidden_dropout,
             "attention_dropout": config.attention_dropout,
         }
-    policy = cast(LARES, build_encoder("lares", architecture))
+    policy = cast(LARES, encoder_of(replace(parent, architecture=architecture), model))
     policy.load_state_dict(load_file(Path(model) / WEIGHTS))
     return policy.to(default_device())
 

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from latentrec.core import Config
 from latentrec.core.config import (
-    LARGEST,
     NonNegativeFloat,
     NonNegativeInt,
     OneOf,
@@ -25,22 +24,6 @@ PROFILES: dict[str, dict[str, str]] = {
     "default": {"estimator": "smoothed"},
 }
 """What unset options become; all others are as published in both profiles."""
-
-
-class RPTAblation(Config):
-    """Constants of the reward's estimators, which were varied when these were chosen."""
-
-    step_name: ClassVar[str] = "rpt.ablation"
-
-    noise_std: PositiveFloat = Field(
-        0.1, description="gaussian: std of the state's noise, in units of the state's rms"
-    )
-    noise_draws: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
-        8, description="gaussian: draws of the noise around each state"
-    )
-    smoothing: PositiveFloat = Field(
-        1.0, description="smoothed: scale of the logistic noise on the target's score"
-    )
 
 
 class RPTConfig(Config):
@@ -82,7 +65,6 @@ class RPTConfig(Config):
         10, description="epochs without a better validation NDCG@10 before it stops"
     )
     seed: Seed = Field(42, description="seed of batches, initial states and dropout")
-    ablation: RPTAblation = Field(default_factory=RPTAblation)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

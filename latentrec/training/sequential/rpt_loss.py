@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-ADVANTAGE_EPSILON = 1e-4
+from latentrec.training.common.policy_gradient import kl_estimate
 
 
 def rank_of(scores_PN: Tensor, targets_P: Tensor) -> Tensor:
@@ -34,22 +34,10 @@ def reward_of(ranks: Tensor, kind: str, k: int) -> Tensor:
     return inside if kind == "recall" else inside / torch.log2(ranks.float() + 1)
 
 
-def group_advantage(rewards_GP: Tensor) -> Tensor:
-    """``(r − mean) / (std + 1e-4)`` within each sample's group of G."""
-    centered = rewards_GP - rewards_GP.mean(dim=0)
-    return centered / (rewards_GP.std(dim=0) + ADVANTAGE_EPSILON)
-
-
-def drift_penalty(log_p: Tensor, reference_log_p: Tensor) -> Tensor:
-    """``exp(ref − lp) − (ref − lp) − 1`` ≥ 0: how far log p(target) is from the reference's."""
-    difference = reference_log_p - log_p
-    return difference.exp() - difference - 1
-
-
 def likelihood_loss(log_p_TP: Tensor, reference_log_p_TP: Tensor, advantage_P: Tensor, beta: float) -> Tensor:
     """The published loss of one forward: mean over steps and samples."""
     ratio_TP = torch.exp(log_p_TP - log_p_TP.detach())
-    gain_TP = ratio_TP * advantage_P - beta * drift_penalty(log_p_TP, reference_log_p_TP)
+    gain_TP = ratio_TP * advantage_P - beta * kl_estimate(log_p_TP, reference_log_p_TP)
     return -gain_TP.mean()
 
 
@@ -63,8 +51,6 @@ def gaussian_loss(states_PD: Tensor, noise_MPD: Tensor, rewards_MP: Tensor, std:
         std: σ.
     """
     draws = len(rewards_MP)
-    if draws < 2:
-        raise ValueError(f"{draws} draw of the noise gives no baseline, at least 2 are needed")
     advantage_MP = (rewards_MP - rewards_MP.mean(dim=0)) * (draws / (draws - 1))
     actions_MPD = (states_PD + std * noise_MPD).detach()
     log_density_MP = -((actions_MPD - states_PD) ** 2).sum(dim=-1) / (2 * std**2)

@@ -11,12 +11,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from latentrec.models.sequential import LARES, sample_steps
+from latentrec.training.common.policy_gradient import group_advantage, kl_estimate
 from latentrec.training.sequential.rows import NO_TARGET, Batch, Rows, collate
 from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.rpt_loss import (
-    drift_penalty,
     gaussian_loss,
-    group_advantage,
     likelihood_loss,
     rank_of,
     reward_of,
@@ -25,6 +24,10 @@ from latentrec.training.sequential.rpt_loss import (
 from latentrec.training.sequential.state import reseed
 
 FILTER_BATCH_ROWS = 128
+NOISE_STD, NOISE_DRAWS = 0.1, 8
+"""Of estimator ``gaussian``: noise of the state in units of its root mean square, and draws of it."""
+SMOOTHING = 1.0
+"""Of estimator ``smoothed``: scale of the logistic noise on the target's score."""
 
 
 class RPTLoss:
@@ -78,7 +81,7 @@ class RPTLoss:
             log_p.append(torch.stack([part[0] for part in parts]))
             rewards.append(reward_of(parts[-1][1], self.config.reward, self.config.k))
         rewards_GP = torch.stack(rewards)
-        advantage_GP = group_advantage(rewards_GP)
+        advantage_GP = group_advantage(rewards_GP, dim=0)
         losses = []
         for lp_TP, advantage_P in zip(log_p, advantage_GP, strict=True):
             reference_TP = self._reference_log_p(batch, targets_P, len(lp_TP), every_step=True)
@@ -100,8 +103,8 @@ class RPTLoss:
         losses, rewards = [], []
         for states in thoughts:
             final_PD = states[-1]
-            std = self.config.ablation.noise_std * final_PD.detach().pow(2).mean().sqrt()
-            noise_MPD = torch.randn(self.config.ablation.noise_draws, *final_PD.shape, device=self.device)
+            std = NOISE_STD * final_PD.detach().pow(2).mean().sqrt()
+            noise_MPD = torch.randn(NOISE_DRAWS, *final_PD.shape, device=self.device)
             with torch.no_grad():
                 rewards_MP = torch.stack(
                     [
@@ -120,9 +123,7 @@ class RPTLoss:
         losses, rewards = [], []
         for states in thoughts:
             scores_PN = self.policy.score(states[-1])
-            expected_P = smoothed_reward(
-                scores_PN, targets_P, self.config.reward, self.config.k, self.config.ablation.smoothing
-            )
+            expected_P = smoothed_reward(scores_PN, targets_P, self.config.reward, self.config.k, SMOOTHING)
             penalty = self._final_penalty(batch, targets_P, states[-1], len(states), scores_PN)
             losses.append(penalty - expected_P.mean())
             rewards.append(self._reward_of_scores(scores_PN.detach(), targets_P).mean())
@@ -142,7 +143,7 @@ class RPTLoss:
             return final_PD.new_zeros(())
         scores_PN = self.policy.score(final_PD) if scores_PN is None else scores_PN
         log_p_P = -F.cross_entropy(scores_PN, targets_P, reduction="none")
-        return self.config.beta * drift_penalty(log_p_P, reference_TP[-1]).mean()
+        return self.config.beta * kl_estimate(log_p_P, reference_TP[-1]).mean()
 
     def _counted_thoughts(self, model: LARES, batch: Batch, steps: int) -> list[Tensor]:
         """T_1 … T_steps at the positions that count, each (P, d)."""

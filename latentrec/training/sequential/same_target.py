@@ -12,7 +12,7 @@ from latentrec.training.sequential.rows import NO_TARGET, Rows
 
 LENGTH_BUCKETS = 4
 PREFIXES_PER_BUCKET = 25
-"""Smaller buckets cost more in operations than they spare in padding."""
+"""Smaller buckets cost more in operations than they save in padding."""
 
 
 @dataclass(frozen=True)

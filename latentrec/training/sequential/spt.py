@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from latentrec.models.sequential import LARES, at_last_position, sample_steps
 from latentrec.training.sequential.rows import Rows, collate
 from latentrec.training.sequential.same_target import SameTarget
+from latentrec.training.sequential.sequential_config import SequentialConfig
 
 
 def info_nce(anchors_PD: Tensor, others_PD: Tensor, temperature: float, excluded_PP: Tensor | None) -> Tensor:
@@ -64,87 +65,61 @@ class SPTLoss:
     Args:
         encoder: LARES, in training mode when called.
         rows: training rows.
-        trajectory_weight, step_weight: α and γ; a term of weight 0 costs nothing.
-        temperature: τ.
-        similarity: ``dot`` or ``cosine`` of two states, in both alignments.
-        step_sampler: see :func:`~latentrec.models.sequential.sample_steps`.
-        negatives: ``others`` or ``all``.
-        anchors: ``row`` (one random position of each row) or ``all`` positions that count.
-        views: where a1 comes from: ``separate``, a forward of its own, or ``shared``, the cross-entropy's.
-        step_view: step of s: ``earlier`` than the last, or ``any`` (the last is a1 itself).
+        config: step counts, weights of the terms (one of weight 0 costs nothing) and how they are made.
     """
 
-    def __init__(
-        self,
-        encoder: LARES,
-        rows: Rows,
-        *,
-        mean_steps: int,
-        trajectory_weight: float = 0.1,
-        step_weight: float = 0.5,
-        temperature: float = 1.0,
-        similarity: str = "dot",
-        step_sampler: str = "poisson_lognormal",
-        negatives: str = "others",
-        anchors: str = "row",
-        views: str = "separate",
-        step_view: str = "earlier",
-    ):
-        self.encoder, self.rows = encoder, rows
+    def __init__(self, encoder: LARES, rows: Rows, config: SequentialConfig):
+        self.encoder, self.rows, self.config = encoder, rows, config
         self.same_target = SameTarget.build(rows)
-        self.mean_steps, self.step_sampler = mean_steps, step_sampler
-        self.trajectory_weight, self.step_weight = trajectory_weight, step_weight
-        self.temperature, self.similarity = temperature, similarity
-        self.negatives, self.anchors, self.views, self.step_view = negatives, anchors, views, step_view
         self.device = next(encoder.parameters()).device
 
     def __call__(self, indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
         """Loss of the rows at ``indices`` and its parts."""
-        encoder = self.encoder
+        encoder, config = self.encoder, self.config
         batch = collate(self.rows, indices, encoder.n_items, self.device)
         counted_BL = batch.counted_BL
         targets_P = batch.targets_BL[counted_BL]
-        steps = sample_steps(self.step_sampler, self.mean_steps)
+        steps = sample_steps(config.step_sampler, config.mean_steps)
         thoughts = encoder.trajectory(encoder.prelude(batch.items_BL), steps)
         loss = F.cross_entropy(encoder.score(thoughts[-1][counted_BL]), targets_P)
         parts = {"cross_entropy": loss.item(), "steps": float(steps)}
-        if self.trajectory_weight == 0 and self.step_weight == 0:
+        if config.trajectory_weight == 0 and config.step_weight == 0:
             return loss, parts
         chosen_A = self._anchors(counted_BL)
         excluded_AA = self._excluded(targets_P[chosen_A], counted_BL.nonzero()[chosen_A, 0])
-        if self.views == "separate":
-            steps = sample_steps(self.step_sampler, self.mean_steps)
+        if config.views == "separate":
+            steps = sample_steps(config.step_sampler, config.mean_steps)
             thoughts = encoder.trajectory(encoder.prelude(batch.items_BL), steps)
         view_AD = thoughts[-1][counted_BL][chosen_A]
-        if self.trajectory_weight:
+        if config.trajectory_weight:
             positions = self.same_target.positions_of(indices)[chosen_A.cpu().numpy()]
             trajectory = self._align(view_AD, self._same_target_states(positions, steps), excluded_AA)
-            loss = loss + self.trajectory_weight * trajectory
+            loss = loss + config.trajectory_weight * trajectory
             parts["trajectory_alignment"] = trajectory.item()
-        if self.step_weight and steps > 1:
-            last = steps - 1 if self.step_view == "earlier" else steps
+        if config.step_weight and steps > 1:
+            last = steps - 1 if config.step_view == "earlier" else steps
             earlier_AD = thoughts[int(torch.randint(last, ()))][counted_BL][chosen_A]
             step = self._align(view_AD, earlier_AD, excluded_AA)
-            loss = loss + self.step_weight * step
+            loss = loss + config.step_weight * step
             parts["step_alignment"] = step.item()
         return loss, parts
 
     def _align(self, a_AD: Tensor, b_AD: Tensor, excluded_AA: Tensor | None) -> Tensor:
-        if self.similarity == "cosine":
+        if self.config.similarity == "cosine":
             a_AD, b_AD = F.normalize(a_AD, dim=-1), F.normalize(b_AD, dim=-1)
-        return alignment(a_AD, b_AD, self.temperature, excluded_AA)
+        return alignment(a_AD, b_AD, float(self.config.temperature or 0), excluded_AA)
 
     def _anchors(self, counted_BL: Tensor) -> Tensor:
         """int64 (A,): which of the batch's positions that count are anchors, in order."""
         rows_P = counted_BL.nonzero()[:, 0]
-        if self.anchors == "all":
+        if self.config.anchors == "all":
             return torch.arange(len(rows_P), device=self.device)
         count_B = counted_BL.sum(dim=1)
         drawn_B = (torch.rand(len(count_B), device=self.device) * count_B).long()
         return (count_B.cumsum(0) - count_B + torch.minimum(drawn_B, count_B - 1))[count_B > 0]
 
     def _excluded(self, targets_A: Tensor, rows_A: Tensor) -> Tensor | None:
-        return None if self.negatives == "all" else not_negatives(targets_A, rows_A)
+        return None if self.config.negatives == "all" else not_negatives(targets_A, rows_A)
 
     def _same_target_states(self, positions: np.ndarray, steps: int) -> Tensor:
         """a2 (A, d): final states of other prefixes with the targets of ``positions``, in that order."""

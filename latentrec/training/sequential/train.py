@@ -6,16 +6,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentrec.catalog import Catalogue
-from latentrec.core import UserError, config_to_dict
+from latentrec.catalog import ITEMS_FILE, Catalogue
+from latentrec.core import UserError
 from latentrec.data import Dataset, Samples
-from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
 from latentrec.models import ModelInfo, write_curve
 from latentrec.models.popularity import Popularity, count_items
 from latentrec.models.sequential import (
@@ -27,12 +27,12 @@ from latentrec.models.sequential import (
 )
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
-from latentrec.training.common.metric_logger import MetricLogger, NullMetricLogger
+from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.sequential.rows import Rows, collate, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.spt import SPTLoss
 from latentrec.training.sequential.state import cpu_threads, reseed
-from latentrec.training.sequential.training_loop import LoopResult, LoopSettings, fit, validation_figures
+from latentrec.training.sequential.training_loop import LoopResult, fit, validation_figures
 
 STEP = "train-sequential"
 
@@ -68,19 +68,13 @@ class SequentialData:
         """Items in the longest history of training and validation."""
         return int(max(np.diff(part.history_offsets).max(initial=1) for part in (self.train, self.valid)))
 
-    @property
-    def train_end(self) -> int:
-        """UTC seconds of the last event that training sees."""
-        known = self.dataset.manifest.extra.get("train_end")
-        return int(self.train.timestamps.max() if known is None else known)
-
 
 def train_sequential(
     config: SequentialConfig,
     *,
     dataset: str | Path,
     output: str | Path,
-    metric_logger: MetricLogger | None = None,
+    metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
 ) -> Manifest:
     """Train one model and write its directory.
@@ -99,48 +93,62 @@ def train_sequential(
         UserError: the dataset or a setting is unusable; nothing is written.
     """
     check_output(output, kind="model", inputs=[dataset])
-    metric_logger = metric_logger or NullMetricLogger()
     data = SequentialData.read(dataset)
     if config.encoder == "popularity":
         return _write_popularity(config, data, output, metric_logger)
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
-    opened: list[Checkpoints] = []
     with cpu_threads(1), ExitStack() as stack:
         for variant in config.variants():
-            checkpoints = open_checkpoints(checkpoint_root, STEP, variant, data.dataset.fingerprint, None)
-            if checkpoints is not None:
-                stack.callback(checkpoints.close)
-                opened.append(checkpoints)
+            checkpoints = open_checkpoints(stack, checkpoint_root, STEP, variant, data.dataset.fingerprint)
             encoder, result = train_encoder(variant, data, metric_logger, checkpoints)
             trials.append((variant, encoder, result))
-    variant, encoder, result = max(trials, key=lambda trial: trial[2].best_value)
-    with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
-        save_encoder(encoder, artifact.path)
-        data.catalogue.write(artifact.path / "items.parquet")
-        ModelInfo(
-            system=variant.encoder,
-            stage="spt" if variant.encoder == "lares" else "sequential",
-            config=config_to_dict(variant),
-            architecture=encoder.architecture(),
-            metrics=result.metrics,
-            dataset_fingerprint=data.dataset.fingerprint,
-            parent=None,
-            train_end=data.train_end,
-            notes=_tuning_notes(config, trials),
-        ).write(artifact.path)
-        write_curve(artifact.path, result.curve, result.early_stopping.history)
-        artifact.counts = {"parameters": sum(value.numel() for value in encoder.parameters())}
-    for checkpoints in opened:
-        checkpoints.clear()
-    assert artifact.manifest is not None
+        variant, encoder, result = max(trials, key=lambda trial: trial[2].best_value)
+        with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
+            info = ModelInfo(
+                system=variant.encoder,
+                stage="spt" if variant.encoder == "lares" else "sequential",
+                config=variant.to_dict(),
+                architecture=encoder.architecture(),
+                metrics=result.metrics,
+                dataset_fingerprint=data.dataset.fingerprint,
+                parent=None,
+                train_end=data.dataset.train_end,
+                notes=_tuning_notes(config, trials),
+            )
+            write_encoder(artifact, encoder, data, info, result)
     return artifact.manifest
+
+
+def write_encoder(
+    artifact: ArtifactWriter,
+    encoder: SequenceEncoder,
+    data: SequentialData,
+    info: ModelInfo,
+    result: LoopResult,
+) -> None:
+    """Fill a model directory: weights, catalogue, ``model.json``, training curve."""
+    save_encoder(encoder, artifact.path)
+    data.catalogue.write(artifact.path / ITEMS_FILE)
+    info.write(artifact.path)
+    write_curve(artifact.path, result.curve, result.early_stopping.history)
+    artifact.counts = {"parameters": sum(value.numel() for value in encoder.parameters())}
+
+
+def open_checkpoints(
+    stack: ExitStack, root: str | None, step: str, config: Any, dataset: str, parent: str | None = None
+) -> Checkpoints | None:
+    """The checkpoints of this work until ``stack`` ends; ``None`` without a root: an epoch's checkpoint
+    would be of no use."""
+    if root is None:
+        return None
+    return stack.enter_context(Checkpoints(root, step=step, config=config, dataset=dataset, parent=parent))
 
 
 def train_encoder(
     config: SequentialConfig,
     data: SequentialData,
     metric_logger: MetricLogger,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Checkpoints | None,
 ) -> tuple[SequenceEncoder, LoopResult]:
     """Train one variant to its early stop; the encoder returned holds the best epoch's weights."""
     reseed(config.seed, 0)
@@ -156,13 +164,7 @@ def train_encoder(
         make_loss(config, encoder, rows),
         lambda epoch: epoch_batches(rows, batch_size, config.seed, epoch),
         lambda: validation_figures(recommender, data.valid),
-        LoopSettings(
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            max_epochs=config.num_train_epochs,
-            patience=config.patience,
-            seed=config.seed,
-        ),
+        config,
         metric_logger,
         checkpoints,
         label=config.encoder,
@@ -175,20 +177,7 @@ def make_loss(
 ) -> Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]:
     """The training objective: SPT for LARES, else cross-entropy of the next item over the whole catalogue."""
     if isinstance(encoder, LARES):
-        return SPTLoss(
-            encoder,
-            rows,
-            mean_steps=config.mean_steps,
-            trajectory_weight=config.trajectory_weight,
-            step_weight=config.step_weight,
-            temperature=float(config.temperature or 0),
-            similarity=str(config.similarity),
-            step_sampler=config.step_sampler,
-            negatives=str(config.negatives),
-            anchors=str(config.anchors),
-            views=str(config.views),
-            step_view=config.step_view,
-        )
+        return SPTLoss(encoder, rows, config)
     device = next(encoder.parameters()).device
 
     def next_item_loss(indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
@@ -198,15 +187,6 @@ def make_loss(
         return F.cross_entropy(logits_PN, batch.targets_BL[counted_BL]), {}
 
     return next_item_loss
-
-
-def open_checkpoints(
-    root: str | None, step: str, config: object, dataset: str, parent: str | None
-) -> Checkpoints | None:
-    """The checkpoints of this work, or ``None`` where none are wanted."""
-    if root is None:
-        return None
-    return Checkpoints(root, step=step, config=config, dataset=dataset, parent=parent)
 
 
 def default_device() -> torch.device:
@@ -219,10 +199,10 @@ def _tuning_notes(
 ) -> list[str]:
     if len(trials) < 2:
         return []
-    given = config_to_dict(trials[0][0])
+    given = trials[0][0].to_dict()
     lines = []
     for variant, _, result in trials:
-        changed = {k: v for k, v in config_to_dict(variant).items() if v != given[k]}
+        changed = {k: v for k, v in variant.to_dict().items() if v != given[k]}
         lines.append(f"tuning on validation: {changed or 'as given'} → NDCG@10 {result.best_value:.4f}")
     return lines
 
@@ -237,27 +217,22 @@ def _write_popularity(
             data.train.timestamps,
             data.catalogue.n_items,
             days=config.popularity_days,
-            train_end=data.train_end,
+            train_end=data.dataset.train_end,
         )
     model = Popularity(counts)
-    ranks = rank_of_target(model.rank(data.valid.histories(), 10).item_ids, data.valid.targets)
-    metrics = {
-        "ndcg_at_10": float(ndcg_at_k(ranks, 10).mean()),
-        "hr_at_10": float(hit_rate_at_k(ranks, 10).mean()),
-    }
+    metrics = validation_figures(model, data.valid)
     metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
     with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
         model.save(artifact.path)
-        data.catalogue.write(artifact.path / "items.parquet")
+        data.catalogue.write(artifact.path / ITEMS_FILE)
         ModelInfo(
             system="popularity",
             stage="sequential",
-            config=config_to_dict(config),
+            config=config.to_dict(),
             architecture={"n_items": data.catalogue.n_items},
             metrics=metrics,
             dataset_fingerprint=data.dataset.fingerprint,
             parent=None,
-            train_end=data.train_end,
+            train_end=data.dataset.train_end,
         ).write(artifact.path)
-    assert artifact.manifest is not None
     return artifact.manifest

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from latentrec.core import progress
 from latentrec.data import Samples
-from latentrec.metrics import hit_rate_at_k, ndcg_at_k, rank_of_target
-from latentrec.models.sequential import SequentialRecommender
+from latentrec.metrics import rank_of_target, ranking_figures
+from latentrec.models import Recommender
 from latentrec.training.common.checkpointing import Checkpoints, Interruption, load_state, save_state
 from latentrec.training.common.divergence import check_finite
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.sequential.rpt_config import RPTConfig
+from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import Progress, optimizer_to, reseed
 
 SELECTION_METRIC = "ndcg_at_10"
@@ -27,17 +29,6 @@ LOG_EVERY_STEPS = 20
 
 Loss = Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]
 """Row indices of one batch → its loss and what else is worth a curve."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """How long and how to train; see the trainers' configurations for the meaning of each field."""
-
-    learning_rate: float
-    weight_decay: float
-    max_epochs: int
-    patience: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -77,9 +68,9 @@ def fit(
     loss: Loss,
     batches_of: Callable[[int], list[np.ndarray]],
     validate: Callable[[], dict[str, float]],
-    settings: LoopSettings,
+    config: SequentialConfig | RPTConfig,
     metric_logger: MetricLogger,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Checkpoints | None,
     *,
     validate_first: bool = False,
     label: str = "training",
@@ -91,7 +82,7 @@ def fit(
         loss: see :data:`Loss`; called in training mode.
         batches_of: epoch → batches of row indices; must be a function of the epoch alone.
         validate: called in evaluation mode; gives at least ``ndcg_at_10``.
-        settings: see :class:`LoopSettings`.
+        config: learning rate, weight decay, epochs, patience and seed are read.
         metric_logger: curves go there while training runs.
         checkpoints: where some of the same work is saved, training resumes from the latest.
         validate_first: count the weights before training as a candidate (post-training).
@@ -103,12 +94,12 @@ def fit(
     """
     begun = time.monotonic()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     state, best = Progress(), _copy(model)
     stopping = EarlyStopping(
         lambda: _evaluated(model, validate),
         metric_for_best_model=SELECTION_METRIC,
-        patience=settings.patience,
+        patience=config.patience,
     )
 
     def save() -> None:
@@ -124,13 +115,13 @@ def fit(
         metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
     with (
         Interruption() as interruption,
-        progress(label, settings.max_epochs, "epochs", initial=state.epoch) as bar,
+        progress(label, config.num_train_epochs, "epochs", initial=state.epoch) as bar,
     ):
-        while state.epoch < settings.max_epochs and not stopping.stopped:
+        while state.epoch < config.num_train_epochs and not stopping.stopped:
             last_save = time.monotonic()
             batches = batches_of(state.epoch)
             while state.batch < len(batches):
-                _step(model, loss, batches[state.batch], optimizer, settings, state, metric_logger)
+                _step(model, loss, batches[state.batch], optimizer, config, state, metric_logger)
                 if interruption.requested or time.monotonic() - last_save > CHECKPOINT_INTERVAL_S:
                     save()
                     last_save = time.monotonic()
@@ -186,14 +177,9 @@ def _restore(
     return True
 
 
-def validation_figures(recommender: SequentialRecommender, valid: Samples, k: int = 10) -> dict[str, float]:
+def validation_figures(recommender: Recommender, valid: Samples, k: int = 10) -> dict[str, float]:
     """HR and NDCG at ``k`` of the item-level ranking of the whole catalogue."""
-    ranked = recommender.rank(valid.histories(), k).item_ids
-    ranks = rank_of_target(ranked, valid.targets)
-    return {
-        f"ndcg_at_{k}": float(ndcg_at_k(ranks, k).mean()),
-        f"hr_at_{k}": float(hit_rate_at_k(ranks, k).mean()),
-    }
+    return ranking_figures(rank_of_target(recommender.rank(valid.histories(), k).item_ids, valid.targets), k)
 
 
 def _step(
@@ -201,16 +187,16 @@ def _step(
     loss: Loss,
     batch: np.ndarray,
     optimizer: torch.optim.Optimizer,
-    settings: LoopSettings,
+    config: SequentialConfig | RPTConfig,
     state: Progress,
     metric_logger: MetricLogger,
 ) -> None:
     """One optimizer step; everything random in it follows from (seed, step)."""
     model.train()
-    reseed(settings.seed, state.step)
+    reseed(config.seed, state.step)
     value, extra = loss(batch)
     number = value.item()
-    check_finite(state.step + 1, number, None, settings.learning_rate)
+    check_finite(state.step + 1, number, None, config.learning_rate)
     optimizer.zero_grad(set_to_none=True)
     value.backward()
     optimizer.step()

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from latentrec.training.common.metric_logger import NO_METRICS
 from latentrec.training.latentr3.grpo import train_grpo
 from latentrec.training.latentr3.grpo_config import LatentGRPOConfig
 from latentrec.training.latentr3.sft import train_sft
@@ -67,7 +68,7 @@ class Recorder:
         return {step: metrics[name] for step, metrics in self.metrics if name in metrics}
 
 
-def sft(dataset: Path, output: Path, metric_logger=None, root=None, init_from=None, **options):
+def sft(dataset: Path, output: Path, metric_logger=NO_METRICS, root=None, init_from=None, **options):
     return train_sft(
         SFTConfig(**(SFT | options)),
         dataset=dataset,
@@ -78,14 +79,14 @@ def sft(dataset: Path, output: Path, metric_logger=None, root=None, init_from=No
     )
 
 
-def grpo(dataset: Path, model: Path, output: Path, metric_logger=None, root=None, **options):
+def grpo(dataset: Path, model: Path, output: Path, metric_logger=NO_METRICS, root=None, **options):
     config = LatentGRPOConfig(**(GRPO | options))
     return train_grpo(
         config, dataset=dataset, model=model, output=output, metric_logger=metric_logger, checkpoint_root=root
     )
 
 
-def titles(dataset: Path, model: Path, output: Path, metric_logger=None, root=None, **options):
+def titles(dataset: Path, model: Path, output: Path, metric_logger=NO_METRICS, root=None, **options):
     config = TitleObjectiveConfig(**(TITLES | options))
     return train_title_objective(
         config, dataset=dataset, model=model, output=output, metric_logger=metric_logger, checkpoint_root=root

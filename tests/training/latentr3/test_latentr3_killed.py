@@ -95,7 +95,7 @@ def test_sigterm_exits_143_and_the_command_resumes(folder, finished, stage, tmp_
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors[-2000:]
-    assert "interrupted: SIGTERM after step" in errors
+    assert "SIGTERM" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "model").exists()
     finish(start(stage, folder, tmp_path / "model", tmp_path / "checkpoints"))

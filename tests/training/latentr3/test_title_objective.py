@@ -11,9 +11,10 @@ from latentrec.catalog import TokenTrie
 from latentrec.data import Dataset
 from latentrec.decoding.trie_tensors import TrieTensors
 from latentrec.models.latentr3 import IGNORED, load_latentr3
+from latentrec.training.common.policy_gradient import group_advantage
 from latentrec.training.latentr3.collator import NextItemTokens, packed_batch, plain_batch
 from latentrec.training.latentr3.likelihood import CatalogueTokens
-from latentrec.training.latentr3.sampled_titles import SampledTitles, group_advantages, sequence_loss
+from latentrec.training.latentr3.sampled_titles import SampledTitles, sequence_loss
 from latentrec.training.latentr3.text_model import Throughput
 from latentrec.training.latentr3.title_objective import TitleObjectiveTrainer
 from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
@@ -122,9 +123,8 @@ def test_drawn_groups_have_the_gradient_of_the_closed_form_in_the_mean():
 def test_losses_are_those_of_trl():
     log_probs = torch.tensor([[[-1.0, -2.0, 0.0], [-0.5, 0.0, 0.0]]]).requires_grad_()
     counted = torch.tensor([[[True, True, False], [True, False, False]]])
-    advantages = group_advantages(torch.tensor([[1.0, 0.0]]), True)
+    advantages = group_advantage(torch.tensor([[1.0, 0.0]]), dim=1)
     assert torch.allclose(advantages, torch.tensor([[0.5, -0.5]]) / (0.5**0.5 + 1e-4))
-    assert group_advantages(torch.tensor([[1.0, 0.0]]), False).tolist() == [[0.5, -0.5]]
     a, b = advantages[0].tolist()
     expected = {
         "grpo": [[-a / 2 / 2, -a / 2 / 2, 0], [-b / 2, 0, 0]],

@@ -7,7 +7,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from latentrec.prompts.rating_format import RatingScale, render_answer
-from latentrec.training.rating.chat_endpoint import ChatEndpoint
+from latentrec.training.rating.chat_endpoint import ChatEndpoint, RateLimit
 from latentrec.training.rating.traces import TracesConfig
 
 SCALE = RatingScale()
@@ -70,7 +70,8 @@ def chat(text, prompt_tokens=100, completion_tokens=20):
 
 
 def endpoint(url, **settings):
-    return ChatEndpoint(url, "teacher", **{"attempts": 4, "backoff": 0.01, "timeout": 5.0, **settings})
+    given = {"attempts": 4, "backoff": 0.01, "timeout": 5.0, "rate": RateLimit(0), **settings}
+    return ChatEndpoint(url, "teacher", **{"key_variable": "OPENAI_API_KEY", **given})
 
 
 def ask(client):

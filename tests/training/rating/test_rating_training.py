@@ -405,5 +405,5 @@ def test_a_kl_term_has_the_starting_model_as_its_reference(rating_dataset, base,
     [(COLD, 3), (GRPO, 3), (COLD.replace(batch_size=6), 4), (GRPO.replace(per_device_train_batch_size=2), 8)],
 )
 def test_a_batch_that_processes_cannot_share_evenly_is_refused(config, processes):
-    with refused("config.conflict", f"by {processes} processes"):
+    with refused("config.conflict", f"{processes} processes"):
         config.check_world(processes)

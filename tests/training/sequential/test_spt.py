@@ -120,13 +120,18 @@ def test_packed_rows_give_the_loss_and_gradient_of_separate_samples(data, encode
         torch.testing.assert_close(packed, separate, rtol=1e-3, atol=1e-6)
 
 
+def spt_loss(model, rows, **settings):
+    given = {"temperature": 1.0, "similarity": "dot", "views": "separate", **settings}
+    return SPTLoss(model, rows, SequentialConfig(encoder="lares", **given))
+
+
 @pytest.mark.parametrize(("similarity", "views"), [("dot", "separate"), ("cosine", "shared")])
 def test_the_loss_is_the_sum_of_its_parts_written_out(data, monkeypatch, similarity, views):
     """Every draw is recorded, so that the three forwards can be repeated prefix by prefix."""
     model = make_lares()
     rows = pack_by_user(data.train, 10)
     indices = np.arange(0, len(rows), 2)
-    loss = SPTLoss(
+    loss = spt_loss(
         model, rows, mean_steps=3, anchors="all", temperature=0.8, step_sampler="constant",
         similarity=similarity, views=views,
     )  # fmt: skip
@@ -164,7 +169,7 @@ def test_the_loss_is_the_sum_of_its_parts_written_out(data, monkeypatch, similar
 @pytest.mark.parametrize(("views", "forwards"), [("separate", 2), ("shared", 1)])
 def test_a_view_of_its_own_is_a_second_forward_of_the_batch(data, monkeypatch, views, forwards):
     model = make_lares()
-    loss = SPTLoss(model, pack_by_user(data.train, 10), mean_steps=2, trajectory_weight=0, views=views)
+    loss = spt_loss(model, pack_by_user(data.train, 10), mean_steps=2, trajectory_weight=0, views=views)
     real, read = model.prelude, []
     monkeypatch.setattr(model, "prelude", lambda items: read.append(items) or real(items))
     loss(np.arange(10))
@@ -174,7 +179,7 @@ def test_a_view_of_its_own_is_a_second_forward_of_the_batch(data, monkeypatch, v
 def test_one_anchor_a_row_is_a_position_that_counts(data):
     model = make_lares()
     rows = pack_by_user(data.train, 10)
-    loss = SPTLoss(model, rows, mean_steps=2, anchors="row")
+    loss = spt_loss(model, rows, mean_steps=2, anchors="row")
     torch.manual_seed(0)
     mask = torch.tensor([[False, True, True], [True, False, False], [True, True, True]])
     for _ in range(20):
@@ -186,7 +191,7 @@ def test_one_anchor_a_row_is_a_position_that_counts(data):
 
 def test_one_step_has_no_step_level_term(data):
     rows = pack_by_user(data.train, 10)
-    loss = SPTLoss(make_lares(), rows, mean_steps=1, step_sampler="constant")
+    loss = spt_loss(make_lares(), rows, mean_steps=1, step_sampler="constant")
     _, parts = loss(np.arange(10))
     assert "step_alignment" not in parts
     assert "trajectory_alignment" in parts
@@ -220,7 +225,7 @@ def test_the_benchmarks_reference_computes_the_same_loss(data, monkeypatch):
     monkeypatch.setattr(SameTarget, "draw", lambda self, positions: positions)
     monkeypatch.setattr(SeparateForwards, "_partners", lambda self, indices: indices)
     rows = one_row_per_sample(data.train, 10)
-    ours = SPTLoss(model, rows, mean_steps=4, anchors="all", negatives="all")
+    ours = spt_loss(model, rows, mean_steps=4, anchors="all", negatives="all")
     reference = SeparateForwards(model, rows, mean_steps=4)
     for seed in range(3):
         values = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentrec.core import host
+from latentrec.core import process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def test_threads_wait_passively_unless_the_user_says_otherwise():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_memory_goes_back_to_the_system():
     code = """
-from latentrec.core.host import return_freed_memory
+from latentrec.core.process import return_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 assert return_freed_memory()
@@ -44,4 +44,4 @@ print((held - resident()) >> 20)
 
 def test_settings_of_the_environment_win(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000")
-    assert not host.return_freed_memory()
+    assert not process.return_freed_memory()

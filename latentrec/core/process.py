@@ -1,4 +1,4 @@
-"""How a process uses the host: threads that wait asleep, and memory that goes back to the system."""
+"""How a process waits and returns memory to the system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGE_BLOCK = 4 << 20
 def wait_passively() -> None:
     """OpenMP threads that have nothing to do sleep, unless the environment says otherwise.
 
-    Threads that spin take the cores from whoever could use them: measured, two of them beside another
+    Threads that spin take the cores from other processes: measured, two of them beside another
     process are five times slower than one. Has to be called before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
