@@ -275,6 +275,21 @@ def test_killed_pretraining_and_cold_start_resume_exactly(tiny, rating_dataset, 
         assert same(weights(tmp_path / f"{name}-whole"), weights(tmp_path / f"{name}-cut"))
 
 
+def test_cold_start_finds_its_checkpoints_with_another_interval_between_them(
+    rating_dataset, base, traces, tmp_path
+):
+    arguments = {"dataset": rating_dataset, "traces": traces, "model": base, "output": tmp_path / "cold"}
+    for save_steps in (1, 2):
+        with pytest.raises(Killed):
+            train_cold_start(
+                COLD.replace(save_steps=save_steps),
+                metric_logger=KillingLogger("train/loss", 3),
+                checkpoint_root=str(tmp_path / "checkpoints"),
+                **arguments,
+            )
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
 def test_cold_start_learns_its_traces_and_grpo_after_it_is_recone(rating_dataset, base, traces, tmp_path):
     config = COLD.replace(num_train_epochs=4)
     train_cold_start(config, dataset=rating_dataset, traces=traces, model=base, output=tmp_path / "cold")
