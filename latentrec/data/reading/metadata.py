@@ -18,8 +18,9 @@ import pyarrow as pa
 from latentrec.core import UserError, progress
 from latentrec.core.text import printable
 from latentrec.data.reading.byte_streams import ParquetFoundError
-from latentrec.data.reading.formats import first_lines, parse_object, split_line
+from latentrec.data.reading.formats import first_lines, parse_object
 from latentrec.data.reading.input_files import Block, InputFile, ahead, read_blocks, recognized, total_bytes
+from latentrec.data.reading.line_parsers import split_line
 from latentrec.data.reading.line_reader import UNFIT, BadLines, good_lines, without_surrogates
 from latentrec.data.reading.parquet import open_parquet
 from latentrec.data.reading.parquet_metadata import MetadataReader
