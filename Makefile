@@ -17,7 +17,8 @@ export RUNS_DIR
 TRACKING_URI = $(BIN)/python -m pipeline.tracking_uri
 
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 2
+# One more than two cores: a third of the time tests wait for servers and processes of theirs.
+PYTEST_WORKERS ?= 3
 
 # What a target takes on the command line. Make hands these to Python through the environment, never through the
 # text of a shell command: a value may hold quotes, spaces and semicolons. Any other variable is refused: it would
@@ -82,7 +83,7 @@ test-containers: setup ## build the images and run the whole DAG with each step 
 	docker/test.sh $(BIN)/python -m pytest -m containers --timeout 1800 tests/containers $(PYTEST_ARGS)
 
 test-docs: $(OVERLAYS)/docs/.installed ## run every command and notebook of README, docs and examples; build the site
-	OMP_NUM_THREADS=1 $(OVERLAYS)/docs/bin/python -m pytest -m docs --timeout 1800 -n $(PYTEST_WORKERS) tests/docs $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(OVERLAYS)/docs/bin/python -m pytest -m docs --timeout 1800 -n 2 tests/docs $(PYTEST_ARGS)
 
 test-browser: $(OVERLAYS)/browser/.installed ## click through the demo in Chromium
 	OMP_NUM_THREADS=1 $(OVERLAYS)/browser/bin/python -m pytest -m browser --timeout 900 tests/browser $(PYTEST_ARGS)
