@@ -74,7 +74,7 @@ class Runner:
             "dataset_fingerprint": read_manifest(data, verify=False).fingerprint,
             "model_fingerprint": read_manifest(directory, verify=False).fingerprint,
             "command": " ".join(self._command(plan, CELLS[cell], "DATASET", "OUTPUT", seed, shown=True)),
-            "config": model_json["config"],
+            "config": without_places(model_json["config"]),
             "training_metrics": model_json["metrics"],
             "curve": read_manifest(directory, verify=False).extra.get("evaluations", []),
             "validation": verdict.validation,
@@ -203,6 +203,14 @@ def _write_record(path: Path, record: dict[str, Any], scores: Any, users: np.nda
     temporary = path.with_suffix(".writing")
     temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.move(temporary, path)
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration for a committed record: of an absolute path only the last name stays."""
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in config.items()
+    }
 
 
 def _log_test_use(dataset: str, cell: str, seed: int) -> None:

@@ -1,6 +1,7 @@
 """`make results`' machinery: commands are whole, no record is made twice, pages need only records."""
 
 import json
+import re
 from argparse import ArgumentParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -232,3 +233,15 @@ def test_stage_2_is_measured_on_validation_with_the_draw_that_it_chose_by(
     chosen = np.flatnonzero(table["chosen_by"].to_numpy())
     assert chosen.tolist() == sample_at_most(len(valid), 9, 5).tolist()
     assert set(table["before"].to_pylist()) != {0}
+
+
+def test_records_name_no_place_of_the_machine_that_made_them():
+    config = {"backbone": "/somewhere/backbone-wide", "seed": 1, "latent": "latent_ratt"}
+    assert run.without_places(config) == config | {"backbone": "backbone-wide"}
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    found = {
+        place: path.name
+        for path in docs.rglob("*.json")
+        for place in re.findall(r'"(/[a-z]+/[^"]*)"', path.read_text(encoding="utf-8"))
+    }
+    assert not found
