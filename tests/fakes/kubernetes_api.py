@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -298,3 +299,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _last(self) -> None:
         self.wfile.write(b"0\r\n\r\n")
+
+
+def serve_pod(monkeypatch: Any, tmp_path: Path) -> KubernetesServer:
+    """A running server, and the environment and account of a pod of its cluster; the caller shuts it down."""
+    server = KubernetesServer()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text("sesame\n")
+    (account / "namespace").write_text("kubeflow")
+    monkeypatch.setenv("LATENTREC_SERVICE_ACCOUNT_DIR", str(account))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_address[1]))
+    return server

@@ -1,7 +1,6 @@
 """A promoted version is rolled out by the API server, once, and nothing is where it was not promoted."""
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from latentrec.steps import roll_out
 from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.roll_out import apply, run_roll_out_step, wait_until_ready
 from tests.errors import refused
-from tests.fakes.kubernetes_api import SERVICES, KubernetesServer
+from tests.fakes.kubernetes_api import SERVICES, serve_pod
 from tests.fixtures.shop import decision
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -22,15 +21,7 @@ URI = "models:/latentr3/1"
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
     """A pretended cluster whose pod this process is."""
-    server = KubernetesServer()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    account = tmp_path / "account"
-    account.mkdir()
-    (account / "token").write_text("sesame\n")
-    (account / "namespace").write_text("kubeflow")
-    monkeypatch.setenv("LATENTREC_SERVICE_ACCOUNT_DIR", str(account))
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_address[1]))
+    server = serve_pod(monkeypatch, tmp_path)
     monkeypatch.setenv("LATENTREC_IMAGE", "eu.example/r/register:abc")
     monkeypatch.setattr(roll_out.time, "sleep", lambda seconds: None)
     yield server

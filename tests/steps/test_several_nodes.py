@@ -24,7 +24,7 @@ from latentrec.steps.step_sizes import choose_sizes
 from latentrec.steps.train_job import Nodes, job_name
 from latentrec.steps.training_nodes import choose_nodes, trainer_pod
 from tests.errors import refused
-from tests.fakes.kubernetes_api import KubernetesServer
+from tests.fakes.kubernetes_api import serve_pod
 
 NODES = Nodes(2, 1, "8", "32Gi", {"pool": "a100"}, [{"key": "nvidia.com/gpu", "operator": "Exists"}], "gpus")
 SOURCE = "def sft(): ...  # $(HOME) stays as it is\n"
@@ -33,15 +33,7 @@ SOURCE = "def sft(): ...  # $(HOME) stays as it is\n"
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
     """A pretended cluster whose pod this process is; nothing waits long."""
-    server = KubernetesServer()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    account = tmp_path / "account"
-    account.mkdir()
-    (account / "token").write_text("sesame\n")
-    (account / "namespace").write_text("kubeflow")
-    monkeypatch.setenv("LATENTREC_SERVICE_ACCOUNT_DIR", str(account))
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_address[1]))
+    server = serve_pod(monkeypatch, tmp_path)
     monkeypatch.setenv("KFP_POD_NAME", "step-pod")
     monkeypatch.setenv(RUN_ID_VARIABLE, "run-1")
     monkeypatch.setenv("LATENTREC_STEP", "sft")
