@@ -87,7 +87,7 @@ def apply(api: KubernetesApi, service: Mapping[str, Any]) -> None:
     """
     path = f"{_path(service)}?fieldManager={FIELD_MANAGER}&force=true"
     code, answer = api.patch(path, json.dumps(service), "application/apply-patch+yaml")
-    if code == 0 or code >= 500:
+    if code in (0, 429) or code >= 500:
         raise ConnectionError(f"the API server does not answer (HTTP {code or 'none'}); try again later")
     if code not in (200, 201):
         reason = printable(str((answer or {}).get("message", "")))[:300] or f"HTTP {code}"

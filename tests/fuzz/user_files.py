@@ -115,14 +115,15 @@ def user_files(count: int, draw: random.Random, folder: Path, mutated: Callable[
     from latentrec.prompts.rating_format import RatingScale
     from latentrec.serving.rating_service import read_items
     from latentrec.steps.backbone_check import parameter_count, read_model_config, training_gb
-    from latentrec.steps.batch_scoring import _batches, _checked, _read_users
+    from latentrec.steps.batch_scoring import _batches, _checked
     from latentrec.steps.score_shards import SCHEMA
     from latentrec.steps.status import StepStatus, read_step_statuses
+    from latentrec.steps.users_to_score import read_users
     from latentrec.storage import ArtifactWriter
     from latentrec.training.rating.trace_records import Journal, Trace, read_traces
 
-    def read_users() -> None:
-        for keys, histories in _batches(_read_users(str(folder / "users"), folder / "t"), 3):
+    def check_users() -> None:
+        for keys, histories in _batches(read_users(str(folder / "users"), folder / "t"), 3):
             _checked("users", 0, histories)
             pa.array(keys, SCHEMA.field("user_key").type)
 

@@ -17,7 +17,7 @@ from latentrec.serving.request_schemas import (
     parse_rows,
 )
 from latentrec.serving.scoring_server import MAX_BYTES, bounded_body, read_request
-from latentrec.steps.batch_scoring import _users_of_lines, _users_of_parquet
+from latentrec.steps.users_to_score import _users_of_lines, _users_of_parquet
 from tests.errors import refused
 
 
