@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from latentrec.core import UserError
+from latentrec.core.retry import PASSING
 from latentrec.core.settings import IMAGE_VARIABLE
 from latentrec.core.text import printable
 from latentrec.registry.inference_service import API_VERSION, GROUP, PLURAL, ServeOptions, service_of
@@ -87,7 +88,7 @@ def apply(api: KubernetesApi, service: Mapping[str, Any]) -> None:
     """
     path = f"{_path(service)}?fieldManager={FIELD_MANAGER}&force=true"
     code, answer = api.patch(path, json.dumps(service), "application/apply-patch+yaml")
-    if code in (0, 429) or code >= 500:
+    if code == 0 or code in PASSING:
         raise ConnectionError(f"the API server does not answer (HTTP {code or 'none'}); try again later")
     if code not in (200, 201):
         reason = printable(str((answer or {}).get("message", "")))[:300] or f"HTTP {code}"

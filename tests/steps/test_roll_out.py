@@ -111,8 +111,9 @@ def test_a_cluster_without_kserve_is_named(cluster):
         apply(api(), other)
 
 
-def test_an_api_server_that_is_away_is_no_refusal(cluster):
-    cluster.fail_next = [503]
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_api_server_that_is_away_or_busy_is_no_refusal(cluster, status):
+    cluster.fail_next = [status]
     with pytest.raises(ConnectionError):
         apply(api(), service())
     apply(api(), service())
