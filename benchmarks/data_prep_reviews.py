@@ -8,8 +8,10 @@ characters, timestamps are whole days over ten years.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from pathlib import Path
+from typing import TextIO, cast
 
 import numpy as np
 
@@ -75,7 +77,7 @@ FIRST_DAY = 1_299_974_400
 
 
 def write_reviews(path: Path, n: int, seed: int = 0) -> Path:
-    """Write ``n`` reviews (about 580 bytes each); an existing file of the same name is kept."""
+    """Write ``n`` reviews (about 580 bytes each), as gzip where ``path`` ends so; an existing one is kept."""
     if path.exists():
         return path
     generator = np.random.default_rng(seed)
@@ -90,7 +92,7 @@ def write_reviews(path: Path, n: int, seed: int = 0) -> Path:
     text = generator.integers(0, len(texts), n)
     names = [f"Reader {number}" for number in range(1000)]
     temporary = path.with_suffix(".writing")
-    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+    with _opened(temporary, compress=path.suffix == ".gz") as stream:
         for start in range(0, n, LINES_PER_WRITE):
             rows = slice(start, start + LINES_PER_WRITE)
             stream.write(
@@ -107,6 +109,12 @@ def write_reviews(path: Path, n: int, seed: int = 0) -> Path:
             )  # fmt: skip
     temporary.rename(path)
     return path
+
+
+def _opened(path: Path, *, compress: bool) -> TextIO:
+    if compress:
+        return cast(TextIO, gzip.open(path, "wt", compresslevel=1, encoding="utf-8", newline="\n"))
+    return path.open("w", encoding="utf-8", newline="\n")
 
 
 def _key(number: int) -> str:
