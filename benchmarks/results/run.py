@@ -62,7 +62,7 @@ class Runner:
         models = {name: self._model(dataset, name, seed) for name in (cell, *CELLS[cell].needs)}
         models = {name: directory for name, directory in models.items() if directory.is_dir()}
         started = _clocks()
-        verdict = score_models(CELLS[cell], data, models)
+        verdict = score_models(CELLS[cell], data, models, test_samples=plan.test_samples)
         evaluated = [now - then for now, then in zip(_clocks(), started, strict=True)]
         _log_test_use(dataset, cell, seed)
         directory = models[CELLS[cell].model or cell]
@@ -98,7 +98,7 @@ class Runner:
             "machine": machine(),
             "versions": {name: version(name) for name in ("torch", "transformers", "trl", "numpy")},
         }
-        _write_record(path, record, verdict.test, _test_users(data))
+        _write_record(path, record, verdict.test, verdict.test_users)
         return True
 
     def _dataset(self, plan: DatasetPlan) -> Path:
@@ -146,7 +146,11 @@ class Runner:
                     words[-1] = str(place)
         if not words:
             return []
-        words[1:1] = plan.limits.get(words[0], ())
+        states_range = bool({"--train-from", "--train-to"} & set(words))
+        words[1:1] = [
+            *plan.limits.get(words[0], ()),
+            *(() if states_range else plan.newest.get(words[0], ())),
+        ]
         return [*words, "--dataset", data, "--output", output, "--seed", str(seed)]
 
     def _call(self, arguments: list[str], dataset: str, log: str) -> None:
@@ -183,10 +187,6 @@ def machine() -> str:
     ]
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {gigabytes:.0f} GiB"
-
-
-def _test_users(dataset: Path) -> np.ndarray:
-    return pq.read_table(dataset / "test.parquet", columns=["user_id"])["user_id"].to_numpy()
 
 
 def _write_record(path: Path, record: dict[str, Any], scores: Any, users: np.ndarray) -> None:

@@ -22,21 +22,23 @@ VALIDATION_SAMPLES = 600
 
 @dataclass(frozen=True)
 class CellScores:
-    """Validation figures (a seeded draw), the α chosen on them, and the scores on test."""
+    """Validation figures (a seeded draw), the α chosen on them, the scores on test and whose they are."""
 
     validation: dict[str, float]
     alpha: float | None
     alphas: dict[str, float]
     test: ModelScores
+    test_users: np.ndarray
 
 
-def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> CellScores:
+def score_models(cell: Cell, dataset: Path, models: dict[str, Path], *, test_samples: int = 0) -> CellScores:
     """Choose on validation, then score the test split.
 
     Args:
         cell: what to decode and how.
         dataset: the dataset directory.
         models: cell name → model directory, for this dataset and seed.
+        test_samples: score a seeded draw of so many test samples; 0: all.
     """
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
@@ -47,6 +49,8 @@ def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> CellScor
         if value is not None:
             recommender.alpha = value
         scored[value] = score_model(recommender, valid, catalogue)
+    test = data.split("test")
+    test = draw(test, test_samples or len(test))
     alpha = max(scored, key=lambda value: _mean(scored[value], "ndcg_at_10"))
     if alpha is not None:
         recommender.alpha = alpha
@@ -56,7 +60,8 @@ def score_models(cell: Cell, dataset: Path, models: dict[str, Path]) -> CellScor
         alphas={
             str(value): _mean(scores, "ndcg_at_10") for value, scores in scored.items() if value is not None
         },
-        test=score_model(recommender, data.split("test"), catalogue),
+        test=score_model(recommender, test, catalogue),
+        test_users=test.user_ids,
     )
 
 

@@ -191,6 +191,25 @@ def test_alpha_is_chosen_on_validation_and_test_is_scored_once(tmp_path, monkeyp
     assert found.alpha == 0.5
     assert found.validation["ndcg_at_10"] == 1.0
     assert asked == [(alpha, sizes["valid"] - 1) for alpha in score_models.ALPHAS] + [(0.5, sizes["test"])]
+    assert found.test_users.tolist() == Dataset(dataset).split("test").user_ids.tolist()
+
+
+def test_a_draw_of_the_test_split_is_the_same_for_every_cell(tmp_path, monkeypatch):
+    dataset = write_dataset(tmp_path / "dataset", n_users=20, n_items=24)
+    asked = []
+
+    def scored(recommender, samples, catalogue):
+        asked.append(samples.user_ids.tolist())
+        return SimpleNamespace(values=lambda metric: np.zeros(len(samples)))
+
+    monkeypatch.setattr(score_models, "load_recommender", lambda *_, **__: SimpleNamespace(alpha=None))
+    monkeypatch.setattr(score_models, "score_model", scored)
+    found = [
+        score_models.score_models(CELLS[cell], dataset, {cell: tmp_path}, test_samples=7).test_users.tolist()
+        for cell in ("bigrec", "sasrec")
+    ]
+    assert len(set(found[0])) == 7
+    assert found[0] == found[1] == asked[1] == asked[3]
 
 
 def test_page_tells_what_stage_2_chose_by_from_what_it_is_worth(own_records):
