@@ -247,9 +247,12 @@ def _json(config: Config, name: str) -> Any:
 
 
 def _processes(parameters: Mapping[str, Any]) -> int:
-    """Training processes that a run asks for; 1 where the numbers are none, which is refused elsewhere."""
+    """Training processes that a run asks for: one for each accelerator, one for each node that has none.
+
+    1 where the numbers are none, which is refused elsewhere.
+    """
     given = [str(parameters.get(name) or 1).removesuffix(".0") for name in ("gpu_count", "gpu_nodes")]
-    return int(given[0]) * int(given[1]) if all(one.isdigit() for one in given) else 1
+    return max(int(given[0]), 1) * int(given[1]) if all(one.isdigit() for one in given) else 1
 
 
 def separate_operational(

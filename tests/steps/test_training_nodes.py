@@ -30,6 +30,13 @@ def test_a_batch_is_held_against_all_processes_of_all_nodes():
         check_parameters("latentr3", given)
 
 
+def test_a_batch_is_held_against_nodes_without_accelerators_too():
+    given = {"customer_reviews": "x", "gpu_count": "0", "gpu_nodes": 3, "sft_batch_size": 128}
+    with refused("config.invalid", "sft_batch_size", "128", "3 processes"):
+        check_parameters("latentr3", given)
+    check_parameters("latentr3", given | {"gpu_nodes": 1})
+
+
 @pytest.mark.parametrize(
     ("system", "given", "named"),
     [
