@@ -131,6 +131,7 @@ class Run:
                 promoted=task.outputs["promoted"],
                 form=form,
                 namespace=os.environ.get("SERVE_NAMESPACE", ""),
+                mode=roll_out_mode(),
             )
             self.step(served, placement.ROLL_OUT, name=ROLL_OUT_STEP, title="Roll out")
         return registered
@@ -149,6 +150,18 @@ def roll_out_form() -> str:
             code="config.bad_value",
         )
     return form
+
+
+def roll_out_mode() -> str:
+    """KServe's deployment mode of what is rolled out (``SERVE_MODE``).
+
+    Raises:
+        UserError: KServe has no such mode.
+    """
+    mode = os.environ.get("SERVE_MODE", "") or "knative"
+    if mode not in ("knative", "standard"):
+        raise UserError(f"SERVE_MODE is {mode!r}, expected knative or standard", code="config.bad_value")
+    return mode
 
 
 @contextmanager

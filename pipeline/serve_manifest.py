@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         cpu=given.get("SERVE_CPU", ""),
         memory=given.get("SERVE_MEMORY", ""),
         max_replicas=_number("SERVE_MAX_REPLICAS", ServeOptions.max_replicas),
+        mode=given.get("SERVE_MODE") or ServeOptions.mode,
     )
     registry = Registry()
     if options.form == "image" and embedded_path(registry.tracking_uri):

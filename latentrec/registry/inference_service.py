@@ -2,8 +2,8 @@
 
 Two forms: ``image``, our image with MLflow's scoring server on the registry, with the interface of
 ``docs/using-the-model.md``; ``mlflow``, the files in object storage handed to KServe's own MLflow runtime.
-Scaling to zero and canaries are Knative's, hence the deployment mode; pod-level security settings are off in
-Knative's defaults, so all of them stand in the container.
+Scaling to zero and canaries are Knative's, the default mode; ``standard`` does without Knative and both of
+them. Pod-level security settings are off in Knative's defaults, so all of them stand in the container.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from latentrec.registry.model_registry import RegisteredVersion
 
 GROUP, API_VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 FORMATS = ("image", "mlflow")
+MODES = {"knative": "Serverless", "standard": "RawDeployment"}
+"""KServe's deployment modes, and the names of them that its old and new releases both take."""
 READABLE = ("gs://", "s3://", "https://", "hdfs://", "webhdfs://")
 """Locations that both the registry writes and KServe's storage initializer reads."""
 
@@ -45,7 +47,8 @@ class ServeOptions:
         form: ``image`` or ``mlflow``.
         namespace: where the service is made.
         cpu, memory: Kubernetes quantities; empty: by the system (:data:`RESOURCES`).
-        max_replicas: most pods of one revision; the least is none.
+        max_replicas: most pods of one revision; the least is none, in the mode ``standard`` one.
+        mode: ``knative``, or ``standard`` for a cluster that has KServe without Knative.
     """
 
     form: str = "image"
@@ -53,11 +56,16 @@ class ServeOptions:
     cpu: str = ""
     memory: str = ""
     max_replicas: int = 4
+    mode: str = "knative"
 
     def __post_init__(self) -> None:
         if self.form not in FORMATS:
             raise UserError(
                 f"FORMAT is {self.form!r}, expected {' or '.join(FORMATS)}", code="config.bad_value"
+            )
+        if self.mode not in MODES:
+            raise UserError(
+                f"SERVE_MODE is {self.mode!r}, expected {' or '.join(MODES)}", code="config.bad_value"
             )
         if self.max_replicas < 1:
             raise UserError(
@@ -95,8 +103,16 @@ def service_of(
         stable: the version rolled out before, named in the annotations beside a canary.
 
     Raises:
-        UserError: KServe cannot read the version's files where they lie (form ``mlflow``).
+        UserError: KServe cannot read the version's files where they lie (form ``mlflow``); a canary in the
+            mode ``standard``.
     """
+    knative = options.mode == "knative"
+    if canary_percent and not knative:
+        raise UserError(
+            f"SERVE_CANARY is {canary_percent} with SERVE_MODE={options.mode}: sharing requests between "
+            "two versions needs Knative",
+            code="serving.no_canary",
+        )
     cpu, memory = RESOURCES.get(version.tags.get("model.system", ""), LARGE)
     resources = {"cpu": options.cpu or cpu, "memory": options.memory or memory}
     container = {
@@ -113,13 +129,14 @@ def service_of(
     predictor: dict[str, Any] = {
         "serviceAccountName": "latentrec-serving",
         "automountServiceAccountToken": False,
-        # A backbone of some gigabytes takes longer than Knative's ten minutes on a slow disk.
-        "annotations": {"serving.knative.dev/progress-deadline": "1800s"},
         "labels": {"app.kubernetes.io/part-of": "latentrec"},
-        "minReplicas": 0,
+        "minReplicas": 0 if knative else 1,
         "maxReplicas": options.max_replicas,
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi" if memory == SMALL[1] else "32Gi"}}],
     }
+    if knative:
+        # A backbone of some gigabytes takes longer than Knative's ten minutes on a slow disk.
+        predictor["annotations"] = {"serving.knative.dev/progress-deadline": "1800s"}
     if canary_percent:
         predictor["canaryTrafficPercent"] = canary_percent
     if options.form == "mlflow":
@@ -127,7 +144,7 @@ def service_of(
     else:
         predictor["containers"] = [container | _own_image(version, image)]
     annotations = {
-        "serving.kserve.io/deploymentMode": "Serverless",
+        "serving.kserve.io/deploymentMode": MODES[options.mode],
         "latentrec/model": version.uri,
         "latentrec/aliases": ",".join(sorted(version.aliases)),
         "latentrec/model-fingerprint": version.tags.get("model.fingerprint", ""),

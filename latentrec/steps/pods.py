@@ -76,6 +76,10 @@ class KubernetesApi:
         """One object; ``None`` where it is absent, or we may not see it, or the server does not answer."""
         return self._ask(path)[1]
 
+    def lacks(self, path: str) -> bool:
+        """Whether the server says that there is no such object; false where it says nothing."""
+        return self._ask(path)[0] == 404
+
     def patch(self, path: str, body: str, kind: str) -> tuple[int, dict[str, Any] | None]:
         """Change one object.
 

@@ -28,13 +28,17 @@ logger = logging.getLogger(__name__)
 FIELD_MANAGER = "latentrec"
 READY_S = 1800.0
 """How long a new revision may take: as long as Knative gives it (``progress-deadline``)."""
+KNATIVE = "/apis/serving.knative.dev/v1"
+"""Every account may ask which interfaces a cluster has."""
 _CURES = {
     403: "; the step's account needs: kubectl apply -k manifests/serving",
     404: "; is KServe installed, and does the namespace exist?",
 }
 
 
-def run_roll_out_step(uri: str, promoted: bool, form: str, namespace: str) -> str:
+def run_roll_out_step(
+    uri: str, promoted: bool, form: str, namespace: str, mode: str = ServeOptions.mode
+) -> str:
     """The body of the roll_out component; returns the address that KServe gives the service.
 
     Args:
@@ -42,6 +46,7 @@ def run_roll_out_step(uri: str, promoted: bool, form: str, namespace: str) -> st
         promoted: whether it is the champion; if not, nothing is rolled out.
         form: ``image`` or ``mlflow``, as of ``make serve-manifest``.
         namespace: of the service; empty: the step's own.
+        mode: ``knative`` or ``standard``.
     """
     with exit_code_on_error(), step_run("roll_out") as run:
         if not promoted:
@@ -53,10 +58,12 @@ def run_roll_out_step(uri: str, promoted: bool, form: str, namespace: str) -> st
                 f"{uri} cannot be rolled out from here: no Kubernetes; apply what make serve-manifest writes",
                 code="serving.no_cluster",
             )
-        service = champion_service(Registry(), uri, form, namespace or api.namespace)
+        options = ServeOptions(form=form, namespace=namespace or api.namespace, mode=mode)
+        service = champion_service(Registry(), uri, options)
         if service is None:
             run.status.details["rolled_out"] = f"nothing: another version than {uri} is the champion by now"
             return ""
+        check_mode(api, mode)
         apply(api, service)
         address = wait_until_ready(api, service)
         run.status.details |= {"rolled_out": uri, "address": address}
@@ -64,7 +71,7 @@ def run_roll_out_step(uri: str, promoted: bool, form: str, namespace: str) -> st
     return address
 
 
-def champion_service(registry: Registry, uri: str, form: str, namespace: str) -> dict[str, Any] | None:
+def champion_service(registry: Registry, uri: str, options: ServeOptions) -> dict[str, Any] | None:
     """The service of a version; ``None`` where a later run has promoted another.
 
     Raises:
@@ -75,8 +82,21 @@ def champion_service(registry: Registry, uri: str, form: str, namespace: str) ->
     if champion is None or champion.version != version.version:
         return None
     place = str(registry.client.get_model_version_download_uri(version.name, version.version))
-    options = ServeOptions(form=form, namespace=namespace)
     return service_of(champion, place, options, image=os.environ.get(IMAGE_VARIABLE, ""))
+
+
+def check_mode(api: KubernetesApi, mode: str) -> None:
+    """Stop where KServe could never serve in a mode: it only notes that in an event, which we may not read.
+
+    Raises:
+        UserError: the cluster has no Knative.
+    """
+    if mode == "knative" and api.lacks(KNATIVE):
+        raise UserError(
+            "the cluster has no Knative Serving, which the mode knative needs; install it, or roll out "
+            "with SERVE_MODE=standard (no scaling to zero)",
+            code="serving.no_knative",
+        )
 
 
 def apply(api: KubernetesApi, service: Mapping[str, Any]) -> None:

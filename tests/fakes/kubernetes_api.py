@@ -40,6 +40,7 @@ class KubernetesServer(ThreadingHTTPServer):
         self.fail_next: list[int] = []
         self.refuse: str | None = None
         self.without_trainer = False
+        self.without_knative = False
         self.expire_watches = 0
         self.break_watches = 0
         self.version = 100
@@ -147,6 +148,8 @@ class Handler(BaseHTTPRequestHandler):
             self._watch(query) if query.get("watch") else self._list(self.server.jobs, query)
         elif path == PODS:
             self._list(self.server.pods, query)
+        elif path == "/apis/serving.knative.dev/v1" and not self.server.without_knative:
+            self._json(200, {"kind": "APIResourceList", "groupVersion": "serving.knative.dev/v1"})
         elif path.endswith("/log"):
             self._log(path.split("/")[-2])
         else:

@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAIN = {"IMAGE_REGISTRY": "", "IMAGE_TAG": "", "RELEASE": ""}
 
 
-def compiled(tmp_path: Path, form: str) -> subprocess.CompletedProcess:
+def compiled(tmp_path: Path, form: str, mode: str = "standard") -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pipeline.compile", "--output", str(tmp_path)]
     environment = {**os.environ, **PLAIN, "SERVE_AFTER_PROMOTION": form, "SERVE_NAMESPACE": "shop"}
+    environment["SERVE_MODE"] = mode
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -33,8 +34,8 @@ def test_the_last_step_rolls_out_what_was_promoted(tmp_path):
         for name in ("uri", "promoted"):
             made = given[name]["taskOutputParameter"]
             assert made == {"producerTask": "register", "outputParameterKey": name}
-        constants = {name: given[name]["runtimeValue"]["constant"] for name in ("form", "namespace")}
-        assert constants == {"form": "mlflow", "namespace": "shop"}
+        constants = {name: given[name]["runtimeValue"]["constant"] for name in ("form", "namespace", "mode")}
+        assert constants == {"form": "mlflow", "namespace": "shop", "mode": "standard"}
         (label,) = [one for one in pipeline.platform if pipeline.step_of(one) == "roll_out"]
         variables = {one["name"]: one["value"] for one in pipeline.container(label)["env"]}
         assert variables["LATENTREC_IMAGE"] == pipeline.container(label)["image"]
@@ -46,4 +47,11 @@ def test_another_form_is_refused(tmp_path, form):
     done = compiled(tmp_path, form)
     assert done.returncode == 2
     assert "SERVE_AFTER_PROMOTION" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_mode_is_refused(tmp_path):
+    done = compiled(tmp_path, "image", mode="serverless")
+    assert done.returncode == 2
+    assert "SERVE_MODE" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -97,6 +97,17 @@ def test_pods_scale_to_none_and_are_restricted_as_our_others(options):
     assert {mount["mountPath"] for mount in container(service)["volumeMounts"]} == {"/tmp"}
 
 
+@pytest.mark.parametrize("form", ["image", "mlflow"])
+def test_without_knative_one_pod_stays_and_nothing_is_knatives(form):
+    service = inference_service(version(), PLACE, ServeOptions(form=form, mode="standard"))
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
+    assert service["spec"]["predictor"]["minReplicas"] == 1
+    assert "knative" not in json.dumps(service)
+    assert [error.message for error in CHECK.iter_errors(service)] == []
+    with refused("serving.no_canary", "SERVE_CANARY", "10", "Knative"):
+        inference_service(version(), PLACE, ServeOptions(form=form, mode="standard"), canary_percent=10)
+
+
 def test_size_follows_the_system_unless_it_is_given():
     def size(system, options=IMAGE):
         resources = container(inference_service(version(system=system), PLACE, options))["resources"]
@@ -168,6 +179,7 @@ def test_a_canary_needs_a_challenger_that_is_another_version(registry, tmp_path)
             ("MLFLOW_TRACKING_URI",),
         ),
         ({"FORMAT": "onnx"}, "config.bad_value", ("FORMAT", "'onnx'", "image or mlflow")),
+        ({"SERVE_MODE": "raw"}, "config.bad_value", ("SERVE_MODE", "'raw'", "knative or standard")),
         ({"SERVE_CANARY": "ten"}, "config.bad_value", ("SERVE_CANARY", "'ten'")),
         ({"SERVE_MAX_REPLICAS": "0"}, "config.bad_value", ("SERVE_MAX_REPLICAS", "0")),
         ({"SERVE_MEMORY": "16 GB"}, "config.bad_value", ("SERVE_MEMORY", "'16 GB'")),

@@ -72,6 +72,24 @@ def test_a_promoted_version_is_applied_and_waited_for(cluster, champion, tmp_pat
     assert json.loads(status.read_text())["details"]["rolled_out"] == URI
 
 
+def test_without_knative_only_the_mode_standard_is_rolled_out(cluster, champion, capsys):
+    cluster.without_knative = True
+    with pytest.raises(SystemExit) as left:
+        run_roll_out_step(URI, True, "image", "")
+    assert left.value.code == 2
+    assert "SERVE_MODE=standard" in capsys.readouterr().err
+    assert cluster.services == {}
+    assert run_roll_out_step(URI, True, "image", "", "standard")
+    made = cluster.services["latentr3"]
+    assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
+    assert made["spec"]["predictor"]["minReplicas"] == 1
+
+
+def test_an_api_server_that_does_not_say_whether_it_has_knative_is_believed(cluster, champion):
+    cluster.fail_next = [503]
+    assert run_roll_out_step(URI, True, "image", "")
+
+
 def test_applying_again_changes_nothing_and_a_new_version_is_a_new_generation(cluster):
     for number in ("1", "1", "2"):
         apply(api(), service(number))
