@@ -33,8 +33,13 @@ def state_of(job: Mapping[str, Any]) -> str:
             return kind.lower()
     if condition(job, "Suspended") or job.get("spec", {}).get("suspend"):
         return "suspended: it waits for its queue's quota"
-    active = sum(int(entry.get("active") or 0) for entry in (job.get("status") or {}).get("jobsStatus") or [])
-    return "running" if active else "starting"
+    # Nodes that have ended count as succeeded for the seconds until the job is complete.
+    begun = [
+        int(entry.get(word) or 0)
+        for entry in (job.get("status") or {}).get("jobsStatus") or []
+        for word in ("active", "succeeded")
+    ]
+    return "running" if any(begun) else "starting"
 
 
 def _terminated(pod: Mapping[str, Any]) -> Mapping[str, Any]:

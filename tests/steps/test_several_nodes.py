@@ -22,6 +22,7 @@ from latentrec.steps.several_nodes import check_nodes, remove_left_jobs, run_on_
 from latentrec.steps.status import StepStatus, read_step_statuses, step_status
 from latentrec.steps.step_sizes import choose_sizes
 from latentrec.steps.train_job import Nodes, job_name
+from latentrec.steps.train_job_state import state_of
 from latentrec.steps.training_nodes import choose_nodes, trainer_pod
 from tests.errors import refused
 from tests.fakes.kubernetes_api import serve_pod
@@ -315,6 +316,18 @@ def test_a_job_deleted_by_hand_ends_the_step(cluster, arguments, name, caplog):
     worker.join(10)
     assert codes == [1]
     assert f"the TrainJob {name} was deleted" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"active": 0, "ready": 0}, "starting"),
+        ({"active": 1, "ready": 0}, "running"),
+        ({"active": 0, "succeeded": 1}, "running"),  # as seen for the seconds before `Complete`
+    ],
+)
+def test_nodes_that_have_ended_are_not_said_to_start(node, said):
+    assert state_of({"status": {"jobsStatus": [{"name": "node", **node}]}}) == said
 
 
 def test_preflight_asks_without_making_anything(cluster):
