@@ -25,6 +25,7 @@ from latentrec.steps.train_job_state import (
     exit_code,
     has_ended,
     has_succeeded,
+    out_of_memory,
     refusal,
     state_of,
 )
@@ -300,17 +301,19 @@ class TrainJobClient:
                 logger.warning("TrainJob %s: %s", name, self._lost[uid])
 
     def _failure(self, name: str, job: Mapping[str, Any]) -> Ended:
-        """What the failed pods say; else what was seen of earlier ones; else what the job says."""
+        """What the failed pods say, the cause before those that lost their peer; else what was seen of
+        earlier ones; else what the job says."""
         failed = []
         for pod in self._pods(name):
             facts = pod_facts(pod, CONTAINER)
             if facts.reason and has_ended(pod):
-                failed.append((exit_code(pod) != 2, facts.ended or float("inf"), describe(pod, facts.reason)))
+                rank = (exit_code(pod) != 2, not out_of_memory(pod), facts.ended or float("inf"))
+                failed.append((*rank, describe(pod, facts.reason)))
         found = condition(job, "Failed") or {}
         stated = f"{found.get('reason', 'Failed')}: {found.get('message', '')}".rstrip(": ")
         if failed:
             first = min(failed)
-            return Ended(False, first[2], bad_input=not first[0])
+            return Ended(False, first[-1], bad_input=not first[0])
         seen = list(self._lost.values())
         return Ended(False, seen[-1] if seen else f"TrainJob {name}: {stated}")
 

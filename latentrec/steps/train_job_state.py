@@ -59,9 +59,18 @@ def exit_code(pod: Mapping[str, Any]) -> int | None:
     return _terminated(pod).get("exitCode")
 
 
+def out_of_memory(pod: Mapping[str, Any]) -> bool:
+    """Whether the kernel killed something in a pod's training container.
+
+    That is a worker more often than the container's first process, which then leaves with an exit code of its
+    own and can only say that its worker is gone.
+    """
+    return _terminated(pod).get("reason") == "OOMKilled"
+
+
 def describe(pod: Mapping[str, Any], reason: str) -> str:
-    """A pod's end in words: its own last message where it left one, else what Kubernetes says."""
-    message = " ".join(str(_terminated(pod).get("message") or "").split())
+    """A pod's end in words: its own last message where it left one that tells, else what Kubernetes says."""
+    message = "" if out_of_memory(pod) else " ".join(str(_terminated(pod).get("message") or "").split())
     name = pod["metadata"]["name"]
     index = (pod["metadata"].get("annotations") or {}).get(NODE_INDEX)
     return f"{f'node {index} (pod {name})' if index else f'pod {name}'}: {message or reason}"

@@ -78,8 +78,9 @@ class KubernetesServer(ThreadingHTTPServer):
     ) -> None:
         state: dict[str, Any] = {"running": {}} if code is None else {}
         if code is not None:
-            reason = "Completed" if code == 0 else "OOMKilled" if message == "OOM" else "Error"
-            text = {} if message in ("", "OOM") else {"message": message}
+            reason = "Completed" if code == 0 else "OOMKilled" if message.startswith("OOM") else "Error"
+            left = message.removeprefix("OOM").strip()
+            text = {"message": left} if left else {}
             ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             state = {"terminated": {"exitCode": code, "reason": reason, "finishedAt": ended, **text}}
         with self.lock:
