@@ -19,6 +19,7 @@ STEPS = ["preflight", "data_prep", "popularity", "sasrec", "spt", "rpt", "evalua
 )
 @parameters(
     "lares",
+    "gpu_nodes",
     "profile",
     "rpt_num_train_epochs",
     "rpt_learning_rate",

@@ -32,5 +32,5 @@ def encoder(run: Run, dataset: Any, profile: Profile, step: str, *, title: str) 
         step: name of the step, whose configuration says which encoder it is.
         title: display name.
     """
-    task = train_sequential(dataset=dataset, config=run.config(step))
+    task = train_sequential(dataset=dataset, distributed=profile.several_gpus, config=run.config(step))
     return run.step(task, profile, name=step, title=title)

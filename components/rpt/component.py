@@ -27,7 +27,7 @@ def rpt(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.sequential.rpt import train_rpt
 
-    with open_step("rpt", config, dataset=dataset.path) as step:
+    with open_step("rpt", config, dataset=dataset.path, distributed=True) as step:
         manifest = train_rpt(
             step.config,
             dataset=dataset.path,

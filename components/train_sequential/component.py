@@ -10,12 +10,14 @@ def train_sequential(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     report: dsl.Output[dsl.HTML],
+    distributed: bool = False,
     config: dict = {},  # noqa: B006
 ) -> None:
     """Train one encoder on item ids.
 
     Args:
         dataset: The dataset directory.
+        distributed: Whether every accelerator of the run trains, on all its nodes; else one process does.
         config: Fields of the step's configuration; those left out have their default.
 
     Returns:
@@ -25,7 +27,7 @@ def train_sequential(
     from latentrec.steps.runtime import checkpoint_root, open_step
     from latentrec.training.sequential.train import train_sequential
 
-    with open_step("train_sequential", config, dataset=dataset.path) as step:
+    with open_step("train_sequential", config, dataset=dataset.path, distributed=distributed) as step:
         manifest = train_sequential(
             step.config,
             dataset=dataset.path,

@@ -15,6 +15,7 @@ from latentrec.models import ModelInfo
 from latentrec.steps.parameters import config_class
 from latentrec.steps.step_run import step_run
 from latentrec.storage import MANIFEST, Manifest, is_local
+from latentrec.training.common.world import leave_process_group
 
 RATING_DATASET = "dataset directory, made with --task rating"
 
@@ -73,6 +74,7 @@ class TrainingCommand:
                 checkpoint_root=arguments.checkpoint_root,
                 **{name: getattr(arguments, name) for name in self.inputs},
             )
+            leave_process_group()
             if manifest is None:  # a process of a distributed run that is not the first
                 return
             info, _ = read_model(arguments.output, verify=False)

@@ -170,6 +170,7 @@ ERROR_CODES = {
     "checkpoint.bad_index": "a checkpoint's index cannot be read",
     "checkpoint.damaged": "a file of a checkpoint is missing or not the one that was saved",
     "checkpoint.empty": "a checkpoint has no files",
+    "checkpoint.not_shared": "processes that train together see different checkpoints",
     "checkpoint.not_writable": "a checkpoint cannot be written",
     "checkpoint.other_version": "a checkpoint was written by another version",
     "checkpoint.read_only": "checkpoints were opened for reading",

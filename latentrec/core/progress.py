@@ -55,7 +55,12 @@ class _LogLines:
 
 @contextmanager
 def progress(
-    description: str, total: float | None = None, unit: str = "it", *, initial: float = 0.0
+    description: str,
+    total: float | None = None,
+    unit: str = "it",
+    *,
+    initial: float = 0.0,
+    shown: bool = True,
 ) -> Iterator[Any]:
     """Yield an object with ``update(amount)`` and ``set_postfix_str(note)`` that shows how far the work is.
 
@@ -64,8 +69,9 @@ def progress(
         total: the amount expected, in ``unit``; ``None`` when unknown.
         unit: of the amounts.
         initial: what an earlier attempt has done; rate and time left count only what this one does.
+        shown: ``False`` for all but one of the processes that do the same work.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() or not shown:
         scale = unit == "B"
         bar: Any = tqdm(
             total=total,
@@ -74,6 +80,7 @@ def progress(
             unit_scale=scale,
             dynamic_ncols=True,
             initial=initial,  # type: ignore[arg-type]
+            disable=not shown,
         )
     else:
         bar = _LogLines(description, total, unit, initial)

@@ -50,8 +50,8 @@ class Pool:
     one_gpu: str = "0"
 
 
-SEVERAL_GPUS = ("latentr3", "reczero", "recone")
-"""Systems whose trainers share the work between the accelerators of a pod (through torchrun)."""
+MOST_GPUS = 8
+"""Accelerators of a pod, between which trainers share the work (through torchrun)."""
 
 
 def choose_pool(parameters: Mapping[str, Any]) -> Pool:
@@ -106,14 +106,13 @@ def device_count(parameters: Mapping[str, Any]) -> int:
     """Accelerators of a training pod: ``gpu_count`` as a whole number, whatever KFP made of it.
 
     Raises:
-        UserError: it is not a whole number, or more than the system can use.
+        UserError: it is not a whole number, or more than a node has.
     """
     count = str(parameters.get("gpu_count") or "0").removesuffix(".0")
     system = str(parameters.get("system", ""))
-    most = 8 if system in SEVERAL_GPUS or not system else 1
-    if count not in map(str, range(most + 1)):
+    if count not in map(str, range(MOST_GPUS + 1)):
         raise UserError(
-            f"gpu_count is {count[:40]}, expected 0 to {most} for {system or 'this pipeline'}",
+            f"gpu_count is {count[:40]}, expected 0 to {MOST_GPUS} for {system or 'this pipeline'}",
             code="config.bad_value",
         )
     return int(count)

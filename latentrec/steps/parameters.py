@@ -294,7 +294,8 @@ def _with_parameter(line: str, step: str, origins: Mapping[tuple[str, str], str]
     # the checks of a class, which know no step.
     found = re.match(rf"(?:{step}: )?(?:\w+\.)?(\w+) (?=is |has )", line)
     if found is None or (step, found[1]) not in origins:
-        return line
+        # A configuration that several steps have knows itself by one name.
+        return re.sub(rf"^{config_class(step).step_name}\.", f"{step}.", line)
     return f"{origins[step, found[1]]} {line[found.end() :]}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.steps.node_pools import SEVERAL_GPUS, Pool, device_count
+from latentrec.steps.node_pools import Pool, device_count
 from latentrec.steps.step_sizes import Size
 from latentrec.steps.train_job import Nodes
 
@@ -38,14 +38,13 @@ def node_count(parameters: Mapping[str, Any]) -> int:
     """Nodes of a distributed training step: ``gpu_nodes`` as a whole number, whatever KFP made of it.
 
     Raises:
-        UserError: it is none, or the system cannot use several.
+        UserError: it is none, or more than is sensible.
     """
     count = str(parameters.get("gpu_nodes") or "1").removesuffix(".0")
     system = str(parameters.get("system", ""))
-    most = MOST_NODES if system in SEVERAL_GPUS or not system else 1
-    if count not in map(str, range(1, most + 1)):
+    if count not in map(str, range(1, MOST_NODES + 1)):
         raise UserError(
-            f"gpu_nodes is {count[:40]}, expected 1 to {most} for {system or 'this pipeline'}",
+            f"gpu_nodes is {count[:40]}, expected 1 to {MOST_NODES} for {system or 'this pipeline'}",
             code="config.bad_value",
         )
     return int(count)

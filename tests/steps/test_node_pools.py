@@ -45,7 +45,7 @@ def test_labels_given_by_hand_replace_and_tolerations_add():
 @pytest.mark.parametrize(
     ("given", "code", "named"),
     [
-        ({"system": "lares", "gpu_count": 2}, "config.bad_value", ("gpu_count", "2", "0 to 1", "lares")),
+        ({"system": "lares", "gpu_count": 9}, "config.bad_value", ("gpu_count", "9", "0 to 8", "lares")),
         ({"system": "latentr3", "gpu_count": 16}, "config.bad_value", ("gpu_count", "16", "0 to 8")),
         ({"gpu_count": 1}, "config.missing_value", ("gpu_type", "gpu_count=1")),
         (

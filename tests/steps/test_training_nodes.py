@@ -13,7 +13,7 @@ from tests.errors import refused
 @pytest.mark.parametrize(
     ("system", "nodes", "expected"),
     [
-        ("lares", 2, "1 to 1"),
+        ("lares", 65, "1 to 64"),
         ("reczero", 65, "1 to 64"),
         ("latentr3", 65, "1 to 64"),
         ("latentr3", "many", "1 to 64"),
@@ -42,9 +42,11 @@ def test_a_batch_is_held_against_nodes_without_accelerators_too():
     [
         ("reczero", {"rating_grpo.prompts_per_step": 1}, "rating_grpo"),
         ("recone", {"cold_start_sft.batch_size": 16}, "cold_start_sft"),
+        ("lares", {"spt.batch_size": 5}, "spt.batch_size is 5"),
+        ("lares", {"rpt.batch_size": 5}, "rpt.batch_size is 5"),
     ],
 )
-def test_a_rating_batch_is_too(system, given, named):
+def test_the_other_systems_batches_are_too(system, given, named):
     parameters = {"customer_reviews": "x", "gpu_count": "3", "gpu_nodes": 2, "gpu_type": "nvidia-l4"}
     with refused("config.invalid", named, "6 processes"):
         check_parameters(system, parameters, given)

@@ -46,12 +46,24 @@ class SequenceEncoder(nn.Module):
         """State (B, d) after the whole of each sequence; ``lengths_B`` ≥ 1."""
         return at_last_position(self.states(items_BL), lengths_B)
 
-    def score(self, states_PD: Tensor) -> Tensor:
-        """Logits (P, n_items) of every item after each state."""
-        items_ND = self.item_embedding.weight[: self.n_items]
+    def score(self, states_PD: Tensor, items_M: Tensor | None = None) -> Tensor:
+        """Logits (P, n_items) of every item after each state; (P, M) of ``items_M`` where those are given."""
+        items_MD = self.item_embedding.weight[: self.n_items]
+        if items_M is not None:
+            items_MD = F.embedding(items_M, self.item_embedding.weight)
         if self.scoring == "cosine":
-            return COSINE_SCALE * F.normalize(states_PD, dim=-1) @ F.normalize(items_ND, dim=-1).T
-        return states_PD @ items_ND.T
+            return COSINE_SCALE * F.normalize(states_PD, dim=-1) @ F.normalize(items_MD, dim=-1).T
+        return states_PD @ items_MD.T
+
+    def score_pairs(self, states_PD: Tensor, items_PK: Tensor) -> Tensor:
+        """Logits (P, K) of each state's own items."""
+        items_PKD = F.embedding(items_PK, self.item_embedding.weight)
+        if self.scoring == "cosine":
+            states_PD, items_PKD = (
+                COSINE_SCALE * F.normalize(states_PD, dim=-1),
+                F.normalize(items_PKD, dim=-1),
+            )
+        return (items_PKD @ states_PD[:, :, None])[:, :, 0]
 
     def architecture(self) -> dict[str, Any]:
         """What rebuilds this module: the keyword arguments of its class."""

@@ -8,10 +8,13 @@ history equals the last state of its prefix.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from latentrec.models.sequential.noise import drawn
 
 TRUNCATION = 3.0
 _LOW = 0.5 * math.erfc(TRUNCATION / math.sqrt(2.0))
@@ -24,8 +27,8 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def sample_truncated_normal(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """N(0, 1) restricted to ±3, from torch's global generator."""
-    return _quantile(torch.rand(shape, device=device))
+    """N(0, 1) restricted to ±3, from torch's global generator; the first dimension counts rows of a batch."""
+    return _quantile(drawn(partial(torch.rand, device=device), shape))
 
 
 def noise_of_histories(items_BL: Tensor, hidden_size: int, seed: int) -> Tensor:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from latentrec.models.sequential.noise import drawn, is_part
 
 LAYER_NORM_EPS = 1e-12
 
@@ -18,11 +23,19 @@ def dropout(x: Tensor, share: float, training: bool) -> Tensor:
     if not training or share == 0.0:
         return x
     if x.device.type != "cpu":
-        return F.dropout(x, share, True)
+        if not is_part():
+            return F.dropout(x, share, True)
+        ones = partial(torch.ones, device=x.device, dtype=x.dtype)
+        return x * drawn(lambda shape: F.dropout(ones(shape), share, True), x.shape)
     dropped = round(256 * share)
-    words = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 7) // 8,))
-    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    kept = drawn(_random_bytes, x.shape) >= dropped
     return x * (kept * (256 / max(1, 256 - dropped)))
+
+
+def _random_bytes(shape: tuple[int, ...]) -> Tensor:
+    count = math.prod(shape)
+    words = torch.randint(-(2**63), 2**63 - 1, ((count + 7) // 8,))
+    return words.view(torch.uint8)[:count].view(shape)
 
 
 class Dropout(nn.Module):

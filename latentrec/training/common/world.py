@@ -40,6 +40,24 @@ def check_share(what: str, total: int, processes: int, passes: str, count: int, 
         )
 
 
+def check_enough(what: str, total: int, processes: int) -> None:
+    """Refuse an optimizer batch with less to share than there are processes.
+
+    Args:
+        what: the field and its value, for the message.
+        total: targets of the batch.
+        processes: of this training.
+
+    Raises:
+        UserError: some processes would have nothing to do.
+    """
+    if total < processes:
+        raise UserError(
+            f"{what}, fewer than the {processes} processes that share a step; use at least {processes}",
+            code="config.conflict",
+        )
+
+
 def leave_process_group() -> None:
     """End the threads of ``torch.distributed``, where it was begun, before the interpreter ends.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from latentrec.data import Samples
+from latentrec.models.sequential.noise import Part
 
 NO_TARGET = -1
 POOL_BATCHES = 32
@@ -137,6 +138,17 @@ def collate(rows: Rows, indices: np.ndarray, padding: int, device: torch.device 
     items = np.where(inside, rows.items[where], padding)
     targets = np.where(inside, rows.targets[where], NO_TARGET)
     return Batch(*(torch.from_numpy(array).to(device) for array in (items, targets, lengths)))
+
+
+def rows_in(batch: Batch, part: Part) -> Batch:
+    """The rows of a batch that one process computes, as wide as the batch; targets only if they count."""
+    rows = part.rows.to(batch.items_BL.device)
+    targets_BL = batch.targets_BL[rows]
+    return Batch(
+        items_BL=batch.items_BL[rows],
+        targets_BL=targets_BL if part.counts else torch.full_like(targets_BL, NO_TARGET),
+        lengths_B=batch.lengths_B[rows],
+    )
 
 
 def _continues(samples: Samples) -> np.ndarray:

@@ -19,6 +19,8 @@ from latentrec.models.sequential import LARES, SequentialRecommender, encoder_of
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.storage.manifest import SCHEMA_VERSION
 from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
+from latentrec.training.common.world import world_size
+from latentrec.training.sequential.processes import ALONE, Processes, default_device
 from latentrec.training.sequential.rows import Rows, epoch_batches, one_row_per_sample, pack_by_user
 from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.rpt_objective import RPTLoss, within_reach
@@ -26,7 +28,7 @@ from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import cpu_threads, reseed
 from latentrec.training.sequential.train import (
     SequentialData,
-    default_device,
+    item_softmax,
     make_loss,
     open_checkpoints,
     write_encoder,
@@ -45,7 +47,7 @@ def train_rpt(
     output: str | Path,
     metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
-) -> Manifest:
+) -> Manifest | None:
     """Post-train a LARES model; the weights kept are the best on validation, the given ones included.
 
     Args:
@@ -56,10 +58,14 @@ def train_rpt(
         metric_logger: receives curves while training runs.
         checkpoint_root: directory or gs:// location; the same work resumes from there.
 
+    Returns:
+        The manifest of the model directory; ``None`` on every process of ``torchrun`` but the first.
+
     Raises:
         UserError: not a LARES model, or not of this dataset, or no sample passes the filter.
     """
     check_output(output, kind="model", inputs=[dataset, model])
+    config.check_world(world_size())
     data = SequentialData.read(dataset)
     parent, manifest = read_model(model)
     if parent.system != "lares":
@@ -72,24 +78,28 @@ def train_rpt(
             f"{data.dataset.fingerprint[:12]}…; pre-train on this dataset first",
             code="model.other_dataset",
         )
+    processes = Processes.join()
     with cpu_threads(1), ExitStack() as stack:
         checkpoints = open_checkpoints(
             stack, checkpoint_root, STEP, config, data.dataset.fingerprint, manifest.fingerprint
         )
-        policy = load_policy(model, parent, config)
-        rows, kept_share = training_rows(policy, parent, data, config)
+        policy = load_policy(model, parent, config).to(processes.device)
+        rows, kept_share = training_rows(policy, parent, data, config, processes)
         recommender = SequentialRecommender(policy, data.catalogue)
         result = fit(
             policy,
-            objective(policy, parent, rows, config),
+            objective(policy, parent, rows, config, processes),
             lambda epoch: epoch_batches(rows, config.batch_size, config.seed, epoch),
-            lambda: validation_figures(recommender, data.valid),
+            lambda: validation_figures(recommender, data.valid, processes),
             config,
             metric_logger,
             checkpoints,
             validate_first=True,
             label=config.objective,
+            processes=processes,
         )
+        if not processes.is_first:
+            return None
         inputs = {"dataset": data.dataset.fingerprint, "model": manifest.fingerprint}
         with ArtifactWriter(output, "model", config, inputs) as artifact:
             info = ModelInfo(
@@ -120,7 +130,11 @@ def load_policy(model: str | Path, parent: ModelInfo, config: RPTConfig) -> LARE
 
 
 def training_rows(
-    policy: LARES, parent: ModelInfo, data: SequentialData, config: RPTConfig
+    policy: LARES,
+    parent: ModelInfo,
+    data: SequentialData,
+    config: RPTConfig,
+    processes: Processes = ALONE,
 ) -> tuple[Rows, float]:
     """The rows to train on and the share of the targets that the hard-sample filter left."""
     spt = _spt_config(parent)
@@ -128,7 +142,8 @@ def training_rows(
     rows = pack(data.train, policy.max_length)
     if config.objective != "rpt" or not config.filter_passes:
         return rows, 1.0
-    kept = within_reach(policy, rows, config, spt.mean_steps, spt.step_sampler)
+    softmax = item_softmax(spt, policy, rows)
+    kept = within_reach(policy, rows, config, spt.mean_steps, spt.step_sampler, softmax, processes)
     if not len(kept):
         raise UserError(
             f"no training target reaches the first {config.filter_top} in {config.filter_passes} passes; "
@@ -139,15 +154,24 @@ def training_rows(
 
 
 def objective(
-    policy: LARES, parent: ModelInfo, rows: Rows, config: RPTConfig
+    policy: LARES, parent: ModelInfo, rows: Rows, config: RPTConfig, processes: Processes = ALONE
 ) -> Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]:
     """RPT's loss against a frozen copy of the weights as they are now, or the SPT control's."""
     spt = _spt_config(parent)
     reseed(config.seed, 0)
     if config.objective == "spt":
-        return make_loss(spt.replace(encoder="lares"), policy, rows)
+        return make_loss(spt.replace(encoder="lares"), policy, rows, processes)
     reference = copy.deepcopy(policy).eval().requires_grad_(False) if config.beta else None
-    return RPTLoss(policy, reference, rows, config, mean_steps=spt.mean_steps, step_sampler=spt.step_sampler)
+    return RPTLoss(
+        policy,
+        reference,
+        rows,
+        config,
+        mean_steps=spt.mean_steps,
+        step_sampler=spt.step_sampler,
+        softmax=item_softmax(spt, policy, rows),
+        processes=processes,
+    )
 
 
 def _spt_config(parent: ModelInfo) -> SequentialConfig:

@@ -16,6 +16,7 @@ from latentrec.core.config import (
     Probability,
     Seed,
 )
+from latentrec.training.common.world import check_enough
 
 ESTIMATORS = ("target_likelihood", "gaussian", "smoothed")
 REWARDS = ("recall", "ndcg")
@@ -75,6 +76,14 @@ class RPTConfig(Config):
                 f"num_generations is {self.num_generations}, expected at least 2 for target_likelihood"
             )
         return self
+
+    def check_world(self, processes: int) -> None:
+        """Refuse a batch that leaves a process without a target.
+
+        Raises:
+            UserError: ``batch_size`` is below the number of processes.
+        """
+        check_enough(f"{self.step_name}.batch_size is {self.batch_size}", self.batch_size, processes)
 
     @property
     def filters_in_evaluation_mode(self) -> bool:

@@ -35,14 +35,14 @@ def reward_of(ranks: Tensor, kind: str, k: int) -> Tensor:
 
 
 def likelihood_loss(log_p_TP: Tensor, reference_log_p_TP: Tensor, advantage_P: Tensor, beta: float) -> Tensor:
-    """The published loss of one forward: mean over steps and samples."""
+    """The published loss (P,) of one forward: the mean over its steps, of each sample."""
     ratio_TP = torch.exp(log_p_TP - log_p_TP.detach())
     gain_TP = ratio_TP * advantage_P - beta * kl_estimate(log_p_TP, reference_log_p_TP)
-    return -gain_TP.mean()
+    return -gain_TP.mean(dim=0)
 
 
 def gaussian_loss(states_PD: Tensor, noise_MPD: Tensor, rewards_MP: Tensor, std: Tensor | float) -> Tensor:
-    """Score-function loss: ``−mean A · log N(h + σ ε; h, σ²)``, the action held fixed.
+    """Score-function loss (P,): ``−mean A · log N(h + σ ε; h, σ²)`` over the draws, the action held fixed.
 
     Args:
         states_PD: h, with gradient.
@@ -54,20 +54,23 @@ def gaussian_loss(states_PD: Tensor, noise_MPD: Tensor, rewards_MP: Tensor, std:
     advantage_MP = (rewards_MP - rewards_MP.mean(dim=0)) * (draws / (draws - 1))
     actions_MPD = (states_PD + std * noise_MPD).detach()
     log_density_MP = -((actions_MPD - states_PD) ** 2).sum(dim=-1) / (2 * std**2)
-    return -(advantage_MP * log_density_MP).mean()
+    return -(advantage_MP * log_density_MP).mean(dim=0)
 
 
-def smoothed_reward(scores_PN: Tensor, targets_P: Tensor, kind: str, k: int, temperature: float) -> Tensor:
+def smoothed_reward(own_P: Tensor, best_PK: Tensor, kind: str, temperature: float) -> Tensor:
     """Expected reward (P,) when logistic noise of scale ``temperature`` falls on the target's score.
 
     With s_(j) the j-th best score of the other items, the target stands within the first j with probability
     ``σ((s_target − s_(j)) / temperature)``. Recall@k is that at j = k; NDCG@k is the sum over j of the
     probability of each place times its gain.
+
+    Args:
+        own_P: score of each target.
+        best_PK: scores of the k best other items, best first.
+        kind: ``recall`` or ``ndcg``, both at k.
+        temperature: scale of the noise.
     """
-    own_P1 = scores_PN.gather(1, targets_P[:, None])
-    others_PN = scores_PN.scatter(1, targets_P[:, None], -torch.inf)
-    best_PK = others_PN.topk(min(k, scores_PN.shape[1] - 1), dim=1).values
-    within_PK = torch.sigmoid((own_P1 - best_PK) / temperature)
+    within_PK = torch.sigmoid((own_P[:, None] - best_PK) / temperature)
     if kind == "recall":
         return within_PK[:, -1]
     gains = [1 / math.log2(place + 1) for place in range(1, within_PK.shape[1] + 1)]

@@ -17,10 +17,13 @@ from latentrec.core.config import (
     Seed,
 )
 from latentrec.models.sequential.encoders import BLOCK_NAMES, ENCODERS, INJECTIONS, STEP_SAMPLERS
+from latentrec.training.common.world import check_enough
 
 SMALLEST_BATCH, LARGEST_BATCH = 64, 1024
 STEPS_PER_EPOCH = 64
-
+FULL_SOFTMAX_BELOW = 1_000_000
+"""From so many items on the softmax in training is over drawn items, unless ``num_negatives`` is set."""
+NUM_NEGATIVES = 8192
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
@@ -89,6 +92,14 @@ class SequentialConfig(Config):
     )
     batch_size: PositiveInt | None = Field(
         None, description=f"targets a step (default: {STEPS_PER_EPOCH} steps an epoch, within 64 and 1024)"
+    )
+    num_negatives: NonNegativeInt | None = Field(
+        None,
+        description="sampled softmax: items drawn each step, beside the target; 0: all items (default: 0 "
+        f"below {FULL_SOFTMAX_BELOW:,} items, {NUM_NEGATIVES} from there)",
+    )
+    negative_sampling: Literal["popularity", "uniform"] = Field(
+        "popularity", description="sampled softmax: how items are drawn, corrected for by log Q"
     )
     learning_rate: PositiveFloat = Field(0.001, description="peak learning rate of Adam")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay of Adam")
@@ -167,6 +178,21 @@ class SequentialConfig(Config):
         names = ARCHITECTURE_FIELDS[self.encoder]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {**given, "n_items": n_items, "max_length": self.max_length or max(1, longest_history)}
+
+    def negatives_drawn(self, n_items: int) -> int:
+        """Items that a step's softmax is over beside the target; 0: all of them."""
+        if self.num_negatives is None:
+            return 0 if n_items < FULL_SOFTMAX_BELOW else NUM_NEGATIVES
+        return 0 if self.num_negatives >= n_items else self.num_negatives
+
+    def check_world(self, processes: int) -> None:
+        """Refuse a batch that leaves a process without a target.
+
+        Raises:
+            UserError: ``batch_size`` is below the number of processes.
+        """
+        if self.batch_size is not None:
+            check_enough(f"{self.step_name}.batch_size is {self.batch_size}", self.batch_size, processes)
 
     def targets_per_batch(self, n_targets: int) -> int:
         """``batch_size``, or what gives about 64 steps an epoch, as a power of two from 64 to 1024."""

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from latentrec.catalog import ITEMS_FILE, Catalogue
 from latentrec.core import UserError
@@ -25,12 +23,23 @@ from latentrec.models.sequential import (
     build_encoder,
     save_encoder,
 )
+from latentrec.models.sequential.noise import rows_of
 from latentrec.storage import ArtifactWriter, Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
-from latentrec.training.sequential.rows import Rows, collate, epoch_batches, one_row_per_sample, pack_by_user
+from latentrec.training.common.world import check_enough, is_first_process, world_size
+from latentrec.training.sequential.item_softmax import ItemSoftmax
+from latentrec.training.sequential.processes import ALONE, Processes
+from latentrec.training.sequential.rows import (
+    Rows,
+    collate,
+    epoch_batches,
+    one_row_per_sample,
+    pack_by_user,
+    rows_in,
+)
 from latentrec.training.sequential.sequential_config import SequentialConfig
-from latentrec.training.sequential.spt import SPTLoss
+from latentrec.training.sequential.spt import SPTLoss, part_of_cross_entropy
 from latentrec.training.sequential.state import cpu_threads, reseed
 from latentrec.training.sequential.training_loop import LoopResult, fit, validation_figures
 
@@ -76,8 +85,10 @@ def train_sequential(
     output: str | Path,
     metric_logger: MetricLogger = NO_METRICS,
     checkpoint_root: str | None = None,
-) -> Manifest:
+) -> Manifest | None:
     """Train one model and write its directory.
+
+    Under ``torchrun`` the processes share every batch; popularity, which only counts, is the first one's.
 
     Args:
         config: see :class:`SequentialConfig`.
@@ -87,21 +98,27 @@ def train_sequential(
         checkpoint_root: directory or gs:// location; the same work resumes from there.
 
     Returns:
-        The manifest of the model directory.
+        The manifest of the model directory; ``None`` on every process but the first.
 
     Raises:
         UserError: the dataset or a setting is unusable; nothing is written.
     """
     check_output(output, kind="model", inputs=[dataset])
+    config.check_world(world_size())
     data = SequentialData.read(dataset)
     if config.encoder == "popularity":
+        if not is_first_process():
+            return None
         return _write_popularity(config, data, output, metric_logger)
+    processes = Processes.join()
     trials: list[tuple[SequentialConfig, SequenceEncoder, LoopResult]] = []
     with cpu_threads(1), ExitStack() as stack:
         for variant in config.variants():
             checkpoints = open_checkpoints(stack, checkpoint_root, STEP, variant, data.dataset.fingerprint)
-            encoder, result = train_encoder(variant, data, metric_logger, checkpoints)
+            encoder, result = train_encoder(variant, data, metric_logger, checkpoints, processes)
             trials.append((variant, encoder, result))
+        if not processes.is_first:
+            return None
         variant, encoder, result = max(trials, key=lambda trial: trial[2].best_value)
         with ArtifactWriter(output, "model", config, {"dataset": data.dataset.fingerprint}) as artifact:
             info = ModelInfo(
@@ -149,49 +166,57 @@ def train_encoder(
     data: SequentialData,
     metric_logger: MetricLogger,
     checkpoints: Checkpoints | None,
+    processes: Processes = ALONE,
 ) -> tuple[SequenceEncoder, LoopResult]:
     """Train one variant to its early stop; the encoder returned holds the best epoch's weights."""
-    reseed(config.seed, 0)
+    reseed(config.seed, 0)  # processes begin with the same weights, too
     encoder = build_encoder(
         config.encoder, config.architecture(data.dataset.n_items, data.longest_history)
-    ).to(default_device())
+    ).to(processes.device)
     pack = pack_by_user if config.packing == "rows" else one_row_per_sample
     rows = pack(data.train, encoder.max_length)
     batch_size = config.targets_per_batch(rows.n_targets)
+    check_enough(f"a step has {batch_size} targets", batch_size, processes.size)
     recommender = SequentialRecommender(encoder, data.catalogue)
     result = fit(
         encoder,
-        make_loss(config, encoder, rows),
+        make_loss(config, encoder, rows, processes),
         lambda epoch: epoch_batches(rows, batch_size, config.seed, epoch),
-        lambda: validation_figures(recommender, data.valid),
+        lambda: validation_figures(recommender, data.valid, processes),
         config,
         metric_logger,
         checkpoints,
         label=config.encoder,
+        processes=processes,
     )
     return encoder, result
 
 
 def make_loss(
-    config: SequentialConfig, encoder: SequenceEncoder, rows: Rows
+    config: SequentialConfig, encoder: SequenceEncoder, rows: Rows, processes: Processes = ALONE
 ) -> Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]:
-    """The training objective: SPT for LARES, else cross-entropy of the next item over the whole catalogue."""
+    """The training objective: SPT for LARES, else cross-entropy of the next item over the catalogue."""
+    softmax = item_softmax(config, encoder, rows)
     if isinstance(encoder, LARES):
-        return SPTLoss(encoder, rows, config)
+        return SPTLoss(encoder, rows, config, softmax, processes)
     device = next(encoder.parameters()).device
 
     def next_item_loss(indices: np.ndarray) -> tuple[Tensor, dict[str, float]]:
-        batch = collate(rows, indices, encoder.n_items, device)
-        counted_BL = batch.counted_BL
-        logits_PN = encoder.score(encoder.states(batch.items_BL)[counted_BL])
-        return F.cross_entropy(logits_PN, batch.targets_BL[counted_BL]), {}
+        whole = collate(rows, indices, encoder.n_items, device)
+        part = processes.part(len(indices))
+        batch = rows_in(whole, part)
+        softmax.draw(device)
+        with rows_of(part):
+            states_PD = encoder.states(batch.items_BL)[batch.counted_BL]
+        return part_of_cross_entropy(softmax.of(encoder, states_PD), batch, whole), {}
 
     return next_item_loss
 
 
-def default_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def item_softmax(config: SequentialConfig, encoder: SequenceEncoder, rows: Rows) -> ItemSoftmax:
+    """The softmax over items that a configuration asks for."""
+    draws = config.negatives_drawn(encoder.n_items)
+    return ItemSoftmax.over(encoder.n_items, rows, draws, config.negative_sampling)
 
 
 def _tuning_notes(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentrec.core import progress
+from latentrec.core import UserError, progress
 from latentrec.data import Samples
 from latentrec.metrics import rank_of_target, ranking_figures
 from latentrec.models import Recommender
@@ -19,6 +19,7 @@ from latentrec.training.common.checkpointing import Checkpoints, Interruption, l
 from latentrec.training.common.divergence import check_finite
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.sequential.processes import ALONE, Objective, Processes
 from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.state import Progress, optimizer_to, reseed
@@ -28,7 +29,7 @@ CHECKPOINT_INTERVAL_S = 60.0
 LOG_EVERY_STEPS = 20
 
 Loss = Callable[[np.ndarray], tuple[Tensor, dict[str, float]]]
-"""Row indices of one batch → its loss and what else is worth a curve."""
+"""Row indices of one batch → its loss and what else is worth a curve: this process's part of each."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def fit(
     *,
     validate_first: bool = False,
     label: str = "training",
+    processes: Processes = ALONE,
 ) -> LoopResult:
     """Train until validation NDCG@10 has not risen for ``patience`` epochs; keep the best epoch's weights.
 
@@ -87,6 +89,8 @@ def fit(
         checkpoints: where some of the same work is saved, training resumes from the latest.
         validate_first: count the weights before training as a candidate (post-training).
         label: for the progress bar.
+        processes: those that train together; each calls this with the same arguments and ends with the same
+            weights. The first saves the checkpoints.
 
     Raises:
         TrainingDiverged: the loss is not finite.
@@ -103,29 +107,35 @@ def fit(
     )
 
     def save() -> None:
-        if checkpoints is None:
+        if checkpoints is None or not processes.is_first:
             return
         metadata = {"progress": asdict(state), "early_stopping": stopping.state()}
         checkpoints.save(state.step, lambda folder: _write(folder, model, best, optimizer), metadata=metadata)
 
-    if not _restore(checkpoints, model, best, optimizer, state, stopping) and validate_first:
+    resumed = _restore(checkpoints, model, best, optimizer, state, stopping)
+    _check_resumed_together(processes, state)
+    objective = processes.objective(model, loss)
+    if not resumed and validate_first:
         metrics, improved = stopping.update(0)
         if improved:
             best.update(_copy(model))
         metric_logger.log_metrics({f"valid/{name}": value for name, value in metrics.items()}, step=0)
     with (
         Interruption() as interruption,
-        progress(label, config.num_train_epochs, "epochs", initial=state.epoch) as bar,
+        progress(
+            label, config.num_train_epochs, "epochs", initial=state.epoch, shown=processes.is_first
+        ) as bar,
     ):
         while state.epoch < config.num_train_epochs and not stopping.stopped:
             last_save = time.monotonic()
             batches = batches_of(state.epoch)
             while state.batch < len(batches):
-                _step(model, loss, batches[state.batch], optimizer, config, state, metric_logger)
-                if interruption.requested or time.monotonic() - last_save > CHECKPOINT_INTERVAL_S:
+                _step(model, objective, batches[state.batch], optimizer, config, state, metric_logger)
+                interrupted = processes.any(interruption.requested)
+                if interrupted or time.monotonic() - last_save > CHECKPOINT_INTERVAL_S:
                     save()
                     last_save = time.monotonic()
-                if interruption.requested:
+                if interrupted:
                     raise interruption.stop(state.step, saved=checkpoints is not None)
             mean_loss = state.epoch_loss / max(1, len(batches))
             state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
@@ -177,14 +187,27 @@ def _restore(
     return True
 
 
-def validation_figures(recommender: Recommender, valid: Samples, k: int = 10) -> dict[str, float]:
-    """HR and NDCG at ``k`` of the item-level ranking of the whole catalogue."""
-    return ranking_figures(rank_of_target(recommender.rank(valid.histories(), k).item_ids, valid.targets), k)
+def validation_figures(
+    recommender: Recommender, valid: Samples, processes: Processes = ALONE, k: int = 10
+) -> dict[str, float]:
+    """HR and NDCG at ``k`` of the item-level ranking of the whole catalogue; processes share the users."""
+    own = valid.subset(np.arange(processes.rank, len(valid), processes.size))
+    ranks = rank_of_target(recommender.rank(own.histories(), k).item_ids, own.targets)
+    return ranking_figures(processes.gather_figures(ranks, len(valid)), k)
+
+
+def _check_resumed_together(processes: Processes, state: Progress) -> None:
+    if not processes.all_have(state.step):
+        raise UserError(
+            f"process {processes.rank} of {processes.size} resumes from step {state.step}, another one from "
+            "elsewhere; the checkpoint root must be storage that all nodes see",
+            code="checkpoint.not_shared",
+        )
 
 
 def _step(
     model: nn.Module,
-    loss: Loss,
+    objective: Objective,
     batch: np.ndarray,
     optimizer: torch.optim.Optimizer,
     config: SequentialConfig | RPTConfig,
@@ -194,18 +217,20 @@ def _step(
     """One optimizer step; everything random in it follows from (seed, step)."""
     model.train()
     reseed(config.seed, state.step)
-    value, extra = loss(batch)
-    number = value.item()
+    value, extra = objective(batch)
+    number, *figures = objective.processes.sum_figures([value.item(), *extra.values()])
     check_finite(state.step + 1, number, None, config.learning_rate)
     optimizer.zero_grad(set_to_none=True)
-    value.backward()
+    objective.backward(value)
     optimizer.step()
     state.step += 1
     state.batch += 1
     state.epoch_loss += number
     if state.step % LOG_EVERY_STEPS == 0:
-        figures = {"train/loss": number, **{f"train/{name}": v for name, v in extra.items()}}
-        metric_logger.log_metrics(figures, step=state.step)
+        named = zip(extra, figures, strict=True)
+        metric_logger.log_metrics(
+            {"train/loss": number, **{f"train/{name}": value for name, value in named}}, step=state.step
+        )
 
 
 def _evaluated(model: nn.Module, validate: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latentrec.training.common.policy_gradient import group_advantage, kl_estimate
+from latentrec.training.sequential.item_softmax import AllScores
 from latentrec.training.sequential.rpt_loss import (
     gaussian_loss,
     likelihood_loss,
@@ -41,7 +42,7 @@ def test_published_gradient_equals_its_formula():
     log_p = torch.tensor([[-1.0, -2.0], [-0.5, -3.0]], dtype=torch.float64, requires_grad=True)
     reference = torch.tensor([[-1.2, -1.5], [-0.9, -3.3]], dtype=torch.float64)
     advantage, beta = torch.tensor([0.8, -1.1], dtype=torch.float64), 0.3
-    likelihood_loss(log_p, reference, advantage, beta).backward()
+    likelihood_loss(log_p, reference, advantage, beta).mean().backward()
     for t in range(2):
         for p in range(2):
             ratio = math.exp(float(reference[t, p] - log_p[t, p]))
@@ -84,8 +85,12 @@ def test_score_function_points_along_the_gradient_of_the_expected_reward(toy):
     states = state[None].clone().requires_grad_()
     scores = (state + std * noise) @ items.T
     rewards = reward_of(rank_of(scores, torch.zeros(len(noise), dtype=torch.long)), "recall", 2).double()
-    gaussian_loss(states, noise[:, None], rewards[:, None], std).backward()
+    gaussian_loss(states, noise[:, None], rewards[:, None], std).mean().backward()
     torch.testing.assert_close(-states.grad[0], numeric, rtol=0.1, atol=0.02)
+
+
+def smoothed(scores, targets, kind, k, temperature):
+    return smoothed_reward(*AllScores(scores).best_others(targets, k), kind, temperature)
 
 
 @pytest.mark.parametrize("kind", ["recall", "ndcg"])
@@ -96,18 +101,18 @@ def test_smoothed_reward_is_the_expectation_under_logistic_noise(kind):
     noised = scores.repeat(len(uniform), 1)
     noised[:, 2] += scale * torch.log(uniform / (1 - uniform))
     sampled = reward_of(rank_of(noised, target.expand(len(uniform))), kind, 3).double().mean()
-    assert smoothed_reward(scores, target, kind, 3, scale).item() == pytest.approx(sampled.item(), abs=5e-3)
+    assert smoothed(scores, target, kind, 3, scale).item() == pytest.approx(sampled.item(), abs=5e-3)
 
 
 def test_smoothed_reward_with_little_noise_is_the_reward():
     scores = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0]])
     for target in range(5):
         for kind in ("recall", "ndcg"):
-            soft = smoothed_reward(scores, torch.tensor([target]), kind, 3, 1e-3)
+            soft = smoothed(scores, torch.tensor([target]), kind, 3, 1e-3)
             hard = reward_of(torch.tensor([target + 1]), kind, 3)
             assert soft.item() == pytest.approx(hard.item(), abs=1e-6)
 
 
 def test_list_longer_than_the_catalogue_rewards_everything():
     scores = torch.randn(2, 4)
-    assert smoothed_reward(scores, torch.tensor([0, 3]), "ndcg", 50, 1e-4).min() > 0.4
+    assert smoothed(scores, torch.tensor([0, 3]), "ndcg", 50, 1e-4).min() > 0.4
