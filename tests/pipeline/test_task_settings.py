@@ -145,6 +145,18 @@ def test_gpu_nodes_come_from_preflight(compiled):
             assert given["taskOutputParameter"] == {"producerTask": "preflight", "outputParameterKey": output}
 
 
+def test_an_encoder_trains_on_several_accelerators_where_its_pod_has_them(compiled):
+    """LatentR3's SASRec has a pod without: it must not become a TrainJob where the run has several nodes."""
+    found = {
+        step: task["inputs"]["parameters"]["distributed"]["runtimeValue"]["constant"]
+        for step, (_, task, _) in compiled.tasks.items()
+        if "distributed" in task.get("inputs", {}).get("parameters", {})
+    }
+    encoders = {"popularity", "sasrec", "spt"} & set(compiled.tasks)
+    assert set(found) == encoders
+    assert {step for step in found if found[step]} == (GPU_STEPS[compiled.system] - ONE_GPU) & encoders
+
+
 def test_everything_that_costs_hangs_on_there_being_new_data(compiled):
     condition, task = compiled.condition
     trigger = task["triggerPolicy"]["condition"]

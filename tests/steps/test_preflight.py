@@ -299,7 +299,7 @@ def test_a_name_that_mlflow_takes_passes(given, name):
         ("latentr3", "gpu_count", "nan", "config.bad_value", "0 to 8"),
         ("latentr3", "gpu_count", "inf", "config.bad_value", "0 to 8"),
         ("latentr3", "gpu_count", "1e400", "config.bad_value", "0 to 8"),
-        ("lares", "gpu_count", "2", "config.bad_value", "0 to 1"),
+        ("lares", "gpu_count", "9", "config.bad_value", "0 to 8"),
         ("latentr3", "sft_backbone", "~/no-such-folder", "backbone.unknown_name", "'~/no-such-folder'"),
         ("latentr3", "sft_backbone", "x" * 5000, "config.bad_value", "1,000"),
         ("latentr3", "sft_backbone", "a\0b", "config.bad_value", r"'a\x00b'"),
