@@ -105,7 +105,7 @@ class Processes:
         return self.sum_figures([float(flag)])[0] > 0
 
     def all_have(self, value: int) -> bool:
-        """Whether every process has this value; all of them hear the same answer."""
+        """Whether every process has this value; the answer is the same on all."""
         every = [0.0] * self.size
         every[self.rank] = float(value)
         return len(set(self.sum_figures(every))) == 1
