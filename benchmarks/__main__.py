@@ -27,6 +27,9 @@ BENCHMARKS = {
     "lares_epoch_vs_separate": "lares",
     "upload_vs_plain_copy": "upload",
     "serving_throughput": "serving",
+    "serving_workers": "serving_workers",
+    "batch_scoring_processes": "batch_scoring",
+    "batch_scoring_memory": "batch_scoring",
 }
 """Benchmark → module of this folder that measures it."""
 

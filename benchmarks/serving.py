@@ -117,13 +117,17 @@ def memory_of(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def scoring_server(uri: str, tracking_uri: str, folder: Path) -> Iterator[tuple[int, int]]:
-    """Run `mlflow models serve` on a registered model; yields its port and process id."""
+def scoring_server(uri: str, tracking_uri: str, folder: Path, workers: int = 1) -> Iterator[tuple[int, int]]:
+    """Run `mlflow models serve` on a registered model, ``workers`` processes behind one port.
+
+    Yields:
+        Its port and process id.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "PATH": path}
     with (folder / "server.log").open("wb") as log:
