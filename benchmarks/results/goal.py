@@ -39,6 +39,9 @@ GOALS = (
     Goal("the same at N = 0", "titles-bigrec", "titles-bigrec-continued"),
     Goal("LatentR³ over D3, both over the catalogue's titles", "d3-titles-latentr3", "d3-catalogue", 0.084),
     Goal("D3: LatentR³ over N = 0, both with the objective", "d3-titles-latentr3", "d3-titles-bigrec"),
+    Goal("LatentR³ over a pause token, both with the objective", "titles-latentr3", "titles-pause"),
+    Goal("one's own latent over another user's", "titles-latentr3", "titles-shuffled-latent"),
+    Goal("LatentR³ alone over SASRec", "titles-latentr3", "sasrec"),
     Goal("D3 + LatentR³ over SASRec", "d3-titles-latentr3", "sasrec"),
     Goal("D3 + LatentR³ over LatentR³ alone", "d3-titles-latentr3", "titles-latentr3"),
     Goal("stage 1 alone: LatentRATT over N = 0", "latentr3-sft", "bigrec"),
@@ -59,12 +62,17 @@ GOALS = (
 METRICS = ("HR@5", "NDCG@10")
 
 
-def goal_table(found: dict[str, dict[str, Results]], resampler: Callable[[str], Resampler]) -> str:
+def goal_table(
+    found: dict[str, dict[str, Results]],
+    resampler: Callable[[str], Resampler],
+    title: str = "What the gain is due to",
+) -> str:
     """Markdown: each contrast on each dataset, the median over datasets, and what the gain is due to.
 
     Args:
         found: dataset → cell → its records.
         resampler: of a dataset's users.
+        title: of the section.
     """
     rows: list[str] = []
     medians: dict[tuple[Goal, str], tuple[float, float, float]] = {}
@@ -87,7 +95,7 @@ def goal_table(found: dict[str, dict[str, Results]], resampler: Callable[[str], 
     if not rows:
         return ""
     head = (
-        "## What the gain is due to\n\n"
+        f"## {title}\n\n"
         "Intervals (95 %) are over seeds and users: both are resampled, seeds of a pair together.\n\n"
         "| contrast | metric | dataset | seeds | difference [95 %] | relative [95 %] | the papers' mean |\n"
     )
