@@ -27,6 +27,7 @@ GROUP, API_VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 FORMATS = ("image", "mlflow")
 MODES = {"knative": "Serverless", "standard": "RawDeployment"}
 """KServe's deployment modes, and the names of them that its old and new releases both take."""
+MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 READABLE = ("gs://", "s3://", "https://", "hdfs://", "webhdfs://")
 """Locations that both the registry writes and KServe's storage initializer reads."""
 
@@ -144,7 +145,7 @@ def service_of(
     else:
         predictor["containers"] = [container | _own_image(version, image)]
     annotations = {
-        "serving.kserve.io/deploymentMode": MODES[options.mode],
+        MODE_ANNOTATION: MODES[options.mode],
         "latentrec/model": version.uri,
         "latentrec/aliases": ",".join(sorted(version.aliases)),
         "latentrec/model-fingerprint": version.tags.get("model.fingerprint", ""),

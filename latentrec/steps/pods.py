@@ -74,11 +74,11 @@ class KubernetesApi:
 
     def get(self, path: str) -> dict[str, Any] | None:
         """One object; ``None`` where it is absent, or we may not see it, or the server does not answer."""
-        return self._ask(path)[1]
+        return self.ask(path)[1]
 
     def lacks(self, path: str) -> bool:
         """Whether the server says that there is no such object; false where it says nothing."""
-        return self._ask(path)[0] == 404
+        return self.ask(path)[0] == 404
 
     def patch(self, path: str, body: str, kind: str) -> tuple[int, dict[str, Any] | None]:
         """Change one object.
@@ -93,7 +93,7 @@ class KubernetesApi:
         """
         return self._request("PATCH", path, body, kind)
 
-    def _ask(self, path: str) -> tuple[int, dict[str, Any] | None]:
+    def ask(self, path: str) -> tuple[int, dict[str, Any] | None]:
         """HTTP status (0: no answer) and the object."""
         code, found = self._request("GET", path)
         return code, found if code == 200 else None
@@ -156,7 +156,7 @@ class KubernetesApi:
 
     def is_over(self, workflow: str) -> bool:
         """Whether a workflow has ended or is gone; false where that cannot be known."""
-        code, found = self._ask(self._workflow(workflow))
+        code, found = self.ask(self._workflow(workflow))
         phase = (found or {}).get("status", {}).get("phase")
         return code == 404 or phase in ("Succeeded", "Failed", "Error")
 

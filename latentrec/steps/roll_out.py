@@ -17,7 +17,15 @@ from latentrec.core import UserError
 from latentrec.core.retry import PASSING
 from latentrec.core.settings import IMAGE_VARIABLE
 from latentrec.core.text import printable
-from latentrec.registry.inference_service import API_VERSION, GROUP, PLURAL, ServeOptions, service_of
+from latentrec.registry.inference_service import (
+    API_VERSION,
+    GROUP,
+    MODE_ANNOTATION,
+    MODES,
+    PLURAL,
+    ServeOptions,
+    service_of,
+)
 from latentrec.registry.model_registry import CHAMPION, Registry
 from latentrec.steps.pods import KubernetesApi
 from latentrec.steps.status import exit_code_on_error
@@ -133,6 +141,7 @@ def wait_until_ready(
         pause_s: between two questions.
 
     Raises:
+        UserError: the account may not see the service's Deployment (mode ``standard``).
         TimeoutError: it did not become ready; the message says what KServe says.
     """
     deadline = time.monotonic() + ready_s
@@ -142,15 +151,18 @@ def wait_until_ready(
         conditions = {one.get("type"): one for one in status.get("conditions") or []}
         ready = conditions.get("Ready", {})
         seen = status.get("observedGeneration", 0) >= found.get("metadata", {}).get("generation", 1)
+        waiting = ""
         if seen and ready.get("status") == "True":
-            return str(status.get("url", ""))
+            waiting = _pods_to_come(api, service)
+            if not waiting:
+                return str(status.get("url", ""))
         if time.monotonic() > deadline:
             reasons = [
                 f"{name}: {one.get('message') or one.get('reason') or one.get('status')}"
                 for name, one in sorted(conditions.items())
                 if one.get("status") != "True"
             ]
-            shown = printable("; ".join(reasons))[:500] or "KServe says nothing of it"
+            shown = printable("; ".join(reasons))[:500] or waiting or "KServe says nothing of it"
             raise TimeoutError(
                 f"{service['metadata']['name']} is not ready after {ready_s:.0f} s ({shown}); requests "
                 "still go to the version before"
@@ -158,7 +170,40 @@ def wait_until_ready(
         time.sleep(pause_s)
 
 
+def _pods_to_come(api: KubernetesApi, service: Mapping[str, Any]) -> str:
+    """What a service in the mode ``standard`` still waits for; empty: nothing.
+
+    Without Knative KServe calls a service ready as long as the pods of the version before serve, however the
+    new ones fare (seen with 0.20). Whether the new ones have taken over is the Deployment's to say.
+
+    Raises:
+        UserError: the account may not see it.
+    """
+    if service["metadata"].get("annotations", {}).get(MODE_ANNOTATION) != MODES["standard"]:
+        return ""
+    namespace, name = _names(service)
+    code, found = api.ask(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}-predictor")
+    if code == 403:
+        raise UserError(
+            f"the Deployment of {name} may not be read{_CURES[403]} of this version", code="serving.refused"
+        )
+    if found is None:
+        return f"its Deployment {name}-predictor cannot be read (HTTP {code or 'none'})"
+    status, wanted = found.get("status") or {}, found.get("spec", {}).get("replicas", 1)
+    new, ready = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    if status.get("observedGeneration", 0) < found["metadata"].get("generation", 1):
+        return "its Deployment has not been looked at yet"
+    if new >= wanted and status.get("replicas", 0) == new and ready >= new:
+        return ""
+    left = status.get("unavailableReplicas", 0)
+    return f"{left} of its new pods are not ready: kubectl logs deployment/{name}-predictor"
+
+
 def _path(service: Mapping[str, Any]) -> str:
-    metadata = service["metadata"]
-    namespace, name = (quote(metadata[key], safe="") for key in ("namespace", "name"))
+    namespace, name = _names(service)
     return f"/apis/{GROUP}/{API_VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
+
+
+def _names(service: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = service["metadata"]
+    return quote(metadata["namespace"], safe=""), quote(metadata["name"], safe="")

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/kubeflow/trainjobs"
 PODS = "/api/v1/namespaces/kubeflow/pods"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/kubeflow/deployments"
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/kubeflow/inferenceservices"
 WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
 
@@ -35,6 +36,8 @@ class KubernetesServer(ThreadingHTTPServer):
         self.logs: dict[str, list[str]] = {}
         self.services: dict[str, dict[str, Any]] = {}
         self.ready_after = 1
+        self.deployments: dict[str, dict[str, Any]] = {}
+        self.hide_deployments = False
         self.workflows: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.fail_next: list[int] = []
@@ -157,6 +160,10 @@ class Handler(BaseHTTPRequestHandler):
             folder, _, name = path.rpartition("/")
             kept = {JOBS: self.server.jobs, PODS: self.server.pods, WORKFLOWS: self.server.workflows}
             kept[SERVICES] = self.server.services
+            kept[DEPLOYMENTS] = self.server.deployments
+            if folder == DEPLOYMENTS and self.server.hide_deployments:
+                self._status(403, "Forbidden", f'deployments.apps "{name}" is forbidden')
+                return
             found = kept.get(folder, {}).get(name)
             if folder == SERVICES and found is not None:
                 self.server.reconcile(found)

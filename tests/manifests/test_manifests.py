@@ -124,9 +124,10 @@ def test_the_roll_out_may_make_and_change_services_and_delete_none():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = {entry["kind"]: entry for entry in yaml.safe_load_all(done.stdout)}
     assert problems([*found.values()], last_three_minors()[0]) == []
-    (rule,) = found["Role"]["rules"]
-    assert (rule["apiGroups"], rule["resources"]) == (["serving.kserve.io"], ["inferenceservices"])
-    assert set(rule["verbs"]) == {"create", "get", "patch"}
+    services, deployments = found["Role"]["rules"]
+    assert (services["apiGroups"], services["resources"]) == (["serving.kserve.io"], ["inferenceservices"])
+    assert set(services["verbs"]) == {"create", "get", "patch"}
+    assert (deployments["resources"], deployments["verbs"]) == (["deployments"], ["get"])
     (account,) = found["RoleBinding"]["subjects"]
     assert account["name"] == "latentrec-steps"
 

@@ -38,6 +38,34 @@ def champion(register, monkeypatch):
     )
 
 
+# As kube-controller-manager 1.34 and KServe 0.20 leave them: the new pod crashes, and KServe says Ready.
+BEFORE_SERVES = {
+    "observedGeneration": 2,
+    "replicas": 2,
+    "updatedReplicas": 1,
+    "readyReplicas": 1,
+    "availableReplicas": 1,
+    "unavailableReplicas": 1,
+}
+TAKEN_OVER = {
+    "observedGeneration": 2,
+    "replicas": 1,
+    "updatedReplicas": 1,
+    "readyReplicas": 1,
+    "availableReplicas": 1,
+}
+
+
+def deployment(status: dict) -> dict:
+    return {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
+
+
+def standard() -> dict:
+    made = service()
+    made["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
+    return made
+
+
 def service(number: str = "1") -> dict:
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -79,6 +107,7 @@ def test_without_knative_only_the_mode_standard_is_rolled_out(cluster, champion,
     assert left.value.code == 2
     assert "SERVE_MODE=standard" in capsys.readouterr().err
     assert cluster.services == {}
+    cluster.deployments["latentr3-predictor"] = deployment(TAKEN_OVER)
     assert run_roll_out_step(URI, True, "image", "", "standard")
     made = cluster.services["latentr3"]
     assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
@@ -154,6 +183,33 @@ def test_the_ready_revision_before_does_not_count(cluster):
     cluster.reconcile = lambda found: None
     with pytest.raises(TimeoutError):
         wait_until_ready(api(), service("2"), ready_s=0.05, pause_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (BEFORE_SERVES, "1 of its new pods are not ready"),
+        (TAKEN_OVER | {"replicas": 2}, "0 of its new pods"),
+        (TAKEN_OVER | {"observedGeneration": 1}, "not been looked at"),
+        ({}, "not been looked at"),
+    ],
+)
+def test_without_knative_the_pods_of_the_version_before_do_not_count(cluster, status, said):
+    cluster.ready_after = 0
+    apply(api(), standard())
+    cluster.deployments["latentr3-predictor"] = deployment(status)
+    with pytest.raises(TimeoutError, match=said):
+        wait_until_ready(api(), standard(), ready_s=0.05, pause_s=0.0)
+    cluster.deployments["latentr3-predictor"] = deployment(TAKEN_OVER)
+    assert wait_until_ready(api(), standard())
+
+
+def test_a_deployment_that_may_not_be_read_is_no_wait_of_half_an_hour(cluster):
+    cluster.ready_after = 0
+    cluster.hide_deployments = True
+    apply(api(), standard())
+    with refused("serving.refused", "latentr3", "kubectl apply -k manifests/serving"):
+        wait_until_ready(api(), standard())
 
 
 def test_outside_a_cluster_it_says_what_to_do_instead(champion, monkeypatch, capsys):
