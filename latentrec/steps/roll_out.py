@@ -160,9 +160,9 @@ def wait_until_ready(
             reasons = [
                 f"{name}: {one.get('message') or one.get('reason') or one.get('status')}"
                 for name, one in sorted(conditions.items())
-                if one.get("status") != "True"
+                if one.get("status") != "True" and name != "Stopped"  # false is what it should be
             ]
-            shown = printable("; ".join(reasons))[:500] or waiting or "KServe says nothing of it"
+            shown = waiting or printable("; ".join(reasons))[:500] or "KServe says nothing of it"
             raise TimeoutError(
                 f"{service['metadata']['name']} is not ready after {ready_s:.0f} s ({shown}); requests "
                 "still go to the version before"

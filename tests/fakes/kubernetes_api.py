@@ -109,7 +109,10 @@ class KubernetesServer(ThreadingHTTPServer):
         service["status"] = {
             "observedGeneration": service["metadata"]["generation"],
             "url": f"http://{service['metadata']['name']}.kubeflow.example.com",
-            "conditions": [{"type": "Ready", "status": ready, **reason}],
+            "conditions": [
+                {"type": "Ready", "status": ready, **reason},
+                {"type": "Stopped", "status": "False"},
+            ],
         }
 
     def tell(self, kind: str, job: dict[str, Any]) -> None:

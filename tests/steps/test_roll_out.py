@@ -169,7 +169,7 @@ def test_an_api_server_that_is_away_or_busy_is_no_refusal(cluster, status):
 def test_a_version_that_does_not_become_ready_fails_the_step_with_kserves_reason(cluster):
     cluster.ready_after = 10**6
     apply(api(), service())
-    with pytest.raises(TimeoutError, match=r"loading the model.*version before"):
+    with pytest.raises(TimeoutError, match=r"\(Ready: loading the model\); requests.*version before"):
         wait_until_ready(api(), service(), ready_s=0.05, pause_s=0.0)
 
 
@@ -188,7 +188,7 @@ def test_the_ready_revision_before_does_not_count(cluster):
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (BEFORE_SERVES, "1 of its new pods are not ready"),
+        (BEFORE_SERVES, r"\(1 of its new pods are not ready"),
         (TAKEN_OVER | {"replicas": 2}, "0 of its new pods"),
         (TAKEN_OVER | {"observedGeneration": 1}, "not been looked at"),
         ({}, "not been looked at"),
