@@ -28,6 +28,8 @@ from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.progress_bar import ProgressBar
 from latentrec.training.common.sharding import (
+    gather_state,
+    is_shard,
     is_sharded,
     optimizer_state_for,
     reshard,
@@ -117,8 +119,17 @@ class ResumableTrainerMixin(TransformersHooks):
         if not self.keeps_best:
             return
         with self.checkpoints.best() as found:
-            if found is not None:
-                self.load_weights(found[0])
+            # Without a root they are in the first process alone: it gives the others' shards to them.
+            if self._anywhere(found is not None):
+                self.load_weights(None if found is None else found[0])
+
+    def gathered_weights(self) -> dict[str, torch.Tensor]:
+        """What was trained, by name: whole tensors on the first process, empty ones elsewhere if sharded."""
+        trainer: Any = self
+        state: dict[str, torch.Tensor] = gather_state(
+            self._trainable(), keep=trainer.accelerator.is_main_process
+        )
+        return state
 
     # What the engines call
 
@@ -225,7 +236,8 @@ class ResumableTrainerMixin(TransformersHooks):
     def _save_checkpoint_of_run(self, step: int, *, finished: bool, best: bool) -> None:
         trainer: Any = self
         generators = self._rng_of_all_processes()
-        weights, optimizer = whole(self._trainable()), whole(trainer.optimizer.state_dict())
+        weights = self.gathered_weights()
+        optimizer = gather_state(trainer.optimizer.state_dict(), keep=trainer.accelerator.is_main_process)
         if trainer.accelerator.is_main_process:
             stopping = self.early_stopping.state() if self.early_stopping is not None else None
             metadata = {"early_stopping": stopping, "finished": finished}
@@ -253,14 +265,22 @@ class ResumableTrainerMixin(TransformersHooks):
         reshard(model)
         return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
-    def load_weights(self, directory: Path) -> None:
-        """Load the weights of a checkpoint."""
-        weights = load_state(directory, "weights")
+    def load_weights(self, directory: Path | None) -> None:
+        """Load the weights of a checkpoint; where they are sharded, of the first process's.
+
+        Args:
+            directory: of the checkpoint; ``None`` where this process has none. It then keeps weights that are
+                not sharded.
+        """
         own = self._trainable()
-        assert weights.keys() == own.keys(), "the checkpoint holds other parameters than this model trains"
+        weights = {} if directory is None else load_state(directory, "weights")
+        assert directory is None or weights.keys() == own.keys(), (
+            "the checkpoint holds other parameters than this model trains"
+        )
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(sharded_like(weights[name], parameter))
+                if name in weights or is_shard(parameter):
+                    parameter.copy_(sharded_like(weights.get(name), parameter))
 
     def load_optimizer(self, directory: Path) -> None:
         """Load the optimizer's and the schedule's state, and the sums since the last log."""

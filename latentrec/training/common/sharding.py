@@ -6,6 +6,8 @@ number of processes: so a checkpoint of two processes resumes on one or on four.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +39,27 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
+@contextmanager
+def held_whole(model: nn.Module) -> Iterator[None]:
+    """While it lasts every process holds all weights of a sharded model; every process must enter it.
+
+    Generation needs it: a token is one pass, in which each layer would be gathered again, and processes whose
+    answers end at different lengths would wait for each other's passes.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    units = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for unit in units:
+        unit.set_reshard_after_forward(False, recurse=False)
+        unit.unshard()
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.reshard()
+            unit.set_reshard_after_forward(unit is not model, recurse=False)
+
+
 def reshard(model: nn.Module) -> None:
     """Free what the last pass has gathered, so that the parameters are the optimizer's again."""
     from torch.distributed.fsdp import FSDPModule
@@ -47,19 +70,44 @@ def reshard(model: nn.Module) -> None:
 
 
 def whole(value: Any) -> Any:
-    """A nested state with whole tensors in place of sharded ones; every process must call it alike."""
-    if isinstance(value, Tensor):
-        return value.full_tensor() if hasattr(value, "full_tensor") else value
-    if isinstance(value, dict):
-        return {key: whole(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(whole(one) for one in value)
-    return value
+    """A tensor, gathered where it is sharded; every process must call it alike."""
+    return value.full_tensor() if isinstance(value, Tensor) and is_shard(value) else value  # type: ignore[attr-defined]
 
 
-def sharded_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, shared out as a parameter is; as it is where that one is not sharded."""
-    if not hasattr(parameter, "full_tensor") or tensor.shape != parameter.shape:
+def gather_state(state: Any, *, keep: bool) -> Any:
+    """A nested state with whole tensors in place of sharded ones; every process must call it alike.
+
+    One tensor is gathered after the other, and leaves the device: no device ever holds the whole state.
+
+    Args:
+        state: dictionaries, lists and tuples of tensors and anything else.
+        keep: whether this process wants them; elsewhere a gathered tensor is dropped (empty).
+    """
+    if isinstance(state, Tensor) and is_shard(state):
+        gathered = whole(state)
+        return gathered.cpu() if keep else torch.empty(0)
+    if isinstance(state, dict):
+        return {key: gather_state(one, keep=keep) for key, one in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(gather_state(one, keep=keep) for one in state)
+    return state
+
+
+def is_shard(tensor: Tensor) -> bool:
+    """Whether a tensor is a process's part of a sharded one."""
+    return hasattr(tensor, "full_tensor")
+
+
+def sharded_like(tensor: Tensor | None, parameter: Tensor) -> Tensor:
+    """A whole tensor, shared out as a parameter is; as it is where that one is not sharded.
+
+    Args:
+        tensor: the whole; the first process's alone is read where it is sharded, others may have ``None``.
+        parameter: what it becomes or belongs to; every process must call for the same ones in turn.
+    """
+    if tensor is None:
+        tensor = torch.empty(parameter.shape, dtype=parameter.dtype)
+    if not is_shard(parameter) or tensor.shape != parameter.shape:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
@@ -82,17 +130,23 @@ def optimizer_state_for(state: dict[str, Any], optimizer: torch.optim.Optimizer)
     return {**state, "state": shared}
 
 
-def gather_parameters(model: nn.Module) -> None:
-    """Put whole parameters in place of sharded ones, after training; every process must call it."""
+def gather_parameters(model: nn.Module, *, keep: bool) -> None:
+    """Put whole parameters, on the CPU, in place of sharded ones, after training.
+
+    The model can be written, not called: FSDP2 has no way back.
+
+    Args:
+        model: sharded or not; every process must call it.
+        keep: whether this process wants them; the others keep their shards.
+    """
     reshard(model)
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
-            if parameter is None or not hasattr(parameter, "full_tensor"):
+            if parameter is None or not is_shard(parameter):
                 continue
             if id(parameter) not in made:
-                sharded: Any = parameter.detach()  # a DTensor
-                made[id(parameter)] = nn.Parameter(
-                    sharded.full_tensor(), requires_grad=parameter.requires_grad
-                )
-            module._parameters[name] = made[id(parameter)]
+                gathered = gather_state(parameter.detach(), keep=keep)
+                made[id(parameter)] = nn.Parameter(gathered, requires_grad=parameter.requires_grad)
+            if keep:
+                module._parameters[name] = made[id(parameter)]

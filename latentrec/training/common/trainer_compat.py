@@ -8,18 +8,34 @@ and with transformers 5.17 (``tests/test_dependencies.py`` fails when the locks 
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import DistributedType, PartialState
 from safetensors.torch import save_model
 from torch import Tensor
+
+from latentrec.training.common.sharding import held_whole
 
 
 class TransformersHooks(ABC):
     """Mixin before a ``transformers.Trainer``."""
+
+    # accelerate takes FSDP on accelerators alone: on a CPU it would train with DDP and not say so. Where the
+    # state of its accelerator is made, the processes count as such; it then sets the type to FSDP by itself,
+    # and a variable, by which the next training of this process would be sharded too.
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator; weights are sharded where the arguments say so, and nowhere else."""
+        trainer: Any = self
+        os.environ.pop("ACCELERATE_USE_FSDP", None)
+        state = PartialState._shared_state
+        if trainer.args.fsdp and state["distributed_type"] == DistributedType.MULTI_CPU:
+            state["distributed_type"] = DistributedType.MULTI_GPU
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
 
     # Callbacks see the end of a step before its loss is logged, and cannot read the loss or the gradient's
     # norm; a NaN must stop the run, and a checkpoint hold the figures, after exactly this step.
@@ -86,6 +102,16 @@ class CountedItems(ABC):
     @abstractmethod
     def count_items(self, batches: list, device: torch.device) -> Tensor:
         """What the loss of an optimizer batch is divided by, over all processes; shape ()."""
+
+
+class TextGeneration:
+    """Mixin before a ``trl.GRPOTrainer`` that generates text with weights that may be sharded."""
+
+    # trl gathers nothing for generation under FSDP2 (`summon_full_params` is for FSDP1 alone).
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        trainer: Any = self
+        with held_whole(trainer.model_wrapped):
+            return super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
 
 
 class RolloutHooks(ABC):

@@ -147,7 +147,7 @@ def train_sft(
             )
             with _output_layer(config, model, data, prompt):
                 trainer.run()
-            gather_parameters(model)
+            gather_parameters(model, keep=checkpoints.main)
         if not checkpoints.main:
             return None
         if adapters is not None:

@@ -142,7 +142,7 @@ class SFTConfig(Config):
     sharding: Annotated[Literal["ddp", "fsdp"], OPERATIONAL] = Field(
         "ddp",
         description="several processes: ddp, each holds all weights; fsdp shares out weights, gradients and "
-        "optimiser (FSDP2)",
+        "optimizer (FSDP2)",
     )
     packing: Literal["none", "exact"] | None = Field(
         None,

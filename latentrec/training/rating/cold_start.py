@@ -25,7 +25,7 @@ from latentrec.training.rating.rating_config import ColdStartConfig
 from latentrec.training.rating.rating_run import Outcome, RatingRun
 from latentrec.training.rating.rewards import RatingReward
 from latentrec.training.rating.trace_records import Trace, read_traces
-from latentrec.training.rating.trainer_setup import train, trainer_settings, training_precision
+from latentrec.training.rating.trainer_setup import train, trained_model, trainer_settings, training_precision
 
 DEFAULT_COMPLETION_TOKENS = 1024
 
@@ -56,7 +56,7 @@ def train_cold_start(
     sources = sorted({record.source or "unknown" for record in records})
     note = f"cold start on {len(records):,} reasoning traces, written by: {', '.join(sources)}"
     return run.train(
-        lambda checkpoints: _train(config, run.loaded.model, prompt, rows, checkpoints, metric_logger),
+        lambda checkpoints: _train(config, run, rows, checkpoints, metric_logger),
         lambda *_: Outcome("recone", [note], {"traces": len(records)}),
         key={**config.result_fields(), "traces": _digest(records)},
         budget=_completion_budget(config, run.loaded, records),
@@ -99,8 +99,7 @@ def _training_rows(
 
 def _train(
     config: ColdStartConfig,
-    model: Any,
-    prompt: RatingPrompt,
+    run: RatingRun,
     rows: list[dict[str, Any]],
     checkpoints: Checkpoints,
     metric_logger: MetricLogger,
@@ -116,13 +115,17 @@ def _train(
         pass
 
     disable_progress_bars()
+    model, tokenizer = run.loaded.model, run.prompt.tokenizer
+    adapters = lora(config.lora_rank, config.lora_alpha)
     steps = max(1, round(config.num_train_epochs * len(rows) / config.batch_size))
     order = training_order(len(rows), steps, config.batch_size, config.seed)
     share = config.batch_size // world_size()
     per_device_train_batch_size = config.per_device_train_batch_size or share
     names = {"loss": "loss", "mean_token_accuracy": "token_accuracy", "learning_rate": "learning_rate"}
     with tempfile.TemporaryDirectory(prefix="latentrec-cold-start-") as directory:
-        arguments: dict[str, Any] = trainer_settings(directory, seed=config.seed)
+        arguments: dict[str, Any] = trainer_settings(
+            directory, seed=config.seed, model=model, sharding=config.sharding
+        )
         trainer = ColdStartTrainer(
             model=model,
             args=SFTConfig(
@@ -139,11 +142,11 @@ def _train(
                 bf16=training_precision(config.dtype, config.lora_rank)[1],
                 gradient_checkpointing=config.gradient_checkpointing,
                 train_sampling_strategy="sequential",
-                eos_token=prompt.tokenizer.eos_token,
+                eos_token=tokenizer.eos_token,
             ),
             train_dataset=Rows.from_list([rows[int(index)] for index in order]),
-            processing_class=prompt.tokenizer,
-            peft_config=lora(config.lora_rank, config.lora_alpha),
+            processing_class=tokenizer,
+            peft_config=adapters,
         )
         curve = train(
             trainer,
@@ -153,8 +156,7 @@ def _train(
             metric_names=names,
             label="cold start",
         )
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        return trained, curve
+        return trained_model(trainer, run.reload, adapters), curve
 
 
 def _completion_budget(config: ColdStartConfig, loaded: Any, traces: list[Trace]) -> int:

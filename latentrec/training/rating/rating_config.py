@@ -54,6 +54,11 @@ class RatingTrainerConfig(PromptConfig):
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in backward, for large models"
     )
+    sharding: Annotated[Literal["ddp", "fsdp"], OPERATIONAL] = Field(
+        "ddp",
+        description="several processes: ddp, each holds all weights; fsdp shares out weights, gradients and "
+        "optimizer (FSDP2)",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="data type of the weights")
     measured_prompts: PositiveInt = Field(
         256, description="validation prompts on which validity is measured before and after"

@@ -15,18 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from latentrec.core import UserError
-from latentrec.prompts.rating_examples import RatingTask
-from latentrec.prompts.rating_prompt import RatingPrompt
 from latentrec.storage import Manifest, check_output
 from latentrec.training.common.checkpointing import Checkpoints
 from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
+from latentrec.training.common.sharding import FSDP
 from latentrec.training.common.trainer_arguments import lora
-from latentrec.training.common.trainer_compat import keep_for_reference
+from latentrec.training.common.trainer_compat import TextGeneration, keep_for_reference
 from latentrec.training.common.world import world_size
 from latentrec.training.rating.rating_config import RatingGRPOConfig
 from latentrec.training.rating.rating_run import Metrics, Outcome, RatingRun
 from latentrec.training.rating.rewards import RatingReward, reward_functions
-from latentrec.training.rating.trainer_setup import hide_means, train, trainer_settings, training_precision
+from latentrec.training.rating.trainer_setup import (
+    hide_means,
+    train,
+    trained_model,
+    trainer_settings,
+    training_precision,
+)
 
 FIGURES = {
     "reward": "reward",
@@ -85,9 +90,7 @@ def train_rating_grpo(
         return Outcome("recone" if cold_started else "reczero", notes, counts)
 
     return run.train(
-        lambda checkpoints: _train(
-            config, run.task, run.loaded.model, prompt, reward, checkpoints, metric_logger
-        ),
+        lambda checkpoints: _train(config, run, reward, checkpoints, metric_logger),
         describe,
         key=config,
         budget=int(config.max_completion_tokens or 0),
@@ -100,9 +103,7 @@ def train_rating_grpo(
 
 def _train(
     config: RatingGRPOConfig,
-    task: RatingTask,
-    model: Any,
-    prompt: RatingPrompt,
+    run: RatingRun,
     reward: RatingReward,
     checkpoints: Checkpoints,
     metric_logger: MetricLogger,
@@ -113,11 +114,13 @@ def _train(
     from latentrec.training.common.batching import training_order
     from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 
-    class RatingGRPOTrainer(ResumableTrainerMixin, GRPOTrainer):
+    class RatingGRPOTrainer(ResumableTrainerMixin, TextGeneration, GRPOTrainer):
         pass
 
+    model, prompt = run.loaded.model, run.prompt
+    adapters = lora(config.lora_rank, config.lora_alpha)
     rewards: list[Any] = [*reward_functions(reward)]
-    examples = hide_means(task.examples("train"), config.hidden_means or 0.0, config.seed)
+    examples = hide_means(run.task.examples("train"), config.hidden_means or 0.0, config.seed)
     per_step = int(config.prompts_per_step or 0)
     steps = config.max_steps or max(1, config.num_train_epochs * len(examples) // per_step)
     order = training_order(len(examples), steps, per_step, config.seed)
@@ -130,9 +133,13 @@ def _train(
     share = completions // world_size()
     per_device_train_batch_size = config.per_device_train_batch_size or share
     with tempfile.TemporaryDirectory(prefix="latentrec-rating-grpo-") as directory:
-        arguments: dict[str, Any] = trainer_settings(directory, seed=config.seed)
+        arguments: dict[str, Any] = trainer_settings(
+            directory, seed=config.seed, model=model, sharding=config.sharding
+        )
         if config.beta and not config.lora_rank:  # with adapters the reference is the model without them
             keep_for_reference(model, Path(directory) / "reference")
+            if config.sharding == FSDP:  # else trl spreads it over all devices that this process sees
+                arguments["model_init_kwargs"] = {"device_map": None}
         with warnings.catch_warnings():  # trl names gradient_checkpointing as transformers no longer does
             warnings.simplefilter("ignore", FutureWarning)
             trainer = RatingGRPOTrainer(
@@ -165,7 +172,7 @@ def _train(
                 ),
                 train_dataset=Rows.from_list(rows),
                 processing_class=prompt.tokenizer,
-                peft_config=lora(config.lora_rank, config.lora_alpha),
+                peft_config=adapters,
             )
         curve = train(
             trainer,
@@ -175,5 +182,4 @@ def _train(
             metric_names=FIGURES,
             label="rating GRPO",
         )
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        return trained, curve
+        return trained_model(trainer, run.reload, adapters), curve

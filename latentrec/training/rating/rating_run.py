@@ -51,6 +51,7 @@ class RatingRun:
         data, task: the dataset, and its samples as rating prompts.
         loaded: starting model; trained in place.
         prompt: how it is asked, on the scale that it was trained with.
+        source: where the starting model is loaded from.
     """
 
     config: ColdStartConfig | RatingGRPOConfig
@@ -58,6 +59,7 @@ class RatingRun:
     task: RatingTask
     loaded: LoadedModel
     prompt: RatingPrompt
+    source: str
 
     @classmethod
     def open(
@@ -75,11 +77,19 @@ class RatingRun:
             )
         data = Dataset(dataset)
         task = RatingTask(data)
-        dtype, _ = training_precision(config.dtype, config.lora_rank)
-        loaded = load_language_model(model if model is not None else str(config.backbone), dtype=dtype)
+        source = str(config.backbone if model is None else model)
+        loaded = cls._load(config, source)
         settings = prompt_settings(loaded, config.prompt_overrides)
         prompt = RatingPrompt(loaded.tokenizer, settings, loaded.scale or config.scale)
-        return cls(config, data, task, loaded, prompt)
+        return cls(config, data, task, loaded, prompt, source)
+
+    @staticmethod
+    def _load(config: ColdStartConfig | RatingGRPOConfig, source: str) -> LoadedModel:
+        return load_language_model(source, dtype=training_precision(config.dtype, config.lora_rank)[0])
+
+    def reload(self) -> Any:
+        """The starting model once more, untrained."""
+        return self._load(self.config, self.source).model
 
     def train(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from latentrec.prompts.rating_prompt import INSTRUCT_SETTINGS, RatingPromptSetti
 from latentrec.storage import ArtifactWriter
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.metric_logger import MetricLogger
+from latentrec.training.common.sharding import DDP, is_sharded, sharding_options
 from latentrec.training.common.trainer_arguments import common_options
 from latentrec.training.rating.rewards import RatingReward
 
@@ -35,9 +36,12 @@ def prompt_settings(loaded: LoadedModel, overrides: Mapping[str, Any]) -> Rating
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
-def trainer_settings(output_dir: str, *, seed: int) -> dict[str, Any]:
-    """Arguments that all transformers trainers of the rating family share."""
-    return {**common_options(output_dir, seed), "logging_steps": 1, "data_seed": seed}
+def trainer_settings(output_dir: str, *, seed: int, model: Any = None, sharding: str = DDP) -> dict[str, Any]:
+    """Arguments that all transformers trainers of the rating family share; ``model`` is shared out so."""
+    settings = {**common_options(output_dir, seed), "logging_steps": 1, "data_seed": seed}
+    if sharding == DDP:
+        return settings
+    return settings | sharding_options(sharding, type(model.get_decoder().layers[0]))
 
 
 def train(
@@ -80,6 +84,36 @@ def train(
         )
         trainer.run()
     return trainer.training_curve()
+
+
+def trained_model(trainer: Any, reload: Callable[[], Any], adapters: Any) -> Any:
+    """The trained model, which can generate; of sharded weights on the first process alone.
+
+    FSDP2 has no way back to a plain model: the whole weights are put into one that is loaded anew.
+
+    Args:
+        trainer: after training; every process must call.
+        reload: loads the model that training began at.
+        adapters: peft's settings, ``None`` where all weights were trained.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not is_sharded(model):
+        return model
+    weights = trainer.gathered_weights()
+    if not trainer.accelerator.is_main_process:
+        return model
+    fresh = reload()
+    fresh.config, fresh.generation_config = model.config, model.generation_config
+    if adapters is not None:
+        from peft import get_peft_model
+
+        fresh = get_peft_model(fresh, adapters)
+    own = {name: one for name, one in fresh.named_parameters() if one.requires_grad}
+    assert own.keys() == weights.keys(), "the model that was loaded anew has other parameters"
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+    return fresh.to(trainer.args.device)
 
 
 def hide_means(examples: Sequence[RatingExample], share: float, seed: int) -> list[RatingExample]:

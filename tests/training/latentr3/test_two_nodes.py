@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.fixtures.sequential_data import write_dataset
+from tests.training.latentr3.first_gradients import gradient_difference, sharded_gradients
 from tests.training.latentr3.latentr3_runs import weight_difference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -133,17 +133,14 @@ def test_two_nodes_train_as_one_process(nodes, shop, one, sharding):
     mine, theirs = losses(one), losses(two)
     assert mine.keys() == theirs.keys()
     loss = max(abs(mine[step] - theirs[step]) for step in mine)
-    gradients = [load_file(folder / "gradients.safetensors") for folder in (one, two)]
-    assert gradients[0].keys() == gradients[1].keys()
-    gradient = max(float((gradients[0][name] - gradients[1][name]).abs().max()) for name in gradients[0])
-    largest = max(float(tensor.abs().max()) for tensor in gradients[0].values())
+    gradient, largest = gradient_difference(one, two)
     weights, _ = weight_difference(one / "model", two / "model")
     print(f"{sharding}: loss {loss:.1e}, gradient {gradient:.1e} of {largest:.1e}, weights {weights:.1e}")
     assert loss < 1e-5
     assert gradient < 1e-4
     assert largest > 1e-3, "gradients that are nothing are equal too"
-    sharded = json.loads((two / "sharded.json").read_text())
-    assert sharded == (len(gradients[1]) if sharding == "fsdp" else 0)
+    sharded, gradients = sharded_gradients(two)
+    assert sharded == (gradients if sharding == "fsdp" else 0)
     assert weights < 2e-4
 
 
@@ -151,9 +148,8 @@ def test_two_nodes_train_as_one_process(nodes, shop, one, sharding):
 def test_a_node_killed_in_training_costs_no_result(nodes, shop, one, sharding):
     """Both pods start again, as JobSet restarts them, and go on from the last checkpoint."""
     flag = shop / f"killed-{sharding}"
-    given = work(
-        shop, f"lost-{sharding}", checkpoints=str(shop / f"store-{sharding}"), kill=[1, 3, str(flag)]
-    )
+    store = str(shop / f"store-{sharding}")
+    given = work(shop, f"lost-{sharding}", sharding, checkpoints=store, kill=[1, 3, str(flag)])
     assert all(code != 0 for code in on_nodes(nodes, given))
     assert flag.exists()
     assert not (Path(given["output"]) / "model").exists()
@@ -167,19 +163,36 @@ def test_a_node_killed_in_training_costs_no_result(nodes, shop, one, sharding):
     assert uninterrupted == 0.0, "the same steps with the same numbers"
 
 
+@pytest.fixture(scope="module")
+def stopped(nodes, shop):
+    """Gives the checkpoints of two nodes that were told to stop after step 3; made once for a sharding."""
+
+    def checkpoints(sharding: str) -> Path:
+        store = shop / f"stopped-{sharding}"
+        if not store.exists():
+            given = work(shop, f"half-{sharding}", sharding, checkpoints=str(store), stop=3)
+            on_nodes(nodes, given)
+            assert not (Path(given["output"]) / "model").exists()
+        return store
+
+    return checkpoints
+
+
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 @pytest.mark.parametrize("processes", [1, 4])
-def test_a_checkpoint_of_two_processes_resumes_on_another_number(nodes, shop, one, sharding, processes):
-    store = shop / f"moved-{sharding}-{processes}"
-    given = work(shop, f"half-{sharding}-{processes}", sharding, checkpoints=str(store))
-    on_nodes(nodes, {**given, "stop": 3})
-    assert not (Path(given["output"]) / "model").exists()
+def test_a_checkpoint_of_two_processes_resumes_on_another_number(
+    nodes, shop, one, stopped, sharding, processes
+):
+    name = f"moved-{sharding}-{processes}"
+    store = shop / f"store-{name}"
+    shutil.copytree(stopped(sharding), store)
+    given = work(shop, name, sharding, checkpoints=str(store))
     if processes == 1:
         alone(given)
     else:
         assert on_nodes(nodes, given, per_node=2) == [0, 0]
     assert json.loads((Path(given["output"]) / "resumed.json").read_text()) == [3.0]
     weights, _ = weight_difference(one / "model", Path(given["output"]) / "model")
-    print(f"{processes} processes after two: weights {weights:.1e}")
+    print(f"{sharding}, {processes} processes after two: weights {weights:.1e}")
     assert weights < 2e-4
     assert torch.isfinite(torch.tensor([*losses(Path(given["output"])).values()])).all()

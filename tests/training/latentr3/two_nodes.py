@@ -10,35 +10,15 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from latentrec.core import Interrupted
 from latentrec.training.latentr3.sft import SFTTrainer
+from tests.training.latentr3.first_gradients import FirstGradients
 from tests.training.latentr3.latentr3_runs import Recorder, sft
 
 OPTIONS = {"num_train_epochs": 1, "evals_per_epoch": 1, "ranking_samples": 0, "packing": "none"}
 SAVE_STEPS = 2
-
-
-class _Gradients(TrainerCallback):
-    """Keeps the gradients of the first optimiser step, whole."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        if state.global_step:
-            return
-        found = {}
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None:
-                whole = getattr(parameter.grad, "full_tensor", lambda gradient=parameter.grad: gradient)()
-                found[name.removeprefix("module.")] = whole.detach().clone().contiguous()
-        if os.environ.get("RANK", "0") == "0":
-            save_file(found, self.path)
-            sharded = sum(hasattr(one.grad, "full_tensor") for one in model.parameters())
-            self.path.with_name("sharded.json").write_text(json.dumps(sharded))
 
 
 def main(given: dict) -> None:
@@ -59,7 +39,7 @@ def main(given: dict) -> None:
 
     def configured(self, **options):
         configure(self, **options)
-        self.add_callback(_Gradients(folder / "gradients.safetensors"))
+        self.add_callback(FirstGradients(folder))
         self.add_callback(Stop())
 
     SFTTrainer.configure = configured

@@ -1,16 +1,23 @@
 """Small rating trainings as one process of a world: ``python -m`` this module, with a JSON object."""
 
 import json
+import os
+import signal
 import sys
 import zlib
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from transformers import TrainerCallback
 from trl import GRPOTrainer
 
+from latentrec.core import Interrupted
+from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 from latentrec.training.rating.rating_config import ColdStartConfig, RatingGRPOConfig
 from latentrec.training.rating.stages import train_cold_start, train_rating_grpo
+from tests.training.latentr3.first_gradients import FirstGradients
 
 COLD = ColdStartConfig(num_train_epochs=2, batch_size=8, measured_prompts=4, save_steps=50)
 GRPO = RatingGRPOConfig(
@@ -30,8 +37,21 @@ RUNS = {
     "grpo_kl": GRPO.replace(beta=0.1),
     "grpo_spread": GRPO.replace(prompts_per_step=3, num_generations=6),  # a group on both processes
     "grpo_drawn": GRPO,
+    "cold_lora": COLD.replace(lora_rank=4),
+    "grpo_lora": GRPO.replace(lora_rank=4, beta=0.1),
 }
-"""What is trained, by name; ``grpo_drawn`` draws its rollouts, the others are given them."""
+"""What is trained, by name; those with ``drawn`` draw their rollouts, the others are given them."""
+SHARDED = {
+    "cold": {},
+    "cold_parts": {},
+    "cold_lora": {"gradient_checkpointing": True},
+    "grpo": {"gradient_checkpointing": True},
+    "grpo_kl": {},
+    "grpo_lora": {},
+    "grpo_drawn": {},
+}
+"""Which of them are trained with sharded weights too, and what else is set then."""
+RUNS |= {f"{name}_fsdp": RUNS[name].replace(sharding="fsdp", **more) for name, more in SHARDED.items()}
 
 
 def given_rollouts(completions: list[str]):
@@ -60,18 +80,47 @@ def offset_of_group(trainer, prompt_ids, num_generations: int) -> int:
     return first % num_generations
 
 
+class StopAfter(TrainerCallback):
+    """Sends this process the signal that a step's pod gets, after one optimizer step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def train_all(given: dict) -> None:
-    """Each of :data:`RUNS` from ``base``, below ``output``."""
+    """Each of ``names`` (:data:`RUNS`) from ``base``, below ``output``; first gradients below ``gradients``.
+
+    With ``checkpoints`` they are kept there, and with ``stop`` each training is stopped after that step.
+    """
     lines = Path(given["traces"]).read_text(encoding="utf-8").splitlines()
     completions = [json.loads(line)["completion"] for line in lines]
     drawn = GRPOTrainer._generate_single_turn
-    for name, config in RUNS.items():
-        GRPOTrainer._generate_single_turn = drawn if name == "grpo_drawn" else given_rollouts(completions)
+    configure = ResumableTrainerMixin.configure
+
+    for name in given["names"]:
+        config = RUNS[name]
+        callbacks = [FirstGradients(Path(given["output"]) / "gradients" / name)]
+        callbacks += [StopAfter(given["stop"])] if "stop" in given else []
+
+        def configured(self, callbacks=callbacks, **options):
+            configure(self, **options)
+            for callback in callbacks:
+                self.add_callback(callback)
+
+        ResumableTrainerMixin.configure = configured
+        GRPOTrainer._generate_single_turn = drawn if "drawn" in name else given_rollouts(completions)
         train, more = train_rating_grpo, {}
         if isinstance(config, ColdStartConfig):
             train, more = train_cold_start, {"traces": given["traces"]}
         output = Path(given["output"]) / name
-        train(config, dataset=given["dataset"], model=given["base"], output=output, **more)
+        more["checkpoint_root"] = given.get("checkpoints")
+        with suppress(Interrupted):
+            train(config, dataset=given["dataset"], model=given["base"], output=output, **more)
+    ResumableTrainerMixin.configure = configure
     GRPOTrainer._generate_single_turn = drawn
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
