@@ -25,6 +25,7 @@ BENCHMARKS = {
     "latent_token_latency_overhead": "decoding",
     "decode_catalogue_scaling": "decoding",
     "lares_epoch_vs_separate": "lares",
+    "sampled_softmax_step_vs_full": "sampled_softmax",
     "upload_vs_plain_copy": "upload",
     "serving_throughput": "serving",
     "serving_workers": "serving_workers",
