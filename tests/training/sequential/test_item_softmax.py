@@ -220,3 +220,37 @@ def test_one_step_over_a_million_and_a_half_items_stays_small(kind):
     print(f"{kind}: loss {value:.3f}, {added:.0f} MiB more")
     assert np.isfinite(value)
     assert added < 700
+
+
+RANK = """
+import json, resource
+import numpy as np, torch
+from latentrec.catalog import Catalogue
+from latentrec.models.sequential import SASRec, SequentialRecommender
+
+n_items, n_users = 1_500_000, 200
+torch.set_num_threads(1)
+keys = [str(item) for item in range(n_items)]
+catalogue = Catalogue.from_items(keys, keys, np.ones(n_items, np.int64))
+encoder = SASRec(n_items=n_items, hidden_size=4, inner_dim=8, max_length=8)
+recommender = SequentialRecommender(encoder, catalogue)
+histories = list(np.random.default_rng(0).integers(0, n_items, (n_users, 8)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ranking = recommender.rank(histories, 10)
+added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+with torch.no_grad():
+    states = encoder.last_states(torch.tensor(np.array(histories[:20])), torch.full((20,), 8))
+    exact = encoder.score(states).topk(10, dim=1).indices.numpy()
+print(json.dumps([added, np.array_equal(exact, ranking.item_ids[:20])]))
+"""
+
+
+@pytest.mark.slow
+def test_users_are_ranked_over_a_million_and_a_half_items_in_bounded_memory():
+    """200 users: the scores of all at once would be 1.1 GiB."""
+    done = subprocess.run([sys.executable, "-c", RANK], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    added, same = json.loads(done.stdout)
+    print(f"{added:.0f} MiB more")
+    assert same
+    assert added < 300
