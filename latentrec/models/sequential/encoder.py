@@ -55,6 +55,15 @@ class SequenceEncoder(nn.Module):
             return COSINE_SCALE * F.normalize(states_PD, dim=-1) @ F.normalize(items_MD, dim=-1).T
         return states_PD @ items_MD.T
 
+    def score_sampled(self, states_PD: Tensor, targets_P: Tensor, items_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (P,) of each state's target and (P, M) of ``items_M``, by one look-up: each costs a gradient
+        of the whole table's size."""
+        vectors = F.embedding(torch.cat([targets_P, items_M]), self.item_embedding.weight)
+        if self.scoring == "cosine":
+            states_PD, vectors = COSINE_SCALE * F.normalize(states_PD, dim=-1), F.normalize(vectors, dim=-1)
+        own_PD, items_MD = vectors.split([len(targets_P), len(items_M)])
+        return (states_PD * own_PD).sum(dim=1), states_PD @ items_MD.T
+
     def score_pairs(self, states_PD: Tensor, items_PK: Tensor) -> Tensor:
         """Logits (P, K) of each state's own items."""
         items_PKD = F.embedding(items_PK, self.item_embedding.weight)

@@ -14,6 +14,7 @@ draw; so M = N draws are all items, each once, and the loss is the full softmax'
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -133,7 +134,9 @@ class DrawnScores:
 
     def log_likelihood(self, targets_P: Tensor) -> Tensor:
         """Estimate of log softmax at each target, (P,); a target that was drawn counts once."""
-        own_P, corrected_PM, _ = self._sampled(targets_P)
+        ids_M, log_expected_M = self._items()
+        own_P, scores_PM = self.model.score_sampled(self.states_PD, targets_P, ids_M)
+        corrected_PM = (scores_PM - log_expected_M).masked_fill(ids_M == targets_P[:, None], -torch.inf)
         return own_P - torch.logsumexp(torch.cat([own_P[:, None], corrected_PM], dim=1), dim=1)
 
     def ranks(self, targets_P: Tensor) -> Tensor:
@@ -169,18 +172,12 @@ class DrawnScores:
             weights_PM = (scores_PM - log_expected_M - log_sum_P1).exp()
             return -(weights_PM * (scores_PM - log_sum_P1)).sum(dim=1)
 
-    def _sampled(self, targets_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ids_M, log_expected_M = self._items()
-        own_P = self.model.score_pairs(self.states_PD, targets_P[:, None])[:, 0]
-        corrected_PM = self.model.score(self.states_PD, ids_M) - log_expected_M
-        return own_P, corrected_PM.masked_fill(ids_M == targets_P[:, None], -torch.inf), ids_M
-
     def _items(self) -> tuple[Tensor, Tensor]:
         if self.drawn is None:
             raise RuntimeError("draw() comes before a sampled softmax")
         return self.drawn
 
-    def _chunks(self, targets_P: Tensor):  # type: ignore[no-untyped-def]
+    def _chunks(self, targets_P: Tensor) -> Iterator[tuple[int, Tensor]]:
         """(first item, scores (P, C)) of each chunk of items; −inf at the target itself."""
         pick = torch.arange(len(targets_P), device=targets_P.device)
         for start in range(0, self.model.n_items, ITEMS_PER_CHUNK):

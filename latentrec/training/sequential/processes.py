@@ -55,7 +55,7 @@ class Processes:
 
     def part(self, total: int) -> Part:
         """This process's rows of ``total``: every ``size``-th, so that rows sorted by length share evenly."""
-        own = torch.arange(self.rank, total, self.size)
+        own = torch.arange(total)[self.rank :: self.size]
         return Part(total, own) if len(own) else Part(total, torch.zeros(1, dtype=torch.int64), counts=False)
 
     def sum(self, own: Tensor) -> Tensor:

@@ -25,10 +25,11 @@ SPT = SequentialConfig(encoder="lares", **SMALL, **DROPPED)
 RUNS: dict[str, SequentialConfig | RPTConfig] = {
     "sasrec": SequentialConfig(**SMALL, **DROPPED),
     "sasrec_drawn": SequentialConfig(**SMALL, **DROPPED, num_negatives=8),
-    "sasrec_two_rows": SequentialConfig(**{**SMALL, "batch_size": 9, "num_train_epochs": 1}, **DROPPED),
+    "sasrec_few_rows": SequentialConfig(**{**SMALL, "batch_size": 9, "num_train_epochs": 1}, **DROPPED),
     "gru4rec": SequentialConfig(encoder="gru4rec", **SMALL, hidden_dropout=0.3),
     "caser": SequentialConfig(encoder="caser", **SMALL, hidden_dropout=0.3),
     "spt": SPT,
+    "spt_few_rows": SPT.replace(batch_size=9, num_train_epochs=1),
     "spt_paper": SequentialConfig(encoder="lares", profile="paper", **{**SMALL, "num_train_epochs": 1}),
     "rpt_smoothed": RPTConfig(estimator="smoothed", **POST),
     "rpt_gaussian": RPTConfig(estimator="gaussian", **POST),

@@ -12,10 +12,13 @@ import torch
 
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset
+from latentrec.models import read_model
 from latentrec.models.sequential import SASRec, SequentialRecommender
 from latentrec.training.sequential import item_softmax
 from latentrec.training.sequential.item_softmax import AllScores, ItemSoftmax, expected_counts
 from latentrec.training.sequential.rows import Rows
+from latentrec.training.sequential.rpt import train_rpt
+from latentrec.training.sequential.rpt_config import ESTIMATORS, RPTConfig
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.train import train_sequential
 from tests.fixtures.sequential_data import write_dataset
@@ -182,6 +185,8 @@ from latentrec.training.sequential.item_softmax import ItemSoftmax
 from latentrec.training.sequential.rows import Rows
 from latentrec.training.sequential.rpt_config import RPTConfig
 from latentrec.training.sequential.rpt_objective import RPTLoss
+from latentrec.training.sequential.rpt import train_rpt
+from latentrec.training.sequential.rpt_config import ESTIMATORS, RPTConfig
 from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.train import item_softmax, make_loss
 
@@ -226,6 +231,7 @@ RANK = """
 import json, resource
 import numpy as np, torch
 from latentrec.catalog import Catalogue
+from latentrec.models import read_model
 from latentrec.models.sequential import SASRec, SequentialRecommender
 
 n_items, n_users = 1_500_000, 200
@@ -254,3 +260,22 @@ def test_users_are_ranked_over_a_million_and_a_half_items_in_bounded_memory():
     print(f"{added:.0f} MiB more")
     assert same
     assert added < 300
+
+
+def test_lares_trains_and_post_trains_on_drawn_items_by_every_estimator(tmp_path):
+    """RPT takes the softmax of the model's own pre-training."""
+    dataset = write_dataset(tmp_path / "data", n_users=40)
+    spt = SequentialConfig(
+        encoder="lares", hidden_size=8, inner_dim=16, num_train_epochs=4, batch_size=64, num_negatives=12
+    )
+    train_sequential(spt, dataset=dataset, output=tmp_path / "spt")
+    before = read_model(tmp_path / "spt")[0].metrics["ndcg_at_10"]
+    assert before > 0.2  # by chance 0.15
+    for estimator in ESTIMATORS:
+        config = RPTConfig(
+            estimator=estimator, num_train_epochs=1, batch_size=100, filter_top=12, num_generations=2, k=3
+        )
+        train_rpt(config, dataset=dataset, model=tmp_path / "spt", output=tmp_path / estimator)
+        info, _ = read_model(tmp_path / estimator)
+        assert info.metrics["ndcg_at_10"] >= before
+        assert 0 < info.metrics["samples_within_reach"] < 1

@@ -120,6 +120,16 @@ def test_a_checkpoint_of_two_processes_resumes_on_another_number(worlds, shop, n
 
 
 @pytest.mark.slow
+def test_four_processes_share_batches_of_one_or_two_rows(worlds, shop):
+    names = ["sasrec_few_rows", "spt_few_rows"]
+    assert run_world(4, {**shop, "runs": names, "output": str(worlds / "four")}) == [0] * 4
+    for name in names:
+        weights = largest_difference(weights_of(worlds / "one" / name), weights_of(worlds / "four" / name))
+        print(f"{name}: four processes, weights {weights:.1e}")
+        assert weights < 1e-4
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_other_and_costs_no_result(worlds, shop):
     given = {**shop, "runs": ["spt"], "output": str(worlds / "killed"), "checkpoints": str(worlds / "store")}
     steps = max(map(int, json.loads((worlds / "one" / "spt" / "losses.json").read_text())))
