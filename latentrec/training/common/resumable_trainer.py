@@ -9,6 +9,7 @@ same steps with the same numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from latentrec.training.common.metric_logger import MetricLogger
 from latentrec.training.common.progress_bar import ProgressBar
 from latentrec.training.common.sharding import (
     gather_state,
+    held_whole,
     is_shard,
     is_sharded,
     optimizer_state_for,
@@ -60,6 +62,7 @@ class ResumableTrainerMixin(TransformersHooks):
         keep_best: bool = True,
         on_step: Callable[[], dict[str, float]] | None = None,
         metric_names: Mapping[str, str] | None = None,
+        evaluates_whole: bool = False,
     ) -> None:
         """Set what a training needs besides its engine.
 
@@ -76,7 +79,10 @@ class ResumableTrainerMixin(TransformersHooks):
             keep_best: end with the best weights; else with the last.
             on_step: extra metrics, read at each log.
             metric_names: the trainer's names → ours, others are dropped; ``None``: all numbers, as they are.
+            evaluates_whole: validation decodes, so every process holds all weights meanwhile; else sharded
+                ones are gathered layer by layer.
         """
+        self.evaluates_whole = evaluates_whole
         self.checkpoints = checkpoints
         self.early_stopping = early_stopping
         self.metric_logger = metric_logger
@@ -223,7 +229,8 @@ class ResumableTrainerMixin(TransformersHooks):
         model.eval()
         try:
             if is_sharded(model):  # its weights are there inside a pass alone
-                metrics, improved = model(lambda _: stopping.update(step))
+                with held_whole(model) if self.evaluates_whole else nullcontext():
+                    metrics, improved = model(lambda _: stopping.update(step))
                 reshard(model)
             else:
                 metrics, improved = stopping.update(step)

@@ -144,6 +144,7 @@ def train_sft(
                 evaluate_first=parent is not None,
                 keep_best=config.load_best_model_at_end,
                 on_step=throughput.figures,
+                evaluates_whole=rank is not None,
             )
             with _output_layer(config, model, data, prompt):
                 trainer.run()

@@ -17,7 +17,6 @@ from latentrec.core.config import (
     PositiveInt,
     Seed,
     Share,
-    value_of,
 )
 from latentrec.data.time_range import check_time_range
 from latentrec.models.latentr3.variants import ANSWER_READS, LATENT_SOURCES
@@ -220,13 +219,12 @@ class SFTConfig(Config):
 
     def _check_sharding(self) -> None:
         """Refuse with FSDP what reads weights outside the training pass."""
-        for name, neutral in (("ranking_samples", 0), ("ablation.latent_loss", "none")):
-            if self.sharding == "fsdp" and value_of(self, name) != neutral:
-                raise UserError(
-                    f"sft.{name} is {value_of(self, name)!r} with sharding 'fsdp': no process has all "
-                    f"weights; give {name} {neutral!r}",
-                    code="config.conflict",
-                )
+        if self.sharding == "fsdp" and self.ablation.latent_loss != "none":
+            raise UserError(
+                f"sft.ablation.latent_loss is '{self.ablation.latent_loss}' with sharding 'fsdp': no process "
+                "has all weights; give ablation.latent_loss 'none'",
+                code="config.conflict",
+            )
 
     def _check_latent(self) -> None:
         """Refuse options of latents that there are not."""

@@ -20,6 +20,7 @@ from latentrec.storage import Manifest
 from latentrec.training.common.checkpointing import Checkpoints, Interruption
 from latentrec.training.common.early_stopping import EarlyStopping
 from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
+from latentrec.training.common.sharding import gather_parameters
 from latentrec.training.latentr3.collator import NextItemTokens
 from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.text_model import (
@@ -175,8 +176,10 @@ class Stage2:
                     evaluate_first=True,
                     keep_best=config.load_best_model_at_end,
                     on_step=engine.figures,
+                    evaluates_whole=rank is not None,
                 )
                 engine.trainer.run()
+                gather_parameters(engine.trainer.model, keep=checkpoints.main)
             finally:
                 checkpoints.close()
         return TrainedStage(engine, early_stopping, config.load_best_model_at_end)

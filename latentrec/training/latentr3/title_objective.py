@@ -20,6 +20,7 @@ from latentrec.core import UserError
 from latentrec.models.latentr3 import LoadedLatentR3
 from latentrec.storage import Manifest, check_output
 from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
+from latentrec.training.common.sharding import sharding_options
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.common.world import world_size
 from latentrec.training.latentr3.collator import has_title
@@ -137,7 +138,11 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
         allowed_tokens=tokens.allowed_tokens,
         model=loaded.model,
         args=training_arguments(
-            config, scratch, epochs=config.num_train_epochs, max_steps=config.max_steps or -1
+            config,
+            scratch,
+            epochs=config.num_train_epochs,
+            max_steps=config.max_steps or -1,
+            **sharding_options(config.sharding, loaded.model.backbone.layer_class()),
         ),
         batch_sampler=batch_sampler,
         collate=RowCollator(tokens, rows),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from latentrec.core import UserError
 from latentrec.core.config import (
     LARGEST,
+    OPERATIONAL,
     NonNegativeFloat,
     NonNegativeInt,
     OneOf,
@@ -66,6 +67,11 @@ class TitleObjectiveConfig(Stage2Config):
     warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
     train_backbone: bool = Field(True, description="train the backbone too, jointly with LatentRATT")
     bf16: bool = Field(False, description="autocast to bf16; weights stay fp32")
+    sharding: Annotated[Literal["ddp", "fsdp"], OPERATIONAL] = Field(
+        "ddp",
+        description="several processes: ddp, each holds all weights; fsdp shares out weights, gradients and "
+        "optimizer (FSDP2)",
+    )
     eval_steps: PositiveInt = Field(100, description="steps between evaluations")
     metric_for_best_model: Annotated[str, OneOf(*SELECTIONS, OBJECTIVE)] = Field(
         OBJECTIVE,
@@ -96,6 +102,12 @@ class TitleObjectiveConfig(Stage2Config):
             raise UserError(
                 f"title_objective.likelihood is '{self.likelihood}', but estimator 'sampled' draws titles of "
                 "the catalogue; leave it at 'catalogue'",
+                code="config.conflict",
+            )
+        if self.estimator == "sampled" and self.sharding == "fsdp":
+            raise UserError(
+                "title_objective.sharding is 'fsdp', but estimator 'sampled' draws titles, each process "
+                "another number of tokens; use --estimator exact, or --sharding ddp",
                 code="config.conflict",
             )
         check_time_range("title_objective", self.train_from, self.train_to)

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from tests.training.latentr3.first_gradients import FirstGradients, callbacks_of_trainings
 from tests.training.latentr3.latentr3_runs import grpo, sft, titles
 
 SFT_OPTIONS = {"num_train_epochs": 1, "evals_per_epoch": 1, "ranking_samples": 0, "max_train_samples": 120}
@@ -13,19 +14,25 @@ RUNS = {
     "title_objective": ("titles", {}),
     "grpo_target_likelihood": ("grpo", {"estimator": "target_likelihood", "advantage": "batch"}),
     "grpo_gaussian": ("grpo", {"estimator": "gaussian", "advantage": "own", "diagnostics_every": 0}),
+    "sft_sharded": ("sft", {"packing": "exact", "sharding": "fsdp", "ranking_samples": 20}),
+    "title_objective_sharded": ("titles", {"sharding": "fsdp", "ranking_samples": 20}),
+    "title_objective_frozen_sharded": ("titles", {"sharding": "fsdp", "train_backbone": False}),
 }
 
 
 def train_all(folder: Path) -> None:
-    """Train each run of :data:`RUNS` into ``folder``; stage 2 starts from ``folder/../stage_1``."""
+    """Train each run of :data:`RUNS` into ``folder``; stage 2 starts from ``folder/../stage_1``.
+
+    The gradients of each run's first step are kept below ``folder/gradients``.
+    """
     dataset = folder.parent / "dataset"
     for name, (stage, options) in RUNS.items():
-        if stage == "sft":
-            sft(dataset, folder / name, **(SFT_OPTIONS | options))
-        else:
-            options = GRPO_OPTIONS | options
-            train = titles if stage == "titles" else grpo
-            train(dataset, folder.parent / "stage_1", folder / name, **options)
+        with callbacks_of_trainings(FirstGradients(folder / "gradients" / name)):
+            if stage == "sft":
+                sft(dataset, folder / name, **(SFT_OPTIONS | options))
+            else:
+                train = titles if stage == "titles" else grpo
+                train(dataset, folder.parent / "stage_1", folder / name, **(GRPO_OPTIONS | options))
 
 
 if __name__ == "__main__":

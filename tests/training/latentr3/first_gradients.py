@@ -2,10 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
+
+from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 
 
 class FirstGradients(TrainerCallback):
@@ -27,6 +31,23 @@ class FirstGradients(TrainerCallback):
             save_file(found, self.folder / "gradients.safetensors")
             sharded = sum(hasattr(one.grad, "full_tensor") for one in model.parameters())
             (self.folder / "sharded.json").write_text(json.dumps(sharded))
+
+
+@contextmanager
+def callbacks_of_trainings(*callbacks: TrainerCallback) -> Iterator[None]:
+    """Every trainer that is configured meanwhile gets these callbacks besides."""
+    configure = ResumableTrainerMixin.configure
+
+    def configured(self, **options):
+        configure(self, **options)
+        for callback in callbacks:
+            self.add_callback(callback)
+
+    ResumableTrainerMixin.configure = configured
+    try:
+        yield
+    finally:
+        ResumableTrainerMixin.configure = configure
 
 
 def gradient_difference(first: Path, second: Path) -> tuple[float, float]:

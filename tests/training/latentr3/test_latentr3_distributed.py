@@ -10,9 +10,11 @@ import pytest
 
 from tests.fixtures.sequential_data import write_dataset
 from tests.training.latentr3.distributed_runs import RUNS, train_all
+from tests.training.latentr3.first_gradients import gradient_difference, sharded_gradients
 from tests.training.latentr3.latentr3_runs import sft, weight_difference
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def worlds(tmp_path_factory):
             )
         )
     train_all(folder / "one")
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    outputs = [process.communicate(timeout=800)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
     return folder
 
@@ -58,3 +60,8 @@ def test_two_processes_take_the_steps_of_one(worlds, name):
     print(f"{name}: two processes against one: max {largest:.2e}, mean {mean:.2e}")
     assert largest < 2e-4
     assert mean < 1e-6
+    folders = [worlds / world / "gradients" / name for world in ("one", "two")]
+    gradient, _ = gradient_difference(*folders)
+    assert gradient < 1e-4
+    sharded, gradients = sharded_gradients(folders[1])
+    assert sharded == (gradients if name.endswith("_sharded") else 0)

@@ -4,6 +4,7 @@ import pytest
 
 from latentrec.core import config_from_dict
 from latentrec.training.latentr3.sft_config import LATENT_LOSSES, SFTConfig
+from latentrec.training.latentr3.title_objective_config import TitleObjectiveConfig
 from tests.errors import refused
 
 
@@ -50,10 +51,13 @@ def test_packing_can_be_switched_off_by_a_flag():
     assert config_from_dict(SFTConfig, {}).packing == "exact"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("ranking_samples", 20), ("ablation.latent_loss", LATENT_LOSSES[-1])]
-)
-def test_fsdp_refuses_what_reads_whole_weights_outside_the_pass(name, value):
-    assert SFTConfig(sharding="fsdp", ranking_samples=0).sharding == "fsdp"
-    with refused("config.invalid", f"sft.{name}", "fsdp"):
-        SFTConfig(**({"sharding": "fsdp", "ranking_samples": 0} | {name: value}))
+def test_fsdp_refuses_what_reads_whole_weights_outside_the_pass():
+    assert SFTConfig(sharding="fsdp").sharding == "fsdp"
+    with refused("config.invalid", "sft.ablation.latent_loss", "fsdp"):
+        SFTConfig(sharding="fsdp", **{"ablation.latent_loss": LATENT_LOSSES[-1]})
+
+
+def test_fsdp_refuses_a_number_of_passes_that_differs_between_processes():
+    assert TitleObjectiveConfig(sharding="fsdp").estimator == "exact"
+    with refused("config.invalid", "title_objective.sharding", "sampled"):
+        TitleObjectiveConfig(sharding="fsdp", estimator="sampled", objective="grpo")

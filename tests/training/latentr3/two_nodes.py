@@ -13,8 +13,7 @@ import torch
 from transformers import TrainerCallback
 
 from latentrec.core import Interrupted
-from latentrec.training.latentr3.sft import SFTTrainer
-from tests.training.latentr3.first_gradients import FirstGradients
+from tests.training.latentr3.first_gradients import FirstGradients, callbacks_of_trainings
 from tests.training.latentr3.latentr3_runs import Recorder, sft
 
 OPTIONS = {"num_train_epochs": 1, "evals_per_epoch": 1, "ranking_samples": 0, "packing": "none"}
@@ -26,7 +25,6 @@ def main(given: dict) -> None:
     folder = Path(given["output"])
     folder.mkdir(parents=True, exist_ok=True)
     rank = int(os.environ.get("RANK", "0"))
-    configure = SFTTrainer.configure
 
     class Stop(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
@@ -37,21 +35,16 @@ def main(given: dict) -> None:
             if given.get("stop") == state.global_step:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def configured(self, **options):
-        configure(self, **options)
-        self.add_callback(FirstGradients(folder))
-        self.add_callback(Stop())
-
-    SFTTrainer.configure = configured
     recorder = Recorder()
     try:
-        sft(
-            Path(given["dataset"]),
-            folder / "model",
-            metric_logger=recorder,
-            root=given.get("checkpoints"),
-            **(OPTIONS | {"save_steps": SAVE_STEPS} | given.get("options", {})),
-        )
+        with callbacks_of_trainings(FirstGradients(folder), Stop()):
+            sft(
+                Path(given["dataset"]),
+                folder / "model",
+                metric_logger=recorder,
+                root=given.get("checkpoints"),
+                **(OPTIONS | {"save_steps": SAVE_STEPS} | given.get("options", {})),
+            )
     except Interrupted:
         return
     finally:

@@ -14,10 +14,9 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from latentrec.core import Interrupted
-from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 from latentrec.training.rating.rating_config import ColdStartConfig, RatingGRPOConfig
 from latentrec.training.rating.stages import train_cold_start, train_rating_grpo
-from tests.training.latentr3.first_gradients import FirstGradients
+from tests.training.latentr3.first_gradients import FirstGradients, callbacks_of_trainings
 
 COLD = ColdStartConfig(num_train_epochs=2, batch_size=8, measured_prompts=4, save_steps=50)
 GRPO = RatingGRPOConfig(
@@ -99,28 +98,19 @@ def train_all(given: dict) -> None:
     lines = Path(given["traces"]).read_text(encoding="utf-8").splitlines()
     completions = [json.loads(line)["completion"] for line in lines]
     drawn = GRPOTrainer._generate_single_turn
-    configure = ResumableTrainerMixin.configure
-
     for name in given["names"]:
         config = RUNS[name]
         callbacks = [FirstGradients(Path(given["output"]) / "gradients" / name)]
         callbacks += [StopAfter(given["stop"])] if "stop" in given else []
 
-        def configured(self, callbacks=callbacks, **options):
-            configure(self, **options)
-            for callback in callbacks:
-                self.add_callback(callback)
-
-        ResumableTrainerMixin.configure = configured
         GRPOTrainer._generate_single_turn = drawn if "drawn" in name else given_rollouts(completions)
         train, more = train_rating_grpo, {}
         if isinstance(config, ColdStartConfig):
             train, more = train_cold_start, {"traces": given["traces"]}
         output = Path(given["output"]) / name
         more["checkpoint_root"] = given.get("checkpoints")
-        with suppress(Interrupted):
+        with suppress(Interrupted), callbacks_of_trainings(*callbacks):
             train(config, dataset=given["dataset"], model=given["base"], output=output, **more)
-    ResumableTrainerMixin.configure = configure
     GRPOTrainer._generate_single_turn = drawn
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
