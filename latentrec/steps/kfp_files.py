@@ -25,6 +25,8 @@ from latentrec.storage import (
 
 MOUNTS = {"gs": "/gcs", "minio": "/minio", "s3": "/s3"}
 """Where KFP puts what stands in a store, by scheme; folders of the pod."""
+LAUNCHERS_LOGS = "executor-logs"
+"""An output that KFP's launcher adds, fills itself, and numbers by the attempt (seen with 2.17)."""
 RESULT_SUFFIX = ".executor-output.json"
 """What KFP's executor has written, beside the step's first output artifact."""
 
@@ -45,6 +47,15 @@ def executor_input(arguments: Sequence[str]) -> dict[str, Any]:
     return json.loads(option("--executor_input", arguments))
 
 
+def same_in_every_attempt(arguments: Sequence[str]) -> list[str]:
+    """The arguments of KFP's executor without what differs between two attempts of one step."""
+    name = "--executor_input"
+    given = executor_input(arguments)
+    (given.get("outputs", {}).get("artifacts") or {}).pop(LAUNCHERS_LOGS, None)
+    position = arguments.index(name) + 1
+    return [*arguments[:position], json.dumps(given, sort_keys=True), *arguments[position + 1 :]]
+
+
 def path_of(uri: str) -> Path:
     """Where the step finds an artifact.
 
@@ -63,8 +74,10 @@ def path_of(uri: str) -> Path:
 
 
 def artifacts(given: Mapping[str, Any], side: str) -> Iterator[str]:
-    """Locations of a step's ``inputs`` or ``outputs``."""
-    for entry in (given.get(side, {}).get("artifacts") or {}).values():
+    """Locations of a step's ``inputs`` or ``outputs``: those that are the step's own affair."""
+    for name, entry in (given.get(side, {}).get("artifacts") or {}).items():
+        if name == LAUNCHERS_LOGS:
+            continue
         for artifact in entry.get("artifacts") or []:
             if artifact.get("uri"):
                 yield artifact["uri"]

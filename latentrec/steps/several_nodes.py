@@ -19,7 +19,13 @@ from typing import Any
 from latentrec.core import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Interrupted, UserError
 from latentrec.core.settings import RUN_ID_VARIABLE, STEP_VARIABLE
 from latentrec.steps.failures import report_failure
-from latentrec.steps.kfp_files import component_source, executor_input, fetch_outputs, option
+from latentrec.steps.kfp_files import (
+    component_source,
+    executor_input,
+    fetch_outputs,
+    option,
+    same_in_every_attempt,
+)
 from latentrec.steps.operational import read_operational
 from latentrec.steps.pods import POD_VARIABLE, KubernetesApi
 from latentrec.steps.status import close_lost_status
@@ -82,7 +88,7 @@ def make_job(nodes: Nodes, pod: Mapping[str, Any], arguments: Sequence[str]) -> 
     module = option("--component_module_path", arguments)
     kept = [part for part in arguments if part not in ("--component_module_path", module)]
     return train_job(
-        job_name(run_id, step, kept),
+        job_name(run_id, step, same_in_every_attempt(kept)),
         nodes,
         pod,
         command=["python", "-m", MODULE],
