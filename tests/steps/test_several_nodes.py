@@ -14,7 +14,7 @@ import pytest
 
 from latentrec.core.settings import RUN_ID_VARIABLE
 from latentrec.steps import launch, several_nodes, train_job_client, train_job_log
-from latentrec.steps.kfp_files import result_location
+from latentrec.steps.kfp_files import result_location, same_in_every_attempt
 from latentrec.steps.node_pools import choose_pool
 from latentrec.steps.operational import write_operational
 from latentrec.steps.pods import KubernetesApi
@@ -88,8 +88,12 @@ def arguments(tmp_path):
     """Of KFP's executor, as the step's process has them."""
     module = tmp_path / "ephemeral_component.py"
     module.write_text(SOURCE)
-    model = {"artifacts": [{"name": "model", "uri": str(tmp_path / "model")}]}
-    outputs = {"artifacts": {"model": model}, "outputFile": str(tmp_path / "out" / "output.json")}
+    # As KFP 2.17 hands them over: the log of its own launcher first, numbered by the attempt.
+    made = {
+        name: {"artifacts": [{"name": name, "uri": str(tmp_path / place)}]}
+        for name, place in (("executor-logs", "executor-logs-0"), ("model", "model"))
+    }
+    outputs = {"artifacts": made, "outputFile": str(tmp_path / "out" / "output.json")}
     given = {"inputs": {"parameterValues": {}}, "outputs": outputs}
     return [
         *("--component_module_path", str(module)),
@@ -99,7 +103,7 @@ def arguments(tmp_path):
 
 @pytest.fixture
 def name(arguments):
-    return job_name("run-1", "sft", arguments[2:])
+    return job_name("run-1", "sft", same_in_every_attempt(arguments[2:]))
 
 
 def start(arguments):
@@ -288,12 +292,15 @@ def test_a_second_attempt_adopts_a_job_that_runs_and_replaces_one_that_failed(
     lost = train_job_client.TrainJobClient(KubernetesApi.from_pod())  # whose pod went after making the job
     job = several_nodes.make_job(NODES, lost.own_pod("step-pod"), arguments)
     assert lost.create_or_adopt(job) == "created"
-    worker, codes = start(arguments)
+    second = [part.replace("executor-logs-0", "executor-logs-1") for part in arguments]
+    assert second != arguments
+    worker, codes = start(second)
     until(lambda: "adopted" in caplog.text)
-    leave_result(arguments)
+    given = leave_result(arguments)
     cluster.complete(name)
     worker.join(10)
     assert codes == [0]
+    assert Path(given["outputs"]["outputFile"]).exists(), "the job of the first attempt has left it"
     assert lost.create_or_adopt(job) == "created"
     cluster.failed(name)
     third, last = start(arguments)
