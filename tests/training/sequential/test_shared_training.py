@@ -21,6 +21,7 @@ from tests.training.sequential import shared_runs
 from tests.training.sequential.shared_runs import RUNS, SPT
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.timeout(1800)  # most of it is starting processes, which a busy machine drags out
 
 
 def run_world(size: int, given: dict) -> list[int]:
@@ -41,7 +42,7 @@ def run_world(size: int, given: dict) -> list[int]:
         )
         for rank in range(size)
     ]
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    outputs = [process.communicate(timeout=900)[0] for process in processes]
     print("\n".join(outputs)[-6000:])
     return [process.returncode for process in processes]
 
