@@ -148,8 +148,8 @@ def user_files(count: int, draw: random.Random, folder: Path, mutated: Callable[
     with ArtifactWriter(folder / "model", "model", {}, {}) as writer:
         (writer.path / MODEL_JSON).write_text("{}")
     readers: dict[str, tuple[str, Callable[[], Any]]] = {
-        "users": ("users", read_users),
-        "users table": ("users", read_users),
+        "users": ("users", check_users),
+        "users table": ("users", check_users),
         "traces": ("traces", traces),
         "journal": ("answers.journal", journal),
         "previous": ("previous.json", previous),
