@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,14 +103,15 @@ class Catalogue:
         """
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
+            names = table.column_names
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise UserError(
                 f"{path}: not a readable {ITEMS_FILE} ({one_line(error)})", code="catalog.unreadable"
             ) from None
         for column in ("item_key", "title"):
-            if column not in table.column_names:
+            if column not in names:
                 raise UserError(
-                    f"{path}: no column '{column}'; it has {', '.join(table.column_names)}, "
+                    f"{path}: no column '{column}'; it has {', '.join(names)}, "
                     "a catalogue needs item_key and title",
                     code="catalog.missing_column",
                 )
@@ -121,7 +123,7 @@ class Catalogue:
                     f"{path}: item_id must run from 0 to {len(ids) - 1} without gaps",
                     code="catalog.bad_items",
                 )
-        keys, titles = table["item_key"].to_pylist(), table["title"].to_pylist()
+        keys, titles = (_texts(table, column, path) for column in ("item_key", "title"))
         for column, values in (("item_key", keys), ("title", titles)):
             for place, value in enumerate(values):
                 if not isinstance(value, str) or not value:
@@ -208,6 +210,22 @@ class Catalogue:
 
     def _shared(self, other: Catalogue) -> int:
         return sum(key in self._index for key in other.item_keys)
+
+
+def _texts(table: pa.Table, column: str, path: str | Path) -> list[Any]:
+    """A column's values.
+
+    Raises:
+        UserError: the file calls text what is not UTF-8.
+    """
+    try:
+        return table[column].to_pylist()
+    except UnicodeDecodeError as error:
+        shown = f"byte 0x{error.object[error.start]:02x}"
+        raise UserError(
+            f"{path}: column '{column}' holds text that is not UTF-8 ({shown}); write it again as UTF-8",
+            code="catalog.bad_items",
+        ) from None
 
 
 def _whole_numbers(table: pa.Table, name: str, path: str | Path) -> np.ndarray:

@@ -53,7 +53,7 @@ def read_items(path: str | Path) -> dict[str, _Item]:
             return [None] * catalogue.n_items
         try:
             return table[name].cast(kind).to_pylist()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (ValueError, pa.ArrowNotImplementedError) as error:  # ArrowInvalid, UnicodeDecodeError
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"{path}: column '{name}' is no {kind} ({reason})", code="catalog.bad_items"

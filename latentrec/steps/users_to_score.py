@@ -86,11 +86,12 @@ def _not_by_user(directory: Path) -> UserError:
 def _users_of_parquet(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        names = set(file.schema_arrow.names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{name}: not readable Parquet ({one_line(error)})", code="users.unreadable"
         ) from None
-    missing = {"user_key", "history"} - set(file.schema_arrow.names)
+    missing = {"user_key", "history"} - names
     if missing:
         raise UserError(
             f"{name} has no column '{min(missing)}'; expected user_key and history (a list of item keys)",

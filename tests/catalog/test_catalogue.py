@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from latentrec.catalog import Catalogue
+from latentrec.serving.rating_service import read_items
 from tests.errors import refused
 
 KEYS = ["A", "B", "C", "D", "E"]
@@ -50,6 +51,20 @@ def test_keys_and_titles_alone_are_enough(tmp_path):
     catalogue = Catalogue.read(tmp_path / "items.parquet")
     assert catalogue.n_titles == 3
     assert catalogue.train_counts.tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("column", ["item_key", "title", "description"])
+@pytest.mark.parametrize("read", [Catalogue.read, read_items], ids=["catalogue", "rated items"])
+def test_text_that_is_not_utf8_is_refused(tmp_path, read, column):
+    bad = pa.array([b"\xff\xfe", b"Blue"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, bad.buffers())
+    columns = {name: ["x", "y"] for name in ("item_key", "title", "description")}
+    pq.write_table(pa.table({**columns, column: text}), tmp_path / "items.parquet")
+    if read == Catalogue.read and column == "description":
+        assert read(tmp_path / "items.parquet").n_items == 2  # which it does not read
+        return
+    with refused("catalog.bad_items", "items.parquet", column):
+        read(tmp_path / "items.parquet")
 
 
 def test_missing_column_is_named(tmp_path):
