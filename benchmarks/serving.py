@@ -182,6 +182,15 @@ def make_model(output: Path, preset: str = "small", n_titles: int = N_TITLES) ->
     return output, catalogue
 
 
+def some_histories(catalogue: Catalogue) -> list[list[str]]:
+    """Item keys of 500 users with 1 to 10 items each, seeded."""
+    rng = np.random.default_rng(1)
+    return [
+        [catalogue.item_keys[item] for item in rng.choice(catalogue.n_items, size=rng.integers(1, 11))]
+        for _ in range(500)
+    ]
+
+
 def register(model_dir: Path, root: Path) -> str:
     """Register a model directory in a registry of its own; returns the tracking URI."""
     from latentrec.registry.registration import register_model
@@ -226,11 +235,7 @@ def run(seconds: float = 20, repeats: int = 3) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         model_dir, catalogue = make_model(root / "model")
-        rng = np.random.default_rng(1)
-        histories = [
-            [catalogue.item_keys[item] for item in rng.choice(N_TITLES, size=rng.integers(1, 11))]
-            for _ in range(500)
-        ]
+        histories = some_histories(catalogue)
         rows = [RecommendationRow(history) for history in histories]
         service = RecommendationService(ServingModel.load(model_dir, model_dir / "items.parquet"))
         recommender, lock = load_recommender(model_dir, catalogue), threading.Lock()

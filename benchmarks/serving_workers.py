@@ -15,10 +15,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.harness import record
-from benchmarks.serving import CLIENTS, N_TITLES, Load, drive, make_model, register, scoring_server
+from benchmarks.serving import (
+    CLIENTS,
+    N_TITLES,
+    Load,
+    drive,
+    make_model,
+    register,
+    scoring_server,
+    some_histories,
+)
 
 WORKERS = (1, 2, 4)
 
@@ -30,11 +37,7 @@ def run(seconds: float = 20) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         model_dir, catalogue = make_model(root / "model")
-        rng = np.random.default_rng(1)
-        histories = [
-            [catalogue.item_keys[item] for item in rng.choice(N_TITLES, size=rng.integers(1, 11))]
-            for _ in range(500)
-        ]
+        histories = some_histories(catalogue)
         tracking_uri = register(model_dir, root)
         for workers in WORKERS:
             with scoring_server("models:/bench@champion", tracking_uri, root, workers) as (port, pid):
