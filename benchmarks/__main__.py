@@ -26,6 +26,8 @@ BENCHMARKS = {
     "decode_catalogue_scaling": "decoding",
     "lares_epoch_vs_separate": "lares",
     "sampled_softmax_step_vs_full": "sampled_softmax",
+    "pretrained_sft_single_rows_vs_transformers": "pretrained_training",
+    "pretrained_sft_packed_vs_transformers": "pretrained_training",
     "upload_vs_plain_copy": "upload",
     "serving_throughput": "serving",
     "serving_workers": "serving_workers",

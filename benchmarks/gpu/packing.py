@@ -108,6 +108,12 @@ def transformers_loss(
     model: LatentR3Model, tokens: NextItemTokens, samples: list[int], batch: dict[str, Tensor]
 ) -> Tensor:
     """transformers' loss of the same samples (N = 0)."""
+    inputs: Any = {name: ids.to(model.device) for name, ids in padded_rows(tokens, samples).items()}
+    return model.backbone.model(**inputs, use_cache=False).loss
+
+
+def padded_rows(tokens: NextItemTokens, samples: list[int]) -> dict[str, Tensor]:
+    """``[prompt, answer]`` of each sample, padded on the right; labels at the answers."""
     pairs = [(tokens.prompt_ids(sample), tokens.answer_ids(sample)) for sample in samples]
     width = max(len(prompt) + len(answer) for prompt, answer in pairs)
     ids = torch.zeros(len(pairs), width, dtype=torch.long)
@@ -117,9 +123,7 @@ def transformers_loss(
         ids[row, :end] = torch.tensor(prompt + answer)
         labels[row, len(prompt) : end] = torch.tensor(answer)
         mask[row, :end] = 1
-    device = model.device
-    inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-    return model.backbone.model(**inputs, labels=labels.to(device), use_cache=False).loss
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def stepper(

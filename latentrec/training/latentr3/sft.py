@@ -35,6 +35,7 @@ from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.common.sharding import gather_parameters, sharding_options
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.common.world import world_size
+from latentrec.training.latentr3.batch_splitting import forward_budget
 from latentrec.training.latentr3.collator import NextItemTokens
 from latentrec.training.latentr3.likelihood import DECODING_OF, allowed_tokens_of
 from latentrec.training.latentr3.sft_config import SFTConfig
@@ -131,6 +132,7 @@ def train_sft(
                 prompt_key_dropout=config.ablation.prompt_key_dropout,
                 latent_loss=config.ablation.latent_loss,
                 latent_loss_weight=config.ablation.latent_loss_weight,
+                max_tokens_per_forward=forward_budget(config, model.backbone.config),
             )
             trainer.configure(
                 checkpoints=checkpoints,

@@ -123,6 +123,11 @@ class SFTConfig(Config):
     gradient_accumulation_steps: PositiveInt = Field(
         1, description="micro-batches that each process takes for one optimizer step"
     )
+    max_tokens_per_forward: Annotated[NonNegativeInt | None, OPERATIONAL] = Field(
+        None,
+        description="tokens that pass through the model at once; a larger micro-batch is split by rows, for "
+        "the same gradient (unset: on a CPU as many as hold 1.5 GiB of activations; 0: no limit)",
+    )
     learning_rate: LearningRate | None = Field(
         None,
         description="peak of the schedule; unset: 2e-3 for presets, 3e-4 otherwise and in the paper profile",
@@ -218,11 +223,18 @@ class SFTConfig(Config):
         return self
 
     def _check_sharding(self) -> None:
-        """Refuse with FSDP what reads weights outside the training pass."""
+        """Refuse what reads weights outside the pass under FSDP, and passes that would change the result."""
         if self.sharding == "fsdp" and self.ablation.latent_loss != "none":
             raise UserError(
                 f"sft.ablation.latent_loss is '{self.ablation.latent_loss}' with sharding 'fsdp': no process "
                 "has all weights; give ablation.latent_loss 'none'",
+                code="config.conflict",
+            )
+        if self.max_tokens_per_forward and not self.splits_exactly:
+            raise UserError(
+                f"sft.max_tokens_per_forward is {self.max_tokens_per_forward}, but with sharding 'fsdp' all "
+                "processes pass together, and ablation.latent_loss and .prompt_key_dropout depend on what "
+                "passes together; raise gradient_accumulation_steps instead",
                 code="config.conflict",
             )
 
@@ -247,6 +259,12 @@ class SFTConfig(Config):
                 "every user",
                 code="config.conflict",
             )
+
+    @property
+    def splits_exactly(self) -> bool:
+        """Whether rows of a micro-batch may pass through the model in groups and nothing else changes."""
+        variant = self.ablation
+        return self.sharding == "ddp" and variant.latent_loss == "none" and not variant.prompt_key_dropout
 
     def check_world(self, processes: int) -> None:
         """Refuse a batch that processes and micro-batches cannot share evenly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from latentrec.models.latentr3 import IGNORED, AllowedTokensOf
 from latentrec.training.common.batching import BLANK, LengthGroupedBatchSampler
 from latentrec.training.common.resumable_trainer import ResumableTrainerMixin
 from latentrec.training.common.trainer_compat import CountedItems
+from latentrec.training.latentr3.batch_splitting import split_batch
 from latentrec.training.latentr3.collator import (
     NextItemTokens,
     TokenRow,
@@ -54,9 +56,11 @@ class SFTTrainer(CountedItems, ResumableTrainerMixin, Trainer):
         prompt_key_dropout: float = 0.0,
         latent_loss: str = "none",
         latent_loss_weight: float = 0.0,
+        max_tokens_per_forward: int = 0,
         **options: Any,
     ):
         """Take the micro-batches' order in place of a sampler."""
+        self._max_tokens_per_forward = max_tokens_per_forward
         self._allowed_tokens = allowed_tokens
         self._prompt_key_dropout = prompt_key_dropout
         self._latent_loss, self._latent_loss_weight = latent_loss, latent_loss_weight
@@ -81,6 +85,19 @@ class SFTTrainer(CountedItems, ResumableTrainerMixin, Trainer):
         """Answer tokens of an optimizer batch over all processes; shape ()."""
         total = torch.stack([self._items_of(batch["labels"]) for batch in batches]).sum().to(device)
         return self.accelerator.reduce(total, reduction="sum").clamp(min=1)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Forward and backward of a micro-batch, in groups of ``max_tokens_per_forward`` tokens."""
+        groups = split_batch(inputs, self._max_tokens_per_forward)
+        losses = []
+        for number, group in enumerate(groups, start=1):
+            # Several processes exchange gradients once a micro-batch, however many groups each has.
+            alone = nullcontext() if number == len(groups) else self.accelerator.no_sync(model)
+            with alone:
+                losses.append(super().training_step(model, group, num_items_in_batch))
+        return torch.stack(losses).sum()
 
     def _items_of(self, labels: Tensor) -> Tensor:
         """What the loss of a batch is the mean of: its answers' tokens, counted."""

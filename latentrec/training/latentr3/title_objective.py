@@ -23,6 +23,7 @@ from latentrec.training.common.metric_logger import NO_METRICS, MetricLogger
 from latentrec.training.common.sharding import sharding_options
 from latentrec.training.common.trainer_arguments import training_arguments
 from latentrec.training.common.world import world_size
+from latentrec.training.latentr3.batch_splitting import forward_budget
 from latentrec.training.latentr3.collator import has_title
 from latentrec.training.latentr3.sampled_titles import SampledTitles
 from latentrec.training.latentr3.sft_trainer import RowCollator, SFTTrainer, row_batches
@@ -147,6 +148,7 @@ def _engine(config: TitleObjectiveConfig, stage: Stage2, loaded: LoadedLatentR3,
         batch_sampler=batch_sampler,
         collate=RowCollator(tokens, rows),
         throughput=stage.throughput,
+        max_tokens_per_forward=forward_budget(config, loaded.model.backbone.config),
     )
     return StageEngine(trainer, batch_sampler, trainer.figures)
 

@@ -63,6 +63,11 @@ class TitleObjectiveConfig(Stage2Config):
     batch_size: PositiveInt = Field(
         32, description="samples of an optimizer step, over all processes and accumulation"
     )
+    max_tokens_per_forward: Annotated[NonNegativeInt | None, OPERATIONAL] = Field(
+        None,
+        description="tokens that pass through the model at once; a larger micro-batch is split by rows, for "
+        "the same gradient (unset: on a CPU as many as hold 1.5 GiB of activations; 0: no limit)",
+    )
     learning_rate: PositiveFloat = Field(3e-4, description="peak of the schedule")
     warmup_steps: NonNegativeInt = Field(5, description="steps of linear warm-up")
     train_backbone: bool = Field(True, description="train the backbone too, jointly with LatentRATT")
@@ -110,10 +115,22 @@ class TitleObjectiveConfig(Stage2Config):
                 "another number of tokens; use --estimator exact, or --sharding ddp",
                 code="config.conflict",
             )
+        if self.max_tokens_per_forward and not self.splits_exactly:
+            raise UserError(
+                f"title_objective.max_tokens_per_forward is {self.max_tokens_per_forward}, but with sharding "
+                "'fsdp' all processes pass together, and estimator 'sampled' draws for what passes together; "
+                "raise gradient_accumulation_steps instead",
+                code="config.conflict",
+            )
         check_time_range("title_objective", self.train_from, self.train_to)
         if self.metric_for_best_model in SELECTIONS:
             check_selection("title_objective", self.metric_for_best_model, self.ranking_samples)
         return self
+
+    @property
+    def splits_exactly(self) -> bool:
+        """Whether rows of a micro-batch may pass through the model in groups and nothing else changes."""
+        return self.sharding == "ddp" and self.estimator == "exact"
 
     def check_world(self, processes: int) -> None:
         """Refuse a batch that processes and micro-batches cannot share evenly.
