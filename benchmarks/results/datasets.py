@@ -23,6 +23,8 @@ class DatasetPlan:
         limits: flags by command: the settings chosen on validation, the same for every cell of the dataset
             (a cell's own flags come after them and win).
         newest: flags by command that leave out the older training samples, for cells that name no range.
+        validation_samples: how many of the validation split, drawn with a seed, every cell is scored on, and D3
+            chooses α by; 0: what ``score_models`` takes.
         test_samples: how many of the test split, drawn with a seed, every cell is scored on; 0: all.
         budget: what a model may cost, for the page.
         not_run: why a cell without a record has none, for the page.
@@ -38,6 +40,7 @@ class DatasetPlan:
     title_epochs: int = TITLE_EPOCHS
     limits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     newest: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    validation_samples: int = 0
     test_samples: int = 0
     budget: str = ""
     not_run: str = "the time that the CPU cells were given was up before it"
@@ -71,16 +74,16 @@ has 207 tokens."""
 SMOLLM2_LIMITS: dict[str, tuple[str, ...]] = {
     "sft": (
         *("--num-train-epochs", "1", "--batch-size", "32", "--learning-rate", "2e-4", "--bf16"),
-        *("--evals-per-epoch", "1", "--validation-samples", "400", "--ranking-samples", "0"),
+        *("--evals-per-epoch", "1", "--validation-samples", "200", "--ranking-samples", "0"),
         *("--max-title-tokens", "256", "--max-prompt-tokens", "1024"),
         *("--save-steps", "100000", "--logging-steps", "50"),
     ),
     "grpo": (
-        *("--bf16", "--eval-steps", "200", "--validation-samples", "400"),
+        *("--bf16", "--eval-steps", "200", "--validation-samples", "200"),
         *("--ranking-samples", "0", "--save-steps", "100000", "--logging-steps", "50"),
     ),
     "title-objective": (
-        *("--bf16", "--eval-steps", "200", "--validation-samples", "400"),
+        *("--bf16", "--eval-steps", "200", "--validation-samples", "200"),
         *("--learning-rate", "1e-4", "--batch-size", "64", "--num-train-epochs", "0.5"),
         *("--ranking-samples", "0", "--save-steps", "100000", "--logging-steps", "50"),
     ),
@@ -89,6 +92,7 @@ SMOLLM2_LIMITS: dict[str, tuple[str, ...]] = {
 SMOLLM2_NEWEST = {"office": 0.85, "cds": 0.95, "games": 0.95}
 """Where the training samples begin, as a share of them by time; the rest costs a core some ten minutes."""
 SMOLLM2_TEST_SAMPLES = 300
+SMOLLM2_VALIDATION_SAMPLES = 100
 
 
 def with_smollm2(plan: DatasetPlan) -> DatasetPlan:
@@ -103,6 +107,7 @@ def with_smollm2(plan: DatasetPlan) -> DatasetPlan:
         title_epochs=0,
         limits={**plan.limits, **SMOLLM2_LIMITS},
         newest=dict.fromkeys(SMOLLM2_LIMITS, ("--train-from", str(begin))),
+        validation_samples=SMOLLM2_VALIDATION_SAMPLES,
         test_samples=SMOLLM2_TEST_SAMPLES,
         budget=f"Text models are trained on the newest {1 - begin:.0%} of the training samples, SASRec on "
         f"all; all are scored on {SMOLLM2_TEST_SAMPLES} test samples, drawn with seed 42: what two cores can "

@@ -62,7 +62,13 @@ class Runner:
         models = {name: self._model(dataset, name, seed) for name in (cell, *CELLS[cell].needs)}
         models = {name: directory for name, directory in models.items() if directory.is_dir()}
         started = _clocks()
-        verdict = score_models(CELLS[cell], data, models, test_samples=plan.test_samples)
+        verdict = score_models(
+            CELLS[cell],
+            data,
+            models,
+            validation_samples=plan.validation_samples,
+            test_samples=plan.test_samples,
+        )
         evaluated = [now - then for now, then in zip(_clocks(), started, strict=True)]
         _log_test_use(dataset, cell, seed)
         directory = models[CELLS[cell].model or cell]

@@ -31,18 +31,28 @@ class CellScores:
     test_users: np.ndarray
 
 
-def score_models(cell: Cell, dataset: Path, models: dict[str, Path], *, test_samples: int = 0) -> CellScores:
+def score_models(
+    cell: Cell,
+    dataset: Path,
+    models: dict[str, Path],
+    *,
+    validation_samples: int = 0,
+    test_samples: int = 0,
+) -> CellScores:
     """Choose on validation, then score the test split.
 
     Args:
         cell: what to decode and how.
         dataset: the dataset directory.
         models: cell name → model directory, for this dataset and seed.
+        validation_samples: choose on a seeded draw of so many validation samples; 0: :data:`ALPHA_SAMPLES` where
+            α is chosen, else :data:`VALIDATION_SAMPLES`.
         test_samples: score a seeded draw of so many test samples; 0: all.
     """
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
-    valid = draw(data.split("valid"), VALIDATION_SAMPLES if cell.decoding not in MIXED else ALPHA_SAMPLES)
+    usual = ALPHA_SAMPLES if cell.decoding in MIXED else VALIDATION_SAMPLES
+    valid = draw(data.split("valid"), validation_samples or usual)
     scored: dict[float | None, ModelScores] = {}
     recommender = _recommender(cell, catalogue, models)
     for value in ALPHAS if cell.decoding in MIXED else (None,):
