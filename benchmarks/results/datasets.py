@@ -23,8 +23,8 @@ class DatasetPlan:
         limits: flags by command: the settings chosen on validation, the same for every cell of the dataset
             (a cell's own flags come after them and win).
         newest: flags by command that leave out the older training samples, for cells that name no range.
-        validation_samples: how many of the validation split, drawn with a seed, every cell is scored on, and D3
-            chooses α by; 0: what ``score_models`` takes.
+        validation_samples: how many of the validation split, drawn with a seed, every cell is scored on, and
+            D3 chooses α by; 0: what ``score_models`` takes.
         test_samples: how many of the test split, drawn with a seed, every cell is scored on; 0: all.
         budget: what a model may cost, for the page.
         not_run: why a cell without a record has none, for the page.

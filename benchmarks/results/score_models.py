@@ -45,8 +45,8 @@ def score_models(
         cell: what to decode and how.
         dataset: the dataset directory.
         models: cell name → model directory, for this dataset and seed.
-        validation_samples: choose on a seeded draw of so many validation samples; 0: :data:`ALPHA_SAMPLES` where
-            α is chosen, else :data:`VALIDATION_SAMPLES`.
+        validation_samples: choose on a seeded draw of so many validation samples; 0:
+            :data:`ALPHA_SAMPLES` where α is chosen, else :data:`VALIDATION_SAMPLES`.
         test_samples: score a seeded draw of so many test samples; 0: all.
     """
     data = Dataset(dataset)
