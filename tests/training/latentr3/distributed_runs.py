@@ -11,6 +11,7 @@ GRPO_OPTIONS = {"max_steps": 3, "ranking_samples": 0, "eval_steps": 3, "load_bes
 RUNS = {
     "sft_packed": ("sft", {"packing": "exact"}),
     "sft_plain": ("sft", {"packing": "none"}),
+    "sft_in_groups": ("sft", {"packing": "exact", "max_tokens_per_forward": 300}),
     "title_objective": ("titles", {}),
     "grpo_target_likelihood": ("grpo", {"estimator": "target_likelihood", "advantage": "batch"}),
     "grpo_gaussian": ("grpo", {"estimator": "gaussian", "advantage": "own", "diagnostics_every": 0}),

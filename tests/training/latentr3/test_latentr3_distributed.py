@@ -1,19 +1,13 @@
 """Two gloo processes take the steps of one process at equal batch, in both stages and both estimators."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.fixtures.sequential_data import write_dataset
+from tests.fixtures.worlds import run_world
 from tests.training.latentr3.distributed_runs import RUNS, train_all
 from tests.training.latentr3.first_gradients import gradient_difference, sharded_gradients
 from tests.training.latentr3.latentr3_runs import sft, weight_difference
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -23,34 +17,9 @@ def worlds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds")
     write_dataset(folder / "dataset", n_users=40, n_items=24, length=(4, 9))
     sft(folder / "dataset", folder / "stage_1", num_train_epochs=1, ranking_samples=0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        world = {
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "WORLD_SIZE": 2,
-            "LOCAL_WORLD_SIZE": 2,
-            "MASTER_PORT": port,
-        }
-        environment = os.environ | {name: str(value) for name, value in world.items()}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        command = [sys.executable, "-m", "tests.training.latentr3.distributed_runs", str(folder / "two")]
-        processes.append(
-            subprocess.Popen(
-                command,
-                env=environment,
-                cwd=ROOT,
-                stderr=subprocess.STDOUT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    train_all(folder / "one")
-    outputs = [process.communicate(timeout=800)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
+    runs = "tests.training.latentr3.distributed_runs"
+    codes = run_world(2, runs, str(folder / "two"), timeout=800, meanwhile=lambda: train_all(folder / "one"))
+    assert codes == [0, 0]
     return folder
 
 

@@ -2,10 +2,6 @@
 rating GRPO on the same rollouts."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +10,10 @@ from safetensors.torch import load_file
 
 from latentrec.storage import read_manifest
 from latentrec.training.rating.stages import TracesConfig, make_traces
+from tests.fixtures.worlds import run_world
 from tests.training.latentr3.first_gradients import gradient_difference, sharded_gradients
 from tests.training.rating.distributed_rating import RUNS, train_all
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SAME = [name for name in RUNS if "drawn" not in name]
 ALONE = [name for name in RUNS if not name.endswith("_fsdp")]
@@ -25,28 +21,8 @@ ALONE = [name for name in RUNS if not name.endswith("_fsdp")]
 
 def by_two(given: dict) -> None:
     """Run :func:`train_all` in two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    world |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.rating.distributed_rating", json.dumps(given)],
-            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=1200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
+    codes = run_world(2, "tests.training.rating.distributed_rating", json.dumps(given), timeout=1200)
+    assert codes == [0, 0]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,7 @@
 """Several gloo processes take the steps of one, dropout and all: every encoder, LARES in both phases."""
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,34 +13,16 @@ from latentrec.training.sequential.sequential_config import SequentialConfig
 from latentrec.training.sequential.train import train_sequential
 from tests.errors import refused
 from tests.fixtures.sequential_data import write_dataset
+from tests.fixtures.worlds import run_world
 from tests.training.sequential import shared_runs
 from tests.training.sequential.shared_runs import RUNS, SPT
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(1800)  # most of it is starting processes, which a busy machine drags out
 
 
-def run_world(size: int, given: dict) -> list[int]:
-    """Exit codes of as many processes, as torchrun would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared = {name: str(value) for name, value in world.items()} | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.sequential.shared_runs", json.dumps(given)],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    outputs = [process.communicate(timeout=900)[0] for process in processes]
-    print("\n".join(outputs)[-6000:])
-    return [process.returncode for process in processes]
+def train_by(size: int, given: dict) -> list[int]:
+    """Exit codes of as many processes of :mod:`shared_runs`."""
+    return run_world(size, "tests.training.sequential.shared_runs", json.dumps(given), timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +38,7 @@ def shop(tmp_path_factory):
 def worlds(shop):
     """Folder with ``one`` and ``two``: all runs by one process and by two."""
     folder = Path(shop["folder"])
-    assert run_world(2, {**shop, "runs": [*RUNS], "output": str(folder / "two")}) == [0, 0]
+    assert train_by(2, {**shop, "runs": [*RUNS], "output": str(folder / "two")}) == [0, 0]
     shared_runs.main({**shop, "runs": [*RUNS], "output": str(folder / "one")})
     return folder
 
@@ -107,13 +85,13 @@ def test_a_checkpoint_of_two_processes_resumes_on_another_number(worlds, shop, n
     """One of two processes is told to stop: both do, after the same step."""
     given = {**shop, "runs": [name], "output": str(worlds / f"half-{size}")}
     given["checkpoints"] = str(worlds / f"store-{name}-{size}")
-    assert run_world(2, {**given, "end": [1, 3, int(signal.SIGTERM)]}) == [0, 0]
+    assert train_by(2, {**given, "end": [1, 3, int(signal.SIGTERM)]}) == [0, 0]
     folder = worlds / f"half-{size}" / name
     assert not (folder / "model").exists()
     if size == 1:
         shared_runs.main(given)
     else:
-        assert run_world(size, given) == [0] * size
+        assert train_by(size, given) == [0] * size
     assert min(map(int, json.loads((folder / "losses.json").read_text()))) == 4, "it went on after step 3"
     weights = largest_difference(weights_of(worlds / "one" / name), weights_of(folder))
     print(f"{name}: {size} processes after two, weights {weights:.1e}")
@@ -123,7 +101,7 @@ def test_a_checkpoint_of_two_processes_resumes_on_another_number(worlds, shop, n
 @pytest.mark.slow
 def test_four_processes_share_batches_of_one_or_two_rows(worlds, shop):
     names = ["sasrec_few_rows", "spt_few_rows"]
-    assert run_world(4, {**shop, "runs": names, "output": str(worlds / "four")}) == [0] * 4
+    assert train_by(4, {**shop, "runs": names, "output": str(worlds / "four")}) == [0] * 4
     for name in names:
         weights = largest_difference(weights_of(worlds / "one" / name), weights_of(worlds / "four" / name))
         print(f"{name}: four processes, weights {weights:.1e}")
@@ -135,11 +113,11 @@ def test_a_process_that_is_killed_ends_the_other_and_costs_no_result(worlds, sho
     given = {**shop, "runs": ["spt"], "output": str(worlds / "killed"), "checkpoints": str(worlds / "store")}
     steps = max(map(int, json.loads((worlds / "one" / "spt" / "losses.json").read_text())))
     last = steps // 2 + 2  # the first epoch's checkpoint is there
-    codes = run_world(2, {**given, "end": [1, last, int(signal.SIGKILL)]})
+    codes = train_by(2, {**given, "end": [1, last, int(signal.SIGKILL)]})
     assert codes[1] == -signal.SIGKILL
     assert codes[0] != 0
     assert not (worlds / "killed" / "spt" / "model").exists()
-    assert run_world(2, given) == [0, 0]
+    assert train_by(2, given) == [0, 0]
     resumed = json.loads((worlds / "killed" / "spt" / "losses.json").read_text())
     assert min(map(int, resumed)) == steps // 2 + 1
     assert (
