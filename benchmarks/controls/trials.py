@@ -146,6 +146,14 @@ PUBLISHED_TRIALS = (
         gpu=True,
         readings=("shuffled",),
     ),
+    Trial(
+        "rl-published-start",
+        "the stage 1 that it started from",
+        (*SFT, "--reasoning-tokens", "1"),
+        parent="ratt",
+        readings=("shuffled",),
+        reuse=True,
+    ),
 )
 BOTTLENECK = ("--ablation.answer-reads", "latents")
 _IDEAS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -13,7 +13,6 @@ SHOWN = {
     "last-hidden": "#009E73",
     "bigrec-wide": "#CC79A7",
     "latentr3": "#E69F00",
-    "rl-published": "#444444",
     "ratt-exact": "#56B4E9",
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.controls.page import attribution_table, lares_table, published_table
 from benchmarks.controls.statistics import Resampler
 from benchmarks.results.curves import write_curves
 from benchmarks.results.datasets import DATASETS, DatasetPlan
@@ -48,7 +49,6 @@ ABLATION_PAIRS = (
     ("shuffled-latent", "latentr3-sft", "another's latent instead of one's own"),
     ("rl-group", "latentr3-sft", "RL, group advantage"),
     ("rl-likelihood", "latentr3-sft", "RL, published estimator at our reward and noise"),
-    ("rl-published", "latentr3-sft", "RL with the published estimator, 120 steps"),
     ("lares-rpt-published", "sasrec", "depth recurrence, SPT + RPT by the published estimator"),
     ("lares-rpt-published", "lares-spt", "RPT, published estimator"),
     ("lares-rpt-published", "lares-spt-long", "RPT, published estimator, over more SPT"),
@@ -141,6 +141,23 @@ BESIDE = {
     "ablation": ("bigrec", "latentr3-sft", "latentr3"),
 }
 """Cells of other tables that a table shows first, to be read against."""
+STUDIES = {
+    "RL as published": (
+        "Stage 2 on latents by `grpo --profile paper`: one epoch at each of four learning rates, chosen on "
+        "validation, last weights, ranked by the title's probability among the catalogue's; against its own "
+        "stage 1. Intervals over seeds and users.",
+        published_table,
+    ),
+    "Confirmation on users that no decision has seen": (
+        "The protocol was frozen before: [confirmation-protocol.md](research/confirmation-protocol.md).",
+        lambda: attribution_table(("games-confirm",)),
+    ),
+    "LARES as published": (
+        "SPT and RPT by `--profile paper`; intervals over seeds and users.",
+        lares_table,
+    ),
+}
+"""Heading → words and table, of the study in ``benchmarks/controls``."""
 PAGE = ROOT / "docs" / "results.md"
 
 
@@ -159,6 +176,7 @@ def write_page() -> Path:
         goal_table(scratch, resamplers.__getitem__),
         goal_table(pretrained, resamplers.__getitem__, "What the gain is due to, with SmolLM2-135M"),
     ]
+    parts += [f"## {title}\n\n{words}\n\n{table()}" for title, (words, table) in STUDIES.items()]
     for dataset, plan in DATASETS.items():
         results = every[dataset]
         parts.append(f"## {plan.title}\n")

@@ -53,13 +53,6 @@ ABLATIONS = (
         needs=("latentr3-sft",),
     ),
     Cell(
-        "rl-published",
-        "RL with the published estimator, cut short (120 steps; not as published)",
-        on_latents("--profile", "paper", "--advantage-batch", "optimizer", "--learning-rate", "1e-4"),
-        table="ablation",
-        needs=("latentr3-sft",),
-    ),
-    Cell(
         "rl-likelihood",
         "RL with the published estimator at our reward and σ",
         on_latents("--estimator", "target_likelihood"),
