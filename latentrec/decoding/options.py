@@ -14,6 +14,7 @@ MIXED = ("d3", "d3-catalogue")
 DECODINGS = ("catalogue", "bigrec", *MIXED)
 DEFAULT_DECODING = "d3-catalogue"
 DEFAULT_BEAM_WIDTH = 10
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,15 @@ class DecodingOptions:
         alpha: weight of the language model against the assistant in a mixture; at 1, the default, the
             language model ranks alone and no assistant is needed.
         exclude_history: leave out each user's own items.
+        dtype: of a title model's weights while it ranks: ``float32``, or ``bfloat16``, half the memory and on
+            processors that compute in it (AVX512-BF16, AMX) more speed, for scores of three digits.
     """
 
     decoding: str = DEFAULT_DECODING
     beam_width: int | str = DEFAULT_BEAM_WIDTH
     alpha: float = 1.0
     exclude_history: bool = True
+    dtype: str = DTYPES[0]
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -50,6 +54,8 @@ class DecodingOptions:
                 f"beam_width is {self.beam_width!r}, expected a whole number above 0 or 'exact'",
                 code="config.bad_value",
             )
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype is {self.dtype!r}; allowed: {', '.join(DTYPES)}", code="config.bad_value")
         if not 0.0 <= self.alpha <= 1.0:
             raise UserError(f"alpha is {self.alpha!r}, expected 0 to 1", code="config.bad_value")
 
@@ -84,4 +90,5 @@ class DecodingOptions:
             mixed = f", α = {self.alpha:g}" + ("" if self.is_mixture else " (the language model alone)")
         else:
             mixed = ""
-        return f"{self.decoding}, {searched}{mixed}"
+        weights = "" if self.dtype == DTYPES[0] else f", {self.dtype} weights"
+        return f"{self.decoding}, {searched}{mixed}{weights}"

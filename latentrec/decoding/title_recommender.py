@@ -140,7 +140,8 @@ class TitleRecommender:
         """
         from latentrec.models.latentr3 import load_latentr3
 
-        loaded = load_latentr3(model_dir)
+        options = options or DecodingOptions()
+        loaded = load_latentr3(model_dir, dtype=options.dtype)
         model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(
             model,

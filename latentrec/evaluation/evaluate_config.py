@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from latentrec.core import Config
 from latentrec.core.config import LARGEST, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, Seed, Share
 from latentrec.data import SPLITS
-from latentrec.decoding.options import DECODINGS, DEFAULT_DECODING, EXACT, DecodingOptions
+from latentrec.decoding.options import DECODINGS, DEFAULT_DECODING, DTYPES, EXACT, DecodingOptions
 from latentrec.evaluation.gate_decision import FLOORS
 
 KS = (1, 5, 10)
@@ -41,6 +41,11 @@ class EvaluateConfig(Config):
         DEFAULT_DECODING,
         description="score of a title: catalogue, its log-probability among the catalogue's titles; bigrec, "
         "its mean log-probability a token, as published; d3, mixed with an assistant's; d3-catalogue, both",
+    )
+    dtype: Annotated[str, OneOf(*DTYPES)] = Field(
+        DTYPES[0],
+        description="weights of the title models in the evaluation and when the model is served; bfloat16: "
+        "half the memory, and faster on processors that compute in it",
     )
     assistant: str | None = Field(
         None,
@@ -106,6 +111,7 @@ class EvaluateConfig(Config):
             beam_width=int(width) if width.isdecimal() else width,
             alpha=alpha,
             exclude_history=self.exclude_history,
+            dtype=self.dtype,
         )
 
 

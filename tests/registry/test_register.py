@@ -77,6 +77,7 @@ def test_refused_first_version_is_challenger_only_and_the_error_says_so(register
 def test_champion_comes_with_how_it_is_served(tracked, shop, tmp_path):
     gate = decision()
     settings = {"decoding": "d3", "beam_width": "7", "alpha": 0.25, "exclude_history": False}
+    settings |= {"dtype": "bfloat16"}
     model = make_latentr3(tmp_path / "model", shop.dataset)
     evaluation = write_evaluation(tmp_path / "evaluation", model, gate, **settings)
     register_model(
@@ -89,7 +90,9 @@ def test_champion_comes_with_how_it_is_served(tracked, shop, tmp_path):
     champion = find_champion("latentr3")
     assert (champion.label, champion.version) == ("latentr3 v1", "1")
     served = champion.served
-    assert served == DecodingOptions(decoding="d3", beam_width=7, alpha=0.25, exclude_history=False)
+    assert served == DecodingOptions(
+        decoding="d3", beam_width=7, alpha=0.25, exclude_history=False, dtype="bfloat16"
+    )
     assert read_model(champion.assistant_dir)[0].system == "popularity"
 
 

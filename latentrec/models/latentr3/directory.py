@@ -14,7 +14,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from latentrec.core import UserError
-from latentrec.models.latentr3.backbone_source import load_pretrained
+from latentrec.models.latentr3.backbone_source import DTYPES, load_pretrained
 from latentrec.models.latentr3.model import LatentR3Model
 from latentrec.models.model_directory import ModelInfo, read_model
 from latentrec.prompts import NextItemPrompt
@@ -62,8 +62,12 @@ def save_latentr3(model: LatentR3Model, tokenizer: Any, directory: Path) -> None
             save_file(weights, directory / file)
 
 
-def load_latentr3(directory: str | Path) -> LoadedLatentR3:
+def load_latentr3(directory: str | Path, *, dtype: str = "float32") -> LoadedLatentR3:
     """Load a model directory of this system (stage 1, stage 2, or N = 0); only the files that it lists.
+
+    Args:
+        directory: of the model.
+        dtype: of the weights in memory: ``float32``, as they are saved and trained, or ``bfloat16``.
 
     Raises:
         UserError: not a finished LatentR³ model directory, or changed since it was written.
@@ -76,7 +80,7 @@ def load_latentr3(directory: str | Path) -> LoadedLatentR3:
         )
     shape = info.architecture
     with listed_files(directory, manifest) as listed:
-        backbone, tokenizer = load_pretrained(listed / BACKBONE, named=str(directory / BACKBONE))
+        backbone, tokenizer = load_pretrained(listed / BACKBONE, dtype=dtype, named=str(directory / BACKBONE))
         model = LatentR3Model(
             backbone,
             n_latents=shape["n_latents"],
@@ -92,6 +96,7 @@ def load_latentr3(directory: str | Path) -> LoadedLatentR3:
                         code="model.incomplete",
                     )
                 module.load_state_dict(load_file(listed / file))
+                module.to(DTYPES[dtype])
     return LoadedLatentR3(
         model.eval(), NextItemPrompt(tokenizer, **shape["prompt"]), info, manifest.fingerprint
     )

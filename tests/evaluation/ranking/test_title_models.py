@@ -112,6 +112,19 @@ def scored(dataset, output, model, champion=None, **settings):
     return {role: pq.read_table(path)["scores"].to_pylist() for role, path in files.items() if path.exists()}
 
 
+def test_a_model_is_scored_and_served_in_the_dtype_that_was_asked_for(models, dataset, tmp_path):
+    asked = {"decoding": "catalogue", "beam_width": "exact"}
+    fp32 = scored(dataset, tmp_path / "1", models["latentr3"], **asked)["m"]
+    bf16 = scored(dataset, tmp_path / "2", models["latentr3"], dtype="bfloat16", **asked)["m"]
+    gaps = [abs(a - b) for one, two in zip(fp32, bf16, strict=True) for a, b in zip(one, two, strict=True)]
+    assert 1e-6 < max(gaps) < 0.05
+    assert "bfloat16 weights" in (tmp_path / "2" / "report.md").read_text(encoding="utf-8")
+    served = DecodingOptions.from_config(read_manifest(tmp_path / "2").extra["served_as"]["m"])
+    assert served.dtype == "bfloat16"
+    recommender = load_recommender(models["latentr3"], Catalogue.from_dataset(Dataset(dataset)), served)
+    assert {parameter.dtype for parameter in recommender.model.parameters()} == {torch.bfloat16}
+
+
 def test_champion_is_judged_as_its_users_get_it_and_not_as_the_run_decodes(models, dataset, tmp_path):
     directory, model = models["backbone"], models["latentr3"]
     as_served = scored(dataset, tmp_path / "1", directory, decoding="bigrec")["m"]
