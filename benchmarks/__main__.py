@@ -31,6 +31,7 @@ BENCHMARKS = {
     "upload_vs_plain_copy": "upload",
     "serving_throughput": "serving",
     "serving_workers": "serving_workers",
+    "pretrained_serving": "pretrained_serving",
     "batch_scoring_processes": "batch_scoring",
     "batch_scoring_memory": "batch_scoring",
 }

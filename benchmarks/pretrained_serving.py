@@ -1,0 +1,151 @@
+"""One request at a time to a LatentR³ model on SmolLM2-135M over Office Products' 3,317 titles.
+
+Every setting runs in a process of its own: seconds until the service has loaded the model and answered its
+warm-up, the latency of requests that come one after another, resident memory. Histories are validation's.
+
+    python -m benchmarks.pretrained_serving [--model DIR]
+
+Without ``--model`` the model is SmolLM2 with a LatentRATT that was not trained: a pass costs the same, but
+a beam may end sooner after a trained one, for which a title's ending is more certain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.harness import record
+from benchmarks.pretrained_training import BACKBONE, office
+from latentrec.catalog import Catalogue
+from latentrec.data import Dataset, sample_at_most
+from latentrec.decoding import DecodingOptions
+from latentrec.models import ModelInfo
+from latentrec.models.latentr3 import LatentR3Model, architecture, load_backbone, save_latentr3
+from latentrec.prompts import NextItemPrompt
+from latentrec.serving.recommendation_service import RecommendationService, ServingModel
+from latentrec.serving.request_schemas import Parameters, RecommendationRow
+from latentrec.storage import ArtifactWriter
+
+ROOT = Path(__file__).resolve().parents[1]
+GOAL = {"p50_ms": 300.0, "load_s": 10.0, "memory_mb": 1500.0}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "float32, 10 beams": {"dtype": "float32", "beam_width": 10},
+    "bfloat16, 10 beams": {"dtype": "bfloat16", "beam_width": 10},
+    "bfloat16, every title scored": {"dtype": "bfloat16", "beam_width": "exact"},
+}
+REQUESTS = {"exact": 3}
+"""Requests of a setting by its beams; otherwise :data:`USUAL_REQUESTS`."""
+USUAL_REQUESTS = 40
+
+
+def run(model: Path | None = None) -> None:
+    """Measure and record ``pretrained_serving``."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        dataset = office(root)
+        if model is None:
+            model = untrained(root / "model", dataset)
+        table: list[dict[str, Any]] = [
+            {"setting": setting, **measured(setting, model, dataset)} for setting in SETTINGS
+        ]
+    ours, reference = table[1], table[0]
+    record(
+        "pretrained_serving",
+        ours["p50_ms"],
+        reference["p50_ms"],
+        "ms a request, median",
+        USUAL_REQUESTS,
+        {"backbone": BACKBONE, "titles": "3,317 of Office Products", "k": 10, "threads": threads()},
+        reference_is="the same model in float32",
+        goal=GOAL,
+        table=table,
+    )
+
+
+def untrained(output: Path, dataset: Path) -> Path:
+    """A model directory over a dataset's catalogue: the backbone as it is, LatentRATT as it begins."""
+    torch.manual_seed(0)
+    data = Dataset(dataset)
+    backbone, tokenizer = load_backbone(BACKBONE, texts=[], seed=0)
+    prompt = NextItemPrompt(tokenizer, max_title_tokens=256, max_prompt_tokens=1024)
+    model = LatentR3Model(backbone)
+    with ArtifactWriter(output, "model", {"seed": 0}) as writer:
+        save_latentr3(model, tokenizer, writer.path)
+        Catalogue.from_dataset(data).write(writer.path / "items.parquet")
+        ModelInfo(
+            system="latentr3",
+            stage="sft",
+            config={},
+            architecture=architecture(model, prompt),
+            metrics={},
+            dataset_fingerprint=data.fingerprint,
+            parent=None,
+            train_end=int(data.manifest.extra["train_end"]),
+        ).write(writer.path)
+    return output
+
+
+def threads() -> int:
+    """Threads of the model."""
+    return int(os.environ.get("BENCH_THREADS", "2"))
+
+
+def measured(setting: str, model: Path, dataset: Path) -> dict[str, float]:
+    """One setting in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.pretrained_serving", "--setting", setting]
+    command += ["--model", str(model), "--dataset", str(dataset)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(setting, figures, flush=True)
+    return figures
+
+
+def measure_here(setting: str, model: Path, dataset: Path) -> dict[str, float]:
+    """Load, ask, and look at the memory of this process."""
+    torch.set_num_threads(threads())
+    options = DecodingOptions(decoding="catalogue", **SETTINGS[setting])
+    valid, items = Dataset(dataset).split("valid"), Catalogue.read(model / "items.parquet")
+    count = REQUESTS.get(str(options.beam_width), USUAL_REQUESTS)
+    drawn = valid.subset(sample_at_most(len(valid), count, 0))
+    rows = [RecommendationRow([items.item_keys[item] for item in history]) for history in drawn.histories()]
+    begin = time.perf_counter()
+    service = RecommendationService(ServingModel.load(model, model / "items.parquet", options))
+    loaded = time.perf_counter() - begin
+    milliseconds = []
+    for row in rows:
+        begin = time.perf_counter()
+        service.recommend([row], Parameters())
+        milliseconds.append(1e3 * (time.perf_counter() - begin))
+    memory = psutil.Process().memory_info()
+    return {
+        "load_s": loaded,
+        "p50_ms": float(np.percentile(milliseconds, 50)),
+        "p90_ms": float(np.percentile(milliseconds, 90)),
+        "memory_mb": memory.rss / 1e6,
+        "requests": len(rows),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="a model directory over Office Products' catalogue")
+    parser.add_argument("--setting", choices=SETTINGS, help="measure one setting in this process")
+    parser.add_argument("--dataset", type=Path, help="of --setting")
+    given = parser.parse_args()
+    if given.setting:
+        print(json.dumps(measure_here(given.setting, given.model, given.dataset)))
+    else:
+        run(given.model)
