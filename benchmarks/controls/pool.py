@@ -6,7 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,18 @@ def read_queue(path: Path) -> list[Key]:
     return keys
 
 
-def with_needed(keys: Iterable[Key]) -> list[Key]:
-    """The queue with what each trial needs before it; no trial twice."""
+def with_needed(keys: Iterable[Key], is_done: Callable[[Key], bool]) -> list[Key]:
+    """What is left of the queue, with what each trial needs before it; no trial twice, none that is done."""
     order: dict[Key, None] = {}
 
     def add(key: Key) -> None:
-        for needed in [*_parents(key), *_tuning(key)]:
+        if is_done(key):
+            return
+        for needed in _parents(key):
             add(needed)
+        for needed in _tuning(key):
+            if not record_path(*needed).exists():
+                add(needed)
         order.setdefault(key)
 
     for key in keys:
@@ -75,7 +80,7 @@ def run_queue(
         A line for each trial that ended.
     """
     begin = time.monotonic()
-    waiting = [key for key in with_needed(keys) if not _is_done(key, work)]
+    waiting = with_needed(keys, lambda key: _is_done(key, work))
     workers = [_start(work, index, gpu=index < gpu_jobs) for index in range(jobs + gpu_jobs)]
     lines: list[str] = []
     running: set[Key] = set()

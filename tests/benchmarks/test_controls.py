@@ -41,8 +41,9 @@ def write_record(dataset, trial, seed, ranks, **more):
     path.write_text(json.dumps(record))
 
 
-def test_what_a_trial_needs_stands_before_it_in_the_queue():
-    keys = pool.with_needed([("games-confirm", "ratt-arcsin", 3)])
+def test_what_a_trial_needs_stands_before_it_in_the_queue(monkeypatch, tmp_path):
+    monkeypatch.setattr(pool, "record_path", lambda *key: tmp_path / "-".join(map(str, key)))
+    keys = pool.with_needed([("games-confirm", "ratt-arcsin", 3)], lambda key: False)
     assert keys[-1] == ("games-confirm", "ratt-arcsin", 3)
     place = {key: index for index, key in enumerate(keys)}
     for key in keys:
@@ -51,6 +52,14 @@ def test_what_a_trial_needs_stands_before_it_in_the_queue():
     tuned = {(dataset, tuning_name("arcsin", rate), seed) for dataset, seed in TUNED_ON for rate in RATES}
     assert tuned <= set(keys)
     assert len(keys) == len(set(keys))
+
+
+def test_what_is_done_brings_nothing_back_into_the_queue(monkeypatch, tmp_path):
+    """Its parent's model may be gone with the machine that trained it; the record is what counts."""
+    (tmp_path / "tuned").touch()
+    monkeypatch.setattr(pool, "record_path", lambda *key: tmp_path / "tuned")
+    keys = [("games-confirm", "n0-arcsin", 3), ("cds", "ratt-arcsin", 1)]
+    assert pool.with_needed(keys, lambda key: key[0] == "cds") == [("games-confirm", "n0", 3), keys[0]]
 
 
 def test_queue_file_names_seeds_and_comments(tmp_path):
