@@ -26,6 +26,7 @@ class DatasetPlan:
         validation_samples: how many of the validation split, drawn with a seed, every cell is scored on, and
             D3 chooses α by; 0: what ``score_models`` takes.
         test_samples: how many of the test split, drawn with a seed, every cell is scored on; 0: all.
+        dtype: of title models' weights while they are scored.
         budget: what a model may cost, for the page.
         not_run: why a cell without a record has none, for the page.
     """
@@ -42,6 +43,7 @@ class DatasetPlan:
     newest: dict[str, tuple[str, ...]] = field(default_factory=dict)
     validation_samples: int = 0
     test_samples: int = 0
+    dtype: str = "float32"
     budget: str = ""
     not_run: str = "the time that the CPU cells were given was up before it"
 
@@ -109,9 +111,10 @@ def with_smollm2(plan: DatasetPlan) -> DatasetPlan:
         newest=dict.fromkeys(SMOLLM2_LIMITS, ("--train-from", str(begin))),
         validation_samples=SMOLLM2_VALIDATION_SAMPLES,
         test_samples=SMOLLM2_TEST_SAMPLES,
+        dtype="bfloat16",
         budget=f"Text models are trained on the newest {1 - begin:.0%} of the training samples, SASRec on "
-        f"all; all are scored on {SMOLLM2_TEST_SAMPLES} test samples, drawn with seed 42: what two cores can "
-        "do in an afternoon.",
+        f"all; all are scored on {SMOLLM2_TEST_SAMPLES} test samples, drawn with seed 42, with weights "
+        "in bfloat16: what two cores can do in an afternoon.",
         not_run="the time that two cores were given was up before it",
     )
 

@@ -68,6 +68,7 @@ class Runner:
             models,
             validation_samples=plan.validation_samples,
             test_samples=plan.test_samples,
+            dtype=plan.dtype,
         )
         evaluated = [now - then for now, then in zip(_clocks(), started, strict=True)]
         _log_test_use(dataset, cell, seed)

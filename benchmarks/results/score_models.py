@@ -38,6 +38,7 @@ def score_models(
     *,
     validation_samples: int = 0,
     test_samples: int = 0,
+    dtype: str = "float32",
 ) -> CellScores:
     """Choose on validation, then score the test split.
 
@@ -48,13 +49,14 @@ def score_models(
         validation_samples: choose on a seeded draw of so many validation samples; 0:
             :data:`ALPHA_SAMPLES` where α is chosen, else :data:`VALIDATION_SAMPLES`.
         test_samples: score a seeded draw of so many test samples; 0: all.
+        dtype: of title models' weights.
     """
     data = Dataset(dataset)
     catalogue = Catalogue.from_dataset(data)
     usual = ALPHA_SAMPLES if cell.decoding in MIXED else VALIDATION_SAMPLES
     valid = draw(data.split("valid"), validation_samples or usual)
     scored: dict[float | None, ModelScores] = {}
-    recommender = _recommender(cell, catalogue, models)
+    recommender = _recommender(cell, catalogue, models, dtype)
     for value in ALPHAS if cell.decoding in MIXED else (None,):
         if value is not None:
             recommender.alpha = value
@@ -86,13 +88,13 @@ def draw(samples: Samples, count: int) -> Samples:
     return samples.subset(np.sort(np.random.default_rng(42).choice(len(samples), count, replace=False)))
 
 
-def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path]) -> Any:
+def _recommender(cell: Cell, catalogue: Catalogue, models: dict[str, Path], dtype: str) -> Any:
     directory = models[cell.model or cell.name]
     mixed = cell.decoding in MIXED
     recommender = load_recommender(
         directory,
         catalogue,
-        DecodingOptions(decoding=cell.decoding, alpha=ALPHAS[0] if mixed else 1.0),
+        DecodingOptions(decoding=cell.decoding, alpha=ALPHAS[0] if mixed else 1.0, dtype=dtype),
         name=cell.name,
         assistant_dir=models["sasrec"] if mixed else None,
     )
