@@ -10,7 +10,7 @@ from latentrec.steps.parameters import check_parameters
 from pipeline.dags import parse_parameters
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples/settings"
-FILES = {"paper", "small-gpu", "large-gpu", "cpu"}
+FILES = {"paper", "small-gpu", "large-gpu", "cpu", "pretrained-cpu"}
 
 
 def test_there_is_one_for_each_kind_of_machine():
