@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ import numpy as np
 import psutil
 import torch
 
+from benchmarks.decoding_rivals import allowed_next, transformers_generate
 from benchmarks.harness import record
 from benchmarks.pretrained_training import BACKBONE, office
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, sample_at_most
 from latentrec.decoding import DecodingOptions
 from latentrec.models import ModelInfo
-from latentrec.models.latentr3 import LatentR3Model, architecture, load_backbone, save_latentr3
+from latentrec.models.latentr3 import LatentR3Model, architecture, load_backbone, load_latentr3, save_latentr3
 from latentrec.prompts import NextItemPrompt
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import Parameters, RecommendationRow
@@ -44,9 +46,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bfloat16, 10 beams": {"dtype": "bfloat16", "beam_width": 10},
     "bfloat16, every title scored": {"dtype": "bfloat16", "beam_width": "exact"},
 }
-REQUESTS = {"exact": 3}
-"""Requests of a setting by its beams; otherwise :data:`USUAL_REQUESTS`."""
-USUAL_REQUESTS = 40
+PLAIN = {
+    "transformers generate, float32": "float32",
+    "transformers generate, bfloat16": "bfloat16",
+}
+"""Plain transformers on the same backbone (N = 0): beam search under a prefix function, with a cache."""
+REQUESTS = 40
+FEWER_REQUESTS = 4
+"""Of settings that take many seconds each."""
 
 
 def run(model: Path | None = None) -> None:
@@ -57,17 +64,19 @@ def run(model: Path | None = None) -> None:
         if model is None:
             model = untrained(root / "model", dataset)
         table: list[dict[str, Any]] = [
-            {"setting": setting, **measured(setting, model, dataset)} for setting in SETTINGS
+            {"setting": setting, **measured(setting, model, dataset)} for setting in (*SETTINGS, *PLAIN)
         ]
-    ours, reference = table[1], table[0]
+    found = {row["setting"]: row for row in table}
+    ours, reference = found["bfloat16, 10 beams"], found["transformers generate, bfloat16"]
     record(
         "pretrained_serving",
         ours["p50_ms"],
         reference["p50_ms"],
         "ms a request, median",
-        USUAL_REQUESTS,
+        REQUESTS,
         {"backbone": BACKBONE, "titles": "3,317 of Office Products", "k": 10, "threads": threads()},
-        reference_is="the same model in float32",
+        reference_is="transformers generate on the same backbone without latents, 10 beams, KV cache, a "
+        "prefix function over the titles' tokens",
         goal=GOAL,
         table=table,
     )
@@ -114,18 +123,17 @@ def measured(setting: str, model: Path, dataset: Path) -> dict[str, float]:
 def measure_here(setting: str, model: Path, dataset: Path) -> dict[str, float]:
     """Load, ask, and look at the memory of this process."""
     torch.set_num_threads(threads())
-    options = DecodingOptions(decoding="catalogue", **SETTINGS[setting])
+    slow = setting in PLAIN or SETTINGS[setting]["beam_width"] == "exact"
     valid, items = Dataset(dataset).split("valid"), Catalogue.read(model / "items.parquet")
-    count = REQUESTS.get(str(options.beam_width), USUAL_REQUESTS)
-    drawn = valid.subset(sample_at_most(len(valid), count, 0))
-    rows = [RecommendationRow([items.item_keys[item] for item in history]) for history in drawn.histories()]
+    drawn = valid.subset(sample_at_most(len(valid), FEWER_REQUESTS if slow else REQUESTS, 0))
+    rows = [[int(item) for item in history] for history in drawn.histories()]
     begin = time.perf_counter()
-    service = RecommendationService(ServingModel.load(model, model / "items.parquet", options))
+    ask = _generation(PLAIN[setting], model, items) if setting in PLAIN else _service(setting, model, items)
     loaded = time.perf_counter() - begin
     milliseconds = []
     for row in rows:
         begin = time.perf_counter()
-        service.recommend([row], Parameters())
+        ask(row)
         milliseconds.append(1e3 * (time.perf_counter() - begin))
     memory = psutil.Process().memory_info()
     return {
@@ -137,12 +145,33 @@ def measure_here(setting: str, model: Path, dataset: Path) -> dict[str, float]:
     }
 
 
+def _service(setting: str, model: Path, items: Catalogue) -> Callable[[list[int]], object]:
+    options = DecodingOptions(decoding="catalogue", **SETTINGS[setting])
+    service = RecommendationService(ServingModel.load(model, model / "items.parquet", options))
+    return lambda row: service.recommend([RecommendationRow([items.item_keys[i] for i in row])], Parameters())
+
+
+def _generation(dtype: str, model: Path, items: Catalogue) -> Callable[[list[int]], object]:
+    loaded = load_latentr3(model, dtype=dtype)
+    backbone, prompt = loaded.model.backbone.model, loaded.prompt
+    sequences = [prompt.encode_target(title) for title in dict.fromkeys(items.titles)]
+    table, depth = allowed_next(sequences), max(map(len, sequences))
+
+    @torch.no_grad()
+    def ask(row: list[int]) -> object:
+        ids = torch.tensor([prompt.encode_history([items.titles[item] for item in row])])
+        mask = torch.ones_like(ids)
+        return transformers_generate(backbone, table, depth, ids, mask, prompt.eos_id, use_cache=True)
+
+    return ask
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="a model directory over Office Products' catalogue")
-    parser.add_argument("--setting", choices=SETTINGS, help="measure one setting in this process")
+    parser.add_argument("--setting", choices=[*SETTINGS, *PLAIN], help="measure one setting in this process")
     parser.add_argument("--dataset", type=Path, help="of --setting")
     given = parser.parse_args()
     if given.setting:
