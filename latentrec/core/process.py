@@ -8,7 +8,7 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Numbers of glibc's ``mallopt``."""
-LARGE_BLOCK = 4 << 20
+LARGE_BLOCK = 2 << 20
 
 
 def wait_passively() -> None:
@@ -21,9 +21,10 @@ def wait_passively() -> None:
 
 
 def return_freed_memory() -> bool:
-    """Let glibc map blocks of 4 MB and more apart, so that they go back to the system when they are freed.
+    """Let glibc map blocks of 2 MB and more apart, so that they go back to the system when they are freed.
 
-    Batches whose shapes change from step to step otherwise leave holes that are never given back: a training
+    Weights, gradients and optimizer state then stand outside the heap that activations come and go in (the
+    matrices of a model of 135 million parameters take 3.5 MB each). Batches whose shapes change from step to step otherwise leave holes that are never given back: a training
     on a CPU grew from 8 to 16 GB within 70 steps. ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``
     of the environment win. Returns whether anything was set; elsewhere than on glibc there is no need.
     """
