@@ -5,8 +5,9 @@ Each layer imports only layers before it: ``core`` ← ``storage`` ← ``metrics
 ``registry`` ← ``steps`` ← ``cli``.
 """
 
-from latentrec.core.process import wait_passively
+from latentrec.core.process import keep_few_primitives, wait_passively
 
 wait_passively()
+keep_few_primitives()
 
 __version__ = "0.1.0"

@@ -42,6 +42,36 @@ print((held - resident()) >> 20)
     assert int(run(code)) > 200
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_holes_in_the_heap_go_back_where_they_are_many():
+    code = """
+from latentrec.core import process
+process.MUCH_FREED = 200 << 20
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+process.return_freed_memory()
+blocks = [bytearray(1 << 20) for _ in range(400)]
+del blocks[::8], blocks[1::7]
+few = resident()
+assert not process.trim_heap()  # some 100 MB are free
+before = resident()
+kept = blocks[::2]
+del blocks
+held = resident()
+assert process.trim_heap()
+print((few - before) >> 20, (held - resident()) >> 20)
+"""
+    untouched, returned = map(int, run(code).split())
+    assert untouched < 20
+    assert returned > 200
+
+
+def test_one_dnn_keeps_few_primitives_unless_the_user_says_otherwise():
+    code = "import latentrec, os; print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
+    assert run(code) == "64"
+    assert run(code, ONEDNN_PRIMITIVE_CACHE_CAPACITY="7") == "7"
+
+
 def test_settings_of_the_environment_win(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000")
     assert not process.return_freed_memory()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from latentrec.core.process import trim_heap
 from latentrec.training.common.checkpointing import (
     Checkpoints,
     Interruption,
@@ -188,6 +189,8 @@ class ResumableTrainerMixin(TransformersHooks):
         if step == self._handled_step:  # the engine calls once more at the end of an epoch
             return
         self._handled_step = step
+        if trainer.args.device.type == "cpu":
+            trim_heap()
         finished = step >= trainer.state.max_steps
         evaluates = self.early_stopping is not None and (
             step % self.steps_between_evaluations == 0 or finished
