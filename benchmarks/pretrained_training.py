@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks.gpu.packing import padded_rows
 from benchmarks.harness import record
 from latentrec.core import UserError
+from latentrec.core.process import return_freed_memory, trim_heap
 from latentrec.data import DataPrepConfig, Dataset, prepare
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt
@@ -132,6 +133,8 @@ def draw_samples(data: Dataset, prompt: NextItemPrompt) -> NextItemTokens:
 def measure_here(side: str, dataset: Path) -> dict[str, float]:
     """Train in this process; samples and tokens a second, and the peak of its memory."""
     torch.set_num_threads(threads())
+    if side != PLAIN:
+        return_freed_memory()
     config = SFTConfig(backbone=BACKBONE, bf16=True, batch_size=BATCH, **SIDES[side])
     data = Dataset(dataset)
     backbone, tokenizer = load_backbone(BACKBONE, texts=[], seed=0)
@@ -156,6 +159,8 @@ def measure_here(side: str, dataset: Path) -> dict[str, float]:
             else:
                 _our_step(model, collate(indices), most_tokens)
             optimizer.step()
+            if side != PLAIN:
+                trim_heap()
             seen += len(samples)
         return seen
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from latentrec.models.latentr3 import IGNORED, PADDING
 from latentrec.training.latentr3.collator import with_indices
 
-ACTIVATION_BYTES = 3 * 2**28
-"""What the activations of one pass may take on a CPU, unless the configuration says otherwise (0.75 GiB)."""
+ACTIVATION_BYTES = 3 * 2**29
+"""What the activations of one pass may take on a CPU, unless the configuration says otherwise (1.5 GiB)."""
 _BYTES_A_FEATURE = {False: 4.0, True: 2.7}
 """Of bf16 autocast (True) and fp32, fitted to SmolLM2-135M: 1.2 and 1.8 MB a token
 (``python -m benchmarks.pretrained_training``)."""

@@ -126,7 +126,7 @@ class SFTConfig(Config):
     max_tokens_per_forward: Annotated[NonNegativeInt | None, OPERATIONAL] = Field(
         None,
         description="tokens that pass through the model at once; a larger micro-batch is split by rows, for "
-        "the same gradient (unset: on a CPU as many as hold 0.75 GiB of activations; 0: no limit)",
+        "the same gradient (unset: on a CPU as many as hold 1.5 GiB of activations; 0: no limit)",
     )
     learning_rate: LearningRate | None = Field(
         None,

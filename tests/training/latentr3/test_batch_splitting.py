@@ -119,9 +119,9 @@ def test_the_budget_is_what_autograd_keeps(dataset, bf16):
 def test_unset_it_limits_a_large_model_on_a_cpu_and_nothing_else(monkeypatch):
     smollm2 = type("Config", (), {"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536})
     fp32, bf16 = (forward_budget(SFTConfig(bf16=bf16), smollm2) for bf16 in (False, True))
-    assert 400 < fp32 < bf16 < 750
+    assert 800 < fp32 < bf16 < 1500
     tiny = type("Config", (), {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 384})
-    assert forward_budget(TitleObjectiveConfig(), tiny) > 20_000
+    assert forward_budget(TitleObjectiveConfig(), tiny) > 30_000
     assert forward_budget(SFTConfig(max_tokens_per_forward=77), smollm2) == 77
     assert forward_budget(SFTConfig(sharding="fsdp"), smollm2) == 0
     assert forward_budget(SFTConfig(ablation={"latent_loss": "contrastive"}), smollm2) == 0
