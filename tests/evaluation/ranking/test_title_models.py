@@ -121,7 +121,8 @@ def test_a_model_is_scored_and_served_in_the_dtype_that_was_asked_for(models, da
     assert "bfloat16 weights" in (tmp_path / "2" / "report.md").read_text(encoding="utf-8")
     served = DecodingOptions.from_config(read_manifest(tmp_path / "2").extra["served_as"]["m"])
     assert served.dtype == "bfloat16"
-    recommender = load_recommender(models["latentr3"], Catalogue.from_dataset(Dataset(dataset)), served)
+    catalogue = Catalogue.from_dataset(Dataset(dataset))
+    recommender = TitleRecommender.load(models["latentr3"], catalogue, options=served)
     assert {parameter.dtype for parameter in recommender.model.parameters()} == {torch.bfloat16}
 
 
