@@ -29,15 +29,14 @@ import torch
 from benchmarks.decoding_rivals import allowed_next, transformers_generate
 from benchmarks.harness import record
 from benchmarks.pretrained_training import BACKBONE, office
+from benchmarks.serving import write_untrained
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, sample_at_most
 from latentrec.decoding import DecodingOptions
-from latentrec.models import ModelInfo
-from latentrec.models.latentr3 import LatentR3Model, architecture, load_backbone, load_latentr3, save_latentr3
+from latentrec.models.latentr3 import LatentR3Model, load_backbone, load_latentr3
 from latentrec.prompts import NextItemPrompt
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
 from latentrec.serving.request_schemas import Parameters, RecommendationRow
-from latentrec.storage import ArtifactWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL = {"p50_ms": 300.0, "load_s": 10.0, "memory_mb": 1500.0}
@@ -89,19 +88,7 @@ def untrained(output: Path, dataset: Path) -> Path:
     backbone, tokenizer = load_backbone(BACKBONE, texts=[], seed=0)
     prompt = NextItemPrompt(tokenizer, max_title_tokens=256, max_prompt_tokens=1024)
     model = LatentR3Model(backbone)
-    with ArtifactWriter(output, "model", {"seed": 0}) as writer:
-        save_latentr3(model, tokenizer, writer.path)
-        Catalogue.from_dataset(data).write(writer.path / "items.parquet")
-        ModelInfo(
-            system="latentr3",
-            stage="sft",
-            config={},
-            architecture=architecture(model, prompt),
-            metrics={},
-            dataset_fingerprint=data.fingerprint,
-            parent=None,
-            train_end=int(data.manifest.extra["train_end"]),
-        ).write(writer.path)
+    write_untrained(output, model, tokenizer, prompt, Catalogue.from_dataset(data))
     return output
 
 

@@ -164,7 +164,7 @@ def make_model(output: Path, preset: str = "small", n_titles: int = N_TITLES) ->
     """A LatentR³ model directory with random weights over an invented catalogue."""
     import torch
 
-    from latentrec.models.latentr3 import LatentR3Model, architecture, load_backbone, save_latentr3
+    from latentrec.models.latentr3 import LatentR3Model, load_backbone
     from latentrec.prompts import NextItemPrompt
 
     torch.manual_seed(0)
@@ -174,12 +174,19 @@ def make_model(output: Path, preset: str = "small", n_titles: int = N_TITLES) ->
     catalogue = Catalogue.from_items(keys, titles, np.arange(n_titles, 0, -1))
     backbone, tokenizer = load_backbone(preset, texts=titles, seed=0)
     model, prompt = LatentR3Model(backbone), NextItemPrompt(tokenizer)
-    with ArtifactWriter(output, "model", {"preset": preset}) as writer:
+    write_untrained(output, model, tokenizer, prompt, catalogue)
+    return output, catalogue
+
+
+def write_untrained(output: Path, model: Any, tokenizer: Any, prompt: Any, catalogue: Catalogue) -> None:
+    """The model directory of a LatentR³ model that nothing has trained, over a catalogue."""
+    from latentrec.models.latentr3 import architecture, save_latentr3
+
+    with ArtifactWriter(output, "model", {}) as writer:
         save_latentr3(model, tokenizer, writer.path)
         catalogue.write(writer.path / "items.parquet")
         shape = architecture(model, prompt)
         ModelInfo("latentr3", "sft", {}, shape, {}, "none", None, 0, ["random weights"]).write(writer.path)
-    return output, catalogue
 
 
 def some_histories(catalogue: Catalogue) -> list[list[str]]:

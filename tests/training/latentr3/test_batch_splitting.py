@@ -7,6 +7,7 @@ from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt, title_line
 from latentrec.training.common.batching import BLANK
+from latentrec.training.latentr3 import sft_trainer
 from latentrec.training.latentr3.batch_splitting import forward_budget, split_batch, tokens_that_fit
 from latentrec.training.latentr3.collator import NextItemTokens, answer_log_probs
 from latentrec.training.latentr3.sft_config import SFTConfig
@@ -70,8 +71,22 @@ def test_a_batch_within_the_budget_is_passed_on_as_it_is(dataset):
     assert len(split_batch(batch, 1)) == 3
 
 
+@pytest.fixture
+def groups_seen(monkeypatch):
+    """Budget → most groups that a micro-batch passed in, in trainings of this test."""
+    seen = {}
+
+    def counting(batch, most_tokens):
+        groups = split_batch(batch, most_tokens)
+        seen[most_tokens] = max(seen.get(most_tokens, 0), len(groups))
+        return groups
+
+    monkeypatch.setattr(sft_trainer, "split_batch", counting)
+    return seen
+
+
 @pytest.mark.parametrize("packing", ["exact", "none"])
-def test_stage_1_ends_with_the_same_weights(dataset, tmp_path, packing):
+def test_stage_1_ends_with_the_same_weights(dataset, tmp_path, packing, groups_seen):
     runs = {}
     for name, budget in (("whole", 0), ("split", BUDGET)):
         runs[name] = Recorder()
@@ -81,13 +96,17 @@ def test_stage_1_ends_with_the_same_weights(dataset, tmp_path, packing):
     whole, split = (runs[name].series("train/loss") for name in ("whole", "split"))
     assert split == pytest.approx(whole, abs=1e-5)
     assert len(whole) > 3
+    assert groups_seen[0] == 1
+    assert groups_seen[BUDGET] > 2
 
 
-def test_the_title_objective_ends_with_the_same_weights(dataset, stage_1, tmp_path):
+def test_the_title_objective_ends_with_the_same_weights(dataset, stage_1, tmp_path, groups_seen):
     for name, budget in (("whole", 0), ("split", 150)):
         train_titles(dataset, stage_1[0], tmp_path / name, max_tokens_per_forward=budget, max_steps=4)
     largest, mean = weight_difference(tmp_path / "whole", tmp_path / "split")
-    assert (largest, mean) < (1e-4, 1e-6)
+    assert largest < 1e-4
+    assert mean < 1e-6
+    assert groups_seen[150] > 1
 
 
 @pytest.mark.parametrize("bf16", [False, True])
