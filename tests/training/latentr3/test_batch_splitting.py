@@ -6,6 +6,7 @@ import torch
 from latentrec.data import Dataset
 from latentrec.models.latentr3 import IGNORED, LatentR3Model, load_backbone
 from latentrec.prompts import NextItemPrompt, title_line
+from latentrec.training.common import resumable_trainer
 from latentrec.training.common.batching import BLANK
 from latentrec.training.latentr3 import sft_trainer
 from latentrec.training.latentr3.batch_splitting import forward_budget, split_batch, tokens_that_fit
@@ -98,6 +99,14 @@ def test_stage_1_ends_with_the_same_weights(dataset, tmp_path, packing, groups_s
     assert len(whole) > 3
     assert groups_seen[0] == 1
     assert groups_seen[BUDGET] > 2
+
+
+def test_freed_memory_is_given_back_after_each_step(dataset, tmp_path, monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(resumable_trainer, "trim_heap", lambda: trimmed.append(True))
+    recorder = Recorder()
+    sft(dataset, tmp_path / "model", recorder, num_train_epochs=1)
+    assert len(trimmed) == len(recorder.series("train/loss")) > 3
 
 
 def test_the_title_objective_ends_with_the_same_weights(dataset, stage_1, tmp_path, groups_seen):
