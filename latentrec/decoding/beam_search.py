@@ -7,13 +7,16 @@ the best width, score = Σ log p / length^penalty, the same stopping rule), so l
 - beams are *slots under a mask*, not rows: the prompt's keys and values exist once a user, and reordering
   beams moves no cache (:class:`~latentrec.models.latentr3.DecodingState`);
 - the constraint gathers children's log-probabilities instead of masking the vocabulary;
-- when every beam of a user can reach one title only, the rest of those titles is read in a single pass (the
-  *tail*) and the remaining steps are replayed on its log-probabilities.
+- under probabilities among the catalogue's titles, the rest of the tree below a user's beams is read in a
+  single pass as soon as it is small (:mod:`~latentrec.decoding.read_ahead`), and the remaining steps are
+  replayed on its log-probabilities;
+- under probabilities among the vocabulary that holds once every beam can reach one title only, a few tokens
+  at a time (the *tail*).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,14 +24,16 @@ from torch import Tensor
 
 from latentrec.decoding.cuda_graphs import GraphedModel
 from latentrec.decoding.d3 import D3TokenMass
-from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
+from latentrec.decoding.read_ahead import read_ahead
+from latentrec.decoding.tails import continue_beams, tail_log_probs, tail_paths
+from latentrec.decoding.trie_tensors import Children, ExcludedLeaves, TrieTensors
 
-LOGITS_AT_ONCE = 2**26
-"""Elements of a logits block; longer tails are scored in pieces."""
-TAIL = 6
-"""Tokens of a tail that are read in one pass."""
 REST = 0.75
 """Rows are dropped from the batch when fewer than this share still go on."""
+READ_AHEAD, READ_AHEAD_ALONE = 64, 128
+"""States a row that are read in one pass, the search replayed on them; and of one row alone, whose
+passes cost what reading the weights costs. Chosen on Office Products and CDs among 16, 32, 64, 128, 256, 512,
+from scratch in fp32 and with SmolLM2-135M in bf16."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class ConstrainedBeamSearch:
         renormalized: a token's probability is taken among the tokens that continue some title, not among the
             vocabulary. With ``length_penalty`` 0 the score is then log P(title | the title is in the
             catalogue), where a forced token costs nothing: the probabilities of all titles sum to 1.
+        read_ahead: states a row that are read in one pass, where ``renormalized`` (``None``:
+            :data:`READ_AHEAD`); 0: one token of each beam at a time until all titles are decided.
     """
 
     def __init__(
@@ -83,8 +90,10 @@ class ConstrainedBeamSearch:
         beam_width: int = 10,
         length_penalty: float = 1.0,
         renormalized: bool = False,
+        read_ahead: int | None = None,
     ):
         """Keep the trie and the settings."""
+        self.read_ahead = read_ahead
         self.renormalized = renormalized
         self.trie = trie
         self.beam_width = beam_width
@@ -135,28 +144,20 @@ class ConstrainedBeamSearch:
                 log_probs = log_probs - self.trie.log_normalizer(state.logits_BWV, beams.states)
             else:
                 log_probs = log_probs - state.logits_BWV.logsumexp(dim=2, keepdim=True)
-            if assistant is not None:
-                second = assistant.log_probs(beams.states, children.states)
-                log_probs = alpha * log_probs + (1 - alpha) * second
             length += 1
-            beams = self._advance(beams, children.states, children.tokens, log_probs, children.valid, length)
+            beams = self._advance_to(children, beams, log_probs, length, assistant, alpha)
             ended = ~beams.open
-            determined = beams.open & (self.trie.leaves_below(beams.states) <= 1).all(dim=1)
-            if graphed and not self.renormalized:  # a graph's step costs less than a pass over the tails
-                determined = torch.zeros_like(determined)
-            going = beams.open & ~determined
+            readable = beams.open & self._is_readable(beams.states, graphed)
+            going = beams.open & ~readable
             n_going = int(going.sum())
             if n_going > (0 if graphed else REST) * len(going):
                 state = model.decode_step(state, beams.tokens, beams.parents)
                 continue
             if bool(ended.any()):
                 self._store(result, beams.rows(ended.nonzero()[:, 0]))
-            if bool(determined.any()):
-                at = determined.nonzero()[:, 0]
-                finished = self._read_tails(
-                    model, state.rows(at), beams.rows(at), length, assistant, at, alpha
-                )
-                self._store(result, finished)
+            if bool(readable.any()):
+                at = readable.nonzero()[:, 0]
+                self._store(result, self._finish(model, state, beams, length, at, excluded, assistant, alpha))
             if n_going == 0:
                 return result
             at = going.nonzero()[:, 0]
@@ -164,6 +165,60 @@ class ConstrainedBeamSearch:
             excluded = None if excluded is None else excluded.rows(at)
             assistant = None if assistant is None else assistant.rows(at)
             state = model.decode_step(state, beams.tokens, beams.parents)
+
+    def _is_readable(self, states: Tensor, graphed: bool) -> Tensor:
+        """bool (R,): whether the rest of a row's search is read at once rather than step by step.
+
+        A recorded graph's step costs less than a pass of another shape: with graphs only what is certain.
+        """
+        if self.renormalized:
+            most = self.read_ahead
+            if most is None:
+                most = 0 if graphed else READ_AHEAD_ALONE if len(states) == 1 else READ_AHEAD
+            return self.trie.undecided.below_beams(states).sum(dim=1) <= most
+        return (self.trie.leaves_below(states) <= (-1 if graphed else 1)).all(dim=1)
+
+    def _finish(
+        self,
+        model: Any,
+        state: Any,
+        beams: _Beams,
+        length: int,
+        at: Tensor,
+        excluded: ExcludedLeaves | None,
+        assistant: D3TokenMass | None,
+        alpha: float,
+    ) -> _Beams:
+        """Search the rows ``at``, which are readable, to their end."""
+        state, beams = state.rows(at), beams.rows(at)
+        assistant = None if assistant is None else assistant.rows(at)
+        if not self.renormalized:
+            return self._read_tails(model, state, beams, length, assistant, alpha)
+        excluded = None if excluded is None else excluded.rows(at)
+        ahead = read_ahead(model, state, self.trie, beams.states, beams.parents, length)
+        while bool(beams.open.any()):
+            children = self.trie.children(beams.states, excluded)
+            log_probs = ahead.of_children(
+                self.trie.undecided.places_of(beams.states), children.tokens.shape[2]
+            )
+            length += 1
+            beams = self._advance_to(children, beams, log_probs, length, assistant, alpha)
+        return beams
+
+    def _advance_to(
+        self,
+        children: Children,
+        beams: _Beams,
+        log_probs: Tensor,
+        length: int,
+        assistant: D3TokenMass | None,
+        alpha: float,
+    ) -> _Beams:
+        """One step, with the assistant's opinion of the children if there is one."""
+        if assistant is not None:
+            second = assistant.log_probs(beams.states, children.states)
+            log_probs = alpha * log_probs + (1 - alpha) * second
+        return self._advance(beams, children.states, children.tokens, log_probs, children.valid, length)
 
     def _advance(
         self, beams: _Beams, states: Tensor, tokens: Tensor, log_probs: Tensor, valid: Tensor, length: int
@@ -209,21 +264,17 @@ class ConstrainedBeamSearch:
         beams: _Beams,
         length: int,
         assistant: D3TokenMass | None,
-        at: Tensor,
         alpha: float,
     ) -> _Beams:
         """Finish rows whose beams can each reach one title only: one pass, then the steps replayed."""
-        mass = None if assistant is None else assistant.rows(at).log_mass_UZ
+        mass = None if assistant is None else assistant.log_mass_UZ
         parents = beams.parents
         while True:
-            path_states, path_tokens = self._paths(beams.states)
+            path_states, path_tokens = tail_paths(self.trie, beams.states)
             valid = path_states > 0
-            if self.renormalized:  # forced tokens are certain
-                log_probs = torch.zeros(valid.shape, device=self.trie.device)
-            else:
-                inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)
-                hidden, state = continue_beams(model, state, inputs, parents)
-                log_probs = self._log_probs(model, hidden, path_tokens, valid)
+            inputs = torch.cat([beams.tokens[..., None], path_tokens[..., :-1]], dim=2)
+            hidden, state = continue_beams(model, state, inputs, parents)
+            log_probs = tail_log_probs(model, hidden, path_tokens, valid)
             if mass is not None:
                 before = torch.cat([beams.states.clamp(min=0)[..., None], path_states[..., :-1]], dim=2)
                 ahead = _gather_states(mass, path_states) - _gather_states(mass, before)
@@ -243,77 +294,10 @@ class ConstrainedBeamSearch:
                 return beams
             length += path_tokens.shape[2]
 
-    def _paths(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """States and tokens on each beam's way to its only leaf, (R, W, S); 0 after the end.
-
-        S is ``TAIL`` at most: the search may stop before the longest title is read.
-        """
-        trie = self.trie
-        path_states: list[Tensor] = []
-        path_tokens: list[Tensor] = []
-        current = states.clamp(min=0)
-        going = (states >= 0) & ~trie.is_leaf[current]
-        while len(path_states) < TAIL and bool(going.any()):
-            edges = torch.where(going, trie.child_offsets[current], 0)
-            current = torch.where(going, edges + 1, current)
-            path_states.append(torch.where(going, current, 0))
-            path_tokens.append(torch.where(going, trie.child_tokens[edges], 0))
-            going &= ~trie.is_leaf[current]
-        return torch.stack(path_states, dim=2), torch.stack(path_tokens, dim=2)
-
-    def _log_probs(self, model: Any, hidden: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
-        """log p of each valid token after each hidden state, a bounded block of logits at a time."""
-        hidden_nD, tokens_n = hidden[valid], tokens[valid]
-        block = max(1, LOGITS_AT_ONCE // model.backbone.vocab_size)
-        parts = []
-        for begin in range(0, len(tokens_n), block):
-            logits = model.backbone.logits(hidden_nD[begin : begin + block])
-            chosen = logits.gather(1, tokens_n[begin : begin + block, None])[:, 0]
-            parts.append(chosen - logits.logsumexp(dim=1))
-        return torch.zeros(valid.shape, device=hidden.device).masked_scatter(valid, torch.cat(parts))
-
     def _store(self, result: BeamResult, beams: _Beams) -> None:
         found = beams.scores.isfinite()
         result.leaves[beams.user] = torch.where(found, beams.leaves, -1)
         result.scores[beams.user] = beams.scores
-
-
-def continue_beams(model: Any, state: Any, tokens_RWS: Tensor, parents_RW: Tensor) -> tuple[Tensor, Any]:
-    """Read S tokens that continue each of W beams, in one pass.
-
-    Args:
-        model: a :class:`~latentrec.models.latentr3.LatentR3Model`.
-        state: its decoding state.
-        tokens_RWS: the tokens of each beam, in order.
-        parents_RW: the beam of ``state`` that each continues.
-
-    Returns:
-        Hidden states (R, W, S, d) after each token, and the state with these slots (its logits are stale).
-    """
-    rows, width, steps = tokens_RWS.shape
-    device = tokens_RWS.device
-    n_slots = state.visible_BWC.shape[-1]
-    before = state.visible_BWC.gather(1, parents_RW[..., None].expand(-1, -1, n_slots))
-    spread = before[:, :, None].expand(-1, -1, steps, -1).reshape(rows, width * steps, n_slots)
-    own_WW = torch.eye(width, dtype=torch.bool, device=device)
-    causal_SS = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
-    own = (own_WW[:, None, :, None] & causal_SS[None, :, None, :]).reshape(width * steps, width * steps)
-    allowed = torch.cat([spread, own.expand(rows, -1, -1)], dim=-1)
-    positions = (state.positions_B[:, None, None] + torch.arange(steps, device=device)).expand(-1, width, -1)
-    hidden, new = model.backbone.run(
-        model.backbone.embed(tokens_RWS.reshape(rows, -1)),
-        positions.reshape(rows, -1),
-        allowed,
-        state.key_values,
-    )
-    own_slots = own_WW.repeat_interleave(steps, dim=1).expand(rows, -1, -1)
-    after = replace(
-        state,
-        key_values=state.key_values.extended(new),
-        visible_BWC=torch.cat([before, own_slots], dim=-1),
-        positions_B=state.positions_B + steps,
-    )
-    return hidden.view(rows, width, steps, -1), after
 
 
 def _gather_states(mass_RZ: Tensor, states_RWS: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from the logits, so the cost of the constraint follows the number of children, n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,9 +113,62 @@ class TrieTensors:
         at = states.clamp(min=0)
         return (self.leaf_end[at] - self.leaf_begin[at]) * (states >= 0)
 
+    @cached_property
+    def undecided(self) -> UndecidedStates:
+        """The states below which several titles are left."""
+        return UndecidedStates(self)
+
     def _leaves_left(self, states: Tensor, excluded: ExcludedLeaves) -> Tensor:
         begin, end = self.leaf_begin[states], self.leaf_end[states]
         return end - begin - excluded.count_between(begin, end)
+
+
+class UndecidedStates:
+    """The K states with two leaves or more below them, in depth-first order: a subtree's are a run of places.
+
+    Where probabilities are taken among the catalogue's titles, nothing else has to be read to know all of
+    them: what follows any other state is certain.
+
+    Attributes:
+        states: int64 (K,), in depth-first order.
+        place: int64 (Z,), where each state stands among ``states``; K for the others.
+        below: int64 (Z,), how many of them a state's subtree has, itself included.
+        depth: int64 (Z,), tokens from the root to each state.
+    """
+
+    def __init__(self, trie: TrieTensors):
+        """Number them."""
+        host = trie.trie
+        depth = np.repeat(np.arange(host.depth + 1), np.diff(host.level_offsets))
+        several = host.leaf_end - host.leaf_begin > 1
+        states = np.flatnonzero(several)
+        # On a chain without branches all states have the same leaves, and the upper one comes first.
+        states = states[np.lexsort((depth[states], host.leaf_begin[states]))]
+        place = np.full(host.n_states, len(states))
+        place[states] = np.arange(len(states))
+        below = several.astype(np.int64)
+        for level in range(host.depth, 0, -1):
+            here = slice(host.level_offsets[level], host.level_offsets[level + 1])
+            np.add.at(below, host.parents[here], below[here])
+        for name, array in (("states", states), ("place", place), ("below", below), ("depth", depth)):
+            setattr(self, name, torch.from_numpy(array).to(trie.device, torch.int64))
+
+    states: Tensor
+    place: Tensor
+    below: Tensor
+    depth: Tensor
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.states)
+
+    def below_beams(self, states_UW: Tensor) -> Tensor:
+        """int64 (U, W): undecided states in each beam's subtree; 0 where it is dead."""
+        return self.below[states_UW.clamp(min=0)] * (states_UW >= 0)
+
+    def places_of(self, states_UW: Tensor) -> Tensor:
+        """int64 (U, W): place of each beam's state; K where it is decided or dead."""
+        return torch.where(states_UW >= 0, self.place[states_UW.clamp(min=0)], len(self))
 
 
 class ExcludedLeaves:
