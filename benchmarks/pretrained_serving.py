@@ -51,8 +51,8 @@ PLAIN = {
 }
 """Plain transformers on the same backbone (N = 0): beam search under a prefix function, with a cache."""
 REQUESTS = 40
-FEWER_REQUESTS = 4
-"""Of settings that take many seconds each."""
+FEWER_REQUESTS = 2
+"""Of settings that take up to a minute each."""
 
 
 def run(model: Path | None = None) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.controls.page import attribution_table, lares_table, published_table
+from benchmarks.controls.attribution import attribution_table
+from benchmarks.controls.lares_tables import lares_table
+from benchmarks.controls.page import published_table
 from benchmarks.controls.statistics import Resampler
 from benchmarks.results.curves import write_curves
 from benchmarks.results.datasets import DATASETS, DatasetPlan

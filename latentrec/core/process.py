@@ -12,6 +12,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE_BLOCK = 4 << 20
 MUCH_FREED = 512 << 20
 """Free bytes in the heap that are worth the time it takes to give them back, and to have them again."""
+LOADING_FREED = 32 << 20
+"""The same once a model is loaded: nothing has to be fast then."""
 PRIMITIVES_KEPT = 64
 
 
@@ -46,17 +48,20 @@ def keep_few_primitives() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES_KEPT))
 
 
-def trim_heap() -> bool:
+def trim_heap(least: int = MUCH_FREED) -> bool:
     """Give free pages of the heap back to the system where they are many; whether there were.
 
     glibc does so by itself at the heap's end only. Between two steps of a large model on a CPU gigabytes of
     activations are free there, in holes. Does nothing on other systems, and for small models.
+
+    Args:
+        least: free bytes that count as many.
     """
     glibc = _glibc()
     if glibc is None or not hasattr(glibc, "mallinfo2"):
         return False
     glibc.mallinfo2.restype = _HeapFigures
-    return bool(glibc.mallinfo2().fordblks >= MUCH_FREED and glibc.malloc_trim(ctypes.c_size_t(0)))
+    return bool(glibc.mallinfo2().fordblks >= least and glibc.malloc_trim(ctypes.c_size_t(0)))
 
 
 @functools.cache

@@ -20,6 +20,7 @@ import numpy as np
 
 from latentrec.catalog import MIN_OVERLAP, Catalogue
 from latentrec.core import UserError
+from latentrec.core.process import LOADING_FREED, trim_heap
 from latentrec.decoding import DecodingOptions, load_recommender
 from latentrec.models import Recommender
 from latentrec.serving.request_schemas import Parameters, RecommendationAnswer, RecommendationRow
@@ -99,6 +100,7 @@ class ServingModel:
         if own is not None:
             require_overlap(own, catalogue)
         recommender = load_recommender(model_dir, catalogue, options, assistant_dir=assistant_dir)
+        trim_heap(LOADING_FREED)
         return cls.of(recommender, catalogue, options, own)
 
     @property

@@ -46,19 +46,18 @@ print((held - resident()) >> 20)
 def test_holes_in_the_heap_go_back_where_they_are_many():
     code = """
 from latentrec.core import process
-process.MUCH_FREED = 200 << 20
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 process.return_freed_memory()
 blocks = [bytearray(1 << 20) for _ in range(400)]
 del blocks[::8], blocks[1::7]
 few = resident()
-assert not process.trim_heap()  # some 100 MB are free
+assert not process.trim_heap(least=200 << 20)  # some 100 MB are free
 before = resident()
 kept = blocks[::2]
 del blocks
 held = resident()
-assert process.trim_heap()
+assert process.trim_heap(least=200 << 20)
 print((few - before) >> 20, (held - resident()) >> 20)
 """
     untouched, returned = map(int, run(code).split())
