@@ -24,6 +24,7 @@ BENCHMARKS = {
     "trie_mask_share_of_step": "decoding",
     "latent_token_latency_overhead": "decoding",
     "decode_catalogue_scaling": "decoding",
+    "decode_read_ahead_vs_steps": "decoding",
     "lares_epoch_vs_separate": "lares",
     "sampled_softmax_step_vs_full": "sampled_softmax",
     "pretrained_sft_single_rows_vs_transformers": "pretrained_training",

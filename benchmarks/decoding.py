@@ -13,7 +13,7 @@ import argparse
 
 import torch
 
-from benchmarks.decoding_parts import latent_overhead, mask_share, scaling
+from benchmarks.decoding_parts import latent_overhead, mask_share, read_ahead, scaling
 from benchmarks.decoding_rivals import against_transformers
 
 
@@ -27,6 +27,7 @@ def run(only: str | None = None, device: str = "cpu") -> None:
         ("trie_mask_share_of_step", mask_share),
         ("latent_token_latency_overhead", latent_overhead),
         ("decode_catalogue_scaling", scaling),
+        ("decode_read_ahead_vs_steps", read_ahead),
     ):
         if only in (None, name):
             work(device)

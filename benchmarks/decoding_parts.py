@@ -1,4 +1,5 @@
-"""The price of decoding's parts: the trie's mask, the latent token, a growing catalogue."""
+"""The price of decoding's parts: the trie's mask, the latent token, a growing catalogue; what reading ahead
+spares."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import torch
 
 from benchmarks.decoding_setup import (
     BEAMS,
+    CLOCK,
     SMALL,
     USERS,
     clock_of,
@@ -28,6 +30,7 @@ from benchmarks.decoding_setup import (
 )
 from benchmarks.harness import in_turns, medians, record
 from latentrec.catalog import TokenTrie
+from latentrec.decoding.beam_search import BeamResult, ConstrainedBeamSearch
 from latentrec.decoding.trie_tensors import TrieTensors
 
 LARGE_VOCABULARY = 150_000
@@ -158,6 +161,52 @@ def latent_overhead(device: str) -> None:
         reference_is="the limit asked for",
         note="time of LatentRATT and the pass of its token over the whole request at N = 0; the difference "
         "of totals also holds the effect of the latent on which beams are searched",
+    )
+
+
+@torch.no_grad()
+def read_ahead(device: str) -> None:
+    """``decode_read_ahead_vs_steps``: catalogue decoding with the rest of the tree read in one pass, beside
+    one token of each beam at a time."""
+    titles, source = titles_of_cds()
+    model, prompt = small_model(titles, n_latents=1)
+    model.to(device)
+    trie = TrieTensors(TokenTrie.build([prompt.encode_target(title) for title in titles]), device)
+    prompts = random_prompts(prompt, titles, 4 * USERS)
+
+    def search(users: int, most: int | None) -> BeamResult:
+        ids, mask = (tensor.to(device) for tensor in padded(prompts[:users], prompt.pad_id))
+        scoring: dict[str, Any] = {"beam_width": BEAMS, "length_penalty": 0.0, "renormalized": True}
+        return ConstrainedBeamSearch(trie, read_ahead=most, **scoring).search(
+            model, model.start_decoding(ids, mask)
+        )
+
+    table = []
+    for users in (1, USERS, 4 * USERS):
+        found, expected = search(users, None), search(users, 0)
+        assert found.leaves.tolist() == expected.leaves.tolist()
+        sides = {"ahead": partial(search, users, None), "steps": partial(search, users, 0)}
+        calls = {name: partial(finished, side, device) for name, side in sides.items()}
+        middle = medians(in_turns(calls, 5, clock=clock_of(device)))
+        table.append(
+            {
+                "users at once": users,
+                "ahead, ms": 1e3 * middle["ahead"],
+                "steps, ms": 1e3 * middle["steps"],
+                "ratio": middle["steps"] / middle["ahead"],
+            }
+        )
+    record(
+        named("decode_read_ahead_vs_steps", device),
+        table[-1]["ahead, ms"],
+        table[-1]["steps, ms"],
+        "ms",
+        5,
+        {"beams": BEAMS, **SMALL, "titles": source, "latent tokens": 1},
+        table=table,
+        reference_is="the same search, one token of each beam at a time",
+        note="prompt and latent included; the same lists on both sides",
+        clock=CLOCK,
     )
 
 

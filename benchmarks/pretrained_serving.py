@@ -32,7 +32,7 @@ from benchmarks.pretrained_training import BACKBONE, office
 from benchmarks.serving import write_untrained
 from latentrec.catalog import Catalogue
 from latentrec.data import Dataset, sample_at_most
-from latentrec.decoding import DecodingOptions
+from latentrec.decoding import DecodingOptions, beam_search
 from latentrec.models.latentr3 import LatentR3Model, load_backbone, load_latentr3
 from latentrec.prompts import NextItemPrompt
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel
@@ -43,8 +43,11 @@ GOAL = {"p50_ms": 300.0, "load_s": 10.0, "memory_mb": 1500.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "float32, 10 beams": {"dtype": "float32", "beam_width": 10},
     "bfloat16, 10 beams": {"dtype": "bfloat16", "beam_width": 10},
+    "bfloat16, 10 beams, a token at a time": {"dtype": "bfloat16", "beam_width": 10},
     "bfloat16, every title scored": {"dtype": "bfloat16", "beam_width": "exact"},
 }
+STEPWISE = "bfloat16, 10 beams, a token at a time"
+"""The control of :mod:`latentrec.decoding.read_ahead`."""
 PLAIN = {
     "transformers generate, float32": "float32",
     "transformers generate, bfloat16": "bfloat16",
@@ -110,6 +113,8 @@ def measured(setting: str, model: Path, dataset: Path) -> dict[str, float]:
 def measure_here(setting: str, model: Path, dataset: Path) -> dict[str, float]:
     """Load, ask, and look at the memory of this process."""
     torch.set_num_threads(threads())
+    if setting == STEPWISE:
+        beam_search.READ_AHEAD = beam_search.READ_AHEAD_ALONE = 0
     slow = setting in PLAIN or SETTINGS[setting]["beam_width"] == "exact"
     valid, items = Dataset(dataset).split("valid"), Catalogue.read(model / "items.parquet")
     drawn = valid.subset(sample_at_most(len(valid), FEWER_REQUESTS if slow else REQUESTS, 0))

@@ -13,10 +13,12 @@ import pytest
 from mlflow.models.utils import _enforce_schema
 
 from latentrec.catalog import Catalogue
+from latentrec.core.process import LOADING_FREED
 from latentrec.decoding import DecodingOptions
 from latentrec.models import Ranking
 from latentrec.models.popularity import Popularity
 from latentrec.registry.packaging import signature_of
+from latentrec.serving import recommendation_service
 from latentrec.serving.recommendation_service import RecommendationService, ServingModel, require_overlap
 from latentrec.serving.request_schemas import BadRequest, Parameters, RecommendationRow, parse_rows
 from tests.errors import refused
@@ -239,3 +241,11 @@ def test_default_of_exclude_history_is_that_of_the_evaluation(exclude):
     options = DecodingOptions(exclude_history=exclude)
     params = {spec.name: spec.default for spec in signature_of("latentr3", options).params.params}
     assert params == {"k": 10, "exclude_history": exclude}
+
+
+def test_loading_gives_back_what_it_no_longer_needs(served, monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(recommendation_service, "trim_heap", trimmed.append)
+    model = served.shop.sasrec
+    ServingModel.load(model, model / "items.parquet")
+    assert trimmed == [LOADING_FREED]
