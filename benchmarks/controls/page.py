@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.controls.attribution import attribution_table
+from benchmarks.controls.confirmation import confirmation_table
 from benchmarks.controls.formats import METRICS, NAMES, NOT_RUN, mean_figure, or_dash, relative, signed
 from benchmarks.controls.lares_tables import lares_table
 from benchmarks.controls.records import ROOT, read_record, seeds_of
@@ -110,7 +111,7 @@ def ideas_table(dataset: str = "cds") -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "What the gain is due to": attribution_table,
-    "Confirmation on untouched users": lambda: attribution_table(("games-confirm",)),
+    "Confirmation on untouched users": confirmation_table,
     "Objectives, equally tuned": objective_table,
     "RL as published": published_table,
     "Ideas that should make the latent matter": ideas_table,

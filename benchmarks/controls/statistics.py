@@ -51,7 +51,13 @@ def values_of(
 
 
 def compare_trials(
-    dataset: str, first: str, second: str, metric: str, *, first_column: str = "title_rank"
+    dataset: str,
+    first: str,
+    second: str,
+    metric: str,
+    *,
+    first_column: str = "title_rank",
+    second_column: str = "title_rank",
 ) -> Difference | None:
     """Compare two trials over the seeds that both have; ``None`` where there is none."""
     seeds = sorted(set(seeds_of(dataset, first)) & set(seeds_of(dataset, second)))
@@ -60,7 +66,7 @@ def compare_trials(
     users = read_ranks(dataset, first, seeds[0])["user_id"]
     return difference(
         values_of(dataset, first, metric, seeds, first_column),
-        values_of(dataset, second, metric, seeds),
+        values_of(dataset, second, metric, seeds, second_column),
         users,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.controls.attribution import attribution_table
+from benchmarks.controls.confirmation import confirmation_table
 from benchmarks.controls.lares_tables import lares_table
 from benchmarks.controls.page import published_table
 from benchmarks.controls.statistics import Resampler
@@ -152,7 +152,7 @@ STUDIES = {
     ),
     "Confirmation on users that no decision has seen": (
         "The protocol was frozen before: [confirmation-protocol.md](research/confirmation-protocol.md).",
-        lambda: attribution_table(("games-confirm",)),
+        confirmation_table,
     ),
     "LARES as published": (
         "SPT and RPT by `--profile paper`; intervals over seeds and users.",

@@ -6,7 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.controls import attribution, lares_tables, page, pool, records, statistics, worker
+from benchmarks.controls import (
+    attribution,
+    confirmation,
+    lares_tables,
+    page,
+    pool,
+    records,
+    statistics,
+    worker,
+)
 from benchmarks.controls.datasets import write_untouched
 from benchmarks.controls.trials import OBJECTIVES, RATES, TRIALS, TUNED_ON, tuning_name
 
@@ -162,6 +171,28 @@ def test_page_attributes_a_gain_to_what_the_controls_show(own_records):
     assert "median" in text
     assert "due to the objective" in text
     assert "not due to latent reasoning" in text
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(True, "may be called"), (False, "may not be called")])
+def test_confirmation_is_decided_by_the_rule_of_the_protocol(own_records, gap, verdict):
+    rng = np.random.default_rng(0)
+    low = rng.integers(0, 30, 400)
+    middle = np.where(rng.random(400) < 0.3, 1, low)
+    high = np.where(rng.random(400) < 0.3, 1, middle)
+    assert "not run" in confirmation.confirmation_table()
+    for seed in (1, 2):
+        for trial in ("n0", "ratt", "pause"):
+            write_record("games-confirm", trial, seed, low)
+        for trial in ("n0-arcsin", "n0-compute"):
+            write_record("games-confirm", trial, seed, middle)
+        write_record("games-confirm", "pause-arcsin", seed, middle)
+        own = {"title_rank_shuffled": middle if gap else high}
+        write_record("games-confirm", "ratt-arcsin", seed, high, columns=own)
+    text = confirmation.confirmation_table()
+    assert "2 of 5 seeds so far" in text
+    assert "over N = 0 with the same objective (3): confirmed;" in text
+    assert "stage 1 alone, over N = 0 (7a): not confirmed" in text
+    assert f"What is gained {verdict} reasoning" in text
 
 
 def test_page_shows_every_objective_with_the_rate_that_validation_chose(own_records):
