@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentrec.decoding.trie_tensors import TrieTensors
 
-LOGITS_AT_ONCE = 2**26
+LOGITS_AT_ONCE = 2**24
 """Elements of a logits block; more states are scored in pieces."""
 
 
