@@ -35,7 +35,7 @@ class Resident(NullMetricLogger):
     def log_metrics(self, metrics, step):
         if "train/loss" not in metrics:
             return
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         entry = {"step": step, "gb": process.memory_info().rss / 1e9, "peak": peak, **metrics}
         journal.write(json.dumps(entry) + "\\n")
         journal.flush()
