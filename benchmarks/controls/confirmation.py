@@ -20,20 +20,20 @@ CONTRASTS: tuple[tuple[str, str, str, str, str], ...] = (
 """Number in the protocol, first, second, the second's column, meaning."""
 REASONING = ("5", "6")
 """Contrasts that must both be confirmed before a gain may be called reasoning."""
-MANY_SEEDS = 5
+SEEDS = 5
 """As the protocol asks for."""
 
 
 def confirmation_table() -> str:
     """Every contrast with its interval over seeds and users, and the protocol's decision."""
-    rows, confirmed = [], set()
-    seeds = 0
+    rows, confirmed, fewest = [], set(), SEEDS
     for number, first, second, column, meaning in CONTRASTS:
         for metric in METRICS:
             one = compare_trials(DATASET, first, second, metric, second_column=column)
             if one is None:
                 return NOT_RUN + "\n"
             seeds = len(one.by_seed)
+            fewest = min(fewest, seeds)
             if one.confirmed:
                 confirmed.add((number, metric))
             rows.append(
@@ -45,23 +45,23 @@ def confirmation_table() -> str:
         + "|---" * 8
         + "|\n"
     )
-    partly = "" if seeds >= MANY_SEEDS else f"\n*{seeds} of {MANY_SEEDS} seeds so far.*\n"
+    partly = "" if fewest == SEEDS else f"\n*{fewest} of {SEEDS} seeds so far.*\n"
     return head + "\n".join(rows) + f"\n{partly}\n{_decision(confirmed)}\n"
 
 
 def _decision(confirmed: set[tuple[str, str]]) -> str:
     """The protocol's rule in words."""
 
-    def both(number: str) -> list[str]:
+    def confirmed_on(number: str) -> list[str]:
         return [metric for metric in METRICS if (number, metric) in confirmed]
 
     lines = []
     for number, *_, meaning in CONTRASTS:
-        found = both(number)
+        found = confirmed_on(number)
         state = "confirmed" if len(found) == len(METRICS) else "not confirmed"
         if found and len(found) < len(METRICS):
             state = f"confirmed on {found[0]} only"
         lines.append(f"{meaning} ({number}): {state}")
-    reasoning = all(both(number) for number in REASONING)
+    reasoning = all(confirmed_on(number) for number in REASONING)
     verdict = "may be called reasoning" if reasoning else "may not be called reasoning"
     return f"**By the protocol: {'; '.join(lines)}. What is gained {verdict}.**"

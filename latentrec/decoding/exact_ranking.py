@@ -81,8 +81,11 @@ def _score_block(
         depth[states >= int(trie.trie.level_offsets[level])] = level
     token = trie.child_tokens[(states - 1).clamp(min=0)]
 
-    # Every inner state but the root is read; the root's logits are those of the prompt's end.
-    read = (~trie.is_leaf[states]).nonzero()[:, 0][1:]
+    # Every inner state but the root is read; the root's logits are those of the prompt's end. Among the
+    # catalogue's titles what follows a state with one title below it is certain, and nothing is read there.
+    fewest = 2 if renormalized else 1
+    inner = ~trie.is_leaf[states] & (trie.leaves_below(states) >= fewest)
+    read = inner[1:].nonzero()[:, 0] + 1
     log_probs = torch.zeros(rows, len(states), device=device)
     first = (depth == 1).nonzero()[:, 0]
     at_root = _normalizer(start.logits_BWV, states[:1] if renormalized else None, trie)
