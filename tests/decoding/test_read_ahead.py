@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from latentrec.catalog import TokenTrie
 from latentrec.decoding.beam_search import READ_AHEAD, ConstrainedBeamSearch
 from latentrec.decoding.d3 import D3TokenMass
+from latentrec.decoding.exact_ranking import score_every_title
 from latentrec.decoding.trie_tensors import ExcludedLeaves, TrieTensors
 from tests.decoding.tiny import EOS, started, tiny_model
 
@@ -98,3 +99,16 @@ def test_titles_that_are_all_decided_are_not_read():
     search = ConstrainedBeamSearch(trie, beam_width=3, **CATALOGUE_SCORES)
     model.backbone.run = None
     assert sorted(search.search(model, start).leaves[0].tolist()) == [0, 1, 2]
+
+
+def test_scoring_every_title_reads_undecided_states_only(monkeypatch):
+    model = tiny_model()
+    trie = trie_of([[first, 2, 3, 4, 5, *([6] if first < 4 else [])] for first in (2, 3, 4)] + [[2, 2, 3, 9]])
+    start = started(model, [[5, 6, 7]])
+    read = []
+    run = model.backbone.run
+    monkeypatch.setattr(
+        model.backbone, "run", lambda embeds, *a: read.append(embeds.shape[1]) or run(embeds, *a)
+    )
+    score_every_title(model, start, trie, **CATALOGUE_SCORES)
+    assert sum(read) == len(trie.undecided) - 1 == 3
